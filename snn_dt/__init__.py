@@ -1,0 +1,41 @@
+"""Offline reinforcement learning with spiking sequence models."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public names and where they live; resolved on first use, so that `import snn_dt` costs torch and numpy only.
+_PUBLIC = {
+    "Config": "snn_dt.config",
+    "Policy": "snn_dt.evaluation.policy",
+    "SnnDtError": "snn_dt.errors",
+    "Trajectories": "snn_dt.data.trajectories",
+    "evaluate": "snn_dt.evaluation.rollout",
+    "from_pretrained": "snn_dt.checkpoint",
+    "load_config": "snn_dt.config",
+    "load_dataset": "snn_dt.data",
+}
+
+__all__ = sorted([*_PUBLIC, "__version__"])
+
+if TYPE_CHECKING:
+    from snn_dt.checkpoint import from_pretrained
+    from snn_dt.config import Config, load_config
+    from snn_dt.data import load_dataset
+    from snn_dt.data.trajectories import Trajectories
+    from snn_dt.errors import SnnDtError
+    from snn_dt.evaluation.policy import Policy
+    from snn_dt.evaluation.rollout import evaluate
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'snn_dt' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,310 @@
+"""The configuration of a run: frozen dataclasses, read strictly from YAML, every field open to a command-line flag.
+
+The text under a field is its help (shown by `snn-dt train --help`) and gives its unit. Precedence, weakest first:
+the defaults below, the `base` chain of a YAML file, the file itself, flags.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from snn_dt.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The sequence model."""
+
+    kind: Literal["dense", "snn_dt"] = "snn_dt"
+    """`dense`: the Decision Transformer; `snn_dt`: its spiking counterpart."""
+    d_model: int = 64
+    """Width D of a token."""
+    n_layers: int = 2
+    """Number of transformer blocks."""
+    n_heads: int = 2
+    """Attention heads; must divide d_model."""
+    context_length: int = 20
+    """K, environment steps the policy looks back on; a step is three tokens."""
+    mlp_ratio: int = 4
+    """Width of the MLP's hidden layer, in multiples of d_model."""
+    dropout: float = 0.0
+    """Dropout probability on residual branches and attention weights. It costs a quarter of a CPU training step."""
+    positions: Literal["phase", "sinusoidal", "learned"] = "learned"
+    """How a token knows its timestep: phase-shifted spikes, a fixed sinusoid, or a learned table."""
+    phase_generators: int = 8
+    """Spike generators per head (`positions: phase`); g per head tell at most 2^(g * n_heads) timesteps apart."""
+    sim_steps: int = 4
+    """T, simulation steps of a LIF neuron per token."""
+    tau_mem: float = 2.0
+    """Membrane time constant, in simulation steps."""
+    v_threshold: float = 1.0
+    """Firing threshold; the membrane rests at 0."""
+    reset: Literal["hard", "soft", "none"] = "hard"
+    """What a spike does to the membrane: back to rest, down by the threshold, or nothing."""
+    detach_reset: bool = False
+    """Cut the gradient through the reset."""
+    surrogate: Literal["fast_sigmoid", "sigmoid", "triangle", "arctan"] = "fast_sigmoid"
+    """Derivative used for a spike in the backward pass."""
+    surrogate_slope: float = 10.0
+    """k of the surrogate; it never changes the forward pass."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The dataset and how it is read."""
+
+    dataset: str = "datasets/sb3/cartpole/mixed-v0"
+    """`minari:<id>`, `d4rl:<id>`, `d4rl:<path>.hdf5`, or a folder."""
+    download: bool = False
+    """Download a Minari dataset that is not on this machine."""
+    reward_mode: Literal["dense", "delayed"] = "dense"
+    """`delayed` moves the whole reward of an episode to its last step."""
+    rtg_scale: float | None = None
+    """Divisor of the return-to-go, in environment units; null takes the largest |return-to-go| of the dataset."""
+    normalize: bool = True
+    """Give the model states of zero mean and unit deviation."""
+    validation_fraction: float = 0.0
+    """Share of the episodes held out for a validation loss."""
+    split_seed: int = 0
+    """Seed of the shuffle that chooses them."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation."""
+
+    steps: int = 1000
+    """Optimizer updates."""
+    batch_size: int = 64
+    """Windows per update."""
+    accumulate: int = 1
+    """Micro-batches an update is split into (less memory, same gradient); must divide batch_size."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay, on matrices only."""
+    warmup_steps: int = 200
+    """Updates of linear warm-up."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Learning rate after the warm-up; `cosine` falls to 0 at the last update."""
+    grad_clip: float = 1.0
+    """Largest global gradient norm; 0 switches clipping off."""
+    seed: int = 0
+    """Seeds initial weights, batch order and dropout."""
+    device: str = "auto"
+    """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:N`."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """`bf16` uses autocast where the device has bfloat16 arithmetic."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    threads: int = 0
+    """CPU threads of torch; 0 takes the number of cores this process may use."""
+    log_every: int = 50
+    """Updates between two lines of metrics."""
+    eval_every: int = 0
+    """Updates between two evaluations in the environment; 0 evaluates once, after the last update."""
+    save_every: int = 500
+    """Updates between two checkpoints; the last update always saves."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """The rollout."""
+
+    env_id: str | None = None
+    """Gymnasium environment; null takes the dataset's own."""
+    target_return: tuple[float, ...] = ()
+    """Returns asked of the policy, in environment units; empty asks for the best return in the dataset."""
+    episodes: int = 20
+    """Episodes per target return, with reset seeds seed, seed + 1, ..."""
+    seed: int = 10_000
+    """Reset seed of the first episode."""
+    num_envs: int = 32
+    """Environments stepped side by side."""
+
+
+@dataclass(frozen=True)
+class TrackConfig:
+    """Where metrics go besides the run folder's metrics.jsonl."""
+
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """`auto` goes online only with an API key and a reachable host, else offline."""
+    project: str = "snn_dt"
+    """wandb project."""
+    entity: str | None = None
+    """wandb user or team; null takes the account's default."""
+    group: str | None = None
+    """wandb group, to gather the seeds of one experiment."""
+    name: str | None = None
+    """wandb run name; null takes the run folder's."""
+    tags: tuple[str, ...] = ()
+    """wandb tags."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    track: TrackConfig = field(default_factory=TrackConfig)
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a YAML file, after the file named by its `base` key (relative to it), over the defaults.
+
+    Raises:
+        ConfigError: missing file, bad YAML, unknown key (the nearest known one is named), value of a wrong type.
+    """
+    return config_from_dict(_read_chain(Path(path), ()), source=str(path))
+
+
+def config_from_dict(values: dict[str, Any], source: str = "config") -> Config:
+    """Build and check a `Config` from nested dictionaries; missing keys keep their defaults."""
+    config = _build(Config, values, source, "")
+    validate(config)
+    return config
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """Return nested dictionaries of plain YAML and JSON values; inverse of `config_from_dict`."""
+    return {
+        f.name: config_to_dict(value) if dataclasses.is_dataclass(value) else _plain(value)
+        for f in dataclasses.fields(config)
+        for value in [getattr(config, f.name)]
+    }
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the resolved config as YAML."""
+    path.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))
+
+
+def validate(config: Config) -> None:
+    """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
+    m, d, t, e = config.model, config.data, config.train, config.eval
+    checks = [
+        ("model.n_layers", m.n_layers >= 1, "at least 1", m.n_layers),
+        ("model.n_heads", m.n_heads >= 1 and m.d_model % m.n_heads == 0, f"a divisor of d_model = {m.d_model}", m.n_heads),
+        ("model.context_length", m.context_length >= 1, "at least 1", m.context_length),
+        ("model.mlp_ratio", m.mlp_ratio >= 1, "at least 1", m.mlp_ratio),
+        ("model.dropout", 0 <= m.dropout < 1, "in [0, 1)", m.dropout),
+        ("model.phase_generators", m.phase_generators >= 1, "at least 1", m.phase_generators),
+        ("model.sim_steps", m.sim_steps >= 1, "at least 1", m.sim_steps),
+        ("model.tau_mem", m.tau_mem >= 1, "at least 1 simulation step", m.tau_mem),
+        ("model.v_threshold", m.v_threshold > 0, "above 0", m.v_threshold),
+        ("model.surrogate_slope", m.surrogate_slope > 0, "above 0", m.surrogate_slope),
+        ("data.rtg_scale", d.rtg_scale is None or d.rtg_scale > 0, "above 0 or null", d.rtg_scale),
+        ("data.validation_fraction", 0 <= d.validation_fraction < 1, "in [0, 1)", d.validation_fraction),
+        ("train.steps", t.steps >= 1, "at least 1", t.steps),
+        ("train.batch_size", t.batch_size >= 1, "at least 1", t.batch_size),
+        ("train.accumulate", t.accumulate >= 1 and t.batch_size % t.accumulate == 0, "a divisor of batch_size", t.accumulate),
+        ("train.learning_rate", t.learning_rate > 0, "above 0", t.learning_rate),
+        ("train.weight_decay", t.weight_decay >= 0, "at least 0", t.weight_decay),
+        ("train.warmup_steps", t.warmup_steps >= 0, "at least 0", t.warmup_steps),
+        ("train.grad_clip", t.grad_clip >= 0, "at least 0", t.grad_clip),
+        ("train.seed", t.seed >= 0, "at least 0", t.seed),
+        ("train.threads", t.threads >= 0, "at least 0", t.threads),
+        ("train.log_every", t.log_every >= 1, "at least 1", t.log_every),
+        ("train.eval_every", t.eval_every >= 0, "at least 0", t.eval_every),
+        ("train.save_every", t.save_every >= 1, "at least 1", t.save_every),
+        ("eval.episodes", e.episodes >= 1, "at least 1", e.episodes),
+        ("eval.seed", e.seed >= 0, "at least 0", e.seed),
+        ("eval.num_envs", e.num_envs >= 1, "at least 1", e.num_envs),
+    ]  # fmt: skip
+    for name, good, expected, found in checks:
+        if not good:
+            raise ConfigError(f"{name}: expected {expected}, found {found}; change it in the config or with --{name}")
+
+
+def _read_chain(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.resolve()
+    if path in seen:
+        raise ConfigError(f"{path}: its `base` chain comes back to itself; remove the `base` line of one of the files")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"expected a config file at {path}, found none ({error.strerror}); see configs/") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from error
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected sections such as `model:`, found {type(values).__name__}")
+    base = values.pop("base", None)
+    return values if base is None else _merge(_read_chain(path.parent / str(base), (*seen, path)), values)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = dict(below)
+    for key, value in above.items():
+        old = both.get(key)
+        both[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return both
+
+
+def _build(cls: type, values: Any, source: str, prefix: str) -> Any:
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: {prefix.rstrip('.')}: expected a section of fields, found {values!r}")
+    hints = get_type_hints(cls)
+    for key in values:
+        if key not in hints:
+            raise ConfigError(f"{source}: unknown key {prefix}{key}{did_you_mean(str(key), hints)}")
+    return cls(**{key: _cast(value, hints[key], source, f"{prefix}{key}") for key, value in values.items()})
+
+
+def _cast(value: Any, hint: Any, source: str, name: str) -> Any:
+    """Turn a YAML value into the annotated type; YAML 1.1 reads `1e-4` as a string, so numbers may come as text."""
+    origin, args = get_origin(hint), get_args(hint)
+    wrong = ConfigError(f"{source}: {name}: expected {_describe(hint)}, found {value!r}")
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, source, f"{name}.")  # type: ignore[arg-type]
+    if origin in (Union, types.UnionType):
+        inner = next(a for a in args if a is not type(None))
+        return None if value is None else _cast(value, inner, source, name)
+    if origin is Literal:
+        if value not in args:
+            near = did_you_mean(value, args) if isinstance(value, str) else ""
+            raise ConfigError(f"{wrong}{near}")
+        return value
+    if origin is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_cast(item, args[0], source, name) for item in items)
+    if hint is str and isinstance(value, str):
+        return value
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except ValueError:
+            raise wrong from None
+        if hint is float and number == number:
+            return number
+        if hint is int and number.is_integer():
+            return int(value) if not isinstance(value, str) else int(number)
+    raise wrong
+
+
+def _describe(hint: Any) -> str:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join("null" if a is type(None) else _describe(a) for a in args)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, args))
+    if origin is tuple:
+        return f"a list of {_describe(args[0])}s"
+    return {int: "an integer", float: "a number", str: "text", bool: "true or false"}.get(hint, str(hint))
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,39 @@
+"""The errors a user can meet. Each message says what was expected, what was found and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SnnDtError(Exception):
+    """A mistake that the user can mend. The command line prints it in one line and exits with status 2."""
+
+
+class ConfigError(SnnDtError):
+    """A config file or flag that cannot be used."""
+
+
+class DataError(SnnDtError):
+    """A dataset that is missing, damaged or of a kind that cannot be used."""
+
+
+class CheckpointError(SnnDtError):
+    """A checkpoint or run folder that cannot be read, written or used here."""
+
+
+class EnvironmentMismatchError(SnnDtError):
+    """An environment that does not fit the policy, or cannot be made."""
+
+
+class DeviceError(SnnDtError):
+    """A device that this machine does not have."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `"; did you mean 'x'?"` for the known name nearest to `name`, else the list of known names."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""
