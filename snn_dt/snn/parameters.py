@@ -1,0 +1,56 @@
+"""The constants of a leaky integrate-and-fire neuron, checked once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from snn_dt.snn.surrogate import get_surrogate
+
+RESETS = ("hard", "soft", "none")
+
+
+@dataclass(frozen=True)
+class LIFParameters:
+    """The constants of `snn_dt.snn.neurons.LIF`; a value out of range raises `ValueError`.
+
+    `tau_mem` and `dt` are in simulation steps, the potentials and `c_m * current` in one arbitrary unit of voltage.
+    """
+
+    tau_mem: float = 2.0
+    dt: float = 1.0
+    c_m: float = 1.0
+    v_rest: float = 0.0
+    v_threshold: float = 1.0
+    reset: str = "hard"
+    detach_reset: bool = False
+    surrogate: str = "fast_sigmoid"
+    surrogate_slope: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("tau_mem", "dt", "c_m", "surrogate_slope"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name}: expected a positive number; found {value!r}")
+        if self.dt > self.tau_mem:
+            raise ValueError(
+                f"dt: expected at most tau_mem = {self.tau_mem!r}, or the leak overshoots rest; found {self.dt!r}"
+            )
+        if not (math.isfinite(self.v_rest) and math.isfinite(self.v_threshold) and self.v_threshold > self.v_rest):
+            raise ValueError(
+                f"v_threshold: expected a number above v_rest = {self.v_rest!r}, below it a neuron fires at rest; "
+                f"found {self.v_threshold!r}"
+            )
+        if self.reset not in RESETS:
+            raise ValueError(f"reset: expected one of {', '.join(RESETS)}; found {self.reset!r}")
+        get_surrogate(self.surrogate)
+
+    @property
+    def leak(self) -> float:
+        """`dt / tau_mem`, the part of `V_rest - V` that is made up in one step."""
+        return self.dt / self.tau_mem
+
+    @property
+    def gain(self) -> float:
+        """`dt C_m`, volts per unit of current in one step."""
+        return self.dt * self.c_m

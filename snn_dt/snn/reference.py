@@ -1,0 +1,57 @@
+"""The LIF recurrence in plain torch: what every faster path must equal.
+
+Shapes: `current` [T, ...], `v_mem` [...], spikes [T, ...].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from snn_dt.snn.parameters import LIFParameters
+from snn_dt.snn.surrogate import spike
+
+SpikeFunction = Callable[[Tensor, float, str], Tensor]
+
+
+def lif_step(current: Tensor, v_mem: Tensor, p: LIFParameters, fire: SpikeFunction = spike) -> tuple[Tensor, Tensor]:
+    """Advance one step: charge, fire, reset.
+
+    ```
+    h = V + dt/tau_mem (V_rest - V) + dt C_m I        s = [h >= V_th]
+    V' = (1 - s) h + s V_rest      hard
+         h - s (V_th - V_rest)     soft
+         h                         none
+    ```
+
+    `detach_reset` cuts the gradient through the `s` of the last line. `fire` is `smooth_spike` in gradient checks.
+    """
+    h = v_mem + p.leak * (p.v_rest - v_mem) + p.gain * current
+    s = fire(h - p.v_threshold, p.surrogate_slope, p.surrogate)
+    r = s.detach() if p.detach_reset else s
+    if p.reset == "hard":
+        return s, (1.0 - r) * h + r * p.v_rest
+    if p.reset == "soft":
+        return s, h - r * (p.v_threshold - p.v_rest)
+    return s, h
+
+
+def scan_reference(current: Tensor, v0: Tensor, p: LIFParameters, fire: SpikeFunction = spike) -> tuple[Tensor, Tensor]:
+    """Run `lif_step` over the first axis of `current` from `v0`: spikes [T, ...] and the last membrane [...]."""
+    spikes, v_mem = [], v0
+    # unbind, never current[t]: the backward of each index fills and adds a whole [T, ...] tensor, O(T^2) in all
+    for step in current.unbind(0):
+        s, v_mem = lif_step(step, v_mem, p, fire)
+        spikes.append(s)
+    return (torch.stack(spikes) if spikes else torch.empty_like(current)), v_mem
+
+
+def rate_reference(current: Tensor, sim_steps: int, p: LIFParameters, fire: SpikeFunction = spike) -> Tensor:
+    """Return the mean spike over `sim_steps` steps of the constant `current` [...], from rest: in [0, 1]."""
+    count, v_mem = torch.zeros_like(current), torch.full_like(current, p.v_rest)
+    for _ in range(sim_steps):
+        s, v_mem = lif_step(current, v_mem, p, fire)
+        count = count + s
+    return count / sim_steps
