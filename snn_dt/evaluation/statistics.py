@@ -1,0 +1,120 @@
+"""Statistics of few, expensive runs: robust means, bootstrap intervals, comparisons of two methods.
+
+A score matrix is `[..., R, M]`: R runs (training seeds) of each of M tasks; leading axes are batches (resamples).
+Definitions: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021; the
+point estimates equal those of its library rliable. Scores that are empty or not finite raise ValueError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+
+def mean(scores: npt.ArrayLike) -> Array:
+    """Return the mean over runs and tasks, `[..., R, M] -> [...]`."""
+    return np.asarray(_matrix(scores).mean(axis=(-2, -1)))
+
+
+def median(scores: npt.ArrayLike) -> Array:
+    """Return the median over tasks of each task's mean over runs, `[..., R, M] -> [...]`."""
+    return np.asarray(np.median(_matrix(scores).mean(axis=-2), axis=-1))
+
+
+def interquartile_mean(scores: npt.ArrayLike) -> Array:
+    """Return the mean of the middle half of all runs of all tasks, `[..., R, M] -> [...]`.
+
+    Of n = R M sorted scores, `floor(n / 4)` are cut at either end (a 25 % trimmed mean), so n < 4 gives the mean.
+    """
+    scores = _matrix(scores)
+    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    cut = flat.shape[-1] // 4
+    return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(axis=-1))
+
+
+def optimality_gap(scores: npt.ArrayLike, target: float = 1.0) -> Array:
+    """Return `target - mean(min(score, target))`: how far the runs stay below the target, `[..., R, M] -> [...]`."""
+    return np.asarray(target - np.minimum(_matrix(scores), target).mean(axis=(-2, -1)))
+
+
+def probability_of_improvement(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Array:
+    """Return the mean over tasks of P(X > Y) + P(X = Y) / 2, X a run of `ours`, Y a run of `theirs` (Mann-Whitney).
+
+    `ours` is `[..., R, M]`, `theirs` `[..., S, M]` with the same tasks in the same order; the result is `[...]`.
+    """
+    ours, theirs = _matrix(ours), _matrix(theirs)
+    if ours.shape[-1] != theirs.shape[-1]:
+        raise ValueError(f"both need the same tasks: got {ours.shape[-1]} and {theirs.shape[-1]} columns")
+    margin = ours[..., :, None, :] - theirs[..., None, :, :]  # [..., R, S, M]
+    return np.asarray(((np.sign(margin) + 1.0) / 2.0).mean(axis=(-3, -2, -1)))
+
+
+def performance_profile(scores: npt.ArrayLike, thresholds: npt.ArrayLike) -> Array:
+    """Return the share of runs with a score above each of P thresholds, `[..., R, M] -> [..., P]`."""
+    above = _matrix(scores)[..., None] > np.asarray(thresholds, dtype=np.float64)  # [..., R, M, P]
+    return np.asarray(above.mean(axis=(-3, -2)))
+
+
+def stratified_interval(
+    statistic: Callable[..., Array],
+    *scores: npt.ArrayLike,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+    samples: int = 2000,
+) -> tuple[Array, Array]:
+    """Return the percentile bootstrap interval of `statistic(*scores)`, runs resampled within each task.
+
+    Args:
+        statistic: One of the functions above, or any that keeps leading axes.
+        scores: One `[R, M]` matrix for each argument of the statistic; R may differ between them.
+        rng: The generator that draws the resamples.
+        confidence: Coverage that is aimed at, in (0, 1).
+        samples: Number of resamples.
+
+    Returns:
+        The lower and the upper end, each of the statistic's own shape.
+    """
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    resampled = [_resample(_matrix(matrix), samples, rng) for matrix in scores]
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(statistic(*resampled), [tail, 1.0 - tail], axis=0)
+    return np.asarray(low), np.asarray(high)
+
+
+def bootstrap_interval(
+    returns: Sequence[float] | Array,
+    confidence: float = 0.95,
+    rng: np.random.Generator | None = None,
+    samples: int = 2000,
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the mean of some episode returns `[E]`.
+
+    It describes the spread over episodes of one policy, not over training seeds, and is narrow for few episodes: on a
+    Gaussian it covers 0.90 (10 episodes), 0.93 (20), 0.95 (50) where 0.95 is asked. With `rng=None` a fixed stream is
+    used: equal returns give equal intervals.
+    """
+    column = np.asarray(returns, dtype=np.float64).reshape(-1, 1)  # [E, 1]
+    rng = np.random.default_rng(0) if rng is None else rng
+    low, high = stratified_interval(mean, column, rng=rng, confidence=confidence, samples=samples)
+    return float(low), float(high)
+
+
+def _resample(scores: Array, samples: int, rng: np.random.Generator) -> Array:
+    """Draw R runs with replacement, on its own for each task: `[R, M] -> [samples, R, M]`."""
+    runs, tasks = scores.shape
+    picked = rng.integers(runs, size=(samples, runs, tasks))
+    return np.asarray(scores[picked, np.arange(tasks)])
+
+
+def _matrix(scores: npt.ArrayLike) -> Array:
+    matrix = np.asarray(scores, dtype=np.float64)
+    if matrix.ndim < 2 or matrix.size == 0:
+        raise ValueError(f"expected scores of shape [runs, tasks] with at least one of each, got shape {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise ValueError("expected finite scores, found NaN or infinity: drop or repeat the runs that failed")
+    return matrix
