@@ -1,0 +1,8 @@
+"""Offline data: files in, batches out."""
+
+from snn_dt.data.load import load_dataset
+from snn_dt.data.scores import ReferenceScores, normalized_score
+from snn_dt.data.trajectories import Trajectories
+from snn_dt.data.windows import Batch, Windows
+
+__all__ = ["Batch", "ReferenceScores", "Trajectories", "Windows", "load_dataset", "normalized_score"]

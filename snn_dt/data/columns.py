@@ -1,0 +1,87 @@
+"""The two accumulators of a streaming build: an array that grows by blocks, and mean and variance in one pass."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Column:
+    """An array [N, ...] that grows by blocks of rows: in a `.npy` file, or in memory when `path` is None.
+
+    The file is written, not memory-mapped: on a full disk a write raises `OSError`, a mapped page kills the process.
+    """
+
+    def __init__(self, path: Path | None, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
+        self.path, self.dtype, self.row_shape = path, dtype, row_shape
+        self.rows = 0
+        self._hash = hashlib.sha256(f"{dtype.str} {row_shape}".encode())
+        self._blocks: list[NDArray[Any]] = []
+        self._file: BinaryIO | None = path.open("wb") if path else None
+        self._write_header()
+
+    def append(self, block: NDArray[Any]) -> None:
+        """Add rows [n, ...] of this column's type."""
+        block = np.ascontiguousarray(block)
+        self._hash.update(block.data)
+        self.rows += len(block)
+        if self._file:
+            self._file.write(block.data)
+        else:
+            self._blocks.append(block)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of type, row shape and content so far."""
+        return self._hash.hexdigest()
+
+    def finish(self) -> NDArray[Any]:
+        """Close the file and return the array, memory-mapped and read-only (or in memory)."""
+        if self._file is None or self.path is None:
+            return np.concatenate(self._blocks)
+        self._write_header()
+        self._file.close()
+        array: NDArray[Any] = np.load(self.path, mmap_mode="r")
+        return array
+
+    def _write_header(self) -> None:
+        # NumPy pads a header so that the number of rows can grow in place.
+        if self._file:
+            self._file.seek(0)
+            header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows, *self.row_shape)}
+            np.lib.format.write_array_header_1_0(self._file, header)
+
+
+class RunningMoments:
+    """Mean and standard deviation over rows, block by block in float64.
+
+    Each block's own mean and sum of squared deviations are merged with what came before (Chan, Golub and LeVeque 1983),
+    which keeps its digits where `E[x^2] - E[x]^2` loses them.
+    """
+
+    def __init__(self) -> None:
+        self._n = 0
+        self.mean: NDArray[np.float64] = np.zeros(0)
+        self._m2: NDArray[np.float64] = np.zeros(0)
+
+    def update(self, block: NDArray[np.floating[Any]]) -> None:
+        """Add rows [n, d]."""
+        block = block.astype(np.float64)
+        n, mean = len(block), block.mean(axis=0)
+        block -= mean
+        m2 = np.einsum("nd,nd->d", block, block)
+        if self._n == 0:
+            self._n, self.mean, self._m2 = n, mean, m2
+            return
+        delta, total = mean - self.mean, self._n + n
+        self.mean = self.mean + delta * (n / total)
+        self._m2 = self._m2 + m2 + delta**2 * (self._n * n / total)
+        self._n = total
+
+    @property
+    def std(self) -> NDArray[np.float64]:
+        """Population standard deviation [d]."""
+        return np.sqrt(self._m2 / max(self._n, 1))

@@ -1,0 +1,155 @@
+"""D4RL's HDF5 files, read with h5py alone (the `d4rl` package cannot be imported on a current Python).
+
+A file is one flat table: `observations` [N, d], `actions` [N, a], `rewards` [N], `terminals` [N], `timeouts` [N]; any
+other entry is left alone (`metadata/*` has scalars and a policy's weights, whose first axis is not N). Its episodes:
+
+- An episode ends where `terminals` or `timeouts` is set, as in D4RL's `sequence_dataset`; all of its rewards are kept
+  (`qlearning_dataset` drops the last step of a timed-out episode).
+- What follows the last such row was cut off by the end of the file and is dropped.
+- Without `timeouts` (some v0 files) an episode also ends at the task's time limit.
+- antmaze repeats `terminals` as long as the ant is at the goal: only `timeouts` end an episode. Rewards stay as they
+  are (value-based methods subtract 1 from each), so an episode's return counts the steps at the goal.
+- maze2d has no terminals: its `timeouts` mark each goal that was reached, and so do its episodes.
+"""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_dt.data import d4rl_tasks
+from snn_dt.data.d4rl_files import IDS, URLS
+from snn_dt.data.minari_episodes import damaged_file
+from snn_dt.data.source import Episode, Source
+from snn_dt.errors import DataError, did_you_mean
+
+_BLOCK_ROWS = 1 << 16
+
+
+def cache_folder() -> Path:
+    """Return the folder where D4RL keeps its files."""
+    return Path(os.environ.get("D4RL_DATASET_DIR") or Path.home() / ".d4rl" / "datasets")
+
+
+def locate(name: str, download: bool) -> tuple[str, Path]:
+    """Return (dataset id, file) of `<id>` or `<path>.hdf5`, or raise `DataError`.
+
+    An id is looked for as D4RL does: the last part of its address (`hopper_medium-v2.hdf5`), then `<id>.hdf5`.
+    """
+    if name.endswith((".hdf5", ".h5")):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise DataError(f"no file {str(path)!r}: expected the path of an HDF5 file in D4RL's layout")
+        return IDS.get(path.name, path.stem), path
+    folder, url = cache_folder(), URLS.get(name)
+    files = [folder / file for file in ([url.rsplit("/", 1)[-1]] if url else []) + [f"{name}.hdf5"]]
+    for path in files:
+        if path.is_file():
+            return name, path
+    if url is None:
+        raise DataError(f"unknown D4RL dataset {name!r}, and no file {files[0]}{did_you_mean(name, URLS)}")
+    if download:
+        return name, _download(url, files[0])
+    raise DataError(
+        f"no D4RL dataset {name!r}: expected {' or '.join(file.name for file in files)} in {folder}; to download it: "
+        f"snn-dt data cache d4rl:{name} --download, or get {url}"
+    )
+
+
+def _download(url: str, path: Path) -> Path:
+    """Fetch a file under a temporary name and rename it when it is complete."""
+    part = path.with_name(path.name + f".part{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        urllib.request.urlretrieve(url, part)
+        os.replace(part, path)
+    except OSError as error:
+        raise DataError(f"could not download {url} to {path} ({error}): check the network and the folder") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def read(name: str, path: Path) -> Source:
+    """Return a D4RL file as a stream of episodes; raises `DataError` for a file of another layout."""
+    import h5py
+    from gymnasium import spaces
+
+    task_name = d4rl_tasks.task_name(name)
+    task, limit = d4rl_tasks.TASKS.get(task_name), d4rl_tasks.time_limit(name)
+    with damaged_file(path), h5py.File(path, "r") as file:
+        if missing := {"observations", "actions", "rewards", "terminals"} - set(file):
+            raise DataError(f"{path} is not in D4RL's layout: it lacks {', '.join(sorted(missing))}")
+        obs_dim = int(np.prod(file["observations"].shape[1:]))
+        action_dim = int(np.prod(file["actions"].shape[1:]))
+        ends, terminals = _episode_ends(file, task_name, limit, path)
+    if task and (obs_dim, action_dim) != (task.obs_dim, 1 if task.discrete else task.action_dim):
+        task = None  # a file named after the task that holds something else
+    action_space = (
+        spaces.Discrete(task.action_dim) if task and task.discrete else spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
+    )
+    return Source(
+        dataset_id=name,
+        observation_space=spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32),
+        action_space=action_space,
+        env_id=task.env_id if task else None,
+        env_spec=d4rl_tasks.env_spec(task.env_id) if task else None,
+        time_limit=limit,
+        reference=d4rl_tasks.reference(name, known=name in URLS) if task else None,
+        n_episodes=len(ends),
+        episodes=lambda: _episodes(path, ends, terminals),
+    )
+
+
+def _episode_ends(
+    file: Any, task_name: str, limit: int | None, path: Path
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return (row after each episode's last [E], `terminals` at each last row [E])."""
+    terminals = file["terminals"][()].reshape(-1).astype(np.bool_)
+    if "timeouts" in file:
+        done = file["timeouts"][()].reshape(-1).astype(np.bool_)
+        if task_name != "antmaze":
+            done |= terminals
+        ends = np.flatnonzero(done) + 1
+    elif limit is None:
+        raise DataError(
+            f"{path} has no timeouts and its name does not tell the time limit: expected D4RL's own file name, "
+            "or a timeouts entry"
+        )
+    else:
+        ends = _ends_by_limit(np.flatnonzero(terminals) + 1, len(terminals), limit)
+    return ends, terminals[ends - 1]
+
+
+def _ends_by_limit(ends: NDArray[np.int64], rows: int, limit: int) -> NDArray[np.int64]:
+    """Return `ends` with every stretch between two of them, and the rest of the file, cut after each `limit` rows."""
+    starts = np.concatenate([[0], ends])
+    stops = np.append(ends, rows)
+    cuts = [np.arange(start + limit, stop + 1, limit) for start, stop in zip(starts, stops, strict=True)]
+    return np.unique(np.concatenate([ends, *cuts])).astype(np.int64)
+
+
+def _episodes(path: Path, ends: NDArray[np.int64], terminals: NDArray[np.bool_]) -> Iterator[Episode]:
+    """Yield the episodes; rows are read in blocks of whole episodes, as a compressed file wants it."""
+    import h5py
+
+    starts = np.concatenate([[0], ends[:-1]])
+    with damaged_file(path), h5py.File(path, "r") as file:
+        first = 0
+        while first < len(ends):
+            last = max(first + 1, int(np.searchsorted(ends, starts[first] + _BLOCK_ROWS, side="right")))
+            rows = slice(int(starts[first]), int(ends[last - 1]))
+            observations = file["observations"][rows].reshape(rows.stop - rows.start, -1)
+            actions = file["actions"][rows]
+            rewards = file["rewards"][rows].reshape(-1)
+            for index in range(first, last):
+                step = slice(int(starts[index]) - rows.start, int(ends[index]) - rows.start)
+                terminated = bool(terminals[index])
+                yield Episode(observations[step], actions[step], rewards[step], terminated, not terminated)
+            first = last

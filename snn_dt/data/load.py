@@ -1,0 +1,63 @@
+"""`load_dataset`: from the name of a dataset to trajectories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from snn_dt.data import d4rl_source, minari_source
+from snn_dt.data.builder import Progress
+from snn_dt.data.cache import build_cached, build_in_memory, cache_folder, open_cached
+from snn_dt.data.source import Source
+from snn_dt.data.trajectories import RewardMode, Trajectories
+from snn_dt.errors import DataError
+
+
+def load_dataset(
+    spec: str,
+    *,
+    reward_mode: RewardMode = "dense",
+    download: bool = False,
+    cache: bool = True,
+    progress: Progress | None = None,
+) -> Trajectories:
+    """Load a dataset as flat, memory-mapped arrays; the first time it is read and cached, later it is only opened.
+
+    `spec` is one of
+
+    - `minari:<id>`: in `$MINARI_DATASETS_PATH` (or `~/.minari/datasets`), then in `datasets/` of a checkout;
+    - `d4rl:<id>` or `d4rl:<path>.hdf5`: an id is looked for in `$D4RL_DATASET_DIR` (or `~/.d4rl/datasets`);
+    - the folder of a Minari dataset, as `datasets/sb3/cartpole/mixed-v0`.
+
+    `reward_mode="delayed"` moves all of an episode's reward to its last step. `download=True` fetches a dataset that is
+    missing. `cache=False` reads into memory and writes nothing. `progress(done, total)` is called after each episode.
+
+    Raises `DataError` when the dataset is missing, damaged, or of a kind that cannot be learned from.
+    """
+    if reward_mode not in ("dense", "delayed"):
+        raise DataError(f"unknown reward_mode {reward_mode!r}: expected 'dense' or 'delayed'")
+    name, path, files = _locate(spec, download)
+    folder = cache_folder(name, path, files, reward_mode)
+    if cache and (found := open_cached(folder)):
+        return found
+    source: Source = d4rl_source.read(name, path) if spec.startswith("d4rl:") else minari_source.read(path)
+    if not cache:
+        return build_in_memory(source, reward_mode, progress)
+    return build_cached(source, folder, reward_mode, progress)
+
+
+def _locate(spec: str, download: bool) -> tuple[str, Path, list[Path]]:
+    """Return (name, path, files below it whose change makes the cache stale)."""
+    if spec.startswith("d4rl:"):
+        name, path = d4rl_source.locate(spec.removeprefix("d4rl:"), download)
+        return name, path, [path]
+    if spec.startswith("minari:"):
+        path = minari_source.locate(spec.removeprefix("minari:"), download)
+    else:
+        path = Path(spec).expanduser()
+        if not (path / "data" / "metadata.json").is_file():
+            raise DataError(
+                f"no dataset at {spec!r}: expected minari:<id>, d4rl:<id>, d4rl:<path>.hdf5 or a folder that holds "
+                f"data/metadata.json{minari_source.hint(spec)}"
+            )
+    files = sorted(file for file in (path / "data").rglob("*") if file.is_file())
+    return path.resolve().name, path, files

@@ -1,0 +1,101 @@
+"""Readers of Minari's two layouts: a generator of episodes for each, with `data` the folder of the files.
+
+`leaves` are the paths of the Boxes inside the observation space, in the order in which they are concatenated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_dt.data.source import Episode
+from snn_dt.data.spaces import LeafPath
+from snn_dt.errors import DataError
+
+
+@contextmanager
+def damaged_file(path: Path) -> Iterator[None]:
+    """Turn what the file libraries raise for a broken file into one `DataError`."""
+    try:
+        yield
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error.args[0] if error.args else error).split())
+        raise DataError(
+            f"cannot read {path}: it is missing, damaged or incomplete ({reason}); download or copy the dataset again"
+        ) from error
+
+
+def _stack(leaves: list[NDArray[Any]]) -> NDArray[Any]:
+    """Concatenate leaf arrays [n, ...] to [n, obs_dim]; a leaf of shape [n] is one column."""
+    flat = [leaf.reshape(len(leaf), -1) for leaf in leaves]
+    return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
+
+
+def read_hdf5(data: Path, n_episodes: int, leaves: Sequence[LeafPath]) -> Iterator[Episode]:
+    """Yield the episodes of `main_data.hdf5`: group `episode_<i>`, a Tuple's entries named `_index_<j>`."""
+    import h5py
+
+    path = data / "main_data.hdf5"
+    names = ["/".join(["observations", *(f"_index_{k}" if isinstance(k, int) else k for k in leaf)]) for leaf in leaves]
+    with damaged_file(path), h5py.File(path, "r") as file:
+        for index in range(n_episodes):
+            group = file[f"episode_{index}"]
+            yield Episode(
+                observations=_stack([group[name][()] for name in names]),
+                actions=group["actions"][()],
+                rewards=group["rewards"][()],
+                terminated=bool(group["terminations"][-1]),
+                truncated=bool(group["truncations"][-1]),
+            )
+
+
+def read_tables(file_format: str, data: Path, n_episodes: int, leaves: Sequence[LeafPath]) -> Iterator[Episode]:
+    """Yield the episodes of Arrow or Parquet tables: folder `<i>`, a Tuple's entries named `<j>`.
+
+    Rows are T + 1, as many as observations: actions, rewards and flags are padded by one row, which is cut here.
+    """
+    import pyarrow.dataset
+
+    for index in range(n_episodes):
+        folder = data / str(index)
+        with damaged_file(folder):
+            parts = sorted(folder.glob("part-*"), key=lambda part: (len(part.name), part.name))
+            columns = ["observations", "actions", "rewards", "terminations", "truncations"]
+            table = pyarrow.dataset.dataset([str(part) for part in parts], format=file_format).to_table(columns)
+            steps = json.loads((folder / "metadata.json").read_text()).get("total_steps", table.num_rows - 1)
+            observations = table["observations"].combine_chunks()
+            episode = Episode(
+                observations=_stack([_numbers(_descend(observations, leaf)) for leaf in leaves]),
+                actions=_numbers(table["actions"].combine_chunks())[:steps],
+                rewards=table["rewards"].to_numpy()[:steps],
+                terminated=bool(table["terminations"][steps - 1].as_py()),
+                truncated=bool(table["truncations"][steps - 1].as_py()),
+            )
+        yield episode
+
+
+def _descend(array: Any, leaf: LeafPath) -> Any:
+    for key in leaf:
+        array = array.field(str(key))
+    return array
+
+
+def _numbers(array: Any) -> NDArray[Any]:
+    """Return an Arrow array of numbers as [n], of lists of numbers as [n, d]."""
+    if hasattr(array, "flatten") and hasattr(array.type, "value_type"):
+        return np.asarray(array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1))
+    return np.asarray(array.to_numpy(zero_copy_only=False))
+
+
+READERS: dict[str, Callable[[Path, int, Sequence[LeafPath]], Iterator[Episode]]] = {
+    "hdf5": read_hdf5,
+    "arrow": partial(read_tables, "arrow"),
+    "parquet": partial(read_tables, "parquet"),
+}

@@ -1,0 +1,148 @@
+"""Minari datasets: finding them, and streaming their episodes from HDF5, Arrow and Parquet files.
+
+Layout: `<root>/<id>/data/metadata.json` beside `main_data.hdf5` (one group for each episode) or, for Arrow and Parquet,
+one folder for each episode. The files are read directly: Minari's own iterator decodes the infos, which are not needed,
+and takes twice as long; its Arrow reader cuts an episode that spans two batches (Minari issue 351).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from snn_dt.data.scores import ReferenceScores, environment_reference
+from snn_dt.data.source import Source
+from snn_dt.errors import DataError, did_you_mean
+
+_CHECKOUT = Path(__file__).resolve().parents[2] / "datasets"
+
+
+def roots() -> list[Path]:
+    """Return the folders that are searched: Minari's own, and `datasets/` when running from a checkout."""
+    own = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+    return [own, _CHECKOUT] if (_CHECKOUT / "manifest.json").is_file() else [own]
+
+
+def local_datasets() -> dict[str, Path]:
+    """Return the datasets of all roots as {id: folder}."""
+    found: dict[str, Path] = {}
+    for root in reversed(roots()):
+        for folder, children, _ in os.walk(root):
+            if "data" in children:
+                children.clear()
+                found[Path(folder).relative_to(root).as_posix()] = Path(folder)
+    return dict(sorted(found.items()))
+
+
+def hint(spec: str) -> str:
+    """Return `"; did you mean ..."` when `spec` looks like a Minari id without its prefix, else nothing."""
+    return f"; did you mean 'minari:{spec}'?" if spec in local_datasets() else ""
+
+
+def locate(dataset_id: str, download: bool) -> Path:
+    """Return the folder of a dataset, or raise `DataError`; nothing is asked of the network unless `download`."""
+    for root in roots():
+        if (root / dataset_id / "data").is_dir():
+            return root / dataset_id
+    if download:
+        return _download(dataset_id)
+    known = local_datasets()
+    near = did_you_mean(dataset_id, known) if known else ""
+    raise DataError(
+        f"no Minari dataset {dataset_id!r} in {' or '.join(map(str, roots()))}{near}; to download it: "
+        f"snn-dt data cache minari:{dataset_id} --download, or minari download {dataset_id}"
+    )
+
+
+def _download(dataset_id: str) -> Path:
+    """Fetch a dataset with Minari's own client into Minari's root, or raise `DataError`."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        raise DataError(f"cannot download Minari dataset {dataset_id!r}: HF_HUB_OFFLINE is set; unset it to go online")
+    import minari
+
+    try:
+        minari.download_dataset(dataset_id)
+    except ImportError as error:
+        raise DataError(f"downloading from Minari needs the hub extra: pip install 'snn-dt[hub]' ({error})") from error
+    except Exception as error:  # whatever the HTTP stack raises: the user can only check the id and the network
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"could not download Minari dataset {dataset_id!r} ({reason}): check the id with minari list remote, "
+            "and the network"
+        ) from error
+    return roots()[0] / dataset_id
+
+
+def read(path: Path) -> Source:
+    """Return the dataset in folder `path` as a stream of episodes; raises `DataError` for kinds it cannot use."""
+    from snn_dt.data.minari_episodes import READERS
+    from snn_dt.data.spaces import clean_env_spec, observation_leaves
+
+    metadata = _metadata(path)
+    dataset_id = metadata.get("dataset_id", path.name)
+    env_id, env_spec, time_limit = clean_env_spec(metadata.get("eval_env_spec") or metadata.get("env_spec"))
+    observation_space, action_space = _spaces(metadata, dataset_id)
+    leaves = observation_leaves(observation_space, action_space, dataset_id)
+    data_format = metadata.get("data_format", "hdf5")
+    if data_format not in READERS:
+        raise DataError(f"dataset {dataset_id!r} has format {data_format!r}: expected one of {', '.join(READERS)}")
+    n_episodes = int(metadata["total_episodes"])
+
+    def episodes() -> Iterator[Any]:
+        return READERS[data_format](path / "data", n_episodes, leaves)
+
+    return Source(
+        dataset_id=dataset_id,
+        observation_space=observation_space,
+        action_space=action_space,
+        env_id=env_id,
+        env_spec=env_spec,
+        time_limit=time_limit,
+        reference=_reference(metadata, dataset_id, env_id),
+        n_episodes=n_episodes,
+        episodes=episodes,
+    )
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    file = path / "data" / "metadata.json"
+    try:
+        metadata = json.loads(file.read_text())
+        metadata["total_episodes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"cannot use {file}: expected Minari's metadata with total_episodes, found {error!r}; "
+            "download or copy the dataset again"
+        ) from error
+    return dict(metadata)
+
+
+def _spaces(metadata: dict[str, Any], dataset_id: str) -> tuple[Any, Any]:
+    """Return (observation space, action space), from the metadata or else from the environment it names."""
+    from minari.serialization import deserialize_space
+
+    from snn_dt.data.spaces import clean_env_spec
+
+    try:
+        if "observation_space" in metadata and "action_space" in metadata:
+            return deserialize_space(metadata["observation_space"]), deserialize_space(metadata["action_space"])
+        import gymnasium as gym
+
+        spec = clean_env_spec(metadata.get("env_spec"))[1]
+        if spec is None:
+            raise ValueError("neither spaces nor an env_spec")
+        env = gym.make(gym.envs.registration.EnvSpec.from_json(spec))
+        return env.observation_space, env.action_space
+    except Exception as error:  # making an environment runs code of other packages
+        reason = " ".join(str(error).split())
+        raise DataError(f"cannot tell the spaces of dataset {dataset_id!r} from its metadata: {reason}") from error
+
+
+def _reference(metadata: dict[str, Any], dataset_id: str, env_id: str | None) -> ReferenceScores | None:
+    low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
+    if low is not None and high is not None:
+        return ReferenceScores(float(low), float(high), f"metadata of {dataset_id}")
+    return environment_reference(env_id)

@@ -1,0 +1,146 @@
+"""Offline trajectories in one flat form, whatever file they came from.
+
+Shapes: `N` steps of all episodes one after another, `E` episodes; episode `e` is rows `episode_offsets[e]` to
+`episode_offsets[e + 1]` of every `[N, ...]` array.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_dt.data.scores import ReferenceScores
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+RewardMode = Literal["dense", "delayed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectories:
+    """A dataset as flat arrays plus episode offsets; made by `snn_dt.load_dataset`, memory-mapped and read-only.
+
+    | field | shape, type | |
+    |---|---|---|
+    | `observations` | [N, obs_dim] float32 | as the environment emits them, flattened in the order of the space |
+    | `actions` | [N, action_dim] float32 or [N] int64 | environment units; a Discrete with a start keeps its start |
+    | `rewards` | [N] float32 | after `reward_mode` |
+    | `returns_to_go` | [N] float32 | undiscounted sum of this and the later rewards of the episode |
+    | `episode_offsets` | [E + 1] int64 | |
+    | `terminated`, `truncated` | [E] bool | flags of each episode's last step |
+    | `state_mean`, `state_std` | [obs_dim] float32 | over all N; std is 1 where it would be below 1e-6 (a constant) |
+
+    `checksum` is the SHA-256 of the flat content and the same for every file format. `reference` is None when neither
+    the dataset nor D4RL's table has reference scores. `env_spec` is JSON for Gymnasium's `EnvSpec.from_json`: that of
+    the dataset's evaluation environment if it names one. `time_limit` is that environment's step limit.
+    """
+
+    observations: NDArray[np.float32]
+    actions: NDArray[Any]
+    rewards: NDArray[np.float32]
+    returns_to_go: NDArray[np.float32]
+    episode_offsets: NDArray[np.int64]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    state_mean: NDArray[np.float32]
+    state_std: NDArray[np.float32]
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
+    env_id: str | None
+    env_spec: str | None
+    dataset_id: str
+    reward_mode: RewardMode
+    checksum: str
+    reference: ReferenceScores | None
+    time_limit: int | None = None
+
+    @property
+    def n_episodes(self) -> int:
+        """E."""
+        return len(self.episode_offsets) - 1
+
+    @property
+    def n_steps(self) -> int:
+        """N."""
+        return int(self.episode_offsets[-1])
+
+    @property
+    def obs_dim(self) -> int:
+        """Length of a flattened observation."""
+        return int(self.observations.shape[1])
+
+    @property
+    def discrete(self) -> bool:
+        """Whether an action is one of `action_dim` choices."""
+        return self.actions.ndim == 1
+
+    @property
+    def action_dim(self) -> int:
+        """Length of an action vector, or the number of choices of a Discrete space."""
+        return int(self.action_space.n) if self.discrete else int(self.actions.shape[1])  # type: ignore[attr-defined]
+
+    @property
+    def action_low(self) -> NDArray[np.float32] | None:
+        """Lower bounds [action_dim] of a Box; None if discrete."""
+        return None if self.discrete else np.ravel(self.action_space.low).astype(np.float32)  # type: ignore[attr-defined]
+
+    @property
+    def action_high(self) -> NDArray[np.float32] | None:
+        """Upper bounds [action_dim] of a Box; None if discrete."""
+        return None if self.discrete else np.ravel(self.action_space.high).astype(np.float32)  # type: ignore[attr-defined]
+
+    @cached_property
+    def episode_lengths(self) -> NDArray[np.int64]:
+        """Steps of each episode [E]."""
+        return np.diff(self.episode_offsets)
+
+    @property
+    def max_episode_length(self) -> int:
+        """Steps of the longest episode in the data; `time_limit` is the environment's own limit, if it is known."""
+        return int(self.episode_lengths.max())
+
+    @cached_property
+    def episode_returns(self) -> NDArray[np.float64]:
+        """Undiscounted return of each episode [E]."""
+        return self.returns_to_go[self.episode_offsets[:-1]].astype(np.float64)
+
+    def split(self, validation_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return (train, validation) episode indices, each ascending, drawn without replacement by `seed`.
+
+        Replay-like sets are ordered weak to strong, so episodes are shuffled before they are cut. A fraction above 0
+        gives at least one validation episode as long as one is left to train on.
+        """
+        if not 0.0 <= validation_fraction < 1.0:
+            raise ValueError(f"expected 0 <= validation_fraction < 1, found {validation_fraction}")
+        n = round(validation_fraction * self.n_episodes)
+        if validation_fraction > 0:
+            n = min(max(n, 1), self.n_episodes - 1)
+        order = np.random.default_rng(seed).permutation(self.n_episodes)
+        return np.sort(order[n:]), np.sort(order[:n])
+
+    def describe(self) -> dict[str, Any]:
+        """Return the facts about the dataset as one JSON-able dict (what `snn-dt data info` prints)."""
+        quantiles = np.quantile(self.episode_returns, [0.0, 0.1, 0.5, 0.9, 1.0])
+        return {
+            "dataset_id": self.dataset_id,
+            "env_id": self.env_id,
+            "episodes": self.n_episodes,
+            "steps": self.n_steps,
+            "episode_length": {"mean": self.n_steps / self.n_episodes, "max": self.max_episode_length},
+            "time_limit": self.time_limit,
+            "observation_space": str(self.observation_space),
+            "obs_dim": self.obs_dim,
+            "action_space": str(self.action_space),
+            "action_dim": self.action_dim,
+            "terminated": float(self.terminated.mean()),
+            "reward_mode": self.reward_mode,
+            "return_mean": float(self.episode_returns.mean()),
+            "return_quantiles": dict(zip(["min", "p10", "p50", "p90", "max"], map(float, quantiles), strict=True)),
+            "reference": vars(self.reference) if self.reference else None,
+            "checksum": self.checksum,
+        }
