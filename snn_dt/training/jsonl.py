@@ -1,0 +1,91 @@
+"""JSON that any reader accepts, one object a line; and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def plain(value: Any, keep_nan: bool = False) -> Any:
+    """Return `value` in dicts, lists and numbers: 0-d tensors and numpy scalars become numbers, arrays become lists.
+
+    NaN and infinities, which are not JSON, become None unless `keep_nan`. Anything unknown becomes its string.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, keep_nan) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, keep_nan) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist(), keep_nan)
+    if isinstance(value, float):
+        return value if keep_nan or math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def dumps(value: Any, indent: int | None = None) -> str:
+    """Return `value` as valid JSON."""
+    return json.dumps(plain(value), indent=indent, allow_nan=False)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file through a neighbour that then takes its name, so that a crash or a full disk leaves the old one.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line with one unbuffered write.
+
+    Raises:
+        OSError: the line did not fit; a part of it may be in the file, and `read_rows` passes over it.
+    """
+    with path.open("ab", buffering=0) as file:
+        data = line.encode() + b"\n"
+        if file.write(data) != len(data):
+            raise OSError("no space left for a whole line")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSONL file, without the lines that a crash or a full disk has torn.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return [row for _, row in _lines(path)]
+
+
+def cut_after(path: Path, step: int) -> None:
+    """Drop, atomically, torn lines and every line whose `step` is larger than `step`; a missing file stays missing.
+
+    Raises:
+        OSError: the file cannot be read or written.
+    """
+    if path.exists():
+        kept = [line for line, row in _lines(path) if (row.get("step") or 0) <= step]
+        write_atomically(path, "".join(f"{line}\n" for line in kept))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            yield line, row

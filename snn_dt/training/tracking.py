@@ -1,0 +1,147 @@
+"""The record of a run: metrics.jsonl in its folder always, wandb beside it, and neither can stop the run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from snn_dt.config import TrackConfig
+from snn_dt.training import jsonl
+from snn_dt.training.wandb_run import start_run
+
+
+class Tracker:
+    """Writes every metric as one line of `run_dir/metrics.jsonl`, and to wandb as far as that works.
+
+    wandb is imported only if `settings.wandb` is not `disabled`. `auto` follows WANDB_MODE; without it, it is online if
+    there is a key and the host answers, else offline with one line that says how to sync. A failure of wandb or of the
+    disk is reported in one line, once, and the run goes on. Nothing here draws from a global random generator.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        settings: TrackConfig,
+        config: Mapping[str, Any],
+        resume_step: int | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        """Open the record.
+
+        Args:
+            run_dir: The run folder; wandb's files go to `wandb/` in it.
+            settings: The `track` section of the config.
+            config: The resolved config, for wandb.
+            resume_step: The step that the run is taken up from: later lines are dropped, and wandb goes on under the
+                same run id. None starts a new record, and sets an older one aside as metrics.previous.jsonl.
+            say: Prints a line for the user; None prints to stderr.
+        """
+        self._dir, self._path = run_dir, run_dir / "metrics.jsonl"
+        self._say = say or (lambda text: print(text, file=sys.stderr, flush=True))
+        self._run: Any = None
+        self._torn = self._told_disk = False
+        with self._disk():
+            if resume_step is not None:
+                jsonl.cut_after(self._path, resume_step)
+            elif self._path.exists():
+                self._path.replace(run_dir / "metrics.previous.jsonl")
+        if settings.wandb != "disabled":
+            with self._wandb("starting"):
+                self._run = start_run(run_dir, settings, jsonl.plain(config), resume_step is not None, self._say)
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Record numbers, or nested mappings of numbers, of a step; steps must not go back."""
+        self._append({"step": step, **metrics})
+        with self._wandb("logging"):
+            self._send(step, flatten(metrics))
+
+    def log_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Record an evaluation, one row per target return; `eval/return_mean@<target>` and the like go to wandb.
+
+        Lists (the returns of all episodes) are left out, but for the pair `return_interval`.
+        """
+        brief = [{k: v for k, v in jsonl.plain(row, True).items() if _is_brief(k, v)} for row in rows]
+        self._append({"step": step, "evaluation": brief})
+        with self._wandb("logging an evaluation"):
+            if self._run is not None:
+                import wandb
+
+                flat = [flatten(row) for row in brief]
+                columns = list(dict.fromkeys(key for row in flat for key in row))
+                table = wandb.Table(
+                    columns=columns, data=[[row.get(key) for key in columns] for row in flat], allow_mixed_types=True
+                )
+                scalars = {
+                    f"eval/{key}@{row['target_return']:g}": value
+                    for row in flat
+                    for key, value in row.items()
+                    if key not in ("target_return", "seed", "episodes") and isinstance(value, (int, float))
+                }
+                self._send(step, {**scalars, "eval/table": table})
+
+    def log_checkpoint(self, directory: Path, aliases: Sequence[str]) -> None:
+        """Hand a checkpoint folder to wandb as a version of the run's model artifact; wandb keeps its own copy."""
+        with self._wandb("storing a checkpoint"):
+            if self._run is not None:
+                import wandb
+
+                artifact = wandb.Artifact(f"checkpoint-{self._run.id}", type="model")
+                for path in sorted(path for path in directory.rglob("*") if path.is_file()):  # add_dir would print
+                    artifact.add_file(str(path), name=path.relative_to(directory).as_posix())
+                self._run.log_artifact(artifact, aliases=list(aliases))
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Close wandb's run; another call does nothing."""
+        with self._wandb("finishing"):
+            run, self._run = self._run, None
+            if run is not None:
+                run.finish(exit_code=exit_code)
+
+    def _send(self, step: int, values: dict[str, Any]) -> None:
+        # A resumed run repeats, with the same numbers, the steps between its checkpoint and its end: wandb has them.
+        if self._run is not None and step >= getattr(self._run, "step", 0):
+            self._run.log(values, step=step)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        line = jsonl.dumps(row)
+        with self._disk():
+            # A line that a full disk has cut off must not swallow this one.
+            torn, self._torn = self._torn, True
+            jsonl.append_line(self._path, "\n" + line if torn else line)
+            self._torn = False
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._told_disk:
+                self._say(f"warning: cannot write {self._path} ({error}); the run goes on without these lines")
+            self._told_disk = True
+
+    @contextmanager
+    def _wandb(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._run = None
+            first = (str(error).splitlines() or [""])[0]
+            self._say(
+                f"warning: wandb failed in {doing} ({type(error).__name__}: {first}); "
+                "from here on this run is recorded in metrics.jsonl only"
+            )
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one level of `a/b` names, tensors and numpy scalars as numbers."""
+    flat: dict[str, Any] = {}
+    for key, value in jsonl.plain(values, keep_nan=True).items():
+        flat |= flatten(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _is_brief(key: str, value: Any) -> bool:
+    return key == "return_interval" or not isinstance(value, list)
