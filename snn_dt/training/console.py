@@ -1,0 +1,106 @@
+"""Progress of a training run for the person watching it: a bar on a terminal, one plain line per record elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, Self
+
+import rich.console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+
+class Console:
+    """Shows loss, mean firing rate, steps/s and time left; takes records like a `Tracker`.
+
+    On a terminal: a bar at the bottom, with printed lines above it. Elsewhere (a file, a pipe, TERM=dumb): one line per
+    record, flushed. Usable as a context manager, which stops the bar however the run ends.
+    """
+
+    def __init__(self, file: IO[str] | None = None) -> None:
+        """Write to `file`; None is standard output as it is when something is written."""
+        self._console = rich.console.Console(file=file, highlight=False, markup=False, soft_wrap=True)
+        self._live = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._progress: Progress | None = None
+        self._shown = ""
+
+    def start(self, total: int, initial: int = 0) -> None:
+        """Begin at update `initial` of `total`."""
+        self._total, self._step, self._time = total, initial, time.monotonic()
+        self._begin, self._begin_time = initial, self._time
+        if self._live:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[metrics]}", style="cyan"),
+                console=self._console,
+                expand=True,
+            )
+            self._task = self._progress.add_task("train", total=total, completed=initial, metrics="")
+            self._progress.start()
+
+    def update(self, step: int, metrics: Mapping[str, Any] | None = None) -> None:
+        """Move to `step`; metrics with a `loss` (and perhaps a `firing_rate`) are shown, and printed off a terminal."""
+        shown = bool(metrics) and "loss" in metrics
+        if shown:
+            self._shown = self._describe(step, metrics)
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step, metrics=self._shown)
+        elif shown:
+            self.print(f"step {step}/{self._total}  {self._shown}")
+
+    log = update
+
+    def log_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Print what was asked and what was achieved, one line per target return."""
+        self.evaluating(1, 1)
+        for row in rows:
+            low, high = row.get("return_interval") or (float("nan"), float("nan"))
+            self.print(
+                f"evaluation at step {step}: target {row['target_return']:g}, return {row['return_mean']:.5g} "
+                f"[{low:.5g}, {high:.5g}] over {row['episodes']} episodes"
+            )
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Say on the bar that an evaluation is at episode `done` of `total`; all done ends it."""
+        if self._progress is not None:
+            self._progress.update(self._task, description="train" if done >= total else f"evaluate {done}/{total}")
+
+    def print(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text)
+        self._console.file.flush()
+
+    def _describe(self, step: int, metrics: Mapping[str, Any]) -> str:
+        now = time.monotonic()
+        speed = metrics.get("steps_per_second") or (step - self._step) / max(now - self._time, 1e-9)
+        self._step, self._time = step, now
+        left = (self._total - step) * (now - self._begin_time) / max(step - self._begin, 1)
+        parts = [f"loss {_short(metrics['loss'])}"]
+        if "firing_rate" in metrics:
+            parts.append(f"firing {metrics['firing_rate']:.3f}")
+        parts += [f"{speed:.3g} steps/s", f"{_clock(left)} left"]
+        return "  ".join(parts)
+
+    def stop(self) -> None:
+        """Leave the bar as it is; another call does nothing."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
