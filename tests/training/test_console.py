@@ -84,9 +84,9 @@ def test_a_dumb_terminal_gets_plain_lines(terminal, monkeypatch):
     assert terminal.getvalue().startswith("step 5/10  loss 0.2500")
 
 
-def test_an_error_inside_stops_the_bar_and_goes_on_up(terminal):
+def test_an_error_inside_stops_the_bar_and_is_not_swallowed(terminal):
     console = Console(terminal)
+    console.start(10)
     with pytest.raises(RuntimeError), console:
-        console.start(10)
         raise RuntimeError
     assert console._progress is None
