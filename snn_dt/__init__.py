@@ -22,13 +22,14 @@ _PUBLIC = {
 __all__ = sorted([*_PUBLIC, "__version__"])
 
 if TYPE_CHECKING:
-    from snn_dt.checkpoint import from_pretrained
-    from snn_dt.config import Config, load_config
-    from snn_dt.data import load_dataset
-    from snn_dt.data.trajectories import Trajectories
-    from snn_dt.errors import SnnDtError
-    from snn_dt.evaluation.policy import Policy
-    from snn_dt.evaluation.rollout import evaluate
+    from snn_dt.checkpoint import from_pretrained as from_pretrained
+    from snn_dt.config import Config as Config
+    from snn_dt.config import load_config as load_config
+    from snn_dt.data import load_dataset as load_dataset
+    from snn_dt.data.trajectories import Trajectories as Trajectories
+    from snn_dt.errors import SnnDtError as SnnDtError
+    from snn_dt.evaluation.policy import Policy as Policy
+    from snn_dt.evaluation.rollout import evaluate as evaluate
 
 
 def __getattr__(name: str) -> Any:

@@ -6,15 +6,14 @@ the defaults below, the `base` chain of a YAML file, the file itself, flags.
 
 from __future__ import annotations
 
-import dataclasses
-import types
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import yaml
 
-from snn_dt.errors import ConfigError, did_you_mean
+from snn_dt import strict
+from snn_dt.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class EvalConfig:
     target_return: tuple[float, ...] = ()
     """Returns asked of the policy, in environment units; empty asks for the best return in the dataset."""
     episodes: int = 20
-    """Episodes per target return, with reset seeds seed, seed + 1, ..."""
+    """Episodes per target return, with reset seeds seed, seed + 1, ...; 0 trains without an environment."""
     seed: int = 10_000
     """Reset seed of the first episode."""
     num_envs: int = 32
@@ -164,23 +163,19 @@ def load_config(path: str | Path) -> Config:
     Raises:
         ConfigError: missing file, bad YAML, unknown key (the nearest known one is named), value of a wrong type.
     """
-    return config_from_dict(_read_chain(Path(path), ()), source=str(path))
+    return config_from_dict(strict.read_yaml(Path(path)), source=str(path))
 
 
 def config_from_dict(values: dict[str, Any], source: str = "config") -> Config:
     """Build and check a `Config` from nested dictionaries; missing keys keep their defaults."""
-    config = _build(Config, values, source, "")
+    config = strict.build(Config, values, source)
     validate(config)
     return config
 
 
-def config_to_dict(config: Any) -> dict[str, Any]:
+def config_to_dict(config: Config) -> dict[str, Any]:
     """Return nested dictionaries of plain YAML and JSON values; inverse of `config_from_dict`."""
-    return {
-        f.name: config_to_dict(value) if dataclasses.is_dataclass(value) else _plain(value)
-        for f in dataclasses.fields(config)
-        for value in [getattr(config, f.name)]
-    }
+    return strict.to_dict(config)
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -193,7 +188,7 @@ def validate(config: Config) -> None:
     m, d, t, e = config.model, config.data, config.train, config.eval
     checks = [
         ("model.n_layers", m.n_layers >= 1, "at least 1", m.n_layers),
-        ("model.n_heads", m.n_heads >= 1 and m.d_model % m.n_heads == 0, f"a divisor of d_model = {m.d_model}", m.n_heads),
+        ("model.n_heads", m.n_heads >= 1 and m.d_model % m.n_heads == 0, f"a divisor of {m.d_model}", m.n_heads),
         ("model.context_length", m.context_length >= 1, "at least 1", m.context_length),
         ("model.mlp_ratio", m.mlp_ratio >= 1, "at least 1", m.mlp_ratio),
         ("model.dropout", 0 <= m.dropout < 1, "in [0, 1)", m.dropout),
@@ -206,7 +201,7 @@ def validate(config: Config) -> None:
         ("data.validation_fraction", 0 <= d.validation_fraction < 1, "in [0, 1)", d.validation_fraction),
         ("train.steps", t.steps >= 1, "at least 1", t.steps),
         ("train.batch_size", t.batch_size >= 1, "at least 1", t.batch_size),
-        ("train.accumulate", t.accumulate >= 1 and t.batch_size % t.accumulate == 0, "a divisor of batch_size", t.accumulate),
+        ("train.accumulate", t.accumulate > 0 and not t.batch_size % t.accumulate, "a divisor of batch_size", t.accumulate),
         ("train.learning_rate", t.learning_rate > 0, "above 0", t.learning_rate),
         ("train.weight_decay", t.weight_decay >= 0, "at least 0", t.weight_decay),
         ("train.warmup_steps", t.warmup_steps >= 0, "at least 0", t.warmup_steps),
@@ -216,95 +211,10 @@ def validate(config: Config) -> None:
         ("train.log_every", t.log_every >= 1, "at least 1", t.log_every),
         ("train.eval_every", t.eval_every >= 0, "at least 0", t.eval_every),
         ("train.save_every", t.save_every >= 1, "at least 1", t.save_every),
-        ("eval.episodes", e.episodes >= 1, "at least 1", e.episodes),
+        ("eval.episodes", e.episodes >= 0, "at least 0", e.episodes),
         ("eval.seed", e.seed >= 0, "at least 0", e.seed),
         ("eval.num_envs", e.num_envs >= 1, "at least 1", e.num_envs),
     ]  # fmt: skip
     for name, good, expected, found in checks:
         if not good:
             raise ConfigError(f"{name}: expected {expected}, found {found}; change it in the config or with --{name}")
-
-
-def _read_chain(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    path = path.resolve()
-    if path in seen:
-        raise ConfigError(f"{path}: its `base` chain comes back to itself; remove the `base` line of one of the files")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"expected a config file at {path}, found none ({error.strerror}); see configs/") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from error
-    values = {} if values is None else values
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected sections such as `model:`, found {type(values).__name__}")
-    base = values.pop("base", None)
-    return values if base is None else _merge(_read_chain(path.parent / str(base), (*seen, path)), values)
-
-
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    both = dict(below)
-    for key, value in above.items():
-        old = both.get(key)
-        both[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return both
-
-
-def _build(cls: type, values: Any, source: str, prefix: str) -> Any:
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source}: {prefix.rstrip('.')}: expected a section of fields, found {values!r}")
-    hints = get_type_hints(cls)
-    for key in values:
-        if key not in hints:
-            raise ConfigError(f"{source}: unknown key {prefix}{key}{did_you_mean(str(key), hints)}")
-    return cls(**{key: _cast(value, hints[key], source, f"{prefix}{key}") for key, value in values.items()})
-
-
-def _cast(value: Any, hint: Any, source: str, name: str) -> Any:
-    """Turn a YAML value into the annotated type; YAML 1.1 reads `1e-4` as a string, so numbers may come as text."""
-    origin, args = get_origin(hint), get_args(hint)
-    wrong = ConfigError(f"{source}: {name}: expected {_describe(hint)}, found {value!r}")
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, source, f"{name}.")  # type: ignore[arg-type]
-    if origin in (Union, types.UnionType):
-        inner = next(a for a in args if a is not type(None))
-        return None if value is None else _cast(value, inner, source, name)
-    if origin is Literal:
-        if value not in args:
-            near = did_you_mean(value, args) if isinstance(value, str) else ""
-            raise ConfigError(f"{wrong}{near}")
-        return value
-    if origin is tuple:
-        items = value if isinstance(value, list | tuple) else [value]
-        return tuple(_cast(item, args[0], source, name) for item in items)
-    if hint is str and isinstance(value, str):
-        return value
-    if hint is bool and isinstance(value, bool):
-        return value
-    if hint in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except ValueError:
-            raise wrong from None
-        if hint is float and number == number:
-            return number
-        if hint is int and number.is_integer():
-            return int(value) if not isinstance(value, str) else int(number)
-    raise wrong
-
-
-def _describe(hint: Any) -> str:
-    origin, args = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return " or ".join("null" if a is type(None) else _describe(a) for a in args)
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, args))
-    if origin is tuple:
-        return f"a list of {_describe(args[0])}s"
-    return {int: "an integer", float: "a number", str: "text", bool: "true or false"}.get(hint, str(hint))
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -30,6 +30,10 @@ class DeviceError(SnnDtError):
     """A device that this machine does not have."""
 
 
+class TrainingError(SnnDtError):
+    """A training run that cannot go on."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the known name nearest to `name`, else the list of known names."""
     known = sorted(known)

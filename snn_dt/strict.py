@@ -1,0 +1,120 @@
+"""Strict reading of YAML into frozen dataclasses: every key known, every value of its annotated type."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from snn_dt.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the nested dictionaries of a YAML file, laid over those of the file its `base` key names."""
+    return _read_chain(path, ())
+
+
+def build(cls: type[T], values: dict[str, Any], source: str) -> T:
+    """Build the dataclass `cls` from nested dictionaries; `source` names them in errors."""
+    built: T = _build(cls, values, source, "")
+    return built
+
+
+def to_dict(instance: Any) -> dict[str, Any]:
+    """Return a dataclass instance as nested dictionaries of plain values; inverse of `build`."""
+    return {
+        f.name: to_dict(value) if dataclasses.is_dataclass(value) else _plain(value)
+        for f in dataclasses.fields(instance)
+        for value in [getattr(instance, f.name)]
+    }
+
+
+def _read_chain(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.resolve()
+    if path in seen:
+        raise ConfigError(f"{path}: its `base` chain comes back to itself; remove the `base` line of one of the files")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"expected a config file at {path}, found none ({error.strerror}); see configs/") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from error
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected sections such as `model:`, found {type(values).__name__}")
+    base = values.pop("base", None)
+    return values if base is None else _merge(_read_chain(path.parent / str(base), (*seen, path)), values)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = dict(below)
+    for key, value in above.items():
+        old = both.get(key)
+        both[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return both
+
+
+def _build(cls: type, values: Any, source: str, prefix: str) -> Any:
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: {prefix.rstrip('.')}: expected a section of fields, found {values!r}")
+    hints = get_type_hints(cls)
+    for key in values:
+        if key not in hints:
+            raise ConfigError(f"{source}: unknown key {prefix}{key}{did_you_mean(str(key), hints)}")
+    return cls(**{key: _cast(value, hints[key], source, f"{prefix}{key}") for key, value in values.items()})
+
+
+def _cast(value: Any, hint: Any, source: str, name: str) -> Any:
+    """Turn a YAML value into the annotated type; YAML 1.1 reads `1e-4` as a string, so numbers may come as text."""
+    origin, args = get_origin(hint), get_args(hint)
+    wrong = ConfigError(f"{source}: {name}: expected {_describe(hint)}, found {value!r}")
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, source, f"{name}.")  # type: ignore[arg-type]
+    if origin in (Union, types.UnionType):
+        inner = next(a for a in args if a is not type(None))
+        return None if value is None else _cast(value, inner, source, name)
+    if origin is Literal:
+        if value not in args:
+            near = did_you_mean(value, args) if isinstance(value, str) else ""
+            raise ConfigError(f"{wrong}{near}")
+        return value
+    if origin is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_cast(item, args[0], source, name) for item in items)
+    if hint is str and isinstance(value, str):
+        return value
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except ValueError:
+            raise wrong from None
+        if hint is float and math.isfinite(number):
+            return number
+        if hint is int and number.is_integer():
+            return int(value) if not isinstance(value, str) else int(number)
+    raise wrong
+
+
+def _describe(hint: Any) -> str:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join("null" if a is type(None) else _describe(a) for a in args)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, args))
+    if origin is tuple:
+        return f"a list of {_describe(args[0])}s"
+    return {int: "an integer", float: "a number", str: "text", bool: "true or false"}.get(hint, str(hint))
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
