@@ -1,0 +1,15 @@
+"""Tokens in, actions out: the one place that maps `model.kind` to a model."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from snn_dt.config import ModelConfig
+from snn_dt.models.decision_transformer import DecisionTransformer, TaskShape
+
+__all__ = ["DecisionTransformer", "TaskShape", "build_model"]
+
+
+def build_model(config: ModelConfig, task: TaskShape) -> nn.Module:
+    """Build the model of `config.kind` for a task; weights come from torch's current random state."""
+    return {"dense": DecisionTransformer, "snn_dt": DecisionTransformer}[config.kind](config, task)

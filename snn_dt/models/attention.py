@@ -1,0 +1,95 @@
+"""Causal self-attention, dense and spiking. B batch, L tokens, Q tokens that ask (Q = L or fewer), H heads, D width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snn_dt.models.layers import SpikeLinear
+from snn_dt.snn import RateLIF
+
+ALL = slice(None)
+
+
+class SoftmaxAttention(nn.Module):
+    """`softmax(scale q k^T) v` per head, over the tokens the mask allows; a module so that its products are counted."""
+
+    def __init__(self, n_heads: int, scale: float, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.n_heads, self.scale, self.dropout = n_heads, scale, dropout
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """Mix `v [B, L, D]` for queries `q [B, Q, D]` under `mask [B, 1, Q, L]` (True = may attend)."""
+        q, k, v = (rearrange(x, "b l (h d) -> b h l d", h=self.n_heads) for x in (q, k, v))
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scale)
+        return rearrange(y, "b h l d -> b l (h d)")
+
+
+class SpikeAttention(SoftmaxAttention):
+    """Softmax attention whose q, k, v are rates of T-step spike trains; its products are over spike counts, T times that.
+
+    A product with a count is a sum: every spike of q adds a key's count to a score, every spike of v adds a weight.
+    """
+
+    def __init__(self, n_heads: int, scale: float, sim_steps: int, dropout: float = 0.0) -> None:
+        super().__init__(n_heads, scale * sim_steps**2, dropout)
+        self.sim_steps = sim_steps
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """As `SoftmaxAttention`, for rates; the result is in counts."""
+        return super().forward(q, k, v, mask) * self.sim_steps
+
+
+class DenseSelfAttention(nn.Module):
+    """Multi-head attention as in GPT-2."""
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.query = nn.Linear(d_model, d_model)
+        self.key_value = nn.Linear(d_model, 2 * d_model)
+        self.attend = SoftmaxAttention(n_heads, (d_model // n_heads) ** -0.5, dropout)
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, mask: Tensor, read: slice = ALL) -> Tensor:
+        """Map `x [B, L, D]` to `[B, Q, D]`, for the tokens chosen by `read`."""
+        k, v = self.key_value(x).chunk(2, dim=-1)
+        return self.out(self.attend(self.query(x[:, read]), k, v, mask[:, :, read]))
+
+
+class SpikingSelfAttention(nn.Module):
+    r"""Attention over spike counts (SNN-DT, arXiv 2508.21505, with the causal mask its published code lacks).
+
+    Every weight matrix is fed by spikes: `s = LIF(x)`; `Q, K, V = \sum_T LIF(W s)`, counts in 0..T;
+    `Y = softmax(Q K^T / sqrt(d_h)) V`; out `= W_o LIF(Y)`. The LIF layers integrate a constant current for T steps.
+
+    Args:
+        d_model, n_heads: width and heads.
+        dropout: on the attention weights.
+        neuron: makes a `RateLIF`.
+        sim_steps: T.
+    """
+
+    def __init__(
+        self, d_model: int, n_heads: int, dropout: float, neuron: Callable[[], RateLIF], sim_steps: int
+    ) -> None:
+        super().__init__()
+        self.lif_in = neuron()
+        self.query = SpikeLinear(d_model, d_model, sim_steps, gain=3.0)
+        self.key_value = SpikeLinear(d_model, 2 * d_model, sim_steps, gain=3.0)
+        self.lif_query, self.lif_key_value = neuron(), neuron()
+        self.attend = SpikeAttention(n_heads, (d_model // n_heads) ** -0.5, sim_steps, dropout)
+        self.norm = nn.LayerNorm(d_model)
+        self.lif_out = neuron()
+        self.out = SpikeLinear(d_model, d_model, sim_steps)
+
+    def forward(self, x: Tensor, mask: Tensor, read: slice = ALL) -> Tensor:
+        """Map `x [B, L, D]` to `[B, Q, D]`, for the tokens chosen by `read`."""
+        s = self.lif_in(x)
+        q = self.lif_query(self.query(s[:, read]))
+        k, v = self.lif_key_value(self.key_value(s)).chunk(2, dim=-1)
+        y = self.attend(q, k, v, mask[:, :, read])
+        return self.out(self.lif_out(self.norm(y)))

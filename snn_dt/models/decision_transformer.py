@@ -1,0 +1,113 @@
+"""The Decision Transformer (Chen et al. 2021, arXiv 2106.01345) and its spiking counterpart: one shell, two blocks.
+
+B batch, K context length in steps, L = 3K - 1 tokens, D width, A action dimensions or number of discrete actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from snn_dt.config import ModelConfig
+from snn_dt.models.blocks import dense_block, spiking_block
+from snn_dt.models.embedding import TokenEmbedding, causal_mask
+from snn_dt.models.layers import ActionHead
+from snn_dt.models.positions import LearnedPositions, PhasePositions, SinusoidalPositions
+from snn_dt.snn import RateLIF
+
+
+@dataclass(frozen=True)
+class TaskShape:
+    """What a model must know of its task: sizes, kind and bounds of actions, longest episode."""
+
+    state_dim: int
+    action_dim: int
+    """Action dimensions, or number of discrete actions."""
+    discrete: bool
+    n_timesteps: int
+    """Environment steps of the longest episode."""
+    action_low: tuple[float, ...] | None = None
+    action_high: tuple[float, ...] | None = None
+    """Bounds of continuous actions in environment units; None where they have none."""
+
+
+class DecisionTransformer(nn.Module):
+    """Causal sequence model of actions: `p(a_t | R_<=t, s_<=t, a_<t)`.
+
+    The prediction for step t is read from its state token, so it cannot see `a_t` or anything later.
+
+    Attributes:
+        state_dim, action_dim, discrete, context_length: what a batch must look like.
+    """
+
+    def __init__(self, config: ModelConfig, task: TaskShape) -> None:
+        super().__init__()
+        self.state_dim, self.action_dim, self.discrete = task.state_dim, task.action_dim, task.discrete
+        self.context_length = config.context_length
+        self.embedding = TokenEmbedding(
+            task.state_dim, task.action_dim, task.discrete, config.d_model, _positions(config, task.n_timesteps)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(_block(config) for _ in range(config.n_layers))
+        self.norm = nn.LayerNorm(config.d_model)
+        bounds = [None if b is None else torch.tensor(b) for b in (task.action_low, task.action_high)]
+        self.head = ActionHead(config.d_model, task.action_dim, *bounds)
+
+    def forward(
+        self,
+        rtg: Tensor,
+        states: Tensor,
+        actions: Tensor,
+        timesteps: Tensor,
+        attention_mask: Tensor,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Predict the action of every step, or of the last one.
+
+        Args:
+            rtg: return-to-go over its scale, `[B, K, 1]`.
+            states: normalised, `[B, K, state_dim]`.
+            actions: `[B, K, A]` float in environment units, or `[B, K]` int64 from 0.
+            timesteps: index in the episode, `[B, K]` int64.
+            attention_mask: `[B, K]` bool, False on pads.
+            last_only: compute only what the last step's prediction needs.
+
+        Returns:
+            `[B, K, A]` (`[B, 1, A]` if `last_only`): actions in environment units, or logits if discrete.
+        """
+        x = self.dropout(self.embedding(rtg, states, actions, timesteps))
+        mask = causal_mask(attention_mask)
+        for block in self.blocks[:-1]:
+            x = block(x, mask)
+        # Only state tokens are read out, so the last block asks for no others.
+        x = self.blocks[-1](x, mask, slice(-1, None) if last_only else slice(1, None, 3))
+        return self.head(self.norm(x))
+
+
+def _positions(config: ModelConfig, n_timesteps: int) -> nn.Module:
+    if config.positions == "learned":
+        return LearnedPositions(n_timesteps, config.d_model)
+    if config.positions == "sinusoidal":
+        return SinusoidalPositions(config.d_model)
+    generators = config.n_heads * config.phase_generators
+    return PhasePositions(generators, n_timesteps, config.d_model, config.surrogate_slope)
+
+
+def _block(config: ModelConfig) -> nn.Module:
+    shape = (config.d_model, config.n_heads, config.mlp_ratio, config.dropout)
+    if config.kind == "dense":
+        return dense_block(*shape)
+    neuron = partial(
+        RateLIF,
+        config.sim_steps,
+        tau_mem=config.tau_mem,
+        v_threshold=config.v_threshold,
+        reset=config.reset,
+        detach_reset=config.detach_reset,
+        surrogate=config.surrogate,
+        surrogate_slope=config.surrogate_slope,
+    )
+    return spiking_block(*shape, neuron, config.sim_steps)

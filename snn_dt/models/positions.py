@@ -1,0 +1,70 @@
+"""How a token knows its timestep: each scheme maps `timesteps [B, K]` to something added to the tokens `[B, K, D]`."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from snn_dt.models.layers import SpikeLinear
+from snn_dt.snn.surrogate import spike
+
+
+class LearnedPositions(nn.Embedding):
+    """A learned vector per timestep (Chen et al. 2021, Decision Transformer); later timesteps share the last one."""
+
+    def __init__(self, n_timesteps: int, d_model: int) -> None:
+        super().__init__(n_timesteps, d_model)
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        """Look up `[B, K] -> [B, K, D]`."""
+        return super().forward(timesteps.clamp(max=self.num_embeddings - 1))
+
+
+class SinusoidalPositions(nn.Module):
+    """The fixed code of Vaswani et al. 2017, on environment timesteps: `sin, cos(t / 10000^(2i / D))`."""
+
+    frequencies: Tensor
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        half = (d_model + 1) // 2
+        self.register_buffer("frequencies", torch.exp(-math.log(10_000) * torch.arange(half) / half), persistent=False)
+        self.d_model = d_model
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        """Compute `[B, K] -> [B, K, D]`."""
+        angles = timesteps.unsqueeze(-1) * self.frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)[..., : self.d_model]
+
+
+class PhasePositions(nn.Module):
+    r"""Phase-shifted positional spikes (SNN-DT, arXiv 2508.21505): generator g emits `1[sin(w_g t + p_g) > 0]`.
+
+    `t` is the environment timestep (the published code used the simulation step, which tells no two tokens apart) and
+    the spikes are hard in training and evaluation alike; `w`, `p` learn through the surrogate. The spikes reach the
+    tokens through a learned projection. `w` is kept as cycles per `n_timesteps`, so that one optimizer step moves the
+    phase of a late timestep no more than that of an early one by the length of the episode.
+    """
+
+    def __init__(self, n_generators: int, n_timesteps: int, d_model: int, surrogate_slope: float = 10.0) -> None:
+        super().__init__()
+        longest = max(n_timesteps, 4)
+        # Periods from 4 steps to twice the episode, as the bits of a counter; quarter-turn shifts break ties at t = 0.
+        periods = torch.logspace(math.log10(4), math.log10(2 * longest), n_generators)
+        self.cycles = nn.Parameter(longest / periods)
+        self.phase = nn.Parameter(torch.arange(n_generators) * (math.pi / 2) + math.pi / 4)
+        self.projection = SpikeLinear(n_generators, d_model, sim_steps=1)
+        self.n_timesteps = longest
+        self.surrogate_slope = surrogate_slope
+
+    def spikes(self, timesteps: Tensor) -> Tensor:
+        """Emit `[B, K] -> [B, K, G]`, binary."""
+        angle = timesteps.unsqueeze(-1) * (2 * math.pi / self.n_timesteps) * self.cycles + self.phase
+        return spike(angle.sin(), self.surrogate_slope)
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        """Project the spikes to a current `[B, K] -> [B, K, D]`."""
+        return self.projection(self.spikes(timesteps))
