@@ -1,0 +1,199 @@
+"""Checkpoints: a folder with everything a policy needs, no pickle, loaded strictly, replaced atomically.
+
+```
+config.json           format, model configuration, task shape, policy specification
+model.safetensors     weights
+stats.safetensors     state_mean, state_std
+provenance.json       dataset and its checksum, seed, step, commit, versions, command
+training_state.pt     optimizer and generators, in a run folder only; never needed to use the policy
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from snn_dt import __version__, strict
+from snn_dt.config import ModelConfig
+from snn_dt.errors import CheckpointError, SnnDtError
+from snn_dt.models import TaskShape, build_model
+
+if TYPE_CHECKING:
+    from snn_dt.evaluation.policy import Policy
+
+FORMAT = 1
+
+
+def save_checkpoint(
+    directory: Path,
+    policy: Policy,
+    config: ModelConfig,
+    task: TaskShape,
+    provenance: dict[str, Any],
+    training_state: dict[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint folder; an older one at the same place is replaced only once the new one is complete.
+
+    Raises:
+        CheckpointError: it cannot be written (disk full, no permission); the older checkpoint is untouched.
+    """
+    from safetensors.torch import save_file
+
+    description = {
+        "format": FORMAT,
+        "model": strict.to_dict(config),
+        "task": strict.to_dict(task),
+        "policy": dataclasses.asdict(policy.spec),
+    }
+    temporary = None
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        (temporary / "config.json").write_text(json.dumps(description, indent=2) + "\n")
+        (temporary / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.model.state_dict().items()}
+        save_file(weights, temporary / "model.safetensors")
+        stats = {"state_mean": policy.state_mean, "state_std": policy.state_std}
+        save_file({name: tensor.cpu().contiguous() for name, tensor in stats.items()}, temporary / "stats.safetensors")
+        if training_state is not None:
+            torch.save(training_state, temporary / "training_state.pt")
+        temporary.chmod(0o755)
+        _replace(temporary, directory)
+    except (OSError, RuntimeError, _safetensors_error()) as error:
+        raise CheckpointError(
+            f"expected to write a checkpoint to {directory}, found: {error}; free space or choose another folder with "
+            "--run-dir (the checkpoint that was there is untouched)"
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def from_pretrained(path: str | Path, device: str = "cpu") -> Policy:
+    """Load a policy from a checkpoint folder, or from a run folder's last checkpoint; needs no dataset, no environment.
+
+    Raises:
+        CheckpointError: missing or damaged files, weights that do not fit the configuration.
+        DeviceError: this machine has no such device.
+    """
+    from safetensors.torch import load_file
+
+    from snn_dt.device import choose_device
+    from snn_dt.evaluation.policy import Policy, PolicySpec
+
+    target = choose_device(device)
+    directory = find_checkpoint(Path(path))
+    description = _read_json(directory / "config.json")
+    if description.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{directory}: expected checkpoint format {FORMAT}, found {description.get('format')!r}; "
+            f"it was written by another version of snn_dt (this is {__version__})"
+        )
+    try:
+        source = str(directory / "config.json")
+        config = strict.build(ModelConfig, description["model"], source)
+        task = strict.build(TaskShape, description["task"], source)
+        spec = PolicySpec(**description["policy"])
+        weights, stats = (load_file(directory / name) for name in ("model.safetensors", "stats.safetensors"))
+        model = build_model(config, task)
+        model.load_state_dict(weights, strict=True)
+        mean, std = stats["state_mean"], stats["state_std"]
+    except (OSError, RuntimeError, KeyError, TypeError, SnnDtError, _safetensors_error()) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{directory}: expected a complete checkpoint, found: {reason}; copy or train it again"
+        ) from error
+    provenance = _read_json(directory / "provenance.json")
+    return Policy(model.to(target).eval(), spec, mean, std, provenance)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint folder that `path` is, or that a run folder at `path` holds.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    last = path / "checkpoints" / "last"
+    for candidate in (path, path.with_name(path.name + ".old"), last, last.with_name("last.old")):
+        if (candidate / "config.json").is_file():
+            return candidate
+    found = "no such folder" if not path.exists() else "no config.json in it"
+    raise CheckpointError(
+        f"expected a checkpoint folder (config.json, model.safetensors, ...) or a run folder at {path}, found {found}; "
+        "train one with `snn-dt train` or see results/pretrained/"
+    )
+
+
+def provenance(**facts: Any) -> dict[str, Any]:
+    """Return `facts` with what made them: command, commit and versions."""
+    return {
+        **facts,
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": _commit(),
+        "versions": {
+            "snn_dt": __version__,
+            "python": platform.python_version(),
+            **{name: _version(name) for name in ("torch", "numpy", "gymnasium", "minari", "mujoco")},
+        },
+        "machine": platform.machine(),
+    }
+
+
+def _replace(new: Path, directory: Path) -> None:
+    """Put `new` in the place of `directory`; a crash in between leaves `<directory>.old`, which loading finds."""
+    old = directory.with_name(directory.name + ".old")
+    for file in new.iterdir():
+        with file.open("rb+") as handle:
+            os.fsync(handle.fileno())
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    new.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"expected JSON in {path}, found: {error}; copy or train the checkpoint again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"expected an object in {path}, found {type(content).__name__}")
+    return content
+
+
+def _safetensors_error() -> type[Exception]:
+    from safetensors import SafetensorError
+
+    error: type[Exception] = SafetensorError
+    return error
+
+
+def _commit() -> str | None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,39 @@
+"""Which device and how many threads."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from snn_dt.errors import DeviceError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device named `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        DeviceError: unknown name, or a GPU that this machine or this build of torch does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or (index and not index.isdigit()):
+        raise DeviceError(f"expected the device auto, cpu, cuda or cuda:N, found {name!r}; change --device")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(index or 0) >= count:
+        raise DeviceError(
+            f"expected the device {name}, found {count} CUDA devices with torch {torch.__version__}; use --device cpu "
+            "(train: --train.device cpu), or install a driver and a CUDA build of torch"
+        )
+    return torch.device(name)
+
+
+def set_threads(threads: int, processes: int = 1) -> int:
+    """Set torch's CPU threads; 0 takes this process's share of the cores it may use. Returns the number set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = threads or max(1, cores // processes)
+    torch.set_num_threads(threads)
+    return threads

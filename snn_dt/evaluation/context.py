@@ -1,0 +1,76 @@
+"""What a policy remembers: the last K steps of N running episodes, on the policy's device.
+
+N episodes, K context length, S state size, A action size. A mirrored ring: step i of the rollout is written at
+`i mod K` and at `i mod K + K`, so the last K steps always lie side by side and a window is a view.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Context:
+    """Ring buffers `rtg [N, 2K, 1]`, `states [N, 2K, S]`, `actions [N, 2K(, A)]`, `timesteps`, `mask [N, 2K]`."""
+
+    def __init__(
+        self, n: int, context_length: int, state_dim: int, action_dim: int, discrete: bool, device: torch.device
+    ) -> None:
+        k2 = 2 * context_length
+        self.context_length = context_length
+        self.rtg = torch.zeros(n, k2, 1, device=device)
+        self.states = torch.zeros(n, k2, state_dim, device=device)
+        if discrete:
+            self.actions = torch.zeros(n, k2, dtype=torch.int64, device=device)
+        else:
+            self.actions = torch.zeros(n, k2, action_dim, device=device)
+        self.timesteps = torch.zeros(n, k2, dtype=torch.int64, device=device)
+        self.mask = torch.zeros(n, k2, dtype=torch.bool, device=device)
+        self.age = torch.zeros(n, dtype=torch.int64, device=device)
+        self.step = -1  # of the rollout, not of an episode
+        self.length = 0  # steps, from the last back, that some episode has filled
+
+    def push(self, rtg: Tensor, states: Tensor) -> None:
+        """Begin a step with `rtg [N]` (scaled) and `states [N, S]`; its action is 0 until `set_action`."""
+        self.step += 1
+        self.length = min(self.length + 1, self.context_length)
+        for i in self._slots():
+            self.rtg[:, i, 0] = rtg
+            self.states[:, i] = states
+            self.actions[:, i] = 0
+            self.timesteps[:, i] = self.age
+            self.mask[:, i] = True
+        self.age += 1
+
+    def set_action(self, actions: Tensor) -> None:
+        """Record the action `[N(, A)]` of the step begun last."""
+        for i in self._slots():
+            self.actions[:, i] = actions
+
+    def window(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return `(rtg, states, actions, timesteps, attention_mask)` of the last steps, `[N, <= K, ...]`."""
+        end = self.step % self.context_length + self.context_length + 1
+        view = slice(end - self.length, end)
+        return (
+            self.rtg[:, view],
+            self.states[:, view],
+            self.actions[:, view],
+            self.timesteps[:, view],
+            self.mask[:, view],
+        )
+
+    def restart(self, rows: Tensor) -> None:
+        """Forget the episodes of `rows` (int64 indices): new ones begin there."""
+        self.mask[rows] = False
+        self.timesteps[rows] = 0
+        self.age[rows] = 0
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop all episodes but those of `rows`."""
+        for name in ("rtg", "states", "actions", "timesteps", "mask", "age"):
+            setattr(self, name, getattr(self, name)[rows])
+        self.length = min(self.length, int(self.age.max())) if len(self.age) else 0
+
+    def _slots(self) -> tuple[int, int]:
+        i = self.step % self.context_length
+        return i, i + self.context_length

@@ -1,0 +1,77 @@
+"""Making the environment a policy is evaluated in, and checking that the two fit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from snn_dt.errors import EnvironmentMismatchError
+from snn_dt.evaluation.policy import Policy
+
+PACKAGES = {"mujoco": "pip install 'snn-dt[mujoco]'", "gymnasium_robotics": "pip install 'snn-dt[robotics]'"}
+
+
+def make_environment(policy: Policy, env_id: str | None = None, render_mode: str | None = None) -> Any:
+    """Make the policy's own environment, or `env_id`, and check that its spaces are the policy's.
+
+    Raises:
+        EnvironmentMismatchError: no environment named, unknown or not installed, or other spaces.
+    """
+    name = env_id or policy.spec.env_id
+    if name is None:
+        raise EnvironmentMismatchError(
+            f"expected an environment to evaluate in, but {policy.spec.dataset_id} names none; give one with "
+            "--env-id (evaluate) or --eval.env_id (train)"
+        )
+    own = name == policy.spec.env_id and policy.spec.env_spec is not None
+    kwargs = json.loads(policy.spec.env_spec or "{}") if own else {}
+    env = _make(name, kwargs.get("kwargs") or {}, kwargs.get("max_episode_steps") if own else None, render_mode)
+    _check_spaces(policy, env, name)
+    return env
+
+
+def _make(name: str, kwargs: dict[str, Any], max_episode_steps: int | None, render_mode: str | None) -> Any:
+    import gymnasium
+
+    if name not in gymnasium.registry:
+        _register_robotics()
+    options: dict[str, Any] = {**kwargs, "max_episode_steps": max_episode_steps}
+    if render_mode is not None:
+        options["render_mode"] = render_mode
+    try:
+        return gymnasium.make(name, **options)
+    except (gymnasium.error.Error, ImportError) as error:
+        reason = " ".join(str(error).split())
+        needs = next((line for package, line in PACKAGES.items() if package in reason.lower()), None)
+        hint = needs or "check the name, or install and import the package that registers it"
+        raise EnvironmentMismatchError(f"expected the environment {name!r}, found: {reason}; {hint}") from error
+
+
+def _register_robotics() -> None:
+    try:
+        import gymnasium
+        import gymnasium_robotics
+    except ImportError:
+        return
+    gymnasium.register_envs(gymnasium_robotics)
+
+
+def _check_spaces(policy: Policy, env: Any, name: str) -> None:
+    from gymnasium import spaces
+
+    for kind, expected, found in (
+        ("observations", policy.observation_space, env.observation_space),
+        ("actions", policy.action_space, env.action_space),
+    ):
+        same = (
+            (expected.n, expected.start) == (found.n, found.start)
+            if isinstance(expected, spaces.Discrete) and isinstance(found, spaces.Discrete)
+            else spaces.flatdim(expected) == spaces.flatdim(found)
+            and isinstance(expected, spaces.Discrete) == isinstance(found, spaces.Discrete)
+        )
+        if not same:
+            env.close()
+            raise EnvironmentMismatchError(
+                f"expected {kind} {expected} (the policy was trained on {policy.spec.dataset_id}), found {found} in "
+                f"{name}; evaluate in {policy.spec.env_id or 'the environment of that dataset'}"
+            )

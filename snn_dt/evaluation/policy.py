@@ -1,0 +1,179 @@
+"""A trained model as a policy: `reset(target_return)`, `act(observation)`, `observe(reward)`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from snn_dt.errors import EnvironmentMismatchError
+from snn_dt.evaluation.context import Context
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """What a policy needs besides its model; travels in the checkpoint."""
+
+    dataset_id: str
+    observation_space: str
+    """JSON of the Gymnasium space (Minari's serialisation)."""
+    action_space: str
+    """JSON of the Gymnasium space."""
+    rtg_scale: float
+    """Divisor of the return-to-go, environment units."""
+    delayed: bool
+    """Trained on delayed rewards: the return-to-go stays at the target through the episode."""
+    target_return: float
+    """Asked for when nobody says otherwise: the best return in the training data."""
+    env_id: str | None = None
+    env_spec: str | None = None
+    """JSON of the environment's specification, with its keyword arguments."""
+    reference: dict[str, Any] | None = None
+    """`min`, `max`, `source` of the normalised score."""
+
+
+class Policy:
+    """A return-conditioned policy for one environment, or for N side by side.
+
+    Args:
+        model: `model(rtg, states, actions, timesteps, attention_mask, last_only)`, see `DecisionTransformer`.
+        spec: spaces, scales and names.
+        state_mean, state_std: statistics `[state_dim]` that observations are normalised with.
+        provenance: where the weights come from.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: PolicySpec,
+        state_mean: Tensor,
+        state_std: Tensor,
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
+        self.model, self.spec, self.provenance = model, spec, provenance or {}
+        self.device = next(model.parameters()).device
+        self.state_mean, self.state_std = state_mean.to(self.device), state_std.to(self.device)
+        self._context: Context | None = None
+        self._single = True
+        self._rtg = torch.zeros(0)
+
+    def to(self, device: torch.device | str) -> Policy:
+        """Move the whole policy, context included, to a device (a running episode is forgotten); returns itself."""
+        self.model.to(device)
+        self.device = next(self.model.parameters()).device
+        self.state_mean, self.state_std = self.state_mean.to(self.device), self.state_std.to(self.device)
+        self._context = None
+        return self
+
+    def reset(self, target_return: float | ArrayLike | None = None, batch_size: int | None = None) -> None:
+        """Begin an episode, or `batch_size` of them, asking for `target_return` (environment units; None: the default).
+
+        With `batch_size`, `act` and `observe` take and give arrays with a leading axis of that size.
+        """
+        self.model.eval()
+        self._single = batch_size is None
+        n = 1 if batch_size is None else batch_size
+        model: Any = self.model
+        self._context = Context(n, model.context_length, model.state_dim, model.action_dim, model.discrete, self.device)
+        target = self.spec.target_return if target_return is None else target_return
+        self._rtg = torch.zeros(n, dtype=torch.float64, device=self.device) + self._tensor(target)
+
+    @torch.inference_mode()
+    def act(self, observation: Any) -> Any:
+        """Choose the action for an observation (one, or a batch of flat ones `[N, state_dim]`), in environment units.
+
+        Raises:
+            EnvironmentMismatchError: the observation is not of the size the model was trained on, or not finite.
+        """
+        context = self._running()
+        states = self._states(observation)
+        context.push((self._rtg / self.spec.rtg_scale).float(), (states - self.state_mean) / self.state_std)
+        prediction = self.model(*context.window(), last_only=True)[:, -1]
+        action = prediction.argmax(-1) if self.model.discrete else self._clip(prediction)
+        context.set_action(action)
+        return self._to_environment(action.cpu().numpy())
+
+    def observe(self, reward: float | ArrayLike) -> None:
+        """Take the reward of the last action (one, or `[N]`) off what is still asked for."""
+        self._running()
+        if not self.spec.delayed:
+            self._rtg -= self._tensor(reward)
+
+    def restart(self, rows: NDArray[np.int64], target_return: float) -> None:
+        """Begin new episodes in some rows of a batch."""
+        index = torch.as_tensor(rows, device=self.device)
+        self._running().restart(index)
+        self._rtg[index] = target_return
+
+    def keep(self, rows: NDArray[np.int64]) -> None:
+        """Go on with some rows of a batch only."""
+        index = torch.as_tensor(rows, device=self.device)
+        self._running().keep(index)
+        self._rtg = self._rtg[index]
+
+    @property
+    def context(self) -> Context:
+        """The running episodes' last steps."""
+        return self._running()
+
+    @cached_property
+    def observation_space(self) -> Any:
+        """The Gymnasium space of an observation."""
+        return _space(self.spec.observation_space)
+
+    @cached_property
+    def action_space(self) -> Any:
+        """The Gymnasium space of an action."""
+        return _space(self.spec.action_space)
+
+    def flatten(self, observation: Any) -> NDArray[np.float32]:
+        """Turn one observation of the environment into the flat array `[state_dim]` the model was trained on."""
+        from gymnasium import spaces
+
+        if isinstance(observation, dict | tuple):
+            observation = spaces.flatten(self.observation_space, observation)
+        return np.asarray(observation, dtype=np.float32).reshape(-1)
+
+    def _running(self) -> Context:
+        if self._context is None:
+            raise RuntimeError("expected policy.reset(target_return=...) before the first act; call it at every reset")
+        return self._context
+
+    def _tensor(self, value: Any) -> Tensor:
+        return torch.as_tensor(np.asarray(value, dtype=np.float64), device=self.device)
+
+    def _states(self, observation: Any) -> Tensor:
+        states = self.flatten(observation)[None] if self._single else np.asarray(observation, dtype=np.float32)
+        expected = (len(self._rtg), self.model.state_dim)
+        if states.shape != expected:
+            raise EnvironmentMismatchError(
+                f"expected {expected[0]} observation(s) of size {expected[1]}, as in {self.spec.dataset_id}, found an "
+                f"array of shape {states.shape}; use the environment the policy was trained for ({self.spec.env_id})"
+            )
+        if not np.isfinite(states).all():
+            raise EnvironmentMismatchError("expected finite observations, found NaN or infinity; check the environment")
+        return torch.as_tensor(states, device=self.device)
+
+    def _clip(self, prediction: Tensor) -> Tensor:
+        space = self.action_space
+        low, high = (torch.as_tensor(b.reshape(-1), device=self.device) for b in (space.low, space.high))
+        return prediction.clamp(low, high)
+
+    def _to_environment(self, action: NDArray[Any]) -> Any:
+        space = self.action_space
+        if self.model.discrete:
+            action = action + space.start
+            return int(action[0]) if self._single else action
+        action = action.reshape(-1, *space.shape).astype(space.dtype)
+        return action[0] if self._single else action
+
+
+def _space(text: str) -> Any:
+    from minari.serialization import deserialize_space
+
+    return deserialize_space(text)

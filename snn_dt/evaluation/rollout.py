@@ -1,0 +1,152 @@
+"""Evaluation: a policy rolled out in many copies of an environment, conditioned on a target return."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_dt.energy import DecisionMeter
+from snn_dt.evaluation.environments import make_environment
+from snn_dt.evaluation.policy import Policy
+from snn_dt.evaluation.statistics import bootstrap_interval
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Rollout:
+    """Episodes of one target return."""
+
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    policy_seconds: float
+    """Time inside `policy.act`, metering left out."""
+    meter: DecisionMeter = field(repr=False)
+
+
+def evaluate(
+    policy: Policy,
+    target_returns: Sequence[float] | None = None,
+    *,
+    episodes: int = 20,
+    seed: int = 10_000,
+    num_envs: int = 32,
+    env_id: str | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Roll a policy out for each target return; episode i is reset with `seed + i`, the same for every target.
+
+    Args:
+        policy: where it lives (CPU or GPU) is where its decisions are made.
+        target_returns: environment units; None or empty asks for the policy's default.
+        episodes: per target; exactly these are run, each to its end.
+        num_envs: environments stepped side by side; it changes the speed, not the episodes.
+        env_id: another environment than the policy's own.
+        progress: called with (episodes done, episodes in all).
+
+    Returns:
+        One object per target, as `snn-dt evaluate --json` writes it; counts are means over the decisions.
+
+    Raises:
+        EnvironmentMismatchError: the environment is missing or does not fit the policy.
+    """
+    from snn_dt.data.scores import ReferenceScores, normalized_score
+
+    targets = list(target_returns) if target_returns else [policy.spec.target_return]
+    name = env_id or policy.spec.env_id
+    reference = (
+        ReferenceScores(**policy.spec.reference) if policy.spec.reference and name == policy.spec.env_id else None
+    )
+    envs = [make_environment(policy, env_id) for _ in range(min(num_envs, episodes))]
+    rows = []
+    try:
+        for i, target in enumerate(targets):
+
+            def report(done: int, offset: int = i * episodes) -> None:
+                if progress:
+                    progress(offset + done, len(targets) * episodes)
+
+            result = run_episodes(policy, envs, target, episodes, seed, report)
+            low, high = bootstrap_interval(result.returns, rng=np.random.default_rng(seed))
+            mean = float(result.returns.mean())
+            rows.append(
+                {
+                    "env_id": name,
+                    "target_return": float(target),
+                    "episodes": episodes,
+                    "returns": [float(r) for r in result.returns],
+                    "return_mean": mean,
+                    "return_std": float(result.returns.std()),
+                    "return_interval": [low, high],
+                    "episode_length_mean": float(result.lengths.mean()),
+                    "normalized_score": None if reference is None else float(normalized_score(mean, reference)),
+                    "score_reference": None if reference is None else reference.source,
+                    **result.meter.summary(),
+                    "decisions_per_second": float(result.lengths.sum() / result.policy_seconds),
+                    "seed": seed,
+                }
+            )
+    finally:
+        for env in envs:
+            env.close()
+    return rows
+
+
+def run_episodes(
+    policy: Policy,
+    envs: Sequence[Any],
+    target_return: float,
+    episodes: int,
+    seed: int,
+    report: Callable[[int], None] | None = None,
+) -> Rollout:
+    """Run episodes `seed .. seed + episodes - 1`, as many at a time as there are environments.
+
+    An environment that finishes takes the next episode; when none is left its row leaves the batch, so no
+    episode is cut short or counted twice, and early finishers do not crowd out long ones.
+    """
+    returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
+    n = min(len(envs), episodes)
+    live = list(range(n))  # environment of each row of the batch
+    episode = list(range(n))  # episode of each environment
+    started, done, seconds = n, 0, 0.0
+    observations = {e: policy.flatten(envs[e].reset(seed=seed + e)[0]) for e in live}
+    policy.reset(target_return, batch_size=n)
+    with DecisionMeter(policy.model) as meter:
+        while live:
+            batch = np.stack([observations[e] for e in live])
+            begin, metering = time.perf_counter(), meter.seconds
+            actions = policy.act(batch)
+            meter.count(policy.context.window()[-1])
+            seconds += time.perf_counter() - begin - (meter.seconds - metering)
+            rewards, finished, restarted = np.zeros(len(live)), [], []
+            for row, e in enumerate(live):
+                observation, reward, terminated, truncated, _ = envs[e].step(actions[row])
+                rewards[row] = reward
+                returns[episode[e]] += reward
+                lengths[episode[e]] += 1
+                if terminated or truncated:
+                    done += 1
+                    if started < episodes:
+                        episode[e] = started
+                        observation, _ = envs[e].reset(seed=seed + started)
+                        started += 1
+                        restarted.append(row)
+                    else:
+                        finished.append(row)
+                observations[e] = policy.flatten(observation)
+            policy.observe(rewards)
+            if restarted:
+                policy.restart(np.array(restarted), target_return)
+            if finished:
+                rows = np.setdiff1d(np.arange(len(live)), finished)
+                live = [live[row] for row in rows]
+                policy.keep(rows)
+            if report and (restarted or finished):
+                report(done)
+    return Rollout(returns, lengths, seconds, meter)
