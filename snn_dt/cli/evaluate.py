@@ -1,0 +1,164 @@
+"""`snn-dt evaluate`: roll a checkpoint out, print a table, write JSON, a report, videos."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snn_dt.cli.arguments import parse
+from snn_dt.errors import CheckpointError, ConfigError
+
+
+@dataclass(frozen=True)
+class EvaluateArguments:
+    """Roll a policy out in its environment, asked for one or more target returns."""
+
+    checkpoint: Path
+    """Checkpoint folder, or a run folder (its last checkpoint)."""
+    episodes: int = 20
+    """Episodes per target return."""
+    target_return: tuple[float, ...] = ()
+    """Returns asked for, in environment units; none asks for the policy's default."""
+    seed: int = 10_000
+    """Reset seed of the first episode; the next ones count up."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:N`."""
+    json: Path | None = None
+    """Write the results to this file, one object per target return."""
+    report: Path | None = None
+    """Write figures and a self-contained HTML page to this folder."""
+    video: Path | None = None
+    """Write one MP4 per target return to this folder."""
+    env_id: str | None = None
+    """Another environment than the policy's own."""
+    num_envs: int = 32
+    """Environments stepped side by side."""
+    threads: int = 0
+    """CPU threads of torch; 0 takes all cores this process may use."""
+
+
+def evaluate_main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    args = parse(EvaluateArguments, arguments, "snn-dt evaluate")
+    if min(args.episodes, args.num_envs) < 1 or args.seed < 0 or args.threads < 0:
+        raise ConfigError(
+            "snn-dt evaluate: expected episodes and num-envs of at least 1, seed and threads of at least 0"
+        )
+    from snn_dt.checkpoint import from_pretrained
+    from snn_dt.device import set_threads
+    from snn_dt.evaluation.rollout import evaluate
+
+    set_threads(args.threads)
+    policy = from_pretrained(args.checkpoint, args.device)
+    for folder in (args.json and args.json.parent, args.report, args.video):
+        if folder is not None:
+            writable_folder(folder)
+    with progress_bar("episodes") as progress:
+        rows = evaluate(
+            policy,
+            args.target_return,
+            episodes=args.episodes,
+            seed=args.seed,
+            num_envs=args.num_envs,
+            env_id=args.env_id,
+            progress=progress,
+        )
+    print_evaluation(rows)
+    if args.json is not None:
+        write_json(rows, args.json)
+    if args.report is not None:
+        _report(policy, rows, args)
+    if args.video is not None:
+        from snn_dt.evaluation.video import record_videos
+
+        for path in record_videos(policy, args.target_return, args.video, args.seed, args.env_id):
+            print(f"video: {path}")
+    return 0
+
+
+def print_evaluation(rows: list[dict[str, Any]]) -> None:
+    """Print the rows of an evaluation as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    first = rows[0]
+    table = Table(title=f"{first['env_id']}, {first['episodes']} episodes per target, reset seeds from {first['seed']}")
+    for name in ("target", "return", "95 % interval", "score", "spikes", "rate", "MACs", "ACs", "nJ", "decisions/s"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        score = row["normalized_score"]
+        low, high = row["return_interval"]
+        table.add_row(
+            f"{row['target_return']:g}",
+            f"{row['return_mean']:.1f} ± {row['return_std']:.1f}",
+            f"{low:.1f} to {high:.1f}",
+            "-" if score is None else f"{score:.1f}",
+            f"{row['spikes_per_decision']:.0f}",
+            f"{row['firing_rate']:.3f}",
+            f"{row['macs_per_decision']:.3g}",
+            f"{row['acs_per_decision']:.3g}",
+            f"{row['energy_pj_per_decision'] / 1000:.1f}",
+            f"{row['decisions_per_second']:.0f}",
+        )
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    console.print(f"score: 0 and 100 from {first['score_reference'] or 'nowhere (no reference scores are known)'}")
+    for row in rows:
+        for layer, rate in row["firing_rates"].items():
+            if rate < 1e-3 or rate > 0.8:
+                fault = "dead" if rate < 1e-3 else "saturated"
+                console.print(f"target {row['target_return']:g}: layer {layer} is {fault} (firing rate {rate:.2g})")
+
+
+def write_json(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write rows to a file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(rows, indent=2) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"expected to write {path}, found: {error.strerror}; choose another --json") from error
+
+
+def writable_folder(folder: Path) -> None:
+    """Make a folder and check that files can be made in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(
+            f"expected a folder that can be written at {folder}, found: {error.strerror}; choose another one"
+        ) from error
+
+
+def progress_bar(unit: str) -> Any:
+    """Return a context manager that gives a callback (done, total): a bar on a terminal, nothing elsewhere."""
+    from contextlib import contextmanager
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    @contextmanager
+    def bar() -> Any:
+        columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
+            task = progress.add_task(unit, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    return bar()
+
+
+def _report(policy: Any, rows: list[dict[str, Any]], args: EvaluateArguments) -> None:
+    from snn_dt.evaluation.raster import record_raster
+    from snn_dt.report.run_report import write_run_report
+
+    raster = record_raster(policy, rows[0]["target_return"], seed=args.seed, env_id=args.env_id)
+    page = write_run_report(args.checkpoint, rows, args.report, raster=raster)
+    print(f"report: {page}")

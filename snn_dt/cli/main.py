@@ -1,0 +1,54 @@
+"""`snn-dt COMMAND ...`: picks the command and turns a user's mistake into one line and exit status 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from snn_dt.errors import SnnDtError, did_you_mean
+
+COMMANDS = {
+    "train": ("snn_dt.cli.train", "train_main", "train a model on a dataset, or resume a run"),
+    "evaluate": ("snn_dt.cli.evaluate", "evaluate_main", "roll a checkpoint out, conditioned on target returns"),
+    "data": ("snn_dt.cli.data", "data_main", "show a dataset, build its cache, collect a new one"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `snn-dt`; returns the exit status: 0 done, 2 the user's mistake, 128 + n stopped by signal n."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: snn-dt COMMAND ...\n")
+        for name, (_, _, purpose) in COMMANDS.items():
+            print(f"  {name:10} {purpose}")
+        print("\nsnn-dt COMMAND --help shows its flags.")
+        return 0
+    if arguments[0] == "--version":
+        from snn_dt import __version__
+
+        print(__version__)
+        return 0
+    return run_command(arguments[0], arguments[1:])
+
+
+def run_command(name: str, arguments: Sequence[str]) -> int:
+    """Run one command by name; `scripts/*.py` are doors to this."""
+    try:
+        if name not in COMMANDS:
+            raise SnnDtError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; see snn-dt --help")
+        module, function, _ = COMMANDS[name]
+        command: Callable[[list[str]], int] = getattr(import_module(module), function)
+        return command(list(arguments))
+    except SnnDtError as error:
+        print(f"snn-dt: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("snn-dt: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""A run: everything between a configuration and a trained policy, put together."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from snn_dt.checkpoint import find_checkpoint, provenance, save_checkpoint
+from snn_dt.config import Config, config_to_dict, save_config
+from snn_dt.data import Trajectories, Windows, load_dataset
+from snn_dt.device import choose_device, set_threads
+from snn_dt.errors import CheckpointError
+from snn_dt.evaluation.environments import make_environment
+from snn_dt.evaluation.policy import Policy, PolicySpec
+from snn_dt.evaluation.rollout import evaluate
+from snn_dt.learning.losses import action_loss
+from snn_dt.models import TaskShape, build_model
+from snn_dt.training.console import Console
+from snn_dt.training.loop import make_optimizer, train
+from snn_dt.training.signals import StopSignal
+from snn_dt.training.state import TrainingState, load_training_state
+from snn_dt.training.tracking import Tracker
+
+
+class Run:
+    """A training run in its folder: `config.yaml`, `metrics.jsonl`, `checkpoints/last`, `checkpoints/best`.
+
+    Args:
+        config: the whole configuration; written to the folder, resolved.
+        run_dir: a new folder, or, with `resume`, one that an earlier run left.
+        resume: take weights, optimizer, generators and counters from `checkpoints/last`.
+
+    Raises:
+        SnnDtError: dataset, environment, device or folder cannot be used.
+    """
+
+    def __init__(self, config: Config, run_dir: Path, resume: bool = False) -> None:
+        self.config, self.run_dir, self.resume = config, run_dir, resume
+        self.device = choose_device(config.train.device)
+        self.threads = set_threads(config.train.threads)
+        data = config.data
+        self.trajectories = load_dataset(data.dataset, reward_mode=data.reward_mode, download=data.download)
+        train_episodes, validation_episodes = self.trajectories.split(data.validation_fraction, data.split_seed)
+        self.rtg_scale = data.rtg_scale or max(float(np.abs(self.trajectories.returns_to_go).max()), 1e-6)
+        self.windows = self._windows(train_episodes)
+        self.held_out = self._windows(validation_episodes) if len(validation_episodes) else None
+
+        torch.manual_seed(config.train.seed)
+        self.task = task_shape(self.trajectories)
+        model = build_model(config.model, self.task).to(self.device)
+        self.policy = make_policy(model, self.trajectories, config, self.rtg_scale)
+        self.state = TrainingState(make_optimizer(config.train, model))
+        if resume:
+            self._restore()
+        self.evaluates = self._can_evaluate()
+        self.rows: list[dict[str, Any]] = []
+
+    def train(self) -> tuple[list[dict[str, Any]], int | None]:
+        """Train to the end or to a signal; returns the last evaluation's rows and the signal's number."""
+        config = self.config
+        save_config(config, self.run_dir / "config.yaml")
+        resume_step = self.state.step if self.resume else None
+        tracker = Tracker(self.run_dir, config.track, config_to_dict(config), resume_step)
+        finished = False
+        try:
+            with Console() as console, StopSignal() as stop:
+                self._announce(console)
+                console.start(config.train.steps, self.state.step)
+                record = Record(tracker, console)
+                finished = train(
+                    config.train,
+                    self.policy.model,
+                    self._draw,
+                    record,
+                    self._save,
+                    self.state,
+                    stop,
+                    evaluate=(lambda: self._evaluate(stop)) if self.evaluates else None,
+                    validate=self._validate if self.held_out is not None else None,
+                )
+            for name in ("last", "best"):
+                tracker.log_checkpoint(self.run_dir / "checkpoints" / name, [name])
+        finally:
+            tracker.finish(0 if finished else 1)
+        return self.rows, None if finished else stop.signum
+
+    def _windows(self, episodes: np.ndarray) -> Windows:
+        context, normalize = self.config.model.context_length, self.config.data.normalize
+        return Windows(self.trajectories, context, rtg_scale=self.rtg_scale, episodes=episodes, normalize=normalize)
+
+    def _draw(self, step: int) -> Any:
+        train = self.config.train
+        return self.windows.batch(train.seed, step, train.batch_size).to(self.device, non_blocking=True)
+
+    def _evaluate(self, stop: StopSignal) -> list[dict[str, Any]]:
+        settings = self.config.eval
+        self.rows = evaluate(
+            self.policy,
+            settings.target_return,
+            episodes=settings.episodes,
+            seed=settings.seed,
+            num_envs=settings.num_envs,
+            env_id=settings.env_id,
+            progress=stop.check,
+        )
+        return self.rows
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """Mean loss on windows of the held-out episodes, the same ones every time."""
+        windows, batch_size = self.held_out, self.config.train.batch_size
+        assert windows is not None
+        losses = []
+        for step in range(max(1, min(20, len(windows) // batch_size))):
+            batch = windows.batch(self.config.data.split_seed, step, batch_size).to(self.device)
+            predictions = self.policy.model(
+                batch.rtg, batch.states, batch.actions, batch.timesteps, batch.attention_mask
+            )
+            losses.append(float(action_loss(predictions, batch.actions, batch.attention_mask)[0]))
+        return math.fsum(losses) / len(losses)
+
+    def _save(self, name: str, state: TrainingState) -> None:
+        facts = provenance(
+            dataset_id=self.trajectories.dataset_id,
+            dataset_checksum=self.trajectories.checksum,
+            reward_mode=self.trajectories.reward_mode,
+            env_id=self.policy.spec.env_id,
+            seed=self.config.train.seed,
+            step=state.step,
+            config=config_to_dict(self.config),
+        )
+        training_state = state.to_dict() if name == "last" else None
+        save_checkpoint(
+            self.run_dir / "checkpoints" / name, self.policy, self.config.model, self.task, facts, training_state
+        )
+
+    def _restore(self) -> None:
+        """Take over the last checkpoint's weights and the training state beside them."""
+        from safetensors.torch import load_file
+
+        checkpoint = find_checkpoint(self.run_dir)
+        values = load_training_state(checkpoint, self.device)
+        try:
+            self.policy.model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{checkpoint}: expected the weights of this run, found: {reason}") from error
+        self.state.restore(values)
+
+    def _can_evaluate(self) -> bool:
+        """Say now, not after hours of training, if the environment is missing."""
+        settings = self.config.eval
+        if settings.episodes == 0 or (settings.env_id is None and self.policy.spec.env_id is None):
+            return False
+        make_environment(self.policy, settings.env_id).close()
+        return True
+
+    def _announce(self, console: Console) -> None:
+        t, data = self.config.train, self.trajectories
+        parameters = sum(p.numel() for p in self.policy.model.parameters())
+        console.print(f"run folder   {self.run_dir}")
+        console.print(
+            f"dataset      {data.dataset_id}: {data.n_episodes} episodes, {data.n_steps} steps, return "
+            f"{data.episode_returns.mean():.1f} on average, {data.episode_returns.max():.1f} at best"
+        )
+        console.print(f"model        {self.config.model.kind}, {parameters:,} parameters")
+        console.print(f"training     updates {self.state.step} to {t.steps} on {self.device}, {self.threads} threads")
+        if not self.evaluates:
+            console.print("evaluation   none: no environment is known (--eval.env_id) or --eval.episodes is 0")
+
+
+class Record:
+    """Sends what the loop reports to the run's record and to the terminal."""
+
+    def __init__(self, tracker: Tracker, console: Console) -> None:
+        self.tracker, self.console = tracker, console
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Record and show the metrics of a step."""
+        self.tracker.log(step, metrics)
+        self.console.update(step, metrics)
+
+    def log_evaluation(self, step: int, rows: list[dict[str, Any]]) -> None:
+        """Record an evaluation and show its returns."""
+        self.tracker.log_evaluation(step, rows)
+        for row in rows:
+            self.console.print(
+                f"update {step}: return {row['return_mean']:.1f} ± {row['return_std']:.1f} at target "
+                f"{row['target_return']:g} ({row['episodes']} episodes)"
+            )
+
+
+def task_shape(trajectories: Trajectories) -> TaskShape:
+    """Say what a model must know of a dataset; infinite action bounds count as none."""
+    low, high = trajectories.action_low, trajectories.action_high
+    bounded = low is not None and high is not None and bool(np.isfinite(low).all() and np.isfinite(high).all())
+    return TaskShape(
+        state_dim=trajectories.obs_dim,
+        action_dim=trajectories.action_dim,
+        discrete=trajectories.discrete,
+        n_timesteps=max(trajectories.max_episode_length, trajectories.time_limit or 0),
+        action_low=tuple(map(float, low)) if bounded and low is not None else None,
+        action_high=tuple(map(float, high)) if bounded and high is not None else None,
+    )
+
+
+def make_policy(model: torch.nn.Module, trajectories: Trajectories, config: Config, rtg_scale: float) -> Policy:
+    """Wrap a model with what the dataset says about its environment."""
+    from minari.serialization import serialize_space
+
+    targets, reference = config.eval.target_return, trajectories.reference
+    spec = PolicySpec(
+        dataset_id=trajectories.dataset_id,
+        observation_space=serialize_space(trajectories.observation_space),
+        action_space=serialize_space(trajectories.action_space),
+        rtg_scale=rtg_scale,
+        delayed=trajectories.reward_mode == "delayed",
+        target_return=targets[0] if targets else float(trajectories.episode_returns.max()),
+        env_id=trajectories.env_id,
+        env_spec=trajectories.env_spec,
+        reference=None if reference is None else vars(reference),
+    )
+    mean = torch.from_numpy(np.array(trajectories.state_mean))
+    std = torch.from_numpy(np.array(trajectories.state_std))
+    if not config.data.normalize:
+        mean, std = torch.zeros_like(mean), torch.ones_like(std)
+    return Policy(model, spec, mean, std)

@@ -1,0 +1,92 @@
+"""`snn-dt train`: read the configuration, build the run, train it, say where it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from snn_dt.cli.arguments import parse
+from snn_dt.cli.evaluate import print_evaluation, writable_folder
+from snn_dt.config import Config, load_config, validate
+from snn_dt.errors import CheckpointError, ConfigError
+
+
+@dataclass(frozen=True)
+class TrainArguments(Config):
+    """Train a model on a dataset. Flags win over the config file, the file over the defaults shown here."""
+
+    config: Path | None = None
+    """YAML file, see configs/."""
+    run_dir: Path | None = None
+    """New folder for the run; none makes one under runs/."""
+    resume: Path | None = None
+    """Run folder to go on with, as if it had never stopped; takes no other flag."""
+
+
+def train_main(arguments: Sequence[str]) -> int:
+    """Run the command; 128 + n after signal n, with a run that can be resumed."""
+    from snn_dt.cli.run import Run
+
+    run_dir, config, resume = _read(arguments)
+    if not resume:
+        _check_new(run_dir)
+    writable_folder(run_dir)
+    run = Run(config, run_dir, resume=resume)
+    rows, signum = run.train()
+    if rows:
+        print_evaluation(rows)
+    if signum is not None:
+        print(f"stopped after update {run.state.step} of {config.train.steps}")
+        print(f"go on with: snn-dt train --resume {run_dir}")
+        return 128 + signum
+    print(f"run: {run_dir}\nevaluate it with: snn-dt evaluate --checkpoint {run_dir}")
+    return 0
+
+
+def _read(arguments: Sequence[str]) -> tuple[Path, Config, bool]:
+    """Return the run folder, its configuration, and whether it is resumed."""
+    resume, path = (_flag(arguments, name) for name in ("--resume", "--config"))
+    if resume is not None:
+        if len(arguments) > 2:
+            raise ConfigError(
+                "snn-dt train: expected --resume DIR alone (a run keeps its config), found other flags too"
+            )
+        folder = Path(resume)
+        if not (folder / "config.yaml").is_file():
+            raise CheckpointError(
+                f"expected a run folder with a config.yaml at {folder}, found none; see the runs in runs/"
+            )
+        return folder, load_config(folder / "config.yaml"), True
+    base = load_config(path) if path is not None else Config()
+    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(Config)}
+    args = parse(TrainArguments, arguments, "snn-dt train", TrainArguments(**fields))
+    config = Config(**{name: getattr(args, name) for name in fields})
+    validate(config)
+    return args.run_dir or _new_run_dir(config), config, False
+
+
+def _flag(arguments: Sequence[str], name: str) -> str | None:
+    """Find one flag's value before the others are read, whose defaults depend on it."""
+    for i, argument in enumerate(arguments):
+        if argument == name and i + 1 < len(arguments):
+            return arguments[i + 1]
+        if argument.startswith(name + "="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _new_run_dir(config: Config) -> Path:
+    dataset = config.data.dataset.rstrip("/").removeprefix("datasets/").rpartition(":")[2]
+    name = "-".join(part for part in dataset.removesuffix(".hdf5").split("/") if part not in ("", ".", ".."))
+    return Path("runs") / f"{name}-{config.model.kind}-seed{config.train.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _check_new(run_dir: Path) -> None:
+    if (run_dir / "config.yaml").exists() or (run_dir / "checkpoints").exists():
+        raise CheckpointError(
+            f"expected a new run folder, found a run at {run_dir}; go on with it (--resume {run_dir}), choose another "
+            "--run-dir, or delete it"
+        )

@@ -1,0 +1,38 @@
+"""Stopping on request: Ctrl-C and SIGTERM ask, the loop stops where a run can be resumed."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class StopRequestedError(Exception):
+    """Raised by `StopSignal.check` so that a long evaluation can be left half-way."""
+
+
+class StopSignal:
+    """While the context is open, SIGINT and SIGTERM set `signum`; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self._previous[signum] = signal.signal(signum, self._note)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is not None:
+            raise KeyboardInterrupt
+        self.signum = signum
+
+    def check(self, *_: Any) -> None:
+        """Raise `StopRequestedError` if a stop was asked for; usable as a progress callback."""
+        if self.signum is not None:
+            raise StopRequestedError
