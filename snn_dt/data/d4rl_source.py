@@ -37,6 +37,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("D4RL_DATASET_DIR") or Path.home() / ".d4rl" / "datasets")
 
 
+def local_datasets() -> list[str]:
+    """Return the ids of the files in D4RL's folder."""
+    return sorted(IDS.get(file.name, file.stem) for file in cache_folder().glob("*.hdf5"))
+
+
 def locate(name: str, download: bool) -> tuple[str, Path]:
     """Return (dataset id, file) of `<id>` or `<path>.hdf5`, or raise `DataError`.
 

@@ -60,4 +60,4 @@ def _locate(spec: str, download: bool) -> tuple[str, Path, list[Path]]:
                 f"data/metadata.json{minari_source.hint(spec)}"
             )
     files = sorted(file for file in (path / "data").rglob("*") if file.is_file())
-    return path.resolve().name, path, files
+    return "/".join(path.resolve().parts[-3:]), path, files

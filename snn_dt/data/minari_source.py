@@ -52,8 +52,8 @@ def locate(dataset_id: str, download: bool) -> Path:
     known = local_datasets()
     near = did_you_mean(dataset_id, known) if known else ""
     raise DataError(
-        f"no Minari dataset {dataset_id!r} in {' or '.join(map(str, roots()))}{near}; to download it: "
-        f"snn-dt data cache minari:{dataset_id} --download, or minari download {dataset_id}"
+        f"no Minari dataset {dataset_id!r} in {' or '.join(map(str, roots()))}; to download it: "
+        f"snn-dt data cache minari:{dataset_id} --download, or minari download {dataset_id}{near}"
     )
 
 
@@ -81,15 +81,15 @@ def read(path: Path) -> Source:
     from snn_dt.data.minari_episodes import READERS
     from snn_dt.data.spaces import clean_env_spec, observation_leaves
 
-    metadata = _metadata(path)
-    dataset_id = metadata.get("dataset_id", path.name)
-    env_id, env_spec, time_limit = clean_env_spec(metadata.get("eval_env_spec") or metadata.get("env_spec"))
-    observation_space, action_space = _spaces(metadata, dataset_id)
+    facts = metadata(path)
+    dataset_id = facts.get("dataset_id", path.name)
+    env_id, env_spec, time_limit = clean_env_spec(facts.get("eval_env_spec") or facts.get("env_spec"))
+    observation_space, action_space = _spaces(facts, dataset_id)
     leaves = observation_leaves(observation_space, action_space, dataset_id)
-    data_format = metadata.get("data_format", "hdf5")
+    data_format = facts.get("data_format", "hdf5")
     if data_format not in READERS:
         raise DataError(f"dataset {dataset_id!r} has format {data_format!r}: expected one of {', '.join(READERS)}")
-    n_episodes = int(metadata["total_episodes"])
+    n_episodes = int(facts["total_episodes"])
 
     def episodes() -> Iterator[Any]:
         return READERS[data_format](path / "data", n_episodes, leaves)
@@ -101,37 +101,38 @@ def read(path: Path) -> Source:
         env_id=env_id,
         env_spec=env_spec,
         time_limit=time_limit,
-        reference=_reference(metadata, dataset_id, env_id),
+        reference=_reference(facts, dataset_id, env_id),
         n_episodes=n_episodes,
         episodes=episodes,
     )
 
 
-def _metadata(path: Path) -> dict[str, Any]:
+def metadata(path: Path) -> dict[str, Any]:
+    """Return `data/metadata.json` of the dataset in folder `path`, or raise `DataError`."""
     file = path / "data" / "metadata.json"
     try:
-        metadata = json.loads(file.read_text())
-        metadata["total_episodes"]
+        facts = json.loads(file.read_text())
+        facts["total_episodes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"cannot use {file}: expected Minari's metadata with total_episodes, found {error!r}; "
             "download or copy the dataset again"
         ) from error
-    return dict(metadata)
+    return dict(facts)
 
 
-def _spaces(metadata: dict[str, Any], dataset_id: str) -> tuple[Any, Any]:
+def _spaces(facts: dict[str, Any], dataset_id: str) -> tuple[Any, Any]:
     """Return (observation space, action space), from the metadata or else from the environment it names."""
     from minari.serialization import deserialize_space
 
     from snn_dt.data.spaces import clean_env_spec
 
     try:
-        if "observation_space" in metadata and "action_space" in metadata:
-            return deserialize_space(metadata["observation_space"]), deserialize_space(metadata["action_space"])
+        if "observation_space" in facts and "action_space" in facts:
+            return deserialize_space(facts["observation_space"]), deserialize_space(facts["action_space"])
         import gymnasium as gym
 
-        spec = clean_env_spec(metadata.get("env_spec"))[1]
+        spec = clean_env_spec(facts.get("env_spec"))[1]
         if spec is None:
             raise ValueError("neither spaces nor an env_spec")
         env = gym.make(gym.envs.registration.EnvSpec.from_json(spec))
@@ -141,8 +142,8 @@ def _spaces(metadata: dict[str, Any], dataset_id: str) -> tuple[Any, Any]:
         raise DataError(f"cannot tell the spaces of dataset {dataset_id!r} from its metadata: {reason}") from error
 
 
-def _reference(metadata: dict[str, Any], dataset_id: str, env_id: str | None) -> ReferenceScores | None:
-    low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
+def _reference(facts: dict[str, Any], dataset_id: str, env_id: str | None) -> ReferenceScores | None:
+    low, high = facts.get("ref_min_score"), facts.get("ref_max_score")
     if low is not None and high is not None:
         return ReferenceScores(float(low), float(high), f"metadata of {dataset_id}")
     return environment_reference(env_id)

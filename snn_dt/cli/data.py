@@ -1,0 +1,166 @@
+"""`snn-dt data`: show a dataset, build its cache, list what is there, collect a new one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from snn_dt.data.trajectories import Trajectories
+from snn_dt.errors import ConfigError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def data_main(argv: list[str]) -> int:
+    """Run `snn-dt data ...`; returns the exit status, raises `SnnDtError` for the user's mistakes."""
+    arguments = _parser().parse_args(argv)
+    command = {"info": _info, "cache": _cache, "collect": _collect, "list": _list}[arguments.command]
+    command(arguments)
+    return 0
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="snn-dt data", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    info = commands.add_parser("info", help="show episodes, steps, spaces, returns and reference scores")
+    info.add_argument("--plot", metavar="FILE.png", help="write a histogram of the returns")
+    info.add_argument("--json", action="store_true", help="print one JSON object")
+    cache = commands.add_parser("cache", help="read a dataset once, so that it opens at once from then on")
+    for command in (info, cache):
+        command.add_argument("dataset", help="minari:<id>, d4rl:<id>, d4rl:<path>.hdf5, or a Minari dataset's folder")
+        command.add_argument("--reward-mode", choices=["dense", "delayed"], default="dense")
+        command.add_argument("--download", action="store_true", help="fetch it if it is missing")
+    commands.add_parser("list", help="list the datasets found on this machine")
+    collect = commands.add_parser("collect", help="roll random actions out and write a Minari dataset")
+    collect.add_argument("env", help="Gymnasium id, as CartPole-v1")
+    collect.add_argument("--id", required=True, help="id of the new dataset, as mine/cartpole/random-v0")
+    collect.add_argument("--episodes", type=int, default=100)
+    collect.add_argument("--seed", type=int, default=0, help="episode i is reset with seed + i")
+    collect.add_argument("--root", help="Minari root to write to (default: $MINARI_DATASETS_PATH, ~/.minari/datasets)")
+    return parser
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    trajectories = _load(arguments)
+    facts = trajectories.describe()
+    if arguments.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        _print_facts(facts)
+    if arguments.plot:
+        from snn_dt.data.plot import plot_returns
+
+        plot_returns(trajectories, arguments.plot)
+        _console().print(f"histogram: {arguments.plot}", highlight=False)
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    reference, length, quantiles = facts["reference"], facts["episode_length"], facts["return_quantiles"]
+    scores = (
+        f"0 at {reference['min']:.1f}, 100 at {reference['max']:.1f} ({reference['source']})" if reference else None
+    )
+    rows = {
+        "dataset": facts["dataset_id"],
+        "environment": facts["env_id"] or "not named by the dataset",
+        "episodes": f"{facts['episodes']:,} ({facts['terminated']:.0%} terminated)",
+        "steps": f"{facts['steps']:,}",
+        "episode length": f"mean {length['mean']:.1f}, longest {length['max']}, time limit {facts['time_limit']}",
+        "observations": f"{facts['observation_space']} -> {facts['obs_dim']} numbers",
+        "actions": facts["action_space"],
+        "returns": ", ".join(f"{name} {value:.1f}" for name, value in quantiles.items())
+        + f", mean {facts['return_mean']:.1f}",
+        "reward mode": facts["reward_mode"],
+        "score": scores or "none: neither the dataset nor D4RL's table has reference scores",
+        "checksum": facts["checksum"],
+    }
+    for name, value in rows.items():
+        table.add_row(name, " ".join(str(value).split()))
+    _console().print(table, markup=False, highlight=False)
+
+
+def _cache(arguments: argparse.Namespace) -> None:
+    trajectories = _load(arguments)
+    where = Path(str(getattr(trajectories.observations, "filename", None) or "memory only: no cache folder")).parent
+    _console().print(f"{trajectories.dataset_id}: {trajectories.n_steps:,} steps in {where}", highlight=False)
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    from rich.table import Table
+
+    from snn_dt.data import d4rl_source, minari_source
+
+    table = Table("dataset", "environment", "episodes", "steps", box=None, pad_edge=False)
+    for dataset_id, folder in minari_source.local_datasets().items():
+        metadata = minari_source.metadata(folder)
+        spec = json.loads(metadata.get("env_spec") or "{}")
+        counts = (str(metadata.get(key, "?")) for key in ("total_episodes", "total_steps"))
+        table.add_row(f"minari:{dataset_id}", spec.get("id", "-"), *counts)
+    for dataset_id in d4rl_source.local_datasets():
+        table.add_row(f"d4rl:{dataset_id}", "-", "?", "?")
+    _console().print(table, highlight=False)
+
+
+def _collect(arguments: argparse.Namespace) -> None:
+    from snn_dt.data.collect import collect
+
+    if arguments.episodes < 1:
+        raise ConfigError(f"--episodes {arguments.episodes}: expected at least 1")
+    with _progress(f"collecting {arguments.id}") as progress:
+        folder = collect(
+            arguments.env,
+            episodes=arguments.episodes,
+            seed=arguments.seed,
+            dataset_id=arguments.id,
+            root=arguments.root,
+            progress=progress,
+        )
+    _console().print(f"{arguments.id}: {arguments.episodes} episodes in {folder}", highlight=False)
+
+
+def _load(arguments: argparse.Namespace) -> Trajectories:
+    from snn_dt.data import load_dataset
+
+    with _progress(f"reading {arguments.dataset}") as progress:
+        return load_dataset(
+            arguments.dataset, reward_mode=arguments.reward_mode, download=arguments.download, progress=progress
+        )
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Any]:
+    """Yield a `progress(done, total)` that draws a bar on stderr; nothing is drawn until it is first called."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task(title)
+
+    def update(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield update
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(soft_wrap=True)

@@ -1,0 +1,116 @@
+"""Making a dataset of one's own: roll a policy out and write a Minari folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from snn_dt.data.builder import Progress
+from snn_dt.data.minari_source import roots
+from snn_dt.errors import DataError
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+
+def collect(
+    env_id: str,
+    policy: Callable[[Any], Any] | None = None,
+    *,
+    episodes: int,
+    seed: int,
+    dataset_id: str,
+    root: str | Path | None = None,
+    algorithm_name: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Roll `policy(observation) -> action` out for whole episodes and write them as Minari dataset `dataset_id`.
+
+    Random actions without a policy. Episode i is reset with seed `seed + i`. `root` is Minari's own root by default;
+    the folder `<root>/<dataset_id>` appears when it is complete, and is returned. Raises `DataError` when it is already
+    there, when the id is not Minari's `name-vN`, or when the environment cannot be made or recorded.
+    """
+    import gymnasium as gym
+    import minari
+    from minari.dataset.minari_dataset import parse_dataset_id
+    from minari.dataset.minari_storage import MinariStorage
+
+    from snn_dt.data.spaces import observation_leaves
+
+    folder = Path(root or roots()[0]).expanduser() / dataset_id
+    if folder.exists():
+        raise DataError(f"dataset {dataset_id!r} is already in {folder}: expected a new id; raise its version")
+    try:
+        parse_dataset_id(dataset_id)
+        env = gym.make(env_id)
+    except (ValueError, gym.error.Error, ImportError) as error:
+        raise DataError(f"cannot collect {dataset_id!r} from {env_id!r}: {' '.join(str(error).split())}") from error
+    observation_leaves(env.observation_space, env.action_space, dataset_id)
+    env.action_space.seed(seed)
+    act = policy or (lambda observation: env.action_space.sample())
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".collecting-", dir=folder.parent))
+    try:
+        storage = MinariStorage.new(temporary / "data", env.observation_space, env.action_space, env.spec)
+        storage.update_metadata(
+            {
+                "dataset_id": dataset_id,
+                "minari_version": minari.__version__,
+                "algorithm_name": algorithm_name or ("random" if policy is None else getattr(policy, "__name__", "")),
+                "description": f"{env_id}, {episodes} episodes, reset seeds {seed}..{seed + episodes - 1}",
+                "requirements": ["gymnasium>=1.0"],
+            }
+        )
+        for index in range(episodes):
+            storage.update_episodes([_rollout(env, act, seed + index, index)])
+            if progress:
+                progress(index + 1, episodes)
+        temporary.chmod(0o755)
+        os.replace(temporary, folder)
+    finally:
+        env.close()
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _rollout(env: gym.Env[Any, Any], act: Callable[[Any], Any], seed: int, index: int) -> Any:
+    """Return one episode as Minari's buffer."""
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+
+    observation, _ = env.reset(seed=seed)
+    observations, actions, rewards, terminations, truncations = [observation], [], [], [], []
+    done = False
+    while not done:
+        action = act(observation)
+        observation, reward, terminated, truncated, _ = env.step(action)
+        observations.append(observation)
+        actions.append(action)
+        rewards.append(float(reward))
+        terminations.append(bool(terminated))
+        truncations.append(bool(truncated))
+        done = terminations[-1] or truncations[-1]
+    return EpisodeBuffer(
+        id=index,
+        seed=seed,
+        observations=_stack(observations),
+        actions=_stack(actions),
+        rewards=rewards,
+        terminations=terminations,
+        truncations=truncations,
+    )
+
+
+def _stack(steps: list[Any]) -> Any:
+    """Turn a list of (nested) values into (nested) arrays over time, as Minari stores them."""
+    if isinstance(steps[0], dict):
+        return {key: _stack([step[key] for step in steps]) for key in steps[0]}
+    if isinstance(steps[0], tuple):
+        return tuple(_stack([step[i] for step in steps]) for i in range(len(steps[0])))
+    return np.stack([np.asarray(step) for step in steps])
