@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snn_dt.models.layers import SpikeLinear
+from snn_dt.models.layers import SpikeLinear, spiking_projection
 from snn_dt.snn import RateLIF
 
 ALL = slice(None)
@@ -30,7 +30,7 @@ class SoftmaxAttention(nn.Module):
 
 
 class SpikeAttention(SoftmaxAttention):
-    """Softmax attention whose q, k, v are rates of T-step spike trains; its products are over spike counts, T times that.
+    """Softmax attention over spike counts: q, k, v are rates of T-step spike trains, their counts T times that.
 
     A product with a count is a sum: every spike of q adds a key's count to a score, every spike of v adds a weight.
     """
@@ -63,8 +63,9 @@ class DenseSelfAttention(nn.Module):
 class SpikingSelfAttention(nn.Module):
     r"""Attention over spike counts (SNN-DT, arXiv 2508.21505, with the causal mask its published code lacks).
 
-    Every weight matrix is fed by spikes: `s = LIF(x)`; `Q, K, V = \sum_T LIF(W s)`, counts in 0..T;
-    `Y = softmax(Q K^T / sqrt(d_h)) V`; out `= W_o LIF(Y)`. The LIF layers integrate a constant current for T steps.
+    Every weight matrix is fed by spikes: `s = LIF(x)`; `Q, K, V = \sum_T LIF(norm(W s))`, counts in 0..T;
+    `Y = softmax(Q K^T / sqrt(d_h)) V`; out `= W_o LIF(norm(Y))`. A LIF layer integrates a constant current for T steps;
+    without the norms its currents drift out of the range in which a change of return-to-go changes a spike.
 
     Args:
         d_model, n_heads: width and heads.
@@ -78,9 +79,7 @@ class SpikingSelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.lif_in = neuron()
-        self.query = SpikeLinear(d_model, d_model, sim_steps, gain=3.0)
-        self.key_value = SpikeLinear(d_model, 2 * d_model, sim_steps, gain=3.0)
-        self.lif_query, self.lif_key_value = neuron(), neuron()
+        self.query, self.key, self.value = (spiking_projection(d_model, d_model, neuron, sim_steps) for _ in "qkv")
         self.attend = SpikeAttention(n_heads, (d_model // n_heads) ** -0.5, sim_steps, dropout)
         self.norm = nn.LayerNorm(d_model)
         self.lif_out = neuron()
@@ -89,7 +88,5 @@ class SpikingSelfAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, read: slice = ALL) -> Tensor:
         """Map `x [B, L, D]` to `[B, Q, D]`, for the tokens chosen by `read`."""
         s = self.lif_in(x)
-        q = self.lif_query(self.query(s[:, read]))
-        k, v = self.lif_key_value(self.key_value(s)).chunk(2, dim=-1)
-        y = self.attend(q, k, v, mask[:, :, read])
+        y = self.attend(self.query(s[:, read]), self.key(s), self.value(s), mask[:, :, read])
         return self.out(self.lif_out(self.norm(y)))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from snn_dt.models.attention import ALL, DenseSelfAttention, SpikingSelfAttention
-from snn_dt.models.layers import SpikeLinear
+from snn_dt.models.layers import SpikeLinear, spiking_projection
 from snn_dt.snn import RateLIF
 
 
@@ -39,6 +39,8 @@ def spiking_block(
     """Build the SNN-DT block: every weight matrix is fed by the spikes of a LIF layer."""
     hidden = mlp_ratio * d_model
     mlp = nn.Sequential(
-        neuron(), SpikeLinear(d_model, hidden, sim_steps, gain=3.0), neuron(), SpikeLinear(hidden, d_model, sim_steps)
+        neuron(),
+        *spiking_projection(d_model, hidden, neuron, sim_steps),
+        SpikeLinear(hidden, d_model, sim_steps),
     )
     return Block(d_model, SpikingSelfAttention(d_model, n_heads, dropout, neuron, sim_steps), mlp, dropout)

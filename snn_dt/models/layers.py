@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 
 from torch import Tensor, nn
+
+from snn_dt.snn import RateLIF
 
 
 class SpikeLinear(nn.Linear):
     """A linear layer fed by spikes: `y = W r + b`, where `r [..., in]` holds rates of T-step spike trains in [0, 1].
 
     `W r` equals the mean over the T steps of `W s_t`, so on event-driven hardware it costs one accumulate per spike and
-    output, and no multiplication. Weights start at deviation `gain / sqrt(in)`: spikes of rate 0.1 to 0.3 then give
-    currents near the threshold, where a surrogate gradient passes.
-
-    Args:
-        in_features, out_features: sizes.
-        sim_steps: T, so that a rate can be turned back into spikes when they are counted.
-        gain: see above.
+    output, and no multiplication. `sim_steps` is T, by which a rate is turned back into spikes when they are counted.
     """
 
-    def __init__(self, in_features: int, out_features: int, sim_steps: int, gain: float = 1.0) -> None:
+    def __init__(self, in_features: int, out_features: int, sim_steps: int) -> None:
         super().__init__(in_features, out_features)
         self.sim_steps = sim_steps
-        nn.init.normal_(self.weight, std=gain / math.sqrt(in_features))
+        nn.init.normal_(self.weight, std=in_features**-0.5)
         nn.init.zeros_(self.bias)
+
+
+def spiking_projection(in_features: int, out_features: int, neuron: Callable[[], RateLIF], sim_steps: int) -> nn.Module:
+    """Build `LIF(norm(W r + b))`: spikes in, spikes out."""
+    return nn.Sequential(SpikeLinear(in_features, out_features, sim_steps), nn.LayerNorm(out_features), neuron())
 
 
 class ActionHead(nn.Linear):

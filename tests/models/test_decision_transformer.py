@@ -1,0 +1,116 @@
+"""The shell around the blocks: what a prediction is, what it depends on, how it learns."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import snn_dt.snn.neurons as neurons
+from snn_dt.config import ModelConfig
+from snn_dt.models.blocks import dense_block, spiking_block
+from snn_dt.snn import RateLIF
+from snn_dt.snn.reference import rate_reference
+from snn_dt.snn.surrogate import smooth_spike
+from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model, run
+
+
+def test_predictions_have_the_shape_of_the_actions(config, task):
+    assert run(make_model(config, task), make_batch(task)).shape == (3, 6, task.action_dim)
+
+
+def test_continuous_predictions_stay_inside_the_action_bounds(config):
+    model = make_model(config, CONTINUOUS)
+    nn.init.normal_(model.head.weight, std=100.0)
+    y = run(model, make_batch(CONTINUOUS))
+    low, high = torch.tensor(CONTINUOUS.action_low), torch.tensor(CONTINUOUS.action_high)
+    assert (y >= low).all()
+    assert (y <= high).all()
+    at_a_bound = torch.minimum(y - low, high - y) < 1e-3
+    assert at_a_bound.any(dim=(0, 1)).all()  # the bounds are those of the task, not of tanh
+
+
+def test_actions_without_bounds_are_not_squashed():
+    task = dataclasses.replace(CONTINUOUS, action_low=None, action_high=None)
+    model = make_model(TINY, task)
+    nn.init.normal_(model.head.weight, std=100.0)
+    assert run(model, make_batch(task)).abs().max() > 10
+
+
+def test_dense_block_equals_torchs_own_encoder_layer_with_the_same_weights():
+    torch.manual_seed(0)
+    block = dense_block(d_model=16, n_heads=4, mlp_ratio=4, dropout=0.0)
+    peer = nn.TransformerEncoderLayer(16, 4, 64, dropout=0.0, activation="relu", batch_first=True, norm_first=True)
+    attention = block.attention
+    with torch.no_grad():
+        peer.self_attn.in_proj_weight.copy_(torch.cat([attention.query.weight, attention.key_value.weight]))
+        peer.self_attn.in_proj_bias.copy_(torch.cat([attention.query.bias, attention.key_value.bias]))
+    for ours, theirs in (
+        (attention.out, peer.self_attn.out_proj),
+        (block.norm_attention, peer.norm1),
+        (block.norm_mlp, peer.norm2),
+        (block.mlp[0], peer.linear1),
+        (block.mlp[2], peer.linear2),
+    ):
+        theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(3, 11, 16)
+    allowed = torch.ones(11, 11).tril().bool()
+    expected = peer(x, src_mask=~allowed)
+    torch.testing.assert_close(block(x, allowed.expand(3, 1, 11, 11)), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("reset", ["hard", "soft", "none"])
+def test_a_spiking_block_with_the_smooth_spike_passes_a_full_gradient_check(reset, monkeypatch):
+    monkeypatch.setattr(neurons, "lif_rate", lambda x, steps, p: rate_reference(x, steps, p, fire=smooth_spike))
+    torch.manual_seed(0)
+    neuron = partial(RateLIF, 3, reset=reset, surrogate_slope=2.0)
+    block = spiking_block(d_model=4, n_heads=2, mlp_ratio=2, dropout=0.0, neuron=neuron, sim_steps=3).double()
+    allowed = torch.ones(3, 3).tril().bool().expand(2, 1, 3, 3)
+    x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in block.named_parameters()]
+
+    def call(x, *values):
+        return torch.func.functional_call(block, dict(zip(names, values, strict=True)), (x, allowed))
+
+    assert torch.autograd.gradcheck(call, (x, *block.parameters()))
+
+
+def test_every_parameter_gets_a_gradient_and_pads_get_none(config, task):
+    model, batch = make_model(config, task).train(), make_batch(task)
+    states = batch.states.clone().requires_grad_()
+    y = run(model, dataclasses.replace(batch, states=states))
+    y[batch.attention_mask].square().sum().backward()
+    silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert silent == []
+    assert states.grad[batch.attention_mask].abs().sum() > 0
+    assert states.grad[~batch.attention_mask].abs().sum() == 0
+
+
+def test_every_weight_matrix_inside_a_spiking_block_is_fed_by_spikes():
+    model = make_model(ModelConfig(kind="snn_dt", d_model=16, context_length=6, sim_steps=4), DISCRETE)
+    seen = []
+
+    def record(name):
+        return lambda module, inputs: seen.append((name, inputs[0].detach()))
+
+    for name, module in model.blocks.named_modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_pre_hook(record(name))
+    run(model, make_batch(DISCRETE))
+    assert len(seen) == 2 * 6  # query, key, value, out, and two of the MLP in each of two blocks
+    for name, x in seen:
+        counts = x * 4
+        assert torch.equal(counts, counts.round()), name
+        assert x.min() >= 0, name
+        assert x.max() <= 1, name
+
+
+def test_the_slope_never_changes_a_prediction(task):
+    shallow, steep = (
+        make_model(dataclasses.replace(TINY, kind="snn_dt", positions="phase", surrogate_slope=k), task)
+        for k in (1, 50)
+    )
+    assert torch.equal(run(shallow, make_batch(task)), run(steep, make_batch(task)))

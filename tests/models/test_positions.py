@@ -1,0 +1,52 @@
+"""A position code must tell timesteps apart, the same way in training and evaluation."""
+
+from __future__ import annotations
+
+import torch
+
+from snn_dt.models.positions import LearnedPositions, PhasePositions, SinusoidalPositions
+
+
+def test_phase_spikes_are_the_sign_of_the_shifted_sine():
+    torch.manual_seed(0)
+    code = PhasePositions(n_generators=3, n_timesteps=40, d_model=8)
+    with torch.no_grad():
+        code.cycles.copy_(torch.tensor([10.0, 4.0, 1.0]))
+        code.phase.copy_(torch.tensor([0.3, -0.2, 1.0]))
+    for t in range(12):
+        for g, (w, p) in enumerate([(10 / 40, 0.3), (4 / 40, -0.2), (1 / 40, 1.0)]):
+            expected = torch.sin(torch.tensor(2 * torch.pi * w * t + p)) > 0
+            assert code.spikes(torch.tensor([[t]]))[0, 0, g] == float(expected), (t, g)
+
+
+def test_phase_spikes_tell_the_timesteps_of_an_episode_apart():
+    code = PhasePositions(n_generators=16, n_timesteps=200, d_model=8)
+    patterns = code.spikes(torch.arange(200)[None])[0]
+    assert len(torch.unique(patterns, dim=0)) > 60
+    # and neighbours more often than not: the code follows the environment's time, not the simulation's
+    assert (patterns[1:] != patterns[:-1]).any(dim=1).float().mean() > 0.5
+
+
+def test_phase_spikes_are_hard_in_training_and_evaluation_and_still_learn():
+    code = PhasePositions(n_generators=6, n_timesteps=50, d_model=4)
+    t = torch.arange(50)[None]
+    training, evaluation = code.train().spikes(t), code.eval().spikes(t)
+    assert torch.equal(training, evaluation)
+    assert set(training.unique().tolist()) == {0.0, 1.0}
+    code(t).square().sum().backward()
+    assert (code.cycles.grad != 0).all()
+    assert (code.phase.grad != 0).all()
+
+
+def test_sinusoidal_code_is_the_published_formula():
+    code = SinusoidalPositions(6)
+    y = code(torch.tensor([[5]]))[0, 0]
+    angles = torch.tensor([5.0, 5 / 10_000 ** (1 / 3), 5 / 10_000 ** (2 / 3)])
+    torch.testing.assert_close(y, torch.cat([angles.sin(), angles.cos()]))
+
+
+def test_learned_code_shares_its_last_vector_beyond_the_longest_episode():
+    code = LearnedPositions(10, 4)
+    y = code(torch.tensor([[9, 10, 500]]))[0]
+    assert torch.equal(y[0], y[1])
+    assert torch.equal(y[0], y[2])
