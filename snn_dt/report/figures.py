@@ -1,0 +1,161 @@
+"""Figures of returns and training: plain data in, a matplotlib Figure out.
+
+An evaluation row is an object that `snn-dt evaluate --json` writes, of which `target_return`, `returns`, `return_mean`
+and `return_interval` are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from numpy.typing import ArrayLike
+
+from snn_dt.report.style import BLUE, CYCLE, GREY, INK, ORANGE, new_figure, tidy
+
+Row = Mapping[str, Any]
+
+
+def return_vs_target(
+    evaluations: Sequence[Row],
+    data_returns: ArrayLike | None = None,
+    reference: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw the return that was achieved over the return that was asked for.
+
+    Args:
+        evaluations: one row per target return: a dot per episode, the mean, its interval.
+        data_returns: `[E]` episode returns of the training data; a histogram along the bottom.
+        reference: named returns, such as random and expert; dotted horizontal lines.
+    """
+    rows = sorted(evaluations, key=lambda row: row["target_return"])
+    targets = np.array([row["target_return"] for row in rows], dtype=float)
+    means = np.array([row["return_mean"] for row in rows], dtype=float)
+    intervals = np.array([row.get("return_interval") or [m, m] for row, m in zip(rows, means, strict=True)])
+    data = np.asarray([] if data_returns is None else data_returns, dtype=float)
+    levels = dict(reference or {})
+    episodes = np.concatenate([np.asarray(row.get("returns", []), dtype=float) for row in rows])
+    low, high = _limits(np.concatenate([[0.0], targets, means, episodes, data, [*levels.values()]]))
+
+    figure = new_figure(5.6, 5.4)
+    axes = figure.add_subplot()
+    if data.size:
+        _histogram_along_bottom(axes, data, low, high)
+    axes.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1.2, label="achieved = asked")
+    for name, value in levels.items():
+        axes.axhline(value, color=ORANGE, linestyle=":", linewidth=1.5)
+        axes.annotate(name, (1.01, value), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=INK)
+    for row in rows:
+        returns = np.asarray(row.get("returns", []), dtype=float)
+        # Spread sideways in a fixed pattern, so that equal returns stay visible and equal data give equal figures.
+        aside = (np.arange(returns.size) * 0.618034 % 1.0 - 0.5) * 0.03 * (high - low)
+        axes.scatter(row["target_return"] + aside, returns, s=16, color=BLUE, alpha=0.4, linewidths=0)
+    axes.plot(targets, means, color=BLUE, linewidth=1.5, alpha=0.6)
+    axes.errorbar(
+        targets, means, np.abs(intervals.T - means), fmt="o", markersize=7, color=BLUE, markeredgecolor="white",
+        capsize=4, linewidth=2, label="mean and its 95 % interval",
+    )  # fmt: skip
+    axes.set(xlim=(low, high), ylim=(low, high))
+    tidy(axes, str(rows[0].get("env_id") or ""), "return asked for", "return achieved")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    return figure
+
+
+def learning_curve(rows: Sequence[Row]) -> Figure:
+    """Draw rows of metrics.jsonl over the update: loss, return at each target, mean firing rate, as far as recorded.
+
+    A row that repeats a step (after a resume) replaces the older one.
+    """
+    panels = [
+        (title, curves)
+        for title, curves in (
+            ("loss", {name: _series(rows, name) for name in ("loss", "validation_loss")}),
+            ("return", _returns_by_target(rows)),
+            ("mean firing rate", {"firing_rate": _series(rows, "firing_rate")}),
+        )
+        if any(curves.values())
+    ]
+    if not panels:
+        raise ValueError("expected rows with a loss, a firing_rate or an evaluation, found none")
+    figure = new_figure(4.2 * len(panels) + 0.6, 3.6)
+    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _draw_curves(axes, {name: curve for name, curve in curves.items() if curve})
+        if title == "loss" and all(point[0] > 0 for curve in curves.values() for point in curve.values()):
+            axes.set_yscale("log")
+            axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        tidy(axes, title, "update")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return figure
+
+
+def score_intervals(
+    scores: Mapping[str, tuple[float, float, float]],
+    label: str = "normalized score",
+    reference: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw one line per method with its point estimate and interval.
+
+    Args:
+        scores: name to (estimate, low, high), drawn from top to bottom.
+        label: what the scores are, with the interval's meaning.
+        reference: named scores; dotted vertical lines.
+    """
+    figure = new_figure(7.0, 1.1 + 0.42 * len(scores))
+    axes = figure.add_subplot()
+    for i, (name, (estimate, low, high)) in enumerate(scores.items()):
+        colour = CYCLE[i % len(CYCLE)]
+        axes.plot([low, high], [i, i], color=colour, linewidth=7, alpha=0.3, solid_capstyle="butt")
+        axes.plot([estimate], [i], marker="|", markersize=16, markeredgewidth=3, color=colour, label=name)
+        text = f"{estimate:.4g}  [{low:.4g}, {high:.4g}]"
+        axes.annotate(text, (1.02, i), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=INK)
+    for name, value in (reference or {}).items():
+        axes.axvline(value, color=GREY, linestyle=":", linewidth=1.5)
+        axes.annotate(name, (value, -0.6), (3, 0), textcoords="offset points", va="bottom", fontsize=9, color=GREY)
+    axes.set(yticks=range(len(scores)), ylim=(len(scores) - 0.5, -0.7))
+    axes.set_yticklabels(list(scores))
+    axes.margins(x=0.06)
+    tidy(axes, xlabel=label, grid="x")
+    return figure
+
+
+def _histogram_along_bottom(axes: Axes, data: np.ndarray, low: float, high: float) -> None:
+    counts, edges = np.histogram(data, bins=40)
+    heights = 0.16 * (high - low) * counts / counts.max()
+    axes.bar(edges[:-1], heights, np.diff(edges), bottom=low, align="edge", color="#C9CED6", label="training data")
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def _series(rows: Sequence[Row], name: str) -> dict[int, tuple[float, float, float]]:
+    return {row["step"]: (row[name],) * 3 for row in rows if isinstance(row.get(name), (int, float))}
+
+
+def _returns_by_target(rows: Sequence[Row]) -> dict[str, dict[int, tuple[float, float, float]]]:
+    """Return, for each target, step to (mean, low, high)."""
+    curves: dict[str, dict[int, tuple[float, float, float]]] = {}
+    for row in rows:
+        for result in row.get("evaluation", []):
+            mean = result["return_mean"]
+            low, high = result.get("return_interval") or (mean, mean)
+            curves.setdefault(f"asked for {result['target_return']:g}", {})[row["step"]] = (mean, low, high)
+    return curves
+
+
+def _draw_curves(axes: Axes, curves: Mapping[str, Mapping[int, tuple[float, float, float]]]) -> None:
+    for colour, (name, curve) in zip(CYCLE * len(curves), curves.items(), strict=False):
+        steps = sorted(curve)
+        middle, low, high = np.array([curve[step] for step in steps]).T
+        marker = "o" if len(steps) < 15 else ""
+        axes.plot(steps, middle, color=colour, linewidth=1.8, marker=marker, markersize=4, label=name)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+    if len(curves) > 1:
+        axes.legend(fontsize=9, frameon=False)

@@ -1,0 +1,155 @@
+"""The report of an evaluated run: evaluation.json, figures, and a page that holds all of it with its conditions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from numpy.typing import ArrayLike
+
+from snn_dt.errors import CheckpointError
+from snn_dt.report import figures, spikes
+from snn_dt.report.html import Code, Facts, Part, Picture, Table, Text, number, write_report
+from snn_dt.report.style import png
+from snn_dt.training import jsonl
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def write_run_report(
+    run_dir: Path,
+    evaluations: Rows,
+    out_dir: Path,
+    raster: Mapping[str, ArrayLike] | None = None,
+    data_returns: ArrayLike | None = None,
+) -> Path:
+    """Write evaluation.json, the figures (PNG) and report.html to `out_dir`; return the page's path.
+
+    Args:
+        run_dir: a run folder or a checkpoint folder; what it lacks (metrics, config, provenance) the report leaves out.
+        evaluations: rows as `snn-dt evaluate --json` writes them, one per target return, at least one.
+        out_dir: made if missing; files of these names are replaced.
+        raster: layer to `[decisions * T, neurons]` spikes (`snn_dt.evaluation.raster.record_raster`).
+        data_returns: `[E]` episode returns of the training data.
+
+    Raises:
+        CheckpointError: `out_dir` cannot be written.
+    """
+    if not evaluations:
+        raise ValueError("expected at least one evaluation row, found none")
+    run = _Run(run_dir)
+    pictures = _pictures(run, evaluations, raster or {}, data_returns)
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        jsonl.write_atomically(out_dir / "evaluation.json", jsonl.dumps(list(evaluations), indent=2) + "\n")
+        for name, picture in pictures.items():
+            jsonl.write_atomically(out_dir / f"{name}.png", picture.png)
+        write_report(out_dir / "report.html", run.title(evaluations), _sections(run, evaluations, pictures))
+    except OSError as error:
+        raise CheckpointError(
+            f"expected to write a report to {out_dir}, found: {error.strerror}; free space or choose another folder"
+        ) from error
+    return out_dir / "report.html"
+
+
+class _Run:
+    """What a run folder, or a checkpoint folder in or out of one, tells about a run."""
+
+    def __init__(self, path: Path) -> None:
+        checkpoint = path / "checkpoints" / "last" if (path / "checkpoints").is_dir() else path
+        folder = path.parent.parent if path.parent.name == "checkpoints" else path
+        self.provenance = _read(checkpoint / "provenance.json")
+        self.policy = _read(checkpoint / "config.json").get("policy") or {}
+        self.config = _read(folder / "config.yaml") or self.provenance.pop("config", {})
+        self.provenance.pop("config", None)
+        self.metrics = jsonl.read_rows(folder / "metrics.jsonl") if (folder / "metrics.jsonl").is_file() else []
+
+    def title(self, evaluations: Rows) -> str:
+        kind = self.config.get("model", {}).get("kind")
+        return " on ".join(str(name) for name in (kind, evaluations[0].get("env_id")) if name) or "evaluation"
+
+    def reference(self) -> dict[str, float]:
+        """Return the returns at score 0 and 100."""
+        scores = self.policy.get("reference") or {}
+        return {f"score {score}": scores[key] for score, key in ((0, "min"), (100, "max")) if key in scores}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the mapping in a JSON or YAML file; nothing if it is missing or damaged: a report is no place to fail."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _pictures(
+    run: _Run, evaluations: Rows, raster: Mapping[str, ArrayLike], data_returns: ArrayLike | None
+) -> dict[str, Picture]:
+    first = evaluations[0]
+    target, rates = f"{first['target_return']:g}", first.get("firing_rates") or {}
+    pictures = {
+        "return_vs_target": Picture(
+            png(figures.return_vs_target(evaluations, data_returns, run.reference())),
+            "Return that was achieved over the return that was asked for; a dot is an episode.",
+            width=560,
+        )
+    }
+    if rates:
+        caption = f"Firing rate of each layer over all decisions at target {target}."
+        pictures["firing_rates"] = Picture(
+            png(spikes.firing_rates(rates, first.get("firing_rate"))), caption, width=680
+        )
+    if raster:
+        sim_steps = int(run.config.get("model", {}).get("sim_steps", 1))
+        caption = f"Spikes at the token that is read out, over the first decisions of an episode at target {target}."
+        pictures["spike_raster"] = Picture(png(spikes.spike_raster(raster, sim_steps)), caption, width=900)
+    if any("loss" in row or "evaluation" in row for row in run.metrics):
+        caption = "Training: loss, return at each target with its 95 % interval, mean firing rate."
+        pictures["learning_curve"] = Picture(png(figures.learning_curve(run.metrics)), caption, width=900)
+    return pictures
+
+
+def _sections(run: _Run, evaluations: Rows, pictures: Mapping[str, Picture]) -> list[tuple[str, list[Part]]]:
+    first = evaluations[0]
+    conditions = (
+        f"{first.get('env_id')}, {first.get('episodes')} episodes per target return, reset seeds from "
+        f"{first.get('seed')}. Scores 0 and 100: {first.get('score_reference') or 'no reference known'}. Counts are of "
+        "the whole network, for one decision of one environment."
+    )
+    sections: list[tuple[str, list[Part]]] = [
+        ("Evaluation", [_table(evaluations), Text(conditions), pictures["return_vs_target"]])
+    ]
+    spiking: list[Part] = [pictures[name] for name in ("firing_rates", "spike_raster") if name in pictures]
+    if spiking:
+        sections.append(("Spikes", spiking))
+    if "learning_curve" in pictures:
+        sections.append(("Training", [pictures["learning_curve"]]))
+    origin: list[Part] = []
+    if run.provenance:
+        facts = {key: value for key, value in run.provenance.items() if key != "command"}
+        origin += [Code(str(run.provenance.get("command", ""))), Facts(facts)]
+    if run.config:
+        origin.append(Code(yaml.safe_dump(run.config, sort_keys=False), folded="resolved config"))
+    return [*sections, ("Where it comes from", origin)] if origin else sections
+
+
+def _table(evaluations: Rows) -> Table:
+    columns = {
+        "asked for": lambda row: row["target_return"],
+        "return": lambda row: row["return_mean"],
+        "95 % interval": lambda row: " to ".join(number(end) for end in row.get("return_interval") or ()),
+        "std": lambda row: row.get("return_std"),
+        "score": lambda row: row.get("normalized_score"),
+        "spikes": lambda row: row.get("spikes_per_decision"),
+        "firing rate": lambda row: row.get("firing_rate"),
+        "MACs": lambda row: row.get("macs_per_decision"),
+        "ACs": lambda row: row.get("acs_per_decision"),
+        "energy, nJ": lambda row: row["energy_pj_per_decision"] / 1000 if "energy_pj_per_decision" in row else None,
+        "decisions/s": lambda row: row.get("decisions_per_second"),
+    }
+    return Table(list(columns), [[read(row) for read in columns.values()] for row in evaluations])

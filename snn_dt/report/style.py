@@ -1,0 +1,38 @@
+"""The look that all figures share, set on each axes: no global style, no display, no pyplot."""
+
+from __future__ import annotations
+
+import io
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, told apart with every common kind of colour blindness.
+BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
+CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+INK, GREY, PALE = "#222222", "#6E6E6E", "#E3E6EA"
+
+
+def new_figure(width: float = 6.4, height: float = 4.2) -> Figure:
+    """Return an empty white figure, in inches."""
+    return Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor="white")
+
+
+def tidy(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "", grid: str | None = "both") -> None:
+    """Give axes their title (left), labels, pale grid (`both`, `x`, `y`, None) and two spines."""
+    axes.set_title(title, loc="left", fontsize=12, color=INK, fontweight="bold")
+    axes.set_xlabel(xlabel, fontsize=11, color=INK)
+    axes.set_ylabel(ylabel, fontsize=11, color=INK)
+    axes.tick_params(labelsize=10, colors=GREY, labelcolor=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.set_axisbelow(True)
+    if grid:
+        axes.grid(True, axis=grid, color=PALE, linewidth=0.8)
+
+
+def png(figure: Figure, dpi: int = 160) -> bytes:
+    """Return the figure as a PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
