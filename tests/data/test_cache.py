@@ -1,0 +1,143 @@
+"""A dataset is read once; after that it is opened, and never half-written."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import multiprocessing
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import snn_dt
+from snn_dt.data import cache
+from snn_dt.data.columns import Column
+from snn_dt.errors import DataError
+from tests.data.toy_episodes import random_episodes
+
+LENGTHS = [5, 1, 12]
+
+
+@pytest.fixture
+def cached(tmp_path):
+    """Return a function that lists what the cache holds, unfinished folders included."""
+    return lambda: sorted((tmp_path / "cache" / "datasets").glob("*")) + sorted((tmp_path / "cache").glob("**/.*"))
+
+
+def test_a_second_open_reads_nothing_of_the_source_and_gives_the_same(minari_set, monkeypatch):
+    folder = minari_set(random_episodes(LENGTHS))
+    first = snn_dt.load_dataset(str(folder))
+    monkeypatch.setattr(h5py, "File", lambda *a, **k: pytest.fail("opened the source"))
+    monkeypatch.setattr(snn_dt.data.minari_source, "read", lambda *a: pytest.fail("read the source"))
+    second = snn_dt.load_dataset(str(folder))
+    for name in ("observations", "actions", "rewards", "returns_to_go", "episode_offsets", "state_mean", "state_std"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    assert first.describe() == second.describe()
+    assert first.observation_space == second.observation_space
+    assert first.reference == second.reference
+
+
+def test_per_step_arrays_are_memory_mapped_and_read_only(minari_set):
+    t = snn_dt.load_dataset(str(minari_set(random_episodes(LENGTHS))))
+    for array in (t.observations, t.actions, t.rewards, t.returns_to_go):
+        assert isinstance(array, np.memmap)
+        assert not array.flags.writeable
+
+
+def test_a_changed_source_is_read_again(minari_set):
+    folder = minari_set(random_episodes(LENGTHS))
+    before = snn_dt.load_dataset(str(folder))
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        file["episode_0/rewards"][0] += 1.0
+    after = snn_dt.load_dataset(str(folder))
+    assert after.episode_returns[0] == pytest.approx(before.episode_returns[0] + 1.0, abs=1e-5)
+    assert after.checksum != before.checksum
+
+
+def test_reward_modes_are_cached_apart(minari_set):
+    folder = str(minari_set(random_episodes(LENGTHS)))
+    for _ in range(2):
+        assert snn_dt.load_dataset(folder).rewards[0] != 0
+        assert snn_dt.load_dataset(folder, reward_mode="delayed").rewards[0] == 0
+
+
+def test_without_cache_nothing_is_written(minari_set, cached):
+    t = snn_dt.load_dataset(str(minari_set(random_episodes(LENGTHS))), cache=False)
+    assert t.n_steps == 18
+    assert cached() == []
+
+
+def test_an_unwritable_cache_is_one_line_of_warning_and_the_data_in_memory(minari_set, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SNN_DT_CACHE", str(tmp_path / "file" / "below"))
+    with caplog.at_level(logging.WARNING):
+        t = snn_dt.load_dataset(str(minari_set(random_episodes(LENGTHS))))
+    assert t.n_steps == 18
+    (record,) = caplog.records
+    assert "SNN_DT_CACHE" in record.getMessage()
+    assert "\n" not in record.getMessage()
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half_written(minari_set, cached, monkeypatch, caplog):
+    append = Column.append
+
+    def full(self, block):
+        if self.path and self.rows > 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, block)
+
+    monkeypatch.setattr(Column, "append", full)
+    t = snn_dt.load_dataset(str(minari_set(random_episodes(LENGTHS))))
+    assert t.n_steps == 18
+    assert "No space left" in caplog.text
+    assert cached() == []
+
+
+def test_a_dataset_that_is_refused_leaves_nothing_half_written(minari_set, cached):
+    episodes = random_episodes(LENGTHS)
+    episodes[2]["rewards"][3] = np.nan
+    with pytest.raises(DataError):
+        snn_dt.load_dataset(str(minari_set(episodes)))
+    assert cached() == []
+
+
+@pytest.mark.parametrize("damage", ["observations.npy", "meta.json", "episode_offsets.npy"])
+def test_a_damaged_cache_is_built_again(minari_set, cached, damage):
+    folder = str(minari_set(random_episodes(LENGTHS)))
+    checksum = snn_dt.load_dataset(folder).checksum
+    (entry,) = cached()
+    (entry / damage).write_bytes((entry / damage).read_bytes()[:40])
+    again = snn_dt.load_dataset(folder)
+    assert again.checksum == checksum
+    assert isinstance(again.observations, np.memmap)
+    assert cached() == [entry]
+
+
+def test_of_two_processes_that_build_at_once_both_get_the_data_and_one_folder_stays(minari_set, cached, monkeypatch):
+    folder = str(minari_set(random_episodes(LENGTHS)))
+    context = multiprocessing.get_context("fork")
+    barrier, queue = context.Barrier(2), context.SimpleQueue()
+    publish = cache._publish
+
+    def publish_together(temporary: Path, final: Path) -> None:
+        barrier.wait(timeout=30)  # both have built by now
+        publish(temporary, final)
+
+    monkeypatch.setattr(cache, "_publish", publish_together)
+    processes = [context.Process(target=lambda: queue.put(snn_dt.load_dataset(folder).checksum)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert queue.get() == queue.get()
+    assert len(cached()) == 1
+
+
+def test_progress_is_told_of_every_episode(minari_set):
+    calls: list[tuple[int, int]] = []
+    snn_dt.load_dataset(str(minari_set(random_episodes(LENGTHS))), progress=lambda *call: calls.append(call))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
