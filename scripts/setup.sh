@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The set-up that every script shares: a virtual environment in .venv and the package in it, versions from constraints.txt.
+# Usage: source scripts/setup.sh [extras]      extras such as "dev,mujoco"; none installs the core
+# PYTHON names the interpreter (3.11 or newer), SNN_DT_VENV another folder than .venv.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+venv="${SNN_DT_VENV:-.venv}"
+python="${PYTHON:-python3}"
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+  echo "setup: expected Python 3.11 or newer, found $("$python" --version 2>&1); set PYTHON=/path/to/python3.11" >&2
+  exit 2
+fi
+extras="${1:-}"
+# The stamp names what is installed: set-up is repeated only when that or the files behind it change.
+stamp="$(cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1) $(pwd)"
+done_file="$venv/.snn_dt-setup-${extras:-core}"
+if [ ! -x "$venv/bin/python" ] || [ "$(cat "$done_file" 2>/dev/null)" != "$stamp" ]; then
+  echo "setup: installing snn-dt${extras:+[$extras]} into $venv (a few minutes the first time)"
+  "$python" -m venv "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}"
+  echo "$stamp" > "$done_file"
+fi
+# shellcheck disable=SC1091
+source "$venv/bin/activate"
