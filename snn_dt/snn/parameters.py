@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from snn_dt.snn.surrogate import get_surrogate
+from snn_dt.snn.surrogate import SURROGATES, get_surrogate
 
 RESETS = ("hard", "soft", "none")
+
+
+class Coefficients(NamedTuple):
+    """What kernels compute with: every reset is `V = s ? keep h + add : h`; `attach` is 0 if it is detached."""
+
+    leak: float
+    gain: float
+    v_rest: float
+    v_threshold: float
+    slope: float
+    keep: float
+    add: float
+    attach: float
+    surrogate: int  # place in `SURROGATES`
 
 
 @dataclass(frozen=True)
@@ -54,3 +69,16 @@ class LIFParameters:
     def gain(self) -> float:
         """`dt C_m`, volts per unit of current in one step."""
         return self.dt * self.c_m
+
+    @property
+    def coefficients(self) -> Coefficients:
+        """What the fused kernels compute with."""
+        keep, add = {
+            "hard": (0.0, self.v_rest),
+            "soft": (1.0, -(self.v_threshold - self.v_rest)),
+            "none": (1.0, 0.0),
+        }[self.reset]
+        attach, surrogate = float(not self.detach_reset), list(SURROGATES).index(self.surrogate)
+        return Coefficients(
+            self.leak, self.gain, self.v_rest, self.v_threshold, self.surrogate_slope, keep, add, attach, surrogate
+        )

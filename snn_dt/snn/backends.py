@@ -1,0 +1,59 @@
+"""Which code runs a layer of neurons through time.
+
+| backend     | runs on                | what                                                                        |
+|-------------|------------------------|-----------------------------------------------------------------------------|
+| `reference` | anything               | `reference.py`, a Python loop under autograd                                |
+| `cpp`       | CPU, float32, float64  | `lif.cpp`, built on first use; needs a C++ compiler                         |
+| `triton`    | CUDA, float32, float64 | `triton_kernels.py`; needs the package triton (also CPU, when interpreted)  |
+
+`auto` takes `cpp` on CPU and `triton` on CUDA where they can be had, else `reference`, quietly; the environment
+variable `SNN_DT_KERNEL` replaces `auto`. A backend that is asked for by name and cannot run is an error. All give the
+same spikes and, to rounding, the same gradients.
+
+A module of kernels has `scan_forward`, `scan_backward` and `rate_forward`, as described in `cpp.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+
+from snn_dt.snn import cpp
+
+BACKENDS = ("auto", "reference", "cpp", "triton")
+
+
+@lru_cache(maxsize=1)
+def _triton() -> ModuleType | None:
+    return import_module("snn_dt.snn.triton_kernels") if find_spec("triton") else None
+
+
+@torch.compiler.assume_constant_result  # torch.compile must not look into the environment and ctypes
+def backend_for(device: str = "cpu", backend: str = "auto") -> str:
+    """Return what `backend` stands for on a device type; `ValueError` if it is unknown or cannot run there."""
+    asked = os.environ.get("SNN_DT_KERNEL") or "auto" if backend == "auto" else backend
+    if asked not in BACKENDS:
+        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}; found {asked!r}")
+    can_cpp = device == "cpu" and asked in ("auto", "cpp") and cpp.load() is not None
+    can_triton = (
+        (device == "cuda" or "TRITON_INTERPRET" in os.environ) and asked != "reference" and _triton() is not None
+    )
+    if asked == "auto":
+        return "triton" if can_triton and device == "cuda" else "cpp" if can_cpp else "reference"
+    if asked == "cpp" and not can_cpp:
+        raise ValueError(
+            f"backend 'cpp': expected a CPU tensor and a C++ compiler ($CXX, g++, c++ or clang++) on {device}"
+        )
+    if asked == "triton" and not can_triton:
+        raise ValueError(f"backend 'triton': expected a CUDA tensor and the package triton; found a {device} tensor")
+    return asked
+
+
+def kernels(name: str) -> ModuleType:
+    """Return the module of the kernels called `cpp` or `triton`."""
+    return cpp if name == "cpp" else _triton()

@@ -1,0 +1,82 @@
+"""Build `lif.cpp` with the system's compiler on first use and keep the library in a user cache.
+
+The cache is `$SNN_DT_CACHE`, else `~/.cache/snn_dt`. A library's name is the hash of all it depends on: source, flags,
+compiler and CPU, so a home directory shared by different machines is safe. Two processes that build at once each write
+a file of their own and rename it: the last one wins, with equal content.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).with_name("lif.cpp")
+# No -ffast-math: spikes have to equal torch's bit for bit. The last two allow if-conversion and change no result.
+FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"]
+FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
+
+
+def cache_folder() -> Path:
+    """Return where built kernels are kept."""
+    return Path(os.environ.get("SNN_DT_CACHE") or Path.home() / ".cache" / "snn_dt").expanduser()
+
+
+def find_compiler() -> str | None:
+    """Return the path of `$CXX`, g++, c++ or clang++, whichever is found first."""
+    return next(
+        (path for name in (os.environ.get("CXX"), "g++", "c++", "clang++") if name and (path := shutil.which(name))),
+        None,
+    )
+
+
+def _cpu() -> str:
+    """Return what `-march=native` looks at, as text."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join(
+        sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
+    )
+
+
+def _key(compiler: str) -> str:
+    binary = Path(compiler).resolve()
+    parts = [SOURCE.read_text(), " ".join(FLAGS), str(binary), str(binary.stat().st_mtime_ns), _cpu()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+def build_library() -> Path:
+    """Return the path of the library, built if it is not in the cache; `OSError` or `SubprocessError` if that fails."""
+    compiler = find_compiler()
+    if compiler is None:
+        raise FileNotFoundError("no C++ compiler ($CXX, g++, c++ or clang++)")
+    folder = cache_folder()
+    library = folder / f"lif-{_key(compiler)}.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            built = Path(scratch) / library.name
+            command = [compiler, *FLAGS, str(SOURCE), "-o", str(built)]
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+            os.replace(built, library)
+    return library
+
+
+def load_library() -> ctypes.CDLL | None:
+    """Return the built and loaded library; `None` if it cannot be had, with the reason in the log."""
+    try:
+        return ctypes.CDLL(str(build_library()))
+    except (OSError, subprocess.SubprocessError) as error:
+        output = getattr(error, "stderr", None)
+        logger.info("spiking layers run in plain torch: %s%s", error, f"\n{output}" if output else "")
+        return None

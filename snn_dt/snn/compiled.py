@@ -1,0 +1,96 @@
+"""The fused kernels as operators of torch's dispatcher: what `torch.compile` and `torch.export` see of them.
+
+Eager code does not come here, since a dispatched operator costs more than a small layer's arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snn_dt.snn.backends import kernels
+from snn_dt.snn.parameters import LIFParameters
+
+CONSTANTS = (
+    "str backend, float tau_mem, float dt, float c_m, float v_rest, float v_threshold, str reset, bool detach_reset, "
+    "str surrogate, float surrogate_slope"
+)
+
+
+def _operator(name: str, signature: str) -> Any:
+    return torch.library.custom_op(f"snn_dt::{name}", mutates_args=(), schema=signature.replace("CONSTANTS", CONSTANTS))
+
+
+def _dense(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
+
+
+@_operator("lif_scan", "(Tensor current, Tensor? v0, CONSTANTS) -> (Tensor, Tensor)")
+def _scan(current: Tensor, v0: Tensor | None, backend: str, *constants: Any) -> tuple[Tensor, Tensor]:
+    return kernels(backend).scan_forward(current.contiguous(), _dense(v0), LIFParameters(*constants))
+
+
+@_operator("lif_scan_backward", "(Tensor current, Tensor? v0, Tensor? gs, Tensor? gv, CONSTANTS) -> (Tensor, Tensor)")
+def _scan_backward(
+    current: Tensor, v0: Tensor | None, gs: Tensor | None, gv: Tensor | None, backend: str, *constants: Any
+) -> tuple[Tensor, Tensor]:
+    return kernels(backend).scan_backward(
+        current.contiguous(), _dense(v0), _dense(gs), _dense(gv), LIFParameters(*constants)
+    )
+
+
+@_operator("lif_rate", "(Tensor current, int sim_steps, CONSTANTS) -> (Tensor, Tensor)")
+def _rate(current: Tensor, sim_steps: int, backend: str, *constants: Any) -> tuple[Tensor, Tensor]:
+    return kernels(backend).rate_forward(current.contiguous(), sim_steps, LIFParameters(*constants), True)
+
+
+@_scan.register_fake
+def _(current: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return current.new_empty(current.shape), current.new_empty(current.shape[1:])
+
+
+@_scan_backward.register_fake
+def _(current: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return current.new_empty(current.shape), current.new_empty(current.shape[1:])
+
+
+@_rate.register_fake
+def _(current: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return current.new_empty(current.shape), current.new_empty(current.shape)
+
+
+def _keep_scan(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    current, v0, *ctx.constants = inputs
+    ctx.save_for_backward(current, v0)
+
+
+def _scan_gradient(ctx: Any, grad_spikes: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
+    current, v0 = ctx.saved_tensors
+    grad_current, grad_v0 = _scan_backward(current, v0, grad_spikes, grad_v, *ctx.constants)
+    return grad_current, None if v0 is None else grad_v0, *[None] * len(ctx.constants)
+
+
+def _keep_rate(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(output[1])
+    ctx.others = len(inputs) - 1
+
+
+def _rate_gradient(ctx: Any, grad_rate: Tensor, _: Any) -> tuple[Any, ...]:
+    return grad_rate * ctx.saved_tensors[0], *[None] * ctx.others
+
+
+_scan.register_autograd(_scan_gradient, setup_context=_keep_scan)
+_rate.register_autograd(_rate_gradient, setup_context=_keep_rate)
+
+
+def scan(current: Tensor, v0: Tensor | None, params: LIFParameters, backend: str) -> tuple[Tensor, Tensor]:
+    """`lif_scan` as one operator, differentiable once."""
+    return _scan(current, v0, backend, *astuple(params))
+
+
+def rate(current: Tensor, sim_steps: int, params: LIFParameters, backend: str) -> Tensor:
+    """`lif_rate` as one operator, differentiable once."""
+    return _rate(current, sim_steps, backend, *astuple(params))[0]
