@@ -68,7 +68,7 @@ def return_vs_target(
 def learning_curve(rows: Sequence[Row]) -> Figure:
     """Draw rows of metrics.jsonl over the update: loss, return at each target, mean firing rate, as far as recorded.
 
-    A row that repeats a step (after a resume) replaces the older one.
+    Returns need evaluations at two updates or more. A row that repeats a step (after a resume) replaces the older one.
     """
     panels = [
         (title, curves)
@@ -147,7 +147,8 @@ def _returns_by_target(rows: Sequence[Row]) -> dict[str, dict[int, tuple[float, 
             mean = result["return_mean"]
             low, high = result.get("return_interval") or (mean, mean)
             curves.setdefault(f"asked for {result['target_return']:g}", {})[row["step"]] = (mean, low, high)
-    return curves
+    evaluated = {step for curve in curves.values() for step in curve}
+    return curves if len(evaluated) > 1 else {}
 
 
 def _draw_curves(axes: Axes, curves: Mapping[str, Mapping[int, tuple[float, float, float]]]) -> None:

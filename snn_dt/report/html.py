@@ -143,7 +143,8 @@ img { max-width: 100%; height: auto; } figcaption { color: #6e6e6e; font-size: .
 th, td { padding: .35rem .5rem; border-bottom: 1px solid #e3e6ea; text-align: left; vertical-align: bottom; }
 th { color: #6e6e6e; font-weight: 600; } td { white-space: nowrap; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
-pre { background: #f4f5f7; border-radius: 6px; padding: .8rem; overflow-x: auto; font-size: .85rem; margin: .5rem 0; }
+pre { background: #f4f5f7; border-radius: 6px; padding: .8rem; font-size: .85rem; margin: .5rem 0;
+  white-space: pre-wrap; overflow-wrap: anywhere; }
 summary { cursor: pointer; color: #0072b2; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; }
 dt { color: #6e6e6e; } dd { margin: 0; overflow-wrap: anywhere; }

@@ -25,6 +25,7 @@ def write_run_report(
     out_dir: Path,
     raster: Mapping[str, ArrayLike] | None = None,
     data_returns: ArrayLike | None = None,
+    command: str = "",
 ) -> Path:
     """Write evaluation.json, the figures (PNG) and report.html to `out_dir`; return the page's path.
 
@@ -34,6 +35,7 @@ def write_run_report(
         out_dir: made if missing; files of these names are replaced.
         raster: layer to `[decisions * T, neurons]` spikes (`snn_dt.evaluation.raster.record_raster`).
         data_returns: `[E]` episode returns of the training data.
+        command: what made the evaluation; the training's is in the provenance.
 
     Raises:
         CheckpointError: `out_dir` cannot be written.
@@ -47,7 +49,7 @@ def write_run_report(
         jsonl.write_atomically(out_dir / "evaluation.json", jsonl.dumps(list(evaluations), indent=2) + "\n")
         for name, picture in pictures.items():
             jsonl.write_atomically(out_dir / f"{name}.png", picture.png)
-        write_report(out_dir / "report.html", run.title(evaluations), _sections(run, evaluations, pictures))
+        write_report(out_dir / "report.html", run.title(evaluations), _sections(run, evaluations, pictures, command))
     except OSError as error:
         raise CheckpointError(
             f"expected to write a report to {out_dir}, found: {error.strerror}; free space or choose another folder"
@@ -71,9 +73,10 @@ class _Run:
         kind = self.config.get("model", {}).get("kind")
         return " on ".join(str(name) for name in (kind, evaluations[0].get("env_id")) if name) or "evaluation"
 
-    def reference(self) -> dict[str, float]:
-        """Return the returns at score 0 and 100."""
-        scores = self.policy.get("reference") or {}
+    def reference(self, evaluations: Rows) -> dict[str, float]:
+        """Return the returns at score 0 and 100; none in another environment, which has no score."""
+        scored = evaluations[0].get("normalized_score") is not None
+        scores = (self.policy.get("reference") if scored else None) or {}
         return {f"score {score}": scores[key] for score, key in ((0, "min"), (100, "max")) if key in scores}
 
 
@@ -94,7 +97,7 @@ def _pictures(
     target, rates = f"{first['target_return']:g}", first.get("firing_rates") or {}
     pictures = {
         "return_vs_target": Picture(
-            png(figures.return_vs_target(evaluations, data_returns, run.reference())),
+            png(figures.return_vs_target(evaluations, data_returns, run.reference(evaluations))),
             "Return that was achieved over the return that was asked for; a dot is an episode.",
             width=560,
         )
@@ -108,13 +111,15 @@ def _pictures(
         sim_steps = int(run.config.get("model", {}).get("sim_steps", 1))
         caption = f"Spikes at the token that is read out, over the first decisions of an episode at target {target}."
         pictures["spike_raster"] = Picture(png(spikes.spike_raster(raster, sim_steps)), caption, width=900)
-    if any("loss" in row or "evaluation" in row for row in run.metrics):
+    if any(isinstance(row.get("loss"), float) for row in run.metrics):
         caption = "Training: loss, return at each target with its 95 % interval, mean firing rate."
         pictures["learning_curve"] = Picture(png(figures.learning_curve(run.metrics)), caption, width=900)
     return pictures
 
 
-def _sections(run: _Run, evaluations: Rows, pictures: Mapping[str, Picture]) -> list[tuple[str, list[Part]]]:
+def _sections(
+    run: _Run, evaluations: Rows, pictures: Mapping[str, Picture], command: str
+) -> list[tuple[str, list[Part]]]:
     first = evaluations[0]
     conditions = (
         f"{first.get('env_id')}, {first.get('episodes')} episodes per target return, reset seeds from "
@@ -129,10 +134,10 @@ def _sections(run: _Run, evaluations: Rows, pictures: Mapping[str, Picture]) -> 
         sections.append(("Spikes", spiking))
     if "learning_curve" in pictures:
         sections.append(("Training", [pictures["learning_curve"]]))
-    origin: list[Part] = []
+    commands = "\n".join(line for line in (run.provenance.pop("command", ""), command) if line)
+    origin: list[Part] = [Code(commands)] if commands else []
     if run.provenance:
-        facts = {key: value for key, value in run.provenance.items() if key != "command"}
-        origin += [Code(str(run.provenance.get("command", ""))), Facts(facts)]
+        origin.append(Facts(run.provenance))
     if run.config:
         origin.append(Code(yaml.safe_dump(run.config, sort_keys=False), folded="resolved config"))
     return [*sections, ("Where it comes from", origin)] if origin else sections

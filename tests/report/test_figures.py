@@ -85,10 +85,12 @@ def test_learning_curve_takes_the_newer_of_two_rows_of_a_step_and_draws_only_wha
         {"step": 30, "loss": None},  # not a number when it was recorded
         {"step": 20, "evaluation": [row(5.0, 4.0, interval=[3.0, 4.5]), row(1.0, 2.0)]},
     ]
+    assert len(figures.learning_curve(rows).axes) == 1  # one evaluation makes no curve
+    rows.append({"step": 30, "evaluation": [row(5.0, 4.5), row(1.0, 1.0)]})
     loss, returns = figures.learning_curve(rows).axes
     assert loss.lines[0].get_xydata().tolist() == [[10, 1.0], [20, 0.5]]
     assert [text.get_text() for text in returns.get_legend().get_texts()] == ["asked for 5", "asked for 1"]
-    assert returns.lines[0].get_xydata().tolist() == [[20, 4.0]]
+    assert returns.lines[0].get_xydata().tolist() == [[20, 4.0], [30, 4.5]]
 
 
 def test_score_intervals_say_their_numbers():

@@ -71,7 +71,9 @@ def run_dir(tmp_path):
 
 
 def test_the_report_holds_numbers_pictures_config_provenance_and_command(run_dir, tmp_path):
-    page = write_run_report(run_dir, [ROW, ROW | {"target_return": 30.0}], tmp_path / "a" / "out", raster=RASTER)
+    page = write_run_report(
+        run_dir, [ROW, ROW | {"target_return": 30.0}], tmp_path / "a" / "out", RASTER, command="evaluate.py"
+    )
     assert page == tmp_path / "a" / "out" / "report.html"
     names = {path.name for path in page.parent.iterdir()}
     pictures = {"return_vs_target.png", "firing_rates.png", "spike_raster.png", "learning_curve.png"}
@@ -86,6 +88,7 @@ def test_the_report_holds_numbers_pictures_config_provenance_and_command(run_dir
         "912,346",
         "490 to 500",
         "train.py --name '<b>&x</b>'",
+        "evaluate.py",
         "torch 2.13",
         "sim_steps: 4",
     ):
@@ -113,6 +116,12 @@ def test_a_bare_folder_a_dense_model_and_damaged_files_still_give_a_report(tmp_p
     dense = {key: ROW[key] for key in ("env_id", "target_return", "episodes", "returns", "return_mean", "seed")}
     page = write_run_report(tmp_path, [dense], tmp_path / "out")
     assert {path.name for path in page.parent.iterdir()} == {"evaluation.json", "report.html", "return_vs_target.png"}
+
+
+def test_a_run_whose_loss_was_never_a_number_has_a_report_without_a_curve(run_dir, tmp_path):
+    (run_dir / "metrics.jsonl").write_text('{"step": 1, "loss": null}\n')
+    page = write_run_report(run_dir, [ROW], tmp_path / "out")
+    assert not (page.parent / "learning_curve.png").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named(run_dir, tmp_path):
