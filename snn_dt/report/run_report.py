@@ -112,7 +112,7 @@ def _pictures(
         caption = f"Spikes at the token that is read out, over the first decisions of an episode at target {target}."
         pictures["spike_raster"] = Picture(png(spikes.spike_raster(raster, sim_steps)), caption, width=900)
     if any(isinstance(row.get("loss"), float) for row in run.metrics):
-        caption = "Training: loss, return at each target with its 95 % interval, mean firing rate."
+        caption = "The training as metrics.jsonl records it; bands are 95 % intervals."
         pictures["learning_curve"] = Picture(png(figures.learning_curve(run.metrics)), caption, width=900)
     return pictures
 
