@@ -127,13 +127,18 @@ def test_of_two_processes_that_build_at_once_both_get_the_data_and_one_folder_st
         publish(temporary, final)
 
     monkeypatch.setattr(cache, "_publish", publish_together)
-    processes = [context.Process(target=lambda: queue.put(snn_dt.load_dataset(folder).checksum)) for _ in range(2)]
+
+    def load() -> None:
+        t = snn_dt.load_dataset(folder)
+        queue.put((t.checksum, str(t.observations.filename)))
+
+    processes = [context.Process(target=load) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(timeout=60)
     assert [process.exitcode for process in processes] == [0, 0]
-    assert queue.get() == queue.get()
+    assert queue.get() == queue.get()  # the same content out of the same file
     assert len(cached()) == 1
 
 

@@ -58,9 +58,10 @@ def test_reading_in_blocks_gives_the_same_rows(tmp_path, monkeypatch):
     assert snn_dt.load_dataset(f"d4rl:{path}", cache=False).checksum == whole.checksum
 
 
-def test_without_timeouts_every_episode_ends_at_the_tasks_limit(tmp_path):
+@pytest.mark.parametrize("rows", [501, 560])  # the last episode just fits, a tail is cut
+def test_without_timeouts_every_episode_ends_at_the_tasks_limit(tmp_path, rows):
     path = tmp_path / "pen_toy.hdf5"  # limit 100
-    write(path, 560, 45, 24, ends={49: "terminals", 349: "terminals", 400: "terminals"}, timeouts=None)
+    write(path, rows, 45, 24, ends={49: "terminals", 349: "terminals", 400: "terminals"}, timeouts=None)
     t = snn_dt.load_dataset(f"d4rl:{path}")
     assert t.episode_offsets.tolist() == [0, 50, 150, 250, 350, 401, 501]
     assert t.terminated.tolist() == [True, False, False, True, True, False]
