@@ -1,0 +1,151 @@
+"""The kernels of `lif.cpp` for CUDA tensors, in Triton: one program runs a block of neurons through all T steps.
+
+Shapes: `current` and spikes [T, ...], `v0` and the last membrane [...]; for a rate all [...]. Dtypes: float32, float64.
+With TRITON_INTERPRET=1 they run on CPU tensors, which is how they are tested where there is no GPU.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from snn_dt.snn.parameters import LIFParameters
+
+BLOCK = 256
+
+
+@triton.jit
+def _psi(u, slope, SURROGATE: tl.constexpr):
+    a = tl.abs(slope * u)
+    if SURROGATE == 0:
+        return 1 / ((1 + a) * (1 + a))
+    if SURROGATE == 1:
+        e = tl.exp(-a)
+        return 4 * e / ((1 + e) * (1 + e))
+    if SURROGATE == 2:
+        return tl.maximum(1 - a, 0)
+    return 1 / (1 + a * a)
+
+
+@triton.jit
+def _scan_forward(x, v0, s, v_end, c, T, n, BLOCK: tl.constexpr):
+    lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    real = lane < n
+    x, s = x + lane, s + lane
+    leak, gain, v_rest, v_threshold = tl.load(c), tl.load(c + 1), tl.load(c + 2), tl.load(c + 3)
+    keep, add = tl.load(c + 5), tl.load(c + 6)
+    v = tl.zeros([BLOCK], v_rest.dtype) + v_rest
+    if v0 is not None:
+        v = tl.load(v0 + lane, mask=real)
+    for _ in range(T):
+        h = (v + leak * (v_rest - v)) + gain * tl.load(x, mask=real)
+        fired = h - v_threshold >= 0
+        tl.store(s, fired.to(h.dtype), mask=real)
+        v = tl.where(fired, keep * h + add, h)
+        x, s = x + n, s + n
+    tl.store(v_end + lane, v, mask=real)
+
+
+@triton.jit
+def _scan_backward(x, v0, gs, gv_end, gx, gv0, c, T, n, SURROGATE: tl.constexpr, BLOCK: tl.constexpr):
+    lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    real = lane < n
+    x, gs, gx = x + lane, gs + lane, gx + lane
+    leak, gain, v_rest, v_threshold = tl.load(c), tl.load(c + 1), tl.load(c + 2), tl.load(c + 3)
+    slope, keep, add, attach = tl.load(c + 4), tl.load(c + 5), tl.load(c + 6), tl.load(c + 7)
+    v = tl.zeros([BLOCK], v_rest.dtype) + v_rest
+    gv = tl.zeros([BLOCK], v_rest.dtype)
+    if v0 is not None:
+        v = tl.load(v0 + lane, mask=real)
+    if gv_end is not None:
+        gv = tl.load(gv_end + lane, mask=real)
+    # h is recomputed into the memory of the gradient, which the second sweep reads and overwrites
+    for _ in range(T):
+        h = (v + leak * (v_rest - v)) + gain * tl.load(x, mask=real)
+        tl.store(gx, h, mask=real)
+        v = tl.where(h - v_threshold >= 0, keep * h + add, h)
+        x, gs, gx = x + n, gs + n, gx + n
+    tl.debug_barrier()
+    for _ in range(T):
+        gs, gx = gs - n, gx - n
+        h = tl.load(gx, mask=real)
+        u = h - v_threshold
+        by_s = tl.load(gs, mask=real) + attach * ((keep - 1) * h + add) * gv
+        gh = tl.where(u >= 0, keep, 1.0) * gv + _psi(u, slope, SURROGATE) * by_s
+        tl.store(gx, gain * gh, mask=real)
+        gv = (1 - leak) * gh
+    tl.store(gv0 + lane, gv, mask=real)
+
+
+@triton.jit
+def _rate_forward(x, count, by_x, c, T, n, SURROGATE: tl.constexpr, BLOCK: tl.constexpr):
+    lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    real = lane < n
+    leak, gain, v_rest, v_threshold = tl.load(c), tl.load(c + 1), tl.load(c + 2), tl.load(c + 3)
+    slope, keep, add, attach = tl.load(c + 4), tl.load(c + 5), tl.load(c + 6), tl.load(c + 7)
+    drive = gain * tl.load(x + lane, mask=real)
+    zero = tl.zeros([BLOCK], v_rest.dtype)
+    v, dv, spikes, dspikes = zero + v_rest, zero, zero, zero
+    for _ in range(T):
+        h = (v + leak * (v_rest - v)) + drive
+        u = h - v_threshold
+        fired = u >= 0
+        spikes += fired.to(h.dtype)
+        v = tl.where(fired, keep * h + add, h)
+        if by_x is not None:
+            dh = (1 - leak) * dv + gain
+            ds = _psi(u, slope, SURROGATE) * dh
+            dspikes += ds
+            dv = tl.where(fired, keep, 1.0) * dh + attach * ((keep - 1) * h + add) * ds
+    tl.store(count + lane, spikes, mask=real)
+    if by_x is not None:
+        tl.store(by_x + lane, dspikes, mask=real)
+
+
+@lru_cache(maxsize=256)
+def _constants(p: LIFParameters, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the coefficients but the surrogate as a tensor: Triton would pass Python floats in single precision."""
+    return torch.tensor(p.coefficients[:-1], dtype=dtype, device=device)
+
+
+def _run(
+    kernel: Any, tensors: tuple[Tensor | None, ...], steps: int, neurons: int, p: LIFParameters, **static: int
+) -> None:
+    if neurons:
+        constants = _constants(p, tensors[0].dtype, tensors[0].device)
+        grid = (triton.cdiv(neurons, BLOCK),)
+        # without fp fusion: a fused multiply-add rounds differently from torch and flips spikes at the threshold
+        with torch.cuda.device_of(tensors[0]):
+            kernel[grid](*tensors, constants, steps, neurons, BLOCK=BLOCK, enable_fp_fusion=False, **static)
+
+
+def scan_forward(current: Tensor, v0: Tensor | None, p: LIFParameters) -> tuple[Tensor, Tensor]:
+    """Return spikes [T, ...] and the last membrane [...]; all tensors contiguous, `v0=None` at rest."""
+    spikes, v_mem = torch.empty_like(current), current.new_empty(current.shape[1:])
+    _run(_scan_forward, (current, v0, spikes, v_mem), current.shape[0], v_mem.numel(), p)
+    return spikes, v_mem
+
+
+def scan_backward(
+    current: Tensor, v0: Tensor | None, grad_spikes: Tensor | None, grad_v: Tensor | None, p: LIFParameters
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of `current` and of `v0`, h recomputed."""
+    grad_current, grad_v0 = torch.empty_like(current), current.new_empty(current.shape[1:])
+    grad_spikes = torch.zeros_like(current) if grad_spikes is None else grad_spikes
+    tensors = current, v0, grad_spikes, grad_v, grad_current, grad_v0
+    _run(_scan_backward, tensors, current.shape[0], grad_v0.numel(), p, SURROGATE=p.coefficients.surrogate)
+    return grad_current, grad_v0
+
+
+def rate_forward(current: Tensor, sim_steps: int, p: LIFParameters, derivative: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the rate and, if asked for, its derivative with respect to `current`, elementwise."""
+    count, by_current = torch.empty_like(current), torch.empty_like(current) if derivative else None
+    tensors = current, count, by_current
+    _run(_rate_forward, tensors, sim_steps, current.numel(), p, SURROGATE=p.coefficients.surrogate)
+    # torch divides: a division in the kernel would be approximate and a rate no longer k / T
+    return count.div_(sim_steps), by_current.div_(sim_steps) if derivative else None

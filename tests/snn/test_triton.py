@@ -1,0 +1,71 @@
+"""The Triton kernels against the reference: on a GPU where there is one, else interpreted on the CPU."""
+
+import itertools
+import os
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+if find_spec("triton") is None:
+    pytest.skip("the package triton is not installed", allow_module_level=True)
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are first imported
+
+from snn_dt.snn import SURROGATES, LIFParameters, lif_rate, lif_scan
+from snn_dt.snn.backends import backend_for
+from snn_dt.snn.parameters import RESETS
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+ODD = {"tau_mem": 3.0, "dt": 0.5, "c_m": 1.7, "v_rest": -0.3, "v_threshold": 0.8, "surrogate_slope": 5.0}
+OPTIONS = list(itertools.product(RESETS, [False, True], SURROGATES))
+
+
+def randn(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype).to(DEVICE)
+
+
+def assert_close(found, expected, tolerance):
+    scale = max(1.0, expected.abs().max().item())
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 25])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("reset", "detach", "surrogate"), OPTIONS)
+def test_scan_and_rate_equal_the_reference(reset, detach, surrogate, dtype, steps):
+    p, results = LIFParameters(reset=reset, detach_reset=detach, surrogate=surrogate, **ODD), []
+    for backend in ("triton", "reference"):
+        current = (1.5 * randn(steps, 7, 39, dtype=dtype)).requires_grad_()  # 273 neurons: a block and a bit
+        v0 = (randn(7, 39, seed=1, dtype=dtype) / 2).requires_grad_()
+        constant = (1.5 * randn(7, 39, seed=2, dtype=dtype)).requires_grad_()
+        spikes, v_mem = lif_scan(current, v0, p, backend)
+        rate = lif_rate(constant, steps, p, backend)
+        loss = (spikes * randn(*spikes.shape, seed=3, dtype=dtype)).sum() + (v_mem * v0.detach()).sum()
+        (loss + (rate * v0.detach()).sum()).backward()
+        results.append((spikes, v_mem, rate, current.grad, v0.grad, constant.grad))
+    for found, expected in list(zip(*results, strict=True))[:3]:
+        assert torch.equal(found, expected)
+    for found, expected in list(zip(*results, strict=True))[3:]:
+        assert_close(found, expected, TOLERANCE[dtype])
+
+
+def test_rest_no_gradient_and_empty_inputs():
+    p, current = LIFParameters(**ODD), 1.5 * randn(5, 300)
+    for found, expected in zip(
+        lif_scan(current, None, p, "triton"), lif_scan(current, None, p, "reference"), strict=True
+    ):
+        assert torch.equal(found, expected)
+    assert torch.equal(lif_rate(current, 4, p, "triton"), lif_rate(current, 4, p, "reference"))
+    assert lif_scan(current[:, :0], None, p, "triton")[0].shape == (5, 0)
+    x = current.clone().requires_grad_()
+    lif_scan(x, None, p, "triton")[1].sum().backward()
+    y = current.clone().requires_grad_()
+    lif_scan(y, None, p, "reference")[1].sum().backward()
+    assert_close(x.grad, y.grad, 1e-6)
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
+def test_auto_takes_triton_on_a_gpu():
+    assert backend_for("cuda") == "triton"
