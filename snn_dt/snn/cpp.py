@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +23,8 @@ class _Constants(ctypes.Structure):
 
 
 @lru_cache(maxsize=256)
-def _constants(p: LIFParameters) -> ctypes.Structure:
-    return _Constants(*p.coefficients)
+def _constants(coefficients: Coefficients) -> ctypes.Structure:
+    return _Constants(*coefficients)
 
 
 @lru_cache(maxsize=1)
@@ -40,10 +41,15 @@ def load() -> ctypes.CDLL | None:
     return library
 
 
+@lru_cache
+def _function(name: str, dtype: torch.dtype) -> Any:
+    return getattr(load(), f"{name}_{SUFFIX[dtype]}")
+
+
 def _call(name: str, tensors: tuple[Tensor | None, ...], steps: int, neurons: int, p: LIFParameters) -> None:
-    function = getattr(load(), f"{name}_{SUFFIX[tensors[0].dtype]}")
+    function = _function(name, tensors[0].dtype)
     addresses = [None if x is None else x.data_ptr() for x in tensors]
-    function(*addresses, steps, neurons, ctypes.byref(_constants(p)), torch.get_num_threads())
+    function(*addresses, steps, neurons, ctypes.byref(_constants(p.coefficients)), torch.get_num_threads())
 
 
 def scan_forward(current: Tensor, v0: Tensor | None, p: LIFParameters) -> tuple[Tensor, Tensor]:

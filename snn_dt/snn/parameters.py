@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from snn_dt.snn.surrogate import SURROGATES, get_surrogate
@@ -70,7 +71,7 @@ class LIFParameters:
         """`dt C_m`, volts per unit of current in one step."""
         return self.dt * self.c_m
 
-    @property
+    @cached_property
     def coefficients(self) -> Coefficients:
         """What the fused kernels compute with."""
         keep, add = {
