@@ -32,7 +32,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def set_threads(threads: int, processes: int = 1) -> int:
-    """Set torch's CPU threads; 0 takes this process's share of the cores it may use. Returns the number set."""
+    """Set torch's CPU threads; 0 takes OMP_NUM_THREADS, else this process's share of its cores. Returns the number."""
+    if not threads and os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        threads = int(os.environ["OMP_NUM_THREADS"])
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = threads or max(1, cores // processes)
     torch.set_num_threads(threads)

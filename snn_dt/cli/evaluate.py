@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     if args.json is not None:
         write_json(rows, args.json)
     if args.report is not None:
-        _report(policy, rows, args)
+        _report(policy, rows, args, arguments)
     if args.video is not None:
         from snn_dt.evaluation.video import record_videos
 
@@ -117,12 +117,11 @@ def print_evaluation(rows: list[dict[str, Any]]) -> None:
 
 def write_json(rows: list[dict[str, Any]], path: Path) -> None:
     """Write rows to a file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    from snn_dt.training.jsonl import dumps, write_atomically
+
     try:
-        temporary.write_text(json.dumps(rows, indent=2) + "\n")
-        temporary.replace(path)
+        write_atomically(path, dumps(rows, indent=2) + "\n")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(f"expected to write {path}, found: {error.strerror}; choose another --json") from error
 
 
@@ -155,10 +154,17 @@ def progress_bar(unit: str) -> Any:
     return bar()
 
 
-def _report(policy: Any, rows: list[dict[str, Any]], args: EvaluateArguments) -> None:
+def _report(policy: Any, rows: list[dict[str, Any]], args: EvaluateArguments, command: Sequence[str]) -> None:
     from snn_dt.evaluation.raster import record_raster
     from snn_dt.report.run_report import write_run_report
 
     raster = record_raster(policy, rows[0]["target_return"], seed=args.seed, env_id=args.env_id)
-    page = write_run_report(args.checkpoint, rows, args.report, raster=raster)
+    page = write_run_report(
+        args.checkpoint,
+        rows,
+        args.report,
+        raster=raster,
+        data_returns=policy.provenance.get("dataset_return_quantiles"),
+        command=shlex.join(["snn-dt", "evaluate", *command]),
+    )
     print(f"report: {page}")

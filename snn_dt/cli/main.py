@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Run one command by name; `scripts/*.py` are doors to this."""
+    # Threads that spin for long at a barrier make a step several times slower beside other jobs; read when torch loads.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         if name not in COMMANDS:
             raise SnnDtError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; see snn-dt --help")

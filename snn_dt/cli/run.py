@@ -79,7 +79,7 @@ class Run:
                     self._save,
                     self.state,
                     stop,
-                    evaluate=(lambda: self._evaluate(stop)) if self.evaluates else None,
+                    evaluate=(lambda: self._evaluate(stop, console)) if self.evaluates else None,
                     validate=self._validate if self.held_out is not None else None,
                 )
             for name in ("last", "best"):
@@ -96,8 +96,13 @@ class Run:
         train = self.config.train
         return self.windows.batch(train.seed, step, train.batch_size).to(self.device, non_blocking=True)
 
-    def _evaluate(self, stop: StopSignal) -> list[dict[str, Any]]:
+    def _evaluate(self, stop: StopSignal, console: Console) -> list[dict[str, Any]]:
         settings = self.config.eval
+
+        def progress(done: int, total: int) -> None:
+            stop.check()
+            console.evaluating(done, total)
+
         self.rows = evaluate(
             self.policy,
             settings.target_return,
@@ -105,7 +110,7 @@ class Run:
             seed=settings.seed,
             num_envs=settings.num_envs,
             env_id=settings.env_id,
-            progress=stop.check,
+            progress=progress,
         )
         return self.rows
 
@@ -127,6 +132,7 @@ class Run:
         facts = provenance(
             dataset_id=self.trajectories.dataset_id,
             dataset_checksum=self.trajectories.checksum,
+            dataset_return_quantiles=np.quantile(self.trajectories.episode_returns, np.linspace(0, 1, 101)).tolist(),
             reward_mode=self.trajectories.reward_mode,
             env_id=self.policy.spec.env_id,
             seed=self.config.train.seed,
@@ -187,11 +193,7 @@ class Record:
     def log_evaluation(self, step: int, rows: list[dict[str, Any]]) -> None:
         """Record an evaluation and show its returns."""
         self.tracker.log_evaluation(step, rows)
-        for row in rows:
-            self.console.print(
-                f"update {step}: return {row['return_mean']:.1f} ± {row['return_std']:.1f} at target "
-                f"{row['target_return']:g} ({row['episodes']} episodes)"
-            )
+        self.console.log_evaluation(step, rows)
 
 
 def task_shape(trajectories: Trajectories) -> TaskShape:

@@ -147,6 +147,6 @@ def run_episodes(
                 rows = np.setdiff1d(np.arange(len(live)), finished)
                 live = [live[row] for row in rows]
                 policy.keep(rows)
-            if report and (restarted or finished):
+            if report:
                 report(done)
     return Rollout(returns, lengths, seconds, meter)

@@ -32,7 +32,7 @@ class StopSignal:
             raise KeyboardInterrupt
         self.signum = signum
 
-    def check(self, *_: Any) -> None:
-        """Raise `StopRequestedError` if a stop was asked for; usable as a progress callback."""
+    def check(self) -> None:
+        """Raise `StopRequestedError` if a stop was asked for."""
         if self.signum is not None:
             raise StopRequestedError
