@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from snn_dt.data.trajectories import Trajectories
-from snn_dt.errors import ConfigError
+from snn_dt.errors import ConfigError, DataError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,8 +92,12 @@ def _print_facts(facts: dict[str, Any]) -> None:
 
 def _cache(arguments: argparse.Namespace) -> None:
     trajectories = _load(arguments)
-    where = Path(str(getattr(trajectories.observations, "filename", None) or "memory only: no cache folder")).parent
-    _console().print(f"{trajectories.dataset_id}: {trajectories.n_steps:,} steps in {where}", highlight=False)
+    file = getattr(trajectories.observations, "filename", None)
+    if file is None:
+        raise DataError(f"could not cache {trajectories.dataset_id!r}: set SNN_DT_CACHE to a folder with room")
+    _console().print(
+        f"{trajectories.dataset_id}: {trajectories.n_steps:,} steps in {Path(file).parent}", highlight=False
+    )
 
 
 def _list(arguments: argparse.Namespace) -> None:

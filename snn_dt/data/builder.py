@@ -86,8 +86,9 @@ def _checked(
     with np.errstate(over="ignore"):  # a float64 too large for float32 becomes inf and is reported just below
         observations = np.asarray(episode.observations[:n], dtype=np.float32)
     for name, values in (("observations", observations), ("rewards", rewards)):
-        if not np.isfinite(values).all():
-            step = int(np.argwhere(~np.isfinite(values))[0, 0])
+        finite = np.abs(values) <= np.finfo(np.float32).max  # False for NaN, too
+        if not finite.all():
+            step = int(np.argwhere(~finite)[0, 0])
             raise DataError(
                 f"{where} has NaN or infinite {name} at step {step}: expected finite numbers; repair or drop it"
             )
@@ -102,7 +103,7 @@ def _checked_actions(actions: NDArray[Any], where: str, space: Any) -> NDArray[A
         inside = (values >= space.start) & (values < space.start + space.n) & (values == np.floor(values))
         converted = values.astype(np.int64)
     else:
-        low, high = np.ravel(space.low), np.ravel(space.high)
+        low, high = np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
         slack = ACTION_TOLERANCE * np.where(np.isfinite(high - low), high - low, 1.0)
         values = np.asarray(actions).reshape(len(actions), -1)
         if values.shape[1] != low.size:

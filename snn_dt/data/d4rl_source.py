@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 
 from snn_dt.data import d4rl_tasks
 from snn_dt.data.d4rl_files import IDS, URLS
-from snn_dt.data.minari_episodes import damaged_file
-from snn_dt.data.source import Episode, Source
+from snn_dt.data.source import Episode, Source, damaged_file
 from snn_dt.errors import DataError, did_you_mean
 
 _BLOCK_ROWS = 1 << 16

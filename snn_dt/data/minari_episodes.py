@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_dt.data.source import Episode
+from snn_dt.data.source import Episode, damaged_file
 from snn_dt.data.spaces import LeafPath
-from snn_dt.errors import DataError
-
-
-@contextmanager
-def damaged_file(path: Path) -> Iterator[None]:
-    """Turn what the file libraries raise for a broken file into one `DataError`."""
-    try:
-        yield
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error.args[0] if error.args else error).split())
-        raise DataError(
-            f"cannot read {path}: it is missing, damaged or incomplete ({reason}); download or copy the dataset again"
-        ) from error
 
 
 def _stack(leaves: list[NDArray[Any]]) -> NDArray[Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from snn_dt.data.scores import ReferenceScores
+from snn_dt.errors import DataError
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -37,3 +40,15 @@ class Source:
     reference: ReferenceScores | None
     n_episodes: int
     episodes: Callable[[], Iterator[Episode]]
+
+
+@contextmanager
+def damaged_file(path: Path) -> Iterator[None]:
+    """Turn what the file libraries raise for a broken file into one `DataError`."""
+    try:
+        yield
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error.args[0] if error.args else error).split())
+        raise DataError(
+            f"cannot read {path}: it is missing, damaged or incomplete ({reason}); download or copy the dataset again"
+        ) from error

@@ -64,10 +64,16 @@ def clean_env_spec(text: str | None) -> tuple[str | None, str | None, int | None
     """Return (environment id, JSON that `EnvSpec.from_json` accepts, step limit) of a serialised environment spec.
 
     Specs of older Gymnasium versions hold keys that `EnvSpec` has dropped (`autoreset`, `apply_api_compatibility`);
-    its `from_json` raises on them, so they are left out here.
+    its `from_json` raises on them, so they are left out here. Raises `DataError` for text that is no spec.
     """
     if not text:
         return None, None, None
     known = {f.name for f in fields(gym.envs.registration.EnvSpec) if f.init} | {"additional_wrappers"}
-    spec = {"additional_wrappers": []} | {key: value for key, value in json.loads(text).items() if key in known}
-    return spec["id"], json.dumps(spec), spec.get("max_episode_steps")
+    try:
+        spec = {"additional_wrappers": []} | {key: value for key, value in json.loads(text).items() if key in known}
+        return spec["id"], json.dumps(spec), spec.get("max_episode_steps")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"expected the environment spec of the dataset to be JSON with an id, found {text[:80]!r}; remove it from "
+            "metadata.json"
+        ) from error

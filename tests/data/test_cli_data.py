@@ -47,6 +47,13 @@ def test_cache_builds_the_folder_it_names(minari_set, tmp_path, capsys):
     assert str(entry) in capsys.readouterr().out.replace("\n", "")
 
 
+def test_cache_fails_where_it_cannot_write(minari_set, tmp_path, monkeypatch):
+    monkeypatch.setenv("SNN_DT_CACHE", str(tmp_path / "file" / "below"))
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="SNN_DT_CACHE"):
+        data_main(["cache", str(minari_set(random_episodes([3, 4])))])
+
+
 def test_list_names_the_datasets_of_all_roots(minari_set, capsys):
     minari_set(random_episodes([3, 4]), "toy/mine-v0")
     data_main(["list"])

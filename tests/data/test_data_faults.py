@@ -33,8 +33,8 @@ def test_observations_that_are_no_finite_float32_name_their_episode_and_step(min
     assert "episode 2" in message
 
 
-@pytest.mark.parametrize("value", [np.nan, -np.inf])
-def test_rewards_that_are_not_finite_name_their_episode_and_step(minari_set, value):
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e39])
+def test_rewards_that_are_no_finite_float32_name_their_episode_and_step(minari_set, value):
     episodes = random_episodes(LENGTHS)
     episodes[0]["rewards"][4] = value
     assert "episode 0" in (message := refusal(str(minari_set(episodes))))
@@ -151,6 +151,13 @@ def test_an_unknown_format_and_an_unknown_spec_say_what_is_known(minari_set):
     assert "did you mean 'minari:toy/a-v0'" in refusal("toy/a-v0")
     edit_metadata(folder, data_format="zarr")
     assert "expected one of hdf5, arrow, parquet" in refusal(str(folder))
+
+
+@pytest.mark.parametrize("env_spec", ["{", '{"kwargs": {}}', "[1]"])
+def test_an_environment_spec_that_is_none_is_refused(minari_set, env_spec):
+    folder = minari_set(random_episodes(LENGTHS))
+    edit_metadata(folder, env_spec=env_spec)
+    assert "JSON with an id" in refusal(str(folder))
 
 
 @pytest.mark.parametrize(
