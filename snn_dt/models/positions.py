@@ -1,4 +1,8 @@
-"""How a token knows its timestep: each scheme maps `timesteps [B, K]` to something added to the tokens `[B, K, D]`."""
+"""How a token knows its timestep: each scheme maps `timesteps [B, K]` to something added to the tokens `[B, K, D]`.
+
+Every scheme starts small beside the tokens: a position as large as a token drowns the return-to-go, and the policy then
+ignores the target it is given.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,15 @@ from torch import Tensor, nn
 from snn_dt.models.layers import SpikeLinear
 from snn_dt.snn.surrogate import spike
 
+INITIAL_SCALE = 0.02
+
 
 class LearnedPositions(nn.Embedding):
     """A learned vector per timestep (Chen et al. 2021, Decision Transformer); later timesteps share the last one."""
 
     def __init__(self, n_timesteps: int, d_model: int) -> None:
         super().__init__(n_timesteps, d_model)
-        nn.init.normal_(self.weight, std=0.02)
+        nn.init.normal_(self.weight, std=INITIAL_SCALE)
 
     def forward(self, timesteps: Tensor) -> Tensor:
         """Look up `[B, K] -> [B, K, D]`."""
@@ -24,7 +30,7 @@ class LearnedPositions(nn.Embedding):
 
 
 class SinusoidalPositions(nn.Module):
-    """The fixed code of Vaswani et al. 2017, on environment timesteps: `sin, cos(t / 10000^(2i / D))`."""
+    """The fixed code of Vaswani et al. 2017, on environment timesteps, times a learned gain: `g sin, g cos(w_i t)`."""
 
     frequencies: Tensor
 
@@ -32,12 +38,13 @@ class SinusoidalPositions(nn.Module):
         super().__init__()
         half = (d_model + 1) // 2
         self.register_buffer("frequencies", torch.exp(-math.log(10_000) * torch.arange(half) / half), persistent=False)
+        self.gain = nn.Parameter(torch.tensor(INITIAL_SCALE))
         self.d_model = d_model
 
     def forward(self, timesteps: Tensor) -> Tensor:
         """Compute `[B, K] -> [B, K, D]`."""
         angles = timesteps.unsqueeze(-1) * self.frequencies
-        return torch.cat([angles.sin(), angles.cos()], dim=-1)[..., : self.d_model]
+        return self.gain * torch.cat([angles.sin(), angles.cos()], dim=-1)[..., : self.d_model]
 
 
 class PhasePositions(nn.Module):
@@ -57,6 +64,7 @@ class PhasePositions(nn.Module):
         self.cycles = nn.Parameter(longest / periods)
         self.phase = nn.Parameter(torch.arange(n_generators) * (math.pi / 2) + math.pi / 4)
         self.projection = SpikeLinear(n_generators, d_model, sim_steps=1)
+        nn.init.normal_(self.projection.weight, std=INITIAL_SCALE)
         self.n_timesteps = longest
         self.surrogate_slope = surrogate_slope
 

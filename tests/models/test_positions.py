@@ -42,7 +42,7 @@ def test_sinusoidal_code_is_the_published_formula():
     code = SinusoidalPositions(6)
     y = code(torch.tensor([[5]]))[0, 0]
     angles = torch.tensor([5.0, 5 / 10_000 ** (1 / 3), 5 / 10_000 ** (2 / 3)])
-    torch.testing.assert_close(y, torch.cat([angles.sin(), angles.cos()]))
+    torch.testing.assert_close(y, code.gain * torch.cat([angles.sin(), angles.cos()]))
 
 
 def test_learned_code_shares_its_last_vector_beyond_the_longest_episode():
