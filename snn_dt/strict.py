@@ -86,6 +86,10 @@ def _cast(value: Any, hint: Any, source: str, name: str) -> Any:
             near = did_you_mean(value, args) if isinstance(value, str) else ""
             raise ConfigError(f"{wrong}{near}")
         return value
+    if hint is Any:
+        return value
+    if origin is dict and isinstance(value, dict):
+        return {str(key): _cast(item, args[1], source, f"{name}.{key}") for key, item in value.items()}
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_cast(item, args[0], source, name) for item in items)
@@ -113,6 +117,8 @@ def _describe(hint: Any) -> str:
         return "one of " + ", ".join(map(str, args))
     if origin is tuple:
         return f"a list of {_describe(args[0])}s"
+    if origin is dict:
+        return "keys with values"
     return {int: "an integer", float: "a number", str: "text", bool: "true or false"}.get(hint, str(hint))
 
 

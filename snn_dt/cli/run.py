@@ -79,7 +79,7 @@ class Run:
                     self._save,
                     self.state,
                     stop,
-                    evaluate=(lambda: self._evaluate(stop, console)) if self.evaluates else None,
+                    evaluate=(lambda: self.evaluate(stop, console)) if self.evaluates else None,
                     validate=self._validate if self.held_out is not None else None,
                 )
             for name in ("last", "best"):
@@ -96,12 +96,16 @@ class Run:
         train = self.config.train
         return self.windows.batch(train.seed, step, train.batch_size).to(self.device, non_blocking=True)
 
-    def _evaluate(self, stop: StopSignal, console: Console) -> list[dict[str, Any]]:
+    def evaluate(self, stop: StopSignal | None = None, console: Console | None = None) -> list[dict[str, Any]]:
+        """Roll the policy out as the configuration asks; a stop raises `StopRequestedError`."""
         settings = self.config.eval
+        self.policy.model.eval()
 
         def progress(done: int, total: int) -> None:
-            stop.check()
-            console.evaluating(done, total)
+            if stop is not None:
+                stop.check()
+            if console is not None:
+                console.evaluating(done, total)
 
         self.rows = evaluate(
             self.policy,
