@@ -80,7 +80,7 @@ def write_dataset(path: Path, steps: int, compression: str | None = "gzip") -> N
         file["timeouts"] = np.isin(np.arange(steps), np.append(ends[1::2], steps) - 1)
 
 
-def rows(quick: bool, peers_python: str | None) -> list[dict[str, Any]]:
+def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> list[dict[str, Any]]:
     """Measure and return the rows `work, value, unit, peer, peer_value, ratio, target, met`."""
     with tempfile.TemporaryDirectory(prefix="snn_dt-bench-") as folder:
         previous = os.environ.get("SNN_DT_CACHE")
@@ -201,5 +201,5 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--peers-python")
     arguments = parser.parse_args()
-    for row in rows(arguments.quick, arguments.peers_python):
+    for row in rows(arguments.quick, peers_python=arguments.peers_python):
         print(json.dumps(row))

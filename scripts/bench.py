@@ -1,0 +1,102 @@
+"""The benchmark: every speed as a ratio against a named peer in the same run.
+
+    python scripts/bench.py [--quick] [--only lif model data rollout] [--lif-peers PYTHON] [--dt-peers PYTHON]
+                            [--device cuda] [--out results/bench]
+
+Prints the table and writes `bench.json` (a list of rows) and `bench.md` to the output folder. The peers live in venvs
+of their own, each script in scripts/bench/ says which packages; without them their columns stay empty. The machine must
+be quiet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent / "bench"))
+
+# Part, and which venv its peers are in.
+PARTS = {"lif": "lif_peers", "model": "dt_peers", "data": "dt_peers", "rollout": None, "out_of_core": None}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, at most 3 minutes")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--lif-peers", metavar="PYTHON", help="interpreter with snnTorch, SpikingJelly and Norse")
+    parser.add_argument("--dt-peers", metavar="PYTHON", help="interpreter with transformers and d3rlpy")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--out", type=Path, default=Path("results/bench"))
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for part in arguments.only:
+        peers = getattr(arguments, PARTS[part]) if PARTS[part] else None
+        for row in import_module(part).rows(arguments.quick, device=arguments.device, peers_python=peers):
+            rows.append({"part": part, **row, "device": arguments.device})
+            print(line(row), flush=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    suffix = "" if arguments.device == "cpu" else f"-{arguments.device}"
+    (arguments.out / f"bench{suffix}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (arguments.out / f"bench{suffix}.md").write_text(page(rows, arguments))
+    return 0
+
+
+def line(row: dict[str, Any]) -> str:
+    """One row as a line of a Markdown table."""
+    low, high = row.get("spread") or (None, None)
+    spread = "" if low is None else f" ({_number(low)} to {_number(high)})"
+    met = {True: "yes", False: "**no**", None: "not measured" if row["target"] else ""}[row["met"]]
+    cells = [
+        row["work"],
+        f"{_number(row['value'])}{spread} {row['unit']}",
+        f"{row['peer'] or '-'}: {_number(row['peer_value'])}",
+        _number(row["ratio"]),
+        row["target"] or "",
+        met,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def page(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
+    """The readable table, with what it was measured on."""
+    import torch
+
+    command = " ".join(["python scripts/bench.py", *sys.argv[1:]])
+    head = [
+        "# Benchmark",
+        "",
+        f"`{command}`",
+        "",
+        f"{_cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}.",
+        "Median (least to most).",
+        "",
+        "| work | ours | peer | ratio | target | met |",
+        "|---|---|---|---|---|---|",
+    ]
+    return "\n".join([*head, *map(line, rows)]) + "\n"
+
+
+def _cpu() -> str:
+    try:
+        names = [
+            x.partition(":")[2].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x
+        ]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

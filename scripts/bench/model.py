@@ -1,0 +1,242 @@
+"""Model rows of the benchmark: a train step, a decision, a block, against the peers' Decision Transformers.
+
+    python scripts/bench/model.py [--quick] [--device cuda] [--peers-python PYTHON]
+
+PYTHON is that of a venv made with `pip install torch==2.13.0 transformers==5.23.0 d3rlpy==2.8.1`. Size: state 11,
+action 3, K = 20, d = 128, 3 layers, 1 head, batch 64; each side with its own defaults (the peers have dropout 0.1, ours
+none; the rows marked "no dropout" have none on either side). Model only: no sampling, no environment. Two threads and
+wall time, but for blocks: one thread and CPU time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from worker import Worker, interleave, row, serve
+
+STATE, ACTION, CONTEXT, WIDTH, LAYERS, BATCH = 11, 3, 20, 128, 3, 64
+PEERS = ("Hugging Face", "d3rlpy")
+OURS = ("dense", "snn_dt")
+
+
+def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> list[dict[str, Any]]:
+    """Measure and return the rows of the table."""
+    rounds = 5 if quick else 15
+    ours, block = (Worker(sys.executable, __file__, n, "--device", device) for n in (2, 1))
+    peers = Worker(peers_python, __file__, 2, "--device", device) if peers_python else None
+    sides = [(name, ours) for name in OURS] + [(name, peers) for name in PEERS if peers]
+
+    def measure(*request: Any) -> dict[str, list[float]]:
+        return interleave([(name, worker, (name, *request)) for name, worker in sides], rounds)
+
+    def best(times: dict[str, list[float]]) -> tuple[str | None, list[float] | None]:
+        names = [name for name in PEERS if name in times]
+        name = min(names, key=lambda n: sorted(times[n])[len(times[n]) // 2], default=None)
+        return name, times[name] if name else None
+
+    found = []
+    try:
+        step = measure("step", BATCH, None)
+        for name in PEERS:
+            found.append(row("train step, dense", step["dense"], name, step.get(name), most=0.65))
+        found.append(row("train step, snn_dt rate T = 4", step["snn_dt"], "our dense", step["dense"], most=1.2))
+        plain = measure("step", BATCH, 0.0)
+        found.append(row("train step, dense, no dropout on either side", plain["dense"], *best(plain)))
+        decision = measure("decision", 1, None)
+        found.append(row("one decision, dense", decision["dense"], *best(decision), most=0.5))
+        found.append(row("one decision, snn_dt rate T = 4", decision["snn_dt"], *best(decision), most=0.85))
+        many = measure("decision", 32, None)
+        found.append(row("32 decisions at once, dense", many["dense"], *best(many), least=2.5))
+        found.append(row("32 decisions at once, snn_dt rate T = 4", many["snn_dt"], *best(many), least=2.0))
+        blocks = interleave([(kind, block, (kind, "block", BATCH, None)) for kind in OURS], rounds)
+        found.append(row("block, snn_dt rate T = 4", blocks["snn_dt"], "our dense block", blocks["dense"], most=1.15))
+    finally:
+        for worker in (ours, block, peers):
+            if worker:
+                worker.close()
+    return found
+
+
+class Side:
+    """Builds each variant once and times it."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.built = device, {}
+
+    def __call__(self, name: str, work: str, batch: int, dropout: float | None) -> float:
+        """Return milliseconds of one call (the mean of a few for short ones)."""
+        import torch
+
+        key = (name, work, batch, dropout)
+        if key not in self.built:
+            make = {"Hugging Face": hugging_face, "d3rlpy": d3rlpy}.get(name) or (lambda *a: ours(name, *a))
+            self.built[key] = make(work, batch, dropout, self.device)
+        call = self.built[key]
+        repeats = {"step": 2, "decision": 20 if batch == 1 else 5, "block": 3}[work]
+        clock = time.process_time if work == "block" and self.device == "cpu" else time.perf_counter
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        begin = clock()
+        for _ in range(repeats):
+            call()
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return 1000 * (clock() - begin) / repeats
+
+
+def window(batch: int, device: str) -> tuple[Any, ...]:
+    """Return rtg, states, actions, timesteps, mask of full windows."""
+    import torch
+
+    g = torch.Generator().manual_seed(0)
+    shapes = [(batch, CONTEXT, 1), (batch, CONTEXT, STATE), (batch, CONTEXT, ACTION)]
+    rtg, states, actions = (torch.randn(shape, generator=g).tanh().to(device) for shape in shapes)
+    timesteps = torch.arange(100, 100 + CONTEXT).expand(batch, CONTEXT).contiguous().to(device)
+    return rtg, states, actions, timesteps, torch.ones(batch, CONTEXT, dtype=torch.bool, device=device)
+
+
+def ours(kind: str, work: str, batch: int, dropout: float | None, device: str) -> Callable[[], Any]:
+    """Return one train step, decision or block of ours."""
+    import torch
+
+    from snn_dt.config import ModelConfig, TrainConfig
+    from snn_dt.learning.losses import action_loss
+    from snn_dt.models import TaskShape, build_model
+    from snn_dt.training.loop import make_optimizer
+
+    heads = 4 if work == "block" else 1
+    config = ModelConfig(kind=kind, d_model=WIDTH, n_layers=LAYERS, n_heads=heads, context_length=CONTEXT)
+    task = TaskShape(STATE, ACTION, False, 1000, (-1.0,) * ACTION, (1.0,) * ACTION)
+    model = build_model(config, task).to(device)
+    inputs = window(batch, device)
+    if work == "decision":
+        model.eval()
+
+        def decide() -> None:
+            with torch.inference_mode():
+                model(*inputs, last_only=True)
+
+        return decide
+    if work == "block":
+        x = torch.randn(batch, 3 * CONTEXT, WIDTH, device=device, requires_grad=True)
+        mask = torch.ones(3 * CONTEXT, 3 * CONTEXT, dtype=torch.bool, device=device).tril().expand(batch, 1, -1, -1)
+        grad, block = torch.randn_like(x), model.blocks[0]
+        return lambda: torch.autograd.grad(block(x, mask), [x, *block.parameters()], grad)
+    optimizer = make_optimizer(TrainConfig(), model)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss, _ = action_loss(model(*inputs), inputs[2], inputs[4])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+        optimizer.step()
+
+    return step
+
+
+def hugging_face(work: str, batch: int, dropout: float | None, device: str) -> Callable[[], Any]:
+    """Return a train step or decision of transformers' DecisionTransformerModel."""
+    import torch
+    from transformers import DecisionTransformerConfig, DecisionTransformerModel
+
+    options = {} if dropout is None else dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
+    config = DecisionTransformerConfig(
+        state_dim=STATE, act_dim=ACTION, hidden_size=WIDTH, n_layer=LAYERS, n_head=1, max_ep_len=1000, **options
+    )
+    model = DecisionTransformerModel(config).to(device)
+    rtg, states, actions, timesteps, mask = window(batch, device)
+
+    def forward() -> Any:
+        return model(
+            states=states,
+            actions=actions,
+            rewards=rtg,
+            returns_to_go=rtg,
+            timesteps=timesteps,
+            attention_mask=mask.long(),
+            return_dict=False,
+        )[1]
+
+    if work == "decision":
+        model.eval()
+
+        def decide() -> None:
+            with torch.inference_mode():
+                forward()
+
+        return decide
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-4)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        ((forward() - actions) ** 2).mean().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+        optimizer.step()
+
+    return step
+
+
+def d3rlpy(work: str, batch: int, dropout: float | None, device: str) -> Callable[[], Any]:
+    """Return a train step or decision of d3rlpy's DecisionTransformer, as its reproduction script sets it up."""
+    import torch
+    from d3rlpy.algos import DecisionTransformerConfig
+    from d3rlpy.models import VectorEncoderFactory
+    from d3rlpy.optimizers import AdamWFactory, GPTAdamWFactory  # noqa: F401
+    from d3rlpy.torch_utility import TorchTrajectoryMiniBatch
+
+    options = {} if dropout is None else dict.fromkeys(("attn_dropout", "resid_dropout", "embed_dropout"), dropout)
+    algorithm = DecisionTransformerConfig(
+        encoder_factory=VectorEncoderFactory([WIDTH], exclude_last_activation=True),
+        optim_factory=AdamWFactory(weight_decay=1e-4, clip_grad_norm=0.25),
+        context_size=CONTEXT,
+        max_timestep=1000,
+        num_layers=LAYERS,
+        num_heads=1,
+        batch_size=batch,
+        **options,
+    ).create(device=device if device == "cpu" else "cuda:0")
+    algorithm.create_impl((STATE,), ACTION)
+    rtg, states, actions, timesteps, mask = window(batch, device)
+    if work == "decision":
+        transformer = algorithm.impl.modules.transformer.eval()
+
+        def decide() -> None:
+            with torch.inference_mode():
+                transformer(states, actions, rtg, timesteps, 1 - mask.float())
+
+        return decide
+    algorithm.impl.modules.set_train()
+    data = TorchTrajectoryMiniBatch(
+        observations=states,
+        actions=actions,
+        rewards=rtg,
+        returns_to_go=rtg,
+        terminals=torch.zeros_like(rtg),
+        timesteps=timesteps,
+        masks=mask.float(),
+        device=device,
+    )
+    return lambda: algorithm.impl.inner_update(data, 0)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--peers-python")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        import torch
+
+        torch.set_num_threads(arguments.threads)
+        serve(Side(arguments.device))
+    else:
+        for one in rows(arguments.quick, arguments.device, arguments.peers_python):
+            print(json.dumps(one))

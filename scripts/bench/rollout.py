@@ -1,0 +1,65 @@
+"""Rollout row of the benchmark: evaluating 100 CartPole episodes, side by side against one at a time.
+
+    python scripts/bench/rollout.py [--quick] [--device cuda]
+
+The policy is the pretrained one of results/pretrained/cartpole-snn_dt, asked for 500. The one-at-a-time side is the
+loop of the README (`act`, `step`, `observe`) over a tenth of the episodes, times ten; `--quick` takes a fifth of both.
+Two threads, wall time, environments and metering of operations included on our side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from worker import row
+
+CHECKPOINT = Path(__file__).parents[2] / "results" / "pretrained" / "cartpole-snn_dt"
+
+
+def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> list[dict[str, Any]]:
+    """Measure and return the row of the table."""
+    import torch
+
+    from snn_dt import evaluate, from_pretrained
+
+    torch.set_num_threads(2)
+    policy = from_pretrained(CHECKPOINT, device)
+    episodes = 20 if quick else 100
+    evaluate(policy, [500.0], episodes=4, num_envs=4)  # builds kernels
+    ours, single = [], []
+    for _ in range(3):
+        begin = time.perf_counter()
+        evaluate(policy, [500.0], episodes=episodes, num_envs=episodes)
+        ours.append(1000 * (time.perf_counter() - begin) * 100 / episodes)
+        begin = time.perf_counter()
+        _one_at_a_time(policy, episodes // 10)
+        single.append(1000 * (time.perf_counter() - begin) * 100 / (episodes // 10))
+    return [row("evaluate 100 CartPole episodes", ours, "one environment, batch 1", single, least=6.0)]
+
+
+def _one_at_a_time(policy: Any, episodes: int) -> None:
+    import gymnasium
+
+    env = gymnasium.make(policy.spec.env_id)
+    for i in range(episodes):
+        observation, _ = env.reset(seed=10_000 + i)
+        policy.reset(500.0)
+        over = False
+        while not over:
+            observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
+            policy.observe(reward)
+            over = terminated or truncated
+    env.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    arguments = parser.parse_args()
+    for one in rows(arguments.quick, arguments.device):
+        print(json.dumps(one))
