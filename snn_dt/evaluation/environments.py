@@ -35,7 +35,7 @@ def _make(name: str, kwargs: dict[str, Any], max_episode_steps: int | None, rend
 
     if name not in gymnasium.registry:
         _register_robotics()
-    options: dict[str, Any] = {**kwargs, "max_episode_steps": max_episode_steps}
+    options: dict[str, Any] = {**kwargs, "max_episode_steps": max_episode_steps, "disable_env_checker": True}
     if render_mode is not None:
         options["render_mode"] = render_mode
     try:
