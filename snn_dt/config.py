@@ -14,44 +14,8 @@ import yaml
 
 from snn_dt import strict
 from snn_dt.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The sequence model."""
-
-    kind: Literal["dense", "snn_dt"] = "snn_dt"
-    """`dense`: the Decision Transformer; `snn_dt`: its spiking counterpart."""
-    d_model: int = 64
-    """Width D of a token."""
-    n_layers: int = 2
-    """Number of transformer blocks."""
-    n_heads: int = 2
-    """Attention heads; must divide d_model."""
-    context_length: int = 20
-    """K, environment steps the policy looks back on; a step is three tokens."""
-    mlp_ratio: int = 4
-    """Width of the MLP's hidden layer, in multiples of d_model."""
-    dropout: float = 0.0
-    """Dropout probability on residual branches and attention weights. It costs a quarter of a CPU training step."""
-    positions: Literal["phase", "sinusoidal", "learned"] = "learned"
-    """How a token knows its timestep: phase-shifted spikes, a fixed sinusoid, or a learned table."""
-    phase_generators: int = 8
-    """Spike generators per head (`positions: phase`); g per head tell at most 2^(g * n_heads) timesteps apart."""
-    sim_steps: int = 4
-    """T, simulation steps of a LIF neuron per token."""
-    tau_mem: float = 2.0
-    """Membrane time constant, in simulation steps."""
-    v_threshold: float = 1.0
-    """Firing threshold; the membrane rests at 0."""
-    reset: Literal["hard", "soft", "none"] = "hard"
-    """What a spike does to the membrane: back to rest, down by the threshold, or nothing."""
-    detach_reset: bool = False
-    """Cut the gradient through the reset."""
-    surrogate: Literal["fast_sigmoid", "sigmoid", "triangle", "arctan"] = "fast_sigmoid"
-    """Derivative used for a spike in the backward pass."""
-    surrogate_slope: float = 10.0
-    """k of the surrogate; it never changes the forward pass."""
+from snn_dt.model_config import Check, model_checks
+from snn_dt.model_config import ModelConfig as ModelConfig
 
 
 @dataclass(frozen=True)
@@ -185,23 +149,14 @@ def save_config(config: Config, path: Path) -> None:
 
 def validate(config: Config) -> None:
     """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
-    m, d, t, e = config.model, config.data, config.train, config.eval
-    checks = [
-        ("model.n_layers", m.n_layers >= 1, "at least 1", m.n_layers),
-        ("model.n_heads", m.n_heads >= 1 and m.d_model % m.n_heads == 0, f"a divisor of {m.d_model}", m.n_heads),
-        ("model.context_length", m.context_length >= 1, "at least 1", m.context_length),
-        ("model.mlp_ratio", m.mlp_ratio >= 1, "at least 1", m.mlp_ratio),
-        ("model.dropout", 0 <= m.dropout < 1, "in [0, 1)", m.dropout),
-        ("model.phase_generators", m.phase_generators >= 1, "at least 1", m.phase_generators),
-        ("model.sim_steps", m.sim_steps >= 1, "at least 1", m.sim_steps),
-        ("model.tau_mem", m.tau_mem >= 1, "at least 1 simulation step", m.tau_mem),
-        ("model.v_threshold", m.v_threshold > 0, "above 0", m.v_threshold),
-        ("model.surrogate_slope", m.surrogate_slope > 0, "above 0", m.surrogate_slope),
+    d, t, e = config.data, config.train, config.eval
+    checks: list[Check] = [
+        *model_checks(config.model),
         ("data.rtg_scale", d.rtg_scale is None or d.rtg_scale > 0, "above 0 or null", d.rtg_scale),
         ("data.validation_fraction", 0 <= d.validation_fraction < 1, "in [0, 1)", d.validation_fraction),
         ("train.steps", t.steps >= 1, "at least 1", t.steps),
         ("train.batch_size", t.batch_size >= 1, "at least 1", t.batch_size),
-        ("train.accumulate", t.accumulate > 0 and not t.batch_size % t.accumulate, "a divisor of batch_size", t.accumulate),
+        ("train.accumulate", t.accumulate > 0 and not t.batch_size % t.accumulate, "dividing batch_size", t.accumulate),
         ("train.learning_rate", t.learning_rate > 0, "above 0", t.learning_rate),
         ("train.weight_decay", t.weight_decay >= 0, "at least 0", t.weight_decay),
         ("train.warmup_steps", t.warmup_steps >= 0, "at least 0", t.warmup_steps),

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from snn_dt.models.attention import SoftmaxAttention, SpikeAttention
 from snn_dt.models.blocks import Block
 from snn_dt.models.embedding import TokenEmbedding
-from snn_dt.models.layers import ActionHead, SpikeLinear
+from snn_dt.models.layers import ActionHead, SpikeLinear, TimedLIF
 from snn_dt.models.positions import PhasePositions, SinusoidalPositions
 from snn_dt.snn import RateLIF
 
@@ -112,7 +112,7 @@ class DecisionMeter:
     def count(self, attention_mask: Tensor) -> None:
         """Add the model's last forward, made with `attention_mask [B, K]` and `last_only=True`."""
         begin = time.perf_counter()
-        tokens = attention_mask.repeat_interleave(3, dim=1)[:, :-1]
+        tokens = self.model.token_mask(attention_mask)
         # A module works on the steps, on all tokens or on the last token only; its length says on which.
         real = {1: attention_mask[:, -1:], attention_mask.shape[1]: attention_mask, tokens.shape[1]: tokens}
         for name, module, inputs, output in self._calls:
@@ -146,14 +146,15 @@ class DecisionMeter:
 
 def _cost(module: nn.Module, inputs: tuple[Any, ...], output: Tensor, real: dict[int, Tensor]) -> Count:
     """Count one call of one module; `real {length: [B, length]}` marks what is no pad."""
-    mask = real[output.shape[1]]
-    n, width = float(mask.sum()), output.shape[-1]
-    if isinstance(module, RateLIF):
-        spikes = float((output * mask[..., None]).sum(dtype=torch.float64)) * module.sim_steps
-        return Count(neuron_updates=n * width * module.sim_steps, spikes=spikes)
+    mask = real[output.shape[-2]]
+    steps = output.shape[0] if output.dim() == 4 else 1  # of simulation time, that this module works through
+    n, width = float(mask.sum()) * steps, output.shape[-1]
+    if isinstance(module, RateLIF | TimedLIF):
+        return Count(
+            neuron_updates=n * width * module.sim_steps / steps, spikes=_spikes(output, mask, module.sim_steps)
+        )
     if isinstance(module, SpikeLinear):
-        spikes = float((inputs[0] * mask[..., None]).sum(dtype=torch.float64)) * module.sim_steps
-        return Count(acs=spikes * width)
+        return Count(acs=_spikes(inputs[0], mask, module.sim_steps) * width)
     if isinstance(module, SoftmaxAttention):
         return _attention_cost(module, *inputs, mask, real)
     if isinstance(module, PhasePositions):
@@ -174,23 +175,30 @@ def _cost(module: nn.Module, inputs: tuple[Any, ...], output: Tensor, real: dict
     return Count(acs=n * width)  # ReLU compares, the embedding adds positions: one addition per element
 
 
+def _spikes(x: Tensor, mask: Tensor, sim_steps: int) -> float:
+    """Count the spikes in trains `[T, B, L, D]` or rates `[B, L, D]`, over the tokens that `mask [B, L]` marks."""
+    spikes = float((x * mask[..., None]).sum(dtype=torch.float64))
+    return spikes if x.dim() == 4 else spikes * sim_steps
+
+
 def _attention_cost(
     module: SoftmaxAttention, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, mask: Tensor, real: dict[int, Tensor]
 ) -> Count:
     """Products, scores and softmax over the pairs (query, key) that are real and allowed."""
-    pairs = allowed[:, 0] & mask[..., None] & real[k.shape[1]][:, None]  # [B, Q, L]
+    pairs = allowed[:, 0] & mask[..., None] & real[k.shape[-2]][:, None]  # [B, Q, L]
     keys_per_query, queries_per_key = pairs.sum(2), pairs.sum(1)
     n_pairs = float(pairs.sum())
     # Per score and head: exp and division, and the sum below the division.
     softmax = Count(macs=n_pairs * module.n_heads * (TRANSCENDENTAL_MACS + 1), acs=n_pairs * module.n_heads)
     if not isinstance(module, SpikeAttention):
         return softmax + Count(macs=2 * n_pairs * q.shape[-1])
+    steps = 1 if q.dim() == 4 else module.sim_steps
     q_spikes = (q.sum(-1, dtype=torch.float64) * keys_per_query).sum()
     v_spikes = (v.sum(-1, dtype=torch.float64) * queries_per_key).sum()
-    return softmax + Count(acs=float(q_spikes + v_spikes) * module.sim_steps)
+    return softmax + Count(acs=float(q_spikes + v_spikes) * steps)
 
 
 _COUNTED = (
-    RateLIF, SpikeLinear, SoftmaxAttention, PhasePositions, SinusoidalPositions, nn.Linear, nn.LayerNorm, nn.ReLU, Block,
-    TokenEmbedding,
+    RateLIF, TimedLIF, SpikeLinear, SoftmaxAttention, PhasePositions, SinusoidalPositions, nn.Linear, nn.LayerNorm,
+    nn.ReLU, Block, TokenEmbedding,
 )  # fmt: skip

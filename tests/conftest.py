@@ -24,6 +24,7 @@ VARIANTS = {
     "snn_dt": {"kind": "snn_dt"},
     "snn_dt-phase": {"kind": "snn_dt", "positions": "phase"},
     "snn_dt-sinusoidal": {"kind": "snn_dt", "positions": "sinusoidal", "reset": "soft"},
+    "snn_dt-spikes": {"kind": "snn_dt", "propagation": "spikes"},
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class Run:
     """
 
     def __init__(self, config: Config, run_dir: Path, resume: bool = False) -> None:
+        config = replace(config, model=config.model.resolved())
         self.config, self.run_dir, self.resume = config, run_dir, resume
         self.device = choose_device(config.train.device)
         self.threads = set_threads(config.train.threads)

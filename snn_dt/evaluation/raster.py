@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy
+from snn_dt.models.layers import TimedLIF
 from snn_dt.snn import LIF, RateLIF
 
 
@@ -24,14 +25,15 @@ def record_raster(
     trains: dict[str, list[NDArray[np.bool_]]] = {}
 
     def recorder(name: str) -> Any:
-        def record(layer: RateLIF, inputs: Any, output: Any) -> None:
-            current = inputs[0][0, -1]  # the last token [D]
-            spikes, _ = LIF.forward(layer, current.expand(layer.sim_steps, -1))
+        def record(layer: RateLIF | TimedLIF, inputs: Any, output: Any) -> None:
+            current = inputs[0][..., 0, -1, :]  # the last token, [D] or [T, D]
+            spikes, _ = LIF.forward(layer, current.expand(layer.sim_steps, current.shape[-1]))
             trains.setdefault(name, []).append(spikes.cpu().numpy().astype(bool))
 
         return record
 
-    handles = [m.register_forward_hook(recorder(n)) for n, m in policy.model.named_modules() if isinstance(m, RateLIF)]
+    layers = [(name, m) for name, m in policy.model.named_modules() if isinstance(m, RateLIF | TimedLIF)]
+    handles = [layer.register_forward_hook(recorder(name)) for name, layer in layers]
     try:
         observation, _ = env.reset(seed=seed)
         policy.reset(target_return)

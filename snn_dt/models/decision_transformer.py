@@ -1,6 +1,6 @@
 """The Decision Transformer (Chen et al. 2021, arXiv 2106.01345) and its spiking counterpart: one shell, two blocks.
 
-B batch, K context length in steps, L = 3K - 1 tokens, D width, A action dimensions or number of discrete actions.
+B batch, K context length in steps, L tokens, D width, A action dimensions or number of discrete actions.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from snn_dt.config import ModelConfig
 from snn_dt.models.blocks import dense_block, spiking_block
-from snn_dt.models.embedding import TokenEmbedding, causal_mask
-from snn_dt.models.layers import ActionHead
+from snn_dt.models.embedding import TokenEmbedding
+from snn_dt.models.layers import ActionHead, TimedLIF, TimeMean
 from snn_dt.models.positions import LearnedPositions, PhasePositions, SinusoidalPositions
-from snn_dt.snn import RateLIF
+from snn_dt.models.tokens import Tokens, causal_mask
+from snn_dt.snn import LIF, RateLIF
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,21 @@ class DecisionTransformer(nn.Module):
 
     Attributes:
         state_dim, action_dim, discrete, context_length: what a batch must look like.
+        config, task: what it was built from, nulls resolved.
     """
 
     def __init__(self, config: ModelConfig, task: TaskShape) -> None:
         super().__init__()
+        config = config.resolved()
+        self.config, self.task = config, task
         self.state_dim, self.action_dim, self.discrete = task.state_dim, task.action_dim, task.discrete
         self.context_length = config.context_length
         self.embedding = TokenEmbedding(
             task.state_dim, task.action_dim, task.discrete, config.d_model, _positions(config, task.n_timesteps)
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(_block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(_block(config, i == config.n_layers - 1) for i in range(config.n_layers))
+        self.time_mean = TimeMean()
         self.norm = nn.LayerNorm(config.d_model)
         bounds = [None if b is None else torch.tensor(b) for b in (task.action_low, task.action_high)]
         self.head = ActionHead(config.d_model, task.action_dim, *bounds)
@@ -78,13 +83,18 @@ class DecisionTransformer(nn.Module):
         Returns:
             `[B, K, A]` (`[B, 1, A]` if `last_only`): actions in environment units, or logits if discrete.
         """
-        x = self.dropout(self.embedding(rtg, states, actions, timesteps))
-        mask = causal_mask(attention_mask)
+        x = self.dropout(self.embedding(rtg, states, actions, timesteps, attention_mask))
+        real = self.token_mask(attention_mask)
+        tokens = Tokens(real, causal_mask(real))
         for block in self.blocks[:-1]:
-            x = block(x, mask)
-        # Only state tokens are read out, so the last block asks for no others.
-        x = self.blocks[-1](x, mask, slice(-1, None) if last_only else slice(1, None, 3))
-        return self.head(self.norm(x))
+            x = block(x, tokens)
+        # The last block is asked for no other tokens than those a prediction is read from.
+        x = self.blocks[-1](x, tokens._replace(read=slice(-1, None) if last_only else self.embedding.read))
+        return self.head(self.norm(self.time_mean(x)))
+
+    def token_mask(self, attention_mask: Tensor) -> Tensor:
+        """Return which tokens are no pads, `[B, K] -> [B, L]`."""
+        return self.embedding.per_token(attention_mask)
 
 
 def _positions(config: ModelConfig, n_timesteps: int) -> nn.Module:
@@ -96,13 +106,19 @@ def _positions(config: ModelConfig, n_timesteps: int) -> nn.Module:
     return PhasePositions(generators, n_timesteps, config.d_model, config.surrogate_slope)
 
 
-def _block(config: ModelConfig) -> nn.Module:
+def _block(config: ModelConfig, last: bool) -> nn.Module:
     shape = (config.d_model, config.n_heads, config.mlp_ratio, config.dropout)
     if config.kind == "dense":
         return dense_block(*shape)
-    neuron = partial(
-        RateLIF,
-        config.sim_steps,
+    timed = config.propagation == "spikes"
+    return spiking_block(*shape, _neuron(config, TimedLIF if timed else RateLIF), config.sim_steps, last and timed)
+
+
+def _neuron(config: ModelConfig, layer: type[LIF]) -> partial[LIF]:
+    """Return what makes a layer of the configured neurons."""
+    return partial(
+        layer,
+        sim_steps=config.sim_steps,
         tau_mem=config.tau_mem,
         v_threshold=config.v_threshold,
         reset=config.reset,
@@ -110,4 +126,3 @@ def _block(config: ModelConfig) -> nn.Module:
         surrogate=config.surrogate,
         surrogate_slope=config.surrogate_slope,
     )
-    return spiking_block(*shape, neuron, config.sim_steps)

@@ -1,6 +1,7 @@
-"""Return-to-go, state and action of each step become three tokens: the first stop of a batch in the model.
+"""Return-to-go, state and action of each step become tokens: the first stop of a batch in the model.
 
-B batch, K context length in steps, D width, L = 3K - 1 tokens: the last action is never attended to, so it gets none.
+B batch, K context length in steps, D width, L tokens: 3K - 1 interleaved (the last action is never attended to, so it
+gets none), K merged.
 """
 
 from __future__ import annotations
@@ -8,43 +9,60 @@ from __future__ import annotations
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snn_dt.models.tokens import ALL
 
 
 class TokenEmbedding(nn.Module):
-    """Embed a window and interleave it as `(R_1, s_1, a_1, ..., R_K, s_K)`, normalised, positions added.
+    """Embed a window, normalised, positions added.
+
+    Interleaved, a step is three tokens: `(R_1, s_1, a_1, ..., R_K, s_K)`, and a prediction is read from `s_t`. Merged,
+    it is one, of `R_t`, `s_t` and `a_(t-1)`, each through a linear layer of its own so that a wide state cannot drown
+    the return-to-go; the action before the first step of the window is unknown and adds nothing.
 
     Args:
         state_dim: size of a state.
         action_dim: number of discrete actions, or of action dimensions.
         discrete: whether actions are indices.
         d_model: width D.
-        positions: module `timesteps [B, K] -> [B, K, D]`.
+        positions: module `timesteps [B, K] -> [B, K, D]`, or None.
+        merged: one token per step.
+
+    Attributes:
+        read: the tokens that predictions are read from.
     """
 
-    def __init__(self, state_dim: int, action_dim: int, discrete: bool, d_model: int, positions: nn.Module) -> None:
+    def __init__(
+        self,
+        state_dim: int,
+        action_dim: int,
+        discrete: bool,
+        d_model: int,
+        positions: nn.Module | None,
+        merged: bool = False,
+    ) -> None:
         super().__init__()
         self.rtg = nn.Linear(1, d_model)
         self.state = nn.Linear(state_dim, d_model)
         self.action = nn.Embedding(action_dim, d_model) if discrete else nn.Linear(action_dim, d_model)
         self.positions = positions
         self.norm = nn.LayerNorm(d_model)
+        self.merged = merged
+        self.read = ALL if merged else slice(1, None, 3)
 
-    def forward(self, rtg: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor) -> Tensor:
-        """Return tokens `[B, 3K - 1, D]`."""
-        position = self.positions(timesteps)
-        parts = torch.stack([self.rtg(rtg), self.state(states), self.action(actions)], dim=2) + position.unsqueeze(2)
+    def forward(self, rtg: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor, mask: Tensor) -> Tensor:
+        """Return tokens `[B, L, D]`; `mask [B, K]` is False on pads."""
+        rtg, states, actions = self.rtg(rtg), self.state(states), self.action(actions)
+        position = None if self.positions is None else self.positions(timesteps)
+        if self.merged:
+            actions = actions.masked_fill(~mask.unsqueeze(-1), 0)
+            x = rtg + states + F.pad(actions[:, :-1], (0, 0, 1, 0))  # a_(t-1) beside s_t
+            return self.norm(x if position is None else x + position)
+        parts = torch.stack([rtg, states, actions], dim=2)
+        parts = parts if position is None else parts + position.unsqueeze(2)
         return self.norm(rearrange(parts, "b k part d -> b (k part) d")[:, :-1])
 
-
-def causal_mask(attention_mask: Tensor) -> Tensor:
-    """Return which token may attend to which: `[B, K] bool -> [B, 1, L, L] bool`, True where allowed.
-
-    A token attends to itself and to earlier tokens of real steps. A pad attends to itself too, which keeps its softmax
-    finite; nobody reads the result.
-    """
-    real = attention_mask.repeat_interleave(3, dim=1)[:, :-1]
-    length = real.shape[1]
-    index = torch.arange(length, device=real.device)
-    earlier = index[None, :] < index[:, None]
-    itself = index[None, :] == index[:, None]
-    return ((earlier & real[:, None, :]) | itself).unsqueeze(1)
+    def per_token(self, x: Tensor) -> Tensor:
+        """Give each token what its step has: `[B, K, ...] -> [B, L, ...]`."""
+        return x if self.merged else x.repeat_interleave(3, dim=1)[:, :-1]

@@ -1,19 +1,51 @@
-"""Layers named by what drives them, so that energy accounting can tell an accumulate from a multiplication."""
+"""Layers named by what drives them, so that energy accounting can tell an accumulate from a multiplication.
+
+What passes between layers is `[B, L, D]`, one value for all of simulation time (a constant current, a spike rate), or
+`[T, B, L, D]`, one for each simulation step. Layers without neurons do not tell the two apart.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
-from snn_dt.snn import RateLIF
+from snn_dt.snn import LIF
+
+
+class TimedLIF(LIF):
+    """`LIF` from rest, as a module: `forward(current [B, L, D] or [T, B, L, D]) -> spikes [T, B, L, D]`."""
+
+    def __init__(self, sim_steps: int, **lif: Any) -> None:
+        super().__init__(**lif)
+        self.sim_steps = sim_steps
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Return the spikes of each step; a current without a time axis is the same in all of them."""
+        if current.dim() == 3:
+            current = current.expand(self.sim_steps, *current.shape)
+        return super().forward(current)[0]
+
+    def extra_repr(self) -> str:
+        """Show the steps and the constants."""
+        return f"sim_steps={self.sim_steps}, {super().extra_repr()}"
+
+
+class TimeMean(nn.Module):
+    """Spikes `[T, B, L, D]` to their mean rate `[B, L, D]`; a rate passes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average over simulation time."""
+        return x.mean(0) if x.dim() == 4 else x
 
 
 class SpikeLinear(nn.Linear):
-    """A linear layer fed by spikes: `y = W r + b`, where `r [..., in]` holds rates of T-step spike trains in [0, 1].
+    """A linear layer fed by spikes: `y = W s + b`, `s` binary spikes or rates of T-step spike trains in [0, 1].
 
-    `W r` equals the mean over the T steps of `W s_t`, so on event-driven hardware it costs one accumulate per spike and
-    output, and no multiplication. `sim_steps` is T, by which a rate is turned back into spikes when they are counted.
+    `W r` of a rate equals the mean over the T steps of `W s_t`, so on event-driven hardware either costs one accumulate
+    per spike and output, and no multiplication. `sim_steps` is T, by which a rate is turned back into spikes when they
+    are counted.
     """
 
     def __init__(self, in_features: int, out_features: int, sim_steps: int) -> None:
@@ -23,8 +55,10 @@ class SpikeLinear(nn.Linear):
         nn.init.zeros_(self.bias)
 
 
-def spiking_projection(in_features: int, out_features: int, neuron: Callable[[], RateLIF], sim_steps: int) -> nn.Module:
-    """Build `LIF(norm(W r + b))`: spikes in, spikes out."""
+def spiking_projection(
+    in_features: int, out_features: int, neuron: Callable[[], nn.Module], sim_steps: int
+) -> nn.Module:
+    """Build `LIF(norm(W s + b))`: spikes in, spikes out."""
     return nn.Sequential(SpikeLinear(in_features, out_features, sim_steps), nn.LayerNorm(out_features), neuron())
 
 

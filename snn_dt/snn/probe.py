@@ -58,7 +58,7 @@ class Probe:
             if isinstance(layer, RateLIF):
                 self.rates[key], self.sim_steps[key] = output, layer.sim_steps
             else:
-                spikes = output[0]
+                spikes = output if torch.is_tensor(output) else output[0]
                 self.rates[key], self.sim_steps[key] = spikes.mean(0), spikes.shape[0]
 
         return record

@@ -137,7 +137,7 @@ def firing_rates(model: nn.Module, batch: Batch) -> dict[str, float]:
     """Return `firing_rate` and `firing_rate/<layer>` on a batch, pads left out; empty for a model without spikes."""
     model.eval()
     mask = batch.attention_mask
-    tokens = mask.repeat_interleave(3, dim=1)[:, :-1]
+    tokens = model.token_mask(mask)
     with Probe(model) as probe:
         model(batch.rtg, batch.states, batch.actions, batch.timesteps, mask)
         rates = probe.firing_rates({mask.shape[1]: mask, tokens.shape[1]: tokens})

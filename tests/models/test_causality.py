@@ -68,7 +68,7 @@ def test_the_last_prediction_alone_equals_the_last_of_all(config, task):
 def test_the_causality_test_would_notice_a_model_without_a_mask(config, task, monkeypatch):
     monkeypatch.setattr(
         "snn_dt.models.decision_transformer.causal_mask",
-        lambda mask: torch.ones(len(mask), 1, 3 * mask.shape[1] - 1, 3 * mask.shape[1] - 1, dtype=torch.bool),
+        lambda real: torch.ones(len(real), 1, real.shape[1], real.shape[1], dtype=torch.bool),
     )
     model, batch = make_model(config, task), make_batch(task, lengths=(6, 6))
     before, after = run(model, batch), run(model, changed(batch, "actions", slice(None), 3))

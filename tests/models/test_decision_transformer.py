@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 import snn_dt.snn.neurons as neurons
-from snn_dt.config import ModelConfig
 from snn_dt.models.blocks import dense_block, spiking_block
+from snn_dt.models.layers import TimedLIF
+from snn_dt.models.tokens import Tokens
 from snn_dt.snn import RateLIF
-from snn_dt.snn.reference import rate_reference
+from snn_dt.snn.reference import rate_reference, scan_reference
 from snn_dt.snn.surrogate import smooth_spike
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model, run
 
@@ -59,21 +60,27 @@ def test_dense_block_equals_torchs_own_encoder_layer_with_the_same_weights():
     x = torch.randn(3, 11, 16)
     allowed = torch.ones(11, 11).tril().bool()
     expected = peer(x, src_mask=~allowed)
-    torch.testing.assert_close(block(x, allowed.expand(3, 1, 11, 11)), expected, rtol=1e-5, atol=1e-5)
+    tokens = Tokens(torch.ones(3, 11).bool(), allowed.expand(3, 1, 11, 11))
+    torch.testing.assert_close(block(x, tokens), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("layer", [RateLIF, TimedLIF])
 @pytest.mark.parametrize("reset", ["hard", "soft", "none"])
-def test_a_spiking_block_with_the_smooth_spike_passes_a_full_gradient_check(reset, monkeypatch):
+def test_a_spiking_block_with_the_smooth_spike_passes_a_full_gradient_check(reset, layer, monkeypatch):
     monkeypatch.setattr(neurons, "lif_rate", lambda x, steps, p: rate_reference(x, steps, p, fire=smooth_spike))
+    monkeypatch.setattr(
+        neurons, "lif_scan", lambda x, v0, p: scan_reference(x, torch.zeros_like(x[0]), p, fire=smooth_spike)
+    )
     torch.manual_seed(0)
-    neuron = partial(RateLIF, 3, reset=reset, surrogate_slope=2.0)
+    neuron = partial(layer, 3, reset=reset, surrogate_slope=2.0)
     block = spiking_block(d_model=4, n_heads=2, mlp_ratio=2, dropout=0.0, neuron=neuron, sim_steps=3).double()
-    allowed = torch.ones(3, 3).tril().bool().expand(2, 1, 3, 3)
-    x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    tokens = Tokens(torch.ones(2, 3).bool(), torch.ones(3, 3).tril().bool().expand(2, 1, 3, 3))
+    time = [3] if layer is TimedLIF else []
+    x = torch.randn(*time, 2, 3, 4, dtype=torch.float64, requires_grad=True)
     names = [name for name, _ in block.named_parameters()]
 
     def call(x, *values):
-        return torch.func.functional_call(block, dict(zip(names, values, strict=True)), (x, allowed))
+        return torch.func.functional_call(block, dict(zip(names, values, strict=True)), (x, tokens))
 
     assert torch.autograd.gradcheck(call, (x, *block.parameters()))
 
@@ -89,8 +96,9 @@ def test_every_parameter_gets_a_gradient_and_pads_get_none(config, task):
     assert states.grad[~batch.attention_mask].abs().sum() == 0
 
 
-def test_every_weight_matrix_inside_a_spiking_block_is_fed_by_spikes():
-    model = make_model(ModelConfig(kind="snn_dt", d_model=16, context_length=6, sim_steps=4), DISCRETE)
+@pytest.mark.parametrize("propagation", ["rate", "spikes"])
+def test_every_weight_matrix_inside_a_spiking_block_is_fed_by_spikes(propagation):
+    model = make_model(dataclasses.replace(TINY, propagation=propagation, sim_steps=4), DISCRETE)
     seen = []
 
     def record(name):
@@ -102,7 +110,7 @@ def test_every_weight_matrix_inside_a_spiking_block_is_fed_by_spikes():
     run(model, make_batch(DISCRETE))
     assert len(seen) == 2 * 6  # query, key, value, out, and two of the MLP in each of two blocks
     for name, x in seen:
-        counts = x * 4
+        counts = x * (1 if x.dim() == 4 else 4)
         assert torch.equal(counts, counts.round()), name
         assert x.min() >= 0, name
         assert x.max() <= 1, name

@@ -1,0 +1,83 @@
+"""The `model` section of a configuration: its fields, what each kind takes by itself, what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+Check = tuple[str, bool, str, object]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The sequence model. A field that is null takes what its kind was published with (`KINDS` below)."""
+
+    kind: Literal["dense", "snn_dt"] = "snn_dt"
+    """`dense`: the Decision Transformer; `snn_dt`: its spiking counterpart."""
+    d_model: int = 64
+    """Width D of a token."""
+    n_layers: int = 2
+    """Number of transformer blocks."""
+    n_heads: int = 2
+    """Attention heads; must divide d_model."""
+    context_length: int = 20
+    """K, environment steps the policy looks back on."""
+    mlp_ratio: int = 4
+    """Width of the MLP's hidden layer, in multiples of d_model."""
+    dropout: float = 0.0
+    """Dropout probability on residual branches and attention weights. It costs a quarter of a CPU training step."""
+    propagation: Literal["rate", "spikes"] | None = None
+    """What a LIF layer hands on: its mean spike rate, so that a linear runs once, or its spikes step by step. Null:
+    rate."""
+    positions: Literal["phase", "sinusoidal", "learned"] | None = None
+    """How a token knows its timestep: phase-shifted spikes, a fixed sinusoid, or a learned table. Null: learned."""
+    phase_generators: int = 8
+    """Spike generators per head (`positions: phase`); g per head tell at most 2^(g * n_heads) timesteps apart."""
+    sim_steps: int = 4
+    """T, simulation steps of a LIF neuron per token."""
+    tau_mem: float | None = None
+    """Membrane time constant, in simulation steps. Null: 2."""
+    v_threshold: float | None = None
+    """Firing threshold; the membrane rests at 0. Null: 1."""
+    reset: Literal["hard", "soft", "none"] = "hard"
+    """What a spike does to the membrane: back to rest, down by the threshold, or nothing."""
+    detach_reset: bool | None = None
+    """Cut the gradient through the reset. Null: false."""
+    surrogate: Literal["fast_sigmoid", "sigmoid", "triangle", "arctan"] | None = None
+    """Derivative used for a spike in the backward pass. Null: fast_sigmoid."""
+    surrogate_slope: float | None = None
+    """k of the surrogate; it never changes the forward pass. Null: 10."""
+
+    def resolved(self) -> ModelConfig:
+        """Return the configuration with every null replaced by what the kind takes."""
+        own = KINDS[self.kind]
+        return replace(self, **{name: value for name, value in own.items() if getattr(self, name) is None})
+
+
+_SNN_DT: dict[str, Any] = {
+    "propagation": "rate",
+    "positions": "learned",
+    "tau_mem": 2.0,
+    "v_threshold": 1.0,
+    "detach_reset": False,
+    "surrogate": "fast_sigmoid",
+    "surrogate_slope": 10.0,
+}
+KINDS: dict[str, dict[str, Any]] = {"dense": _SNN_DT, "snn_dt": _SNN_DT}
+
+
+def model_checks(config: ModelConfig) -> list[Check]:
+    """Return what a type cannot say as (field, whether it holds, what is expected, what was found)."""
+    m: Any = config.resolved()
+    return [
+        ("model.n_layers", m.n_layers >= 1, "at least 1", m.n_layers),
+        ("model.n_heads", m.n_heads >= 1 and m.d_model % m.n_heads == 0, f"a divisor of {m.d_model}", m.n_heads),
+        ("model.context_length", m.context_length >= 1, "at least 1", m.context_length),
+        ("model.mlp_ratio", m.mlp_ratio >= 1, "at least 1", m.mlp_ratio),
+        ("model.dropout", 0 <= m.dropout < 1, "in [0, 1)", m.dropout),
+        ("model.phase_generators", m.phase_generators >= 1, "at least 1", m.phase_generators),
+        ("model.sim_steps", m.sim_steps >= 1, "at least 1", m.sim_steps),
+        ("model.tau_mem", m.tau_mem >= 1, "at least 1 simulation step", m.tau_mem),
+        ("model.v_threshold", m.v_threshold > 0, "above 0", m.v_threshold),
+        ("model.surrogate_slope", m.surrogate_slope > 0, "above 0", m.surrogate_slope),
+    ]  # fmt: skip

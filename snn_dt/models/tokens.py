@@ -1,0 +1,39 @@
+"""What blocks know of their tokens besides their content. B batch, L tokens, Q tokens asked for (L or fewer)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+ALL = slice(None)
+
+
+class Tokens(NamedTuple):
+    """Which tokens are real, which may attend to which, which are asked for."""
+
+    real: Tensor
+    """`[B, L]`, False on the tokens of pads."""
+    allowed: Tensor
+    """`[B, 1, L, L]`, which token may attend to which."""
+    read: slice = ALL
+    """Tokens the block is asked for; the others serve as keys and values only."""
+
+    @property
+    def asked(self) -> Tensor:
+        """`allowed [B, 1, Q, L]` of the tokens asked for."""
+        return self.allowed[:, :, self.read]
+
+
+def causal_mask(real: Tensor) -> Tensor:
+    """Return which token may attend to which: `[B, L] bool -> [B, 1, L, L] bool`, True where allowed.
+
+    A token attends to itself and to earlier tokens of real steps. A pad attends to itself too, which keeps its softmax
+    finite; nobody reads the result.
+    """
+    length = real.shape[1]
+    index = torch.arange(length, device=real.device)
+    earlier = index[None, :] < index[:, None]
+    itself = index[None, :] == index[:, None]
+    return ((earlier & real[:, None, :]) | itself).unsqueeze(1)
