@@ -35,12 +35,22 @@ def to_dict(instance: Any) -> dict[str, Any]:
     }
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice, where YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise yaml.YAMLError(f"the key {twice[0]!r} twice,{node.start_mark}; merge the two")
+        return super().construct_mapping(node, deep)
+
+
 def _read_chain(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     path = path.resolve()
     if path in seen:
         raise ConfigError(f"{path}: its `base` chain comes back to itself; remove the `base` line of one of the files")
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(), _Loader)
     except OSError as error:
         raise ConfigError(f"expected a config file at {path}, found none ({error.strerror}); see configs/") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -56,7 +66,9 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     both = dict(below)
     for key, value in above.items():
         old = both.get(key)
-        both[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        if isinstance(old, dict) and (value is None or isinstance(value, dict)):
+            value = _merge(old, value or {})  # a section whose lines are all commented out changes nothing
+        both[key] = value
     return both
 
 
@@ -69,18 +81,22 @@ def _build(cls: type, values: Any, source: str, prefix: str) -> Any:
     for key in values:
         if key not in hints:
             raise ConfigError(f"{source}: unknown key {prefix}{key}{did_you_mean(str(key), hints)}")
-    return cls(**{key: _cast(value, hints[key], source, f"{prefix}{key}") for key, value in values.items()})
+    return cls(**{key: cast(value, hints[key], source, f"{prefix}{key}") for key, value in values.items()})
 
 
-def _cast(value: Any, hint: Any, source: str, name: str) -> Any:
-    """Turn a YAML value into the annotated type; YAML 1.1 reads `1e-4` as a string, so numbers may come as text."""
+def cast(value: Any, hint: Any, source: str, name: str) -> Any:
+    """Turn a YAML value into the annotated type; YAML 1.1 reads `1e-4` as a string, so numbers may come as text.
+
+    Raises:
+        ConfigError: it is of another type; the message begins with `source` and `name`.
+    """
     origin, args = get_origin(hint), get_args(hint)
-    wrong = ConfigError(f"{source}: {name}: expected {_describe(hint)}, found {value!r}")
+    wrong = ConfigError(f"{source}: {name}: expected {describe(hint)}, found {value!r}")
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, source, f"{name}.")  # type: ignore[arg-type]
     if origin in (Union, types.UnionType):
         inner = next(a for a in args if a is not type(None))
-        return None if value is None else _cast(value, inner, source, name)
+        return None if value is None else cast(value, inner, source, name)
     if origin is Literal:
         if value not in args:
             near = did_you_mean(value, args) if isinstance(value, str) else ""
@@ -89,10 +105,10 @@ def _cast(value: Any, hint: Any, source: str, name: str) -> Any:
     if hint is Any:
         return value
     if origin is dict and isinstance(value, dict):
-        return {str(key): _cast(item, args[1], source, f"{name}.{key}") for key, item in value.items()}
+        return {str(key): cast(item, args[1], source, f"{name}.{key}") for key, item in value.items()}
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
-        return tuple(_cast(item, args[0], source, name) for item in items)
+        return tuple(cast(item, args[0], source, name) for item in items)
     if hint is str and isinstance(value, str):
         return value
     if hint is bool and isinstance(value, bool):
@@ -109,14 +125,15 @@ def _cast(value: Any, hint: Any, source: str, name: str) -> Any:
     raise wrong
 
 
-def _describe(hint: Any) -> str:
+def describe(hint: Any) -> str:
+    """Say in words what `cast` expects."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return " or ".join("null" if a is type(None) else _describe(a) for a in args)
+        return " or ".join("null" if a is type(None) else describe(a) for a in args)
     if origin is Literal:
         return "one of " + ", ".join(map(str, args))
     if origin is tuple:
-        return f"a list of {_describe(args[0])}s"
+        return f"a list, each {describe(args[0])}"
     if origin is dict:
         return "keys with values"
     return {int: "an integer", float: "a number", str: "text", bool: "true or false"}.get(hint, str(hint))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
+from snn_dt.cli import flag_values
 from snn_dt.errors import ConfigError
 
 T = TypeVar("T")
@@ -30,6 +32,7 @@ def parse(cls: type[T], arguments: Sequence[str], program: str, default: T | Non
                 prog=program,
                 config=(tyro.conf.FlagConversionOff,),
                 use_underscores=True,
+                registry=flag_values.registry(),
             )
     except SystemExit as leave:
         if not leave.code:
@@ -38,7 +41,14 @@ def parse(cls: type[T], arguments: Sequence[str], program: str, default: T | Non
 
 
 def _one_line(box: str, program: str) -> str:
-    """Flatten the box that tyro draws around a complaint."""
-    lines = [line.strip(" │╭╮╰╯─\n") for line in box.splitlines()]
-    words = " ".join(line for line in lines[1:] if line and not line.startswith("For full helptext"))
-    return f"{program}: {words}; see {program} --help"
+    """Take what matters out of the box that tyro draws around its complaints: a title, parts between rules."""
+    lines = [line.strip(" │") for line in box.splitlines()[1:]]
+    text = " ".join(line for line in lines if line.strip("-─╭╮╰╯"))
+    for pattern, short in (
+        (r" ?(Argument|For full) helptext.*", ""),
+        (r"Missing from .*?(--\S+).*?\(required\) ?", r"expected \1; "),
+        (r" Perhaps you meant: (--\S+).*", r"; did you mean \1?"),
+        (r"^Error parsing |[; .]+$", ""),
+    ):
+        text = re.sub(pattern, short, text)
+    return f"{text}; see {program} --help"

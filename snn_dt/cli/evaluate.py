@@ -45,10 +45,13 @@ class EvaluateArguments:
 def evaluate_main(arguments: Sequence[str]) -> int:
     """Run the command."""
     args = parse(EvaluateArguments, arguments, "snn-dt evaluate")
-    if min(args.episodes, args.num_envs) < 1 or args.seed < 0 or args.threads < 0:
+    if min(args.episodes, args.num_envs) < 1 or args.threads < 0 or not 0 <= args.seed < 2**32:
         raise ConfigError(
-            "snn-dt evaluate: expected episodes and num-envs of at least 1, seed and threads of at least 0"
+            "expected --episodes and --num-envs of at least 1, --threads of at least 0, --seed in [0, 2^32), found "
+            f"{args.episodes}, {args.num_envs}, {args.threads}, {args.seed}"
         )
+    if args.json is not None and args.json.is_dir():
+        raise ConfigError(f"expected a file for --json, found the folder {args.json}; name a file in it")
     from snn_dt.checkpoint import from_pretrained
     from snn_dt.device import set_threads
     from snn_dt.evaluation.rollout import evaluate

@@ -33,8 +33,8 @@ def train_main(arguments: Sequence[str]) -> int:
     run_dir, config, resume = _read(arguments)
     if not resume:
         _check_new(run_dir)
+    run = Run(config, run_dir, resume=resume)  # what cannot be run leaves no folder behind
     writable_folder(run_dir)
-    run = Run(config, run_dir, resume=resume)
     rows, signum = run.train()
     if rows:
         print_evaluation(rows)
@@ -50,9 +50,9 @@ def _read(arguments: Sequence[str]) -> tuple[Path, Config, bool]:
     """Return the run folder, its configuration, and whether it is resumed."""
     resume, path = (_flag(arguments, name) for name in ("--resume", "--config"))
     if resume is not None:
-        if len(arguments) > 2:
+        if list(arguments) not in (["--resume", resume], [f"--resume={resume}"]):
             raise ConfigError(
-                "snn-dt train: expected --resume DIR alone (a run keeps its config), found other flags too"
+                "expected --resume DIR alone (a run keeps its config), found other flags too; leave them out"
             )
         folder = Path(resume)
         if not (folder / "config.yaml").is_file():

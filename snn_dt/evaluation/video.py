@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from snn_dt.errors import EnvironmentMismatchError
 from snn_dt.evaluation.environments import make_environment
@@ -29,7 +30,7 @@ def record_videos(
                 raise
             raise EnvironmentMismatchError(
                 f"expected to render {env_id or policy.spec.env_id}, found: {error}; pip install "
-                "'snn-dt[video]'; for MuJoCo set MUJOCO_GL=egl (no screen) or MUJOCO_GL=glfw (screen) for MuJoCo"
+                "'snn-dt[video]'; for MuJoCo set MUJOCO_GL=egl (no screen) or MUJOCO_GL=glfw (screen)"
             ) from error
     return files
 
@@ -38,7 +39,7 @@ def _record(policy: Policy, target: float, folder: Path, seed: int, env_id: str 
     from gymnasium.wrappers import RecordVideo
 
     name = f"{(env_id or policy.spec.env_id or 'episode').replace('/', '-')}-target{target:g}"
-    env = RecordVideo(
+    env: Any = RecordVideo(
         make_environment(policy, env_id, render_mode="rgb_array"),
         str(folder),
         episode_trigger=lambda _: True,
