@@ -15,10 +15,10 @@ import dataclasses
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from snn_dt import __version__, strict
-from snn_dt.config import ModelConfig
+from snn_dt.config import Config, ModelConfig, validate
 from snn_dt.errors import CheckpointError, SnnDtError
 from snn_dt.models import TaskShape, build_model
 
@@ -49,7 +49,7 @@ def save_checkpoint(
     Raises:
         CheckpointError: it cannot be written (disk full, no permission); the older checkpoint is untouched.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     description = {
         "format": FORMAT,
@@ -57,19 +57,19 @@ def save_checkpoint(
         "task": strict.to_dict(task),
         "policy": dataclasses.asdict(policy.spec),
     }
-    temporary = None
+    temporary = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        temporary.mkdir(parents=True)
         (temporary / "config.json").write_text(json.dumps(description, indent=2) + "\n")
         (temporary / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.model.state_dict().items()}
-        save_file(weights, temporary / "model.safetensors")
+        (temporary / "model.safetensors").write_bytes(save(weights))  # save_file would make it private
         stats = {"state_mean": policy.state_mean, "state_std": policy.state_std}
-        save_file({name: tensor.cpu().contiguous() for name, tensor in stats.items()}, temporary / "stats.safetensors")
+        stats = {name: tensor.cpu().contiguous() for name, tensor in stats.items()}
+        (temporary / "stats.safetensors").write_bytes(save(stats))
         if training_state is not None:
             torch.save(training_state, temporary / "training_state.pt")
-        temporary.chmod(0o755)
         _replace(temporary, directory)
     except (OSError, RuntimeError, _safetensors_error()) as error:
         raise CheckpointError(
@@ -77,8 +77,7 @@ def save_checkpoint(
             "--run-dir (the checkpoint that was there is untouched)"
         ) from error
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def from_pretrained(path: str | Path, device: str = "cpu") -> Policy:
@@ -105,12 +104,15 @@ def from_pretrained(path: str | Path, device: str = "cpu") -> Policy:
         source = str(directory / "config.json")
         config = strict.build(ModelConfig, description["model"], source)
         task = strict.build(TaskShape, description["task"], source)
-        spec = PolicySpec(**description["policy"])
+        spec = strict.build(PolicySpec, description["policy"], source)
+        validate(Config(model=config))
         weights, stats = (load_file(directory / name) for name in ("model.safetensors", "stats.safetensors"))
         model = build_model(config, task)
         model.load_state_dict(weights, strict=True)
         mean, std = stats["state_mean"], stats["state_std"]
-    except (OSError, RuntimeError, KeyError, TypeError, SnnDtError, _safetensors_error()) as error:
+        if not mean.shape == std.shape == (task.state_dim,):
+            raise ValueError(f"statistics of shape {tuple(mean.shape)} for states of size {task.state_dim}")
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SnnDtError, _safetensors_error()) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"{directory}: expected a complete checkpoint, found: {reason}; copy or train it again"
@@ -125,8 +127,9 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
+    path = path.resolve()
     last = path / "checkpoints" / "last"
-    for candidate in (path, path.with_name(path.name + ".old"), last, last.with_name("last.old")):
+    for candidate in (path, path.parent / f"{path.name}.old", last, last.with_name("last.old")):
         if (candidate / "config.json").is_file():
             return candidate
     found = "no such folder" if not path.exists() else "no config.json in it"
@@ -140,7 +143,7 @@ def provenance(**facts: Any) -> dict[str, Any]:
     """Return `facts` with what made them: command, commit and versions."""
     return {
         **facts,
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
         "versions": {
             "snn_dt": __version__,
@@ -157,10 +160,15 @@ def _replace(new: Path, directory: Path) -> None:
     for file in new.iterdir():
         with file.open("rb+") as handle:
             os.fsync(handle.fileno())
-    shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
+        shutil.rmtree(old, ignore_errors=True)  # not otherwise: it may be the only one
         directory.rename(old)
-    new.rename(directory)
+    try:
+        new.rename(directory)
+    except OSError:
+        if old.exists():
+            old.rename(directory)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
