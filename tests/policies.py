@@ -11,7 +11,7 @@ import torch
 from snn_dt.config import ModelConfig
 from snn_dt.evaluation.policy import Policy, PolicySpec
 from snn_dt.models import TaskShape
-from tests.conftest import TINY, make_model, register_countdown, space_json
+from tests.conftest import TINY, VARIANTS, make_model, register_countdown, space_json
 
 BOX = gym.spaces.Box(-10, 10, (2,), np.float32)
 TWO = gym.spaces.Discrete(2)
@@ -42,9 +42,9 @@ def make_policy(
 
 
 def shape_of(observation_space: gym.Space, action_space: gym.Space, kind: str) -> tuple[ModelConfig, TaskShape]:
-    """The tiny configuration and the task of such a policy."""
+    """The tiny configuration of one of the `VARIANTS`, and the task of such a policy."""
     discrete = isinstance(action_space, gym.spaces.Discrete)
-    return dataclasses.replace(TINY, kind=kind), TaskShape(
+    return dataclasses.replace(TINY, **VARIANTS[kind]), TaskShape(
         state_dim=gym.spaces.flatdim(observation_space),
         action_dim=int(action_space.n) if discrete else gym.spaces.flatdim(action_space),
         discrete=discrete,
@@ -73,3 +73,6 @@ class Scripted(torch.nn.Module):
         window = (rtg, states, actions, timesteps, attention_mask)
         self.windows.append(tuple(x.clone() for x in window))
         return self.answer(*window)[:, None]
+
+    def token_mask(self, attention_mask):
+        return attention_mask

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import Any
 
 from snn_dt.errors import EnvironmentMismatchError
 from snn_dt.evaluation.policy import Policy
 
-PACKAGES = {"mujoco": "pip install 'snn-dt[mujoco]'", "gymnasium_robotics": "pip install 'snn-dt[robotics]'"}
+ROBOTICS = ("PointMaze", "AntMaze", "AdroitHand", "FrankaKitchen", "Fetch", "HandManipulate", "HandReach")
 
 
 def make_environment(policy: Policy, env_id: str | None = None, render_mode: str | None = None) -> Any:
@@ -39,12 +40,24 @@ def _make(name: str, kwargs: dict[str, Any], max_episode_steps: int | None, rend
     if render_mode is not None:
         options["render_mode"] = render_mode
     try:
-        return gymnasium.make(name, **options)
-    except (gymnasium.error.Error, ImportError) as error:
-        reason = " ".join(str(error).split())
-        needs = next((line for package, line in PACKAGES.items() if package in reason.lower()), None)
-        hint = needs or "check the name, or install and import the package that registers it"
-        raise EnvironmentMismatchError(f"expected the environment {name!r}, found: {reason}; {hint}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is a newer version: the data was made in this one
+            return gymnasium.make(name, **options)
+    except Exception as error:  # making an environment runs code of other packages
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise EnvironmentMismatchError(
+            f"expected the environment {name!r}, found: {reason}; {_hint(name, error)}"
+        ) from error
+
+
+def _hint(name: str, error: Exception) -> str:
+    if name.startswith(ROBOTICS):
+        return "pip install 'snn-dt[robotics]'"
+    if "v2 and v3" in str(error):
+        return "use its version 4 or 5"
+    if "mujoco" in str(error).lower():
+        return "pip install 'snn-dt[mujoco]'"
+    return "check the name, or install and import the package that registers it"
 
 
 def _register_robotics() -> None:

@@ -74,6 +74,9 @@ class Policy:
         """Begin an episode, or `batch_size` of them, asking for `target_return` (environment units; None: the default).
 
         With `batch_size`, `act` and `observe` take and give arrays with a leading axis of that size.
+
+        Raises:
+            ValueError: a target that is not finite.
         """
         self.model.eval()
         self._single = batch_size is None
@@ -81,6 +84,8 @@ class Policy:
         model: Any = self.model
         self._context = Context(n, model.context_length, model.state_dim, model.action_dim, model.discrete, self.device)
         target = self.spec.target_return if target_return is None else target_return
+        if not np.isfinite(np.asarray(target, dtype=np.float64)).all():
+            raise ValueError(f"expected a finite target_return, found {target_return!r}")
         self._rtg = torch.zeros(n, dtype=torch.float64, device=self.device) + self._tensor(target)
 
     @torch.inference_mode()
@@ -99,8 +104,14 @@ class Policy:
         return self._to_environment(action.cpu().numpy())
 
     def observe(self, reward: float | ArrayLike) -> None:
-        """Take the reward of the last action (one, or `[N]`) off what is still asked for."""
+        """Take the reward of the last action (one, or `[N]`) off what is still asked for.
+
+        Raises:
+            EnvironmentMismatchError: a reward that is not finite.
+        """
         self._running()
+        if not np.isfinite(np.asarray(reward, dtype=np.float64)).all():
+            raise EnvironmentMismatchError("expected finite rewards, found NaN or infinity; check the environment")
         if not self.spec.delayed:
             self._rtg -= self._tensor(reward)
 

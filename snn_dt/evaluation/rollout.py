@@ -31,7 +31,7 @@ class Rollout:
 
 def evaluate(
     policy: Policy,
-    target_returns: Sequence[float] | None = None,
+    target_returns: float | Sequence[float] | None = None,
     *,
     episodes: int = 20,
     seed: int = 10_000,
@@ -43,7 +43,7 @@ def evaluate(
 
     Args:
         policy: where it lives (CPU or GPU) is where its decisions are made.
-        target_returns: environment units; None or empty asks for the policy's default.
+        target_returns: one or several, environment units; None or empty asks for the policy's default.
         episodes: per target; exactly these are run, each to its end.
         num_envs: environments stepped side by side; it changes the speed, not the episodes.
         env_id: another environment than the policy's own.
@@ -54,17 +54,20 @@ def evaluate(
 
     Raises:
         EnvironmentMismatchError: the environment is missing or does not fit the policy.
+        ValueError: a target that is not finite, no episodes, no environments.
     """
     from snn_dt.data.scores import ReferenceScores, normalized_score
 
-    targets = list(target_returns) if target_returns else [policy.spec.target_return]
-    name = env_id or policy.spec.env_id
-    reference = (
-        ReferenceScores(**policy.spec.reference) if policy.spec.reference and name == policy.spec.env_id else None
-    )
-    envs = [make_environment(policy, env_id) for _ in range(min(num_envs, episodes))]
+    if min(episodes, num_envs) < 1:
+        raise ValueError(f"expected at least 1 episode and 1 environment, found {episodes} and {num_envs}")
+    asked: list[float] = [] if target_returns is None else np.ravel(target_returns).tolist()
+    targets = asked or [policy.spec.target_return]
     rows = []
+    envs = [make_environment(policy, env_id) for _ in range(min(num_envs, episodes))]
     try:
+        name = envs[0].spec.id  # with its version, even if it was asked for without
+        known = policy.spec.reference if name == policy.spec.env_id else None
+        reference = ReferenceScores(**known) if known else None
         for i, target in enumerate(targets):
 
             def report(done: int, offset: int = i * episodes) -> None:
