@@ -19,7 +19,7 @@ struct Constants {
     int32_t surrogate;
 };
 
-enum Surrogate { FAST_SIGMOID, SIGMOID, TRIANGLE, ARCTAN };
+enum Surrogate { FAST_SIGMOID, SIGMOID, TRIANGLE, ARCTAN, RECTANGULAR };
 
 template <int S, class F>
 inline F psi(F u, F k) {
@@ -27,6 +27,7 @@ inline F psi(F u, F k) {
     if constexpr (S == FAST_SIGMOID) return F(1) / ((F(1) + a) * (F(1) + a));
     if constexpr (S == TRIANGLE) return a < F(1) ? F(1) - a : F(0);
     if constexpr (S == ARCTAN) return F(1) / (F(1) + a * a);
+    if constexpr (S == RECTANGULAR) return a < F(1) ? F(1) : F(0);
     const F e = std::exp(-a);  // 4 y (1 - y) is even in u
     return F(4) * e / ((F(1) + e) * (F(1) + e));
 }
@@ -163,7 +164,8 @@ void rate_forward(const F* x, F* rate, F* by_x, int64_t T, int64_t n, const Neur
         case FAST_SIGMOID: { constexpr int S = FAST_SIGMOID; return call; } \
         case SIGMOID: { constexpr int S = SIGMOID; return call; }           \
         case TRIANGLE: { constexpr int S = TRIANGLE; return call; }         \
-        default: { constexpr int S = ARCTAN; return call; }                 \
+        case ARCTAN: { constexpr int S = ARCTAN; return call; }             \
+        default: { constexpr int S = RECTANGULAR; return call; }            \
     }
 
 #define EXPORT(F, NAME)                                                                                             \

@@ -9,12 +9,13 @@ A spike is `s = [u >= 0]` with `u = h - V_th`; its derivative is replaced by `ps
 | sigmoid      | 4 y (1 - y)            | 1/2 + (4/k) (y - 1/2),  y = 1 / (1 + e^(-k u)) |
 | triangle     | max(0, 1 - \|k u\|)    | 1/2 + w - k w \|w\| / 2,  w = clip(u, +-1/k)   |
 | arctan       | 1 / (1 + (k u)^2)      | 1/2 + arctan(k u) / k                          |
+| rectangular  | [\|k u\| < 1]          | 1/2 + clip(u, +-1/k)                           |
 
 Shapes: `u` is any shape, `slope` a positive float. Libraries that normalise to unit area instead (SpikingJelly's
 SoftSign and ATan) differ by a factor of the order of `k`.
 
 Sources: fast sigmoid, Zenke & Ganguli 2018, divided by its peak as in Van den Berghe et al. 2025 (arXiv 2510.24461);
-triangle, Bellec et al. 2020; arctan, Fang et al. 2021.
+triangle, Bellec et al. 2020; arctan, Fang et al. 2021; rectangular, Wu et al. 2018.
 """
 
 from __future__ import annotations
@@ -70,6 +71,17 @@ def arctan_integral(u: Tensor, slope: float) -> Tensor:
     return 0.5 + torch.atan(slope * u) / slope
 
 
+def rectangular(u: Tensor, slope: float) -> Tensor:
+    """Return `1` where `|k u| < 1`, else 0."""
+    return ((slope * u).abs() < 1.0).to(u.dtype)
+
+
+def rectangular_integral(u: Tensor, slope: float) -> Tensor:
+    """Return `1/2 + clip(u, -1/k, 1/k)`."""
+    # not clamp, whose gradient at its ends is 1
+    return 0.5 + torch.where((slope * u).abs() < 1.0, u, u.sign() / slope)
+
+
 class Surrogate(NamedTuple):
     """A derivative `psi(u, slope)` and its antiderivative, the smooth spike `S(u, slope)`."""
 
@@ -82,6 +94,7 @@ SURROGATES: dict[str, Surrogate] = {
     "sigmoid": Surrogate(sigmoid, sigmoid_integral),
     "triangle": Surrogate(triangle, triangle_integral),
     "arctan": Surrogate(arctan, arctan_integral),
+    "rectangular": Surrogate(rectangular, rectangular_integral),
 }
 
 

@@ -29,7 +29,9 @@ def _psi(u, slope, SURROGATE: tl.constexpr):
         return 4 * e / ((1 + e) * (1 + e))
     if SURROGATE == 2:
         return tl.maximum(1 - a, 0)
-    return 1 / (1 + a * a)
+    if SURROGATE == 3:
+        return 1 / (1 + a * a)
+    return (a < 1).to(a.dtype)
 
 
 @triton.jit
