@@ -14,8 +14,12 @@ from snn_dt.errors import ConfigError
 T = TypeVar("T")
 
 
-def parse(cls: type[T], arguments: Sequence[str], program: str, default: T | None = None) -> T:
+def parse(
+    cls: type[T], arguments: Sequence[str], program: str, default: T | None = None, bare_flags: bool = False
+) -> T:
     """Read a command line into the dataclass `cls`; `--help` prints its fields and leaves with status 0.
+
+    A boolean takes a value, as a program that makes up command lines wants it; with `bare_flags` naming it is enough.
 
     Raises:
         ConfigError: an unknown flag or a value of a wrong type, in one line.
@@ -30,7 +34,7 @@ def parse(cls: type[T], arguments: Sequence[str], program: str, default: T | Non
                 args=list(arguments),
                 default=default,
                 prog=program,
-                config=(tyro.conf.FlagConversionOff,),
+                config=(tyro.conf.FlagCreatePairsOff if bare_flags else tyro.conf.FlagConversionOff,),
                 use_underscores=True,
                 registry=flag_values.registry(),
             )

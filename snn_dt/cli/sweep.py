@@ -1,0 +1,95 @@
+"""`snn-dt sweep`: a grid of trainings, side by side, resumable at any time by the same command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from snn_dt.cli.arguments import parse
+from snn_dt.cli.evaluate import writable_folder
+from snn_dt.errors import ConfigError, TrainingError
+from snn_dt.sweep.backends import Backend, LocalProcesses, RayTasks, available_cores
+from snn_dt.sweep.folder import prepare
+from snn_dt.sweep.grid import SweepConfig, read_sweep
+from snn_dt.sweep.scheduler import TrialStatus, run_sweep
+from snn_dt.sweep.summary import write_summary
+from snn_dt.sweep.view import View
+
+
+@dataclass(frozen=True)
+class SweepArguments:
+    """Run a grid of trainings. The same command goes on where it stopped: finished trials are skipped."""
+
+    config: Path
+    """Sweep file, see configs/sweep/."""
+    run_root: Path | None = None
+    """Folder of the trials' run folders; none takes runs/<name of the sweep file>."""
+    processes: int = 0
+    """Trials side by side; 0 takes as many as there are cores (or, on a cluster, free slots)."""
+    address: str | None = None
+    """Ray cluster to run on: host:port, ray://host:port, or `auto`; none starts Ray on this machine."""
+    local: bool = False
+    """Use processes of this machine, without Ray."""
+    list: bool = False
+    """Only make the run folders and print one command per trial, for SLURM arrays and the like."""
+
+
+def sweep_main(arguments: Sequence[str]) -> int:
+    """Run the command; 128 + n after signal n, with a sweep that can be resumed.
+
+    Raises:
+        TrainingError: some trials failed.
+    """
+    args = parse(SweepArguments, arguments, "snn-dt sweep", bare_flags=True)
+    _check(args)
+    sweep, trials = read_sweep(args.config)
+    root = args.run_root or Path("runs") / args.config.stem
+    writable_folder(root)
+    for trial in trials:
+        prepare(root / trial.name, trial)
+    if args.list:
+        for trial in trials:
+            print(f"snn-dt trial --run_dir {shlex.quote(str(root / trial.name))}")
+        return 0
+    statuses = [TrialStatus(trial, (root / trial.name).resolve()) for trial in trials]
+    view = View(statuses)
+    view.say(f"sweep {args.config.stem}: {len(statuses)} trials in {root} ({view.counts()})")
+    signum = None
+    if any(status.state != "done" for status in statuses):
+        backend = _backend(args, sweep)
+        try:
+            with view:
+                signum = run_sweep(statuses, backend, sweep.retries, view, lambda: write_summary(root, statuses))
+        finally:
+            backend.close()
+    write_summary(root, statuses)
+    print(f"{view.counts()}; summary: {root / 'summary.csv'}")
+    if signum is not None:
+        print(f"go on with: snn-dt sweep {' '.join(map(shlex.quote, arguments))}")
+        return 128 + signum
+    if failed := [status for status in statuses if status.state == "failed"]:
+        raise TrainingError(
+            f"expected all trials to finish, found {len(failed)} failed, the first {failed[0].trial.name}: "
+            f"{failed[0].error}; mend what it says and run the same command again"
+        )
+    return 0
+
+
+def _backend(args: SweepArguments, sweep: SweepConfig) -> Backend:
+    cores = available_cores()
+    if args.address:
+        return RayTasks(args.address, args.processes, sweep.threads or 1, sweep.gpus)
+    slots = args.processes or max(1, cores // (sweep.threads or 1))
+    threads = sweep.threads or max(1, cores // slots)
+    if not args.local:
+        return RayTasks(None, slots, threads, sweep.gpus)
+    return LocalProcesses(slots, threads)
+
+
+def _check(args: SweepArguments) -> None:
+    if args.processes < 0:
+        raise ConfigError(f"snn-dt sweep: expected --processes of at least 0, found {args.processes}")
+    if args.local and args.address:
+        raise ConfigError("snn-dt sweep: expected --local or --address, found both; --address names a Ray cluster")

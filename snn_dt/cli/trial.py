@@ -1,0 +1,73 @@
+"""`snn-dt trial`: one trial of a sweep in its folder, from wherever it stands: not begun, interrupted, finished."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snn_dt.cli.arguments import parse
+from snn_dt.sweep.folder import Attempt, read, read_config
+from snn_dt.training.jsonl import dumps, read_rows, write_atomically
+
+if TYPE_CHECKING:
+    from snn_dt.cli.run import Run
+
+
+@dataclass(frozen=True)
+class TrialArguments:
+    """Run a trial of a sweep, or go on with it; a finished one is left alone."""
+
+    run_dir: Path
+    """The trial's folder, made by `snn-dt sweep`."""
+
+
+def trial_main(arguments: Sequence[str]) -> int:
+    """Run the command; 128 + n after signal n, with a trial that can be taken up again."""
+    args = parse(TrialArguments, arguments, "snn-dt trial")
+    config = read_config(args.run_dir)
+    if read(args.run_dir / "result.json"):
+        return 0
+    group = config.track.group or args.run_dir.resolve().parent.name
+    config = dataclasses.replace(config, track=dataclasses.replace(config.track, group=group))
+    attempt = Attempt(args.run_dir)
+    attempt.watch(orphaned=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    from snn_dt.cli.run import Run
+
+    resume = any((args.run_dir / "checkpoints" / name).is_dir() for name in ("last", "last.old"))
+    run = Run(config, args.run_dir, resume=resume)
+    rows, signum = run.train()
+    if signum is None:
+        if run.evaluates and not rows:  # it was killed between its last checkpoint and its result
+            rows = run.evaluate()
+        write_atomically(args.run_dir / "result.json", dumps(_result(run, rows, attempt), indent=2) + "\n")
+    attempt.end()
+    return 0 if signum is None else 128 + signum
+
+
+def _result(run: Run, rows: list[dict[str, Any]], attempt: Attempt) -> dict[str, Any]:
+    """Gather the facts of a finished run."""
+    trial = read(run.run_dir / "trial.json")
+    evaluations = [row for row in read_rows(run.run_dir / "metrics.jsonl") if row.get("evaluation")]
+    best = max(evaluations, key=lambda row: row["evaluation"][0]["return_mean"], default=None)
+    facts = read(run.run_dir / "checkpoints" / "last" / "provenance.json")
+    return {
+        "trial": trial["name"],
+        "dataset": run.trajectories.dataset_id,
+        "env_id": run.policy.spec.env_id,
+        "model": run.config.model.kind,
+        "seed": run.config.train.seed,
+        "updates": run.state.step,
+        "overrides": trial["overrides"],
+        "minutes": attempt.seconds / 60,
+        "attempts": attempt.number,
+        "threads": run.threads,
+        "evaluation": rows,
+        "best": best and {"step": best["step"], **best["evaluation"][0]},
+        "command": trial["command"],
+        **{key: facts.get(key) for key in ("commit", "versions", "machine", "dataset_checksum")},
+    }

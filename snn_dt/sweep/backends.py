@@ -1,0 +1,163 @@
+"""Where trials run: processes of this machine, or tasks of a Ray cluster. Both start the same command."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from snn_dt.errors import ConfigError, SnnDtError
+
+POLL_SECONDS = 0.2
+LOST = 70
+"""Exit status of a trial of which nothing came back."""
+
+
+class Backend(Protocol):
+    """Starts trials and tells how they ended."""
+
+    def free(self, running: int) -> bool:
+        """Tell whether one more trial fits beside the `running` ones."""
+
+    def start(self, folder: Path) -> Any:
+        """Start the trial in `folder`; returns a handle."""
+
+    def poll(self, handle: Any) -> int | None:
+        """Return the exit status, -n after signal n, or None while the trial runs."""
+
+    def stop(self, handle: Any, force: bool = False) -> None:
+        """Ask a trial to stop where it can be taken up again; with `force`, at once."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+class LocalProcesses:
+    """`slots` trials side by side on this machine, each in a process of `threads` threads."""
+
+    def __init__(self, slots: int, threads: int) -> None:
+        self._slots, self._threads = slots, threads
+
+    def free(self, running: int) -> bool:
+        """See `Backend`."""
+        return running < self._slots
+
+    def start(self, folder: Path) -> subprocess.Popen[bytes]:
+        """See `Backend`."""
+        return launch(folder, self._threads)
+
+    def poll(self, handle: subprocess.Popen[bytes]) -> int | None:
+        """See `Backend`."""
+        return handle.poll()
+
+    def stop(self, handle: subprocess.Popen[bytes], force: bool = False) -> None:
+        """See `Backend`."""
+        handle.kill() if force else handle.terminate()
+
+    def close(self) -> None:
+        """See `Backend`."""
+
+
+class RayTasks:
+    """One trial per free slot of a Ray cluster, a slot being `threads` CPUs and `gpus` GPUs of one node.
+
+    `address` is that of a running cluster (`auto` finds the one this machine belongs to); None starts Ray on this
+    machine with `slots` slots. A trial whose node dies is started again by Ray on another; like every trial, it goes on
+    from its run folder, which all nodes must see under the same path. `slots` 0 takes as many as fit.
+
+    Raises:
+        SnnDtError: Ray is not installed, or cannot be started or reached.
+        ConfigError: no node is large enough for one trial.
+    """
+
+    def __init__(self, address: str | None, slots: int, threads: int, gpus: float) -> None:
+        try:
+            self._ray: Any = importlib.import_module("ray")
+        except ModuleNotFoundError:
+            raise SnnDtError(
+                "a sweep needs Ray, which is not installed: pip install 'snn-dt[ray]', or add --local to use processes "
+                "of this machine without it"
+            ) from None
+        self._slots, self._need = slots, {"CPU": threads, "GPU": gpus}
+        size = {} if address else {"num_cpus": slots * threads, "include_dashboard": False}
+        try:
+            self._ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **size)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise SnnDtError(
+                f"expected a Ray cluster at {address or 'this machine'}, found: {error}; start one with "
+                "`ray start --head` and see docs/scale.md"
+            ) from error
+        options = {"num_cpus": threads, "num_gpus": gpus or None, "max_retries": -1}
+        self._task = self._ray.remote(**options)(attend)
+        if self._capacity() == 0:
+            self.close()
+            raise ConfigError(f"expected a node with {threads} CPUs and {gpus:g} GPUs for one trial, found none")
+
+    def free(self, running: int) -> bool:
+        """See `Backend`; nodes may come and go."""
+        return running < min(self._capacity(), self._slots or running + 1)
+
+    def start(self, folder: Path) -> tuple[Any, Path]:
+        """See `Backend`."""
+        return self._task.remote(str(folder), int(self._need["CPU"]), os.getcwd()), folder
+
+    def poll(self, handle: tuple[Any, Path]) -> int | None:
+        """See `Backend`."""
+        task, folder = handle
+        if not self._ray.wait([task], timeout=0)[0]:
+            return None
+        try:
+            status: int = self._ray.get(task)
+        except self._ray.exceptions.RayError as error:
+            with (folder / "log.txt").open("a") as log:
+                log.write(f"Ray: {error}\n")
+            return LOST
+        return status
+
+    def stop(self, handle: tuple[Any, Path], force: bool = False) -> None:
+        """See `Backend`."""
+        self._ray.cancel(handle[0], force=force)
+
+    def close(self) -> None:
+        """See `Backend`."""
+        self._ray.shutdown()
+
+    def _capacity(self) -> int:
+        """Count the trials that fit on the nodes that are alive."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        need = {kind: amount for kind, amount in self._need.items() if amount}
+        return sum(min(int(node.get(kind, 0) / amount + 1e-6) for kind, amount in need.items()) for node in nodes)
+
+
+def launch(folder: Path, threads: int, cwd: str | None = None) -> subprocess.Popen[bytes]:
+    """Start a trial's process; what it prints goes to `log.txt`. Ctrl-C at the terminal does not reach it."""
+    command = [sys.executable, "-m", "snn_dt.cli.main", "trial", "--run_dir", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def attend(folder: str, threads: int, cwd: str) -> int:
+    """Start a trial and wait for it: the body of a Ray task. A cancelled task stops its trial first."""
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # how Ray cancels; ignored under nohup and in a shell's background
+    process = launch(Path(folder), threads, cwd)
+    while process.poll() is None:
+        try:
+            time.sleep(POLL_SECONDS)  # and not process.wait(): Ray's interrupt is seen between two calls only
+        except KeyboardInterrupt:
+            process.terminate()
+    return process.returncode
+
+
+def available_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,107 @@
+"""A sweep file and its trials: every config, with every combination of the grid's values, with every seed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from snn_dt import strict
+from snn_dt.config import Config, config_from_dict, config_to_dict, load_config
+from snn_dt.errors import ConfigError
+
+SEED = "train.seed"
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """A grid of experiments, as written in configs/sweep/*.yaml."""
+
+    configs: tuple[str, ...] = ()
+    """Config files, one per dataset x model, relative to the sweep file."""
+    seeds: tuple[int, ...] = ()
+    """Values of `train.seed`; none keeps each config's own."""
+    grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Values of config fields: `model.surrogate_slope: [3, 10]`. A field with one value is the same in every trial and
+    stays out of its name."""
+    threads: int = 0
+    """CPU threads of a trial; 0 shares this machine's cores out among the trials side by side (one on a cluster)."""
+    gpus: float = 0.0
+    """GPUs of a trial; a fraction lets several trials share one. Needs Ray."""
+    retries: int = 2
+    """How often a trial that crashed or was killed is taken up again from its run folder before it counts as failed."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a sweep; `name` is its folder, `command` makes the same run by hand."""
+
+    name: str
+    config: Config
+    overrides: dict[str, Any]
+    command: str
+
+
+def read_sweep(path: Path) -> tuple[SweepConfig, list[Trial]]:
+    """Read a sweep file and make its trials, in the order they are started: all of a seed before the next seed.
+
+    Raises:
+        ConfigError: unknown key or value, no config, a grid with an empty list, two trials of one name.
+    """
+    sweep = strict.build(SweepConfig, strict.read_yaml(path), str(path))
+    _validate(sweep, path)
+    grid = {SEED: sweep.seeds, **sweep.grid} if sweep.seeds else sweep.grid
+    trials = {}
+    for values in itertools.product(*grid.values()):
+        overrides = dict(zip(grid, values, strict=True))
+        named = {key: value for key, value in overrides.items() if len(grid[key]) > 1 and key != SEED}
+        for config in sweep.configs:
+            trial = _trial(path, config, overrides, named)
+            if trial.name in trials:
+                raise ConfigError(f"{path}: two trials are named {trial.name}; rename one of the files in `configs`")
+            trials[trial.name] = trial
+    return sweep, list(trials.values())
+
+
+def _trial(path: Path, config: str, overrides: dict[str, Any], named: dict[str, Any]) -> Trial:
+    source = Path(os.path.normpath(path.parent / config))
+    values = config_to_dict(load_config(source))
+    for key, value in overrides.items():
+        section, _, name = key.partition(".")
+        values.setdefault(section, {})[name] = value
+    built = config_from_dict(values, source=f"{path}: {config}")
+    short = [key.rpartition(".")[2] for key in named]
+    labels = [name if short.count(name) == 1 else key for key, name in zip(named, short, strict=True)]
+    parts = [f"{label}={_slug(value)}" for label, value in zip(labels, named.values(), strict=True)]
+    flags = [f"--{key} {' '.join(shlex.quote(str(v)) for v in _many(value))}" for key, value in overrides.items()]
+    return Trial(
+        name="-".join([source.stem, *parts, f"seed{built.train.seed}"]),
+        config=built,
+        overrides=overrides,
+        command=" ".join([f"snn-dt train --config {shlex.quote(str(source))}", *flags]),
+    )
+
+
+def _validate(sweep: SweepConfig, path: Path) -> None:
+    if not sweep.configs:
+        raise ConfigError(f"{path}: configs: expected at least one config file, found none; add `configs: [...]`")
+    if sweep.seeds and SEED in sweep.grid:
+        raise ConfigError(f"{path}: expected `seeds` or {SEED} in the grid, found both; remove one")
+    for key, values in sweep.grid.items():
+        if key.count(".") != 1 or not values:
+            raise ConfigError(f"{path}: grid: expected section.field: [value, ...], found {key}: {list(values)}")
+    for name, least in (("threads", 0), ("gpus", 0), ("retries", 0)):
+        if getattr(sweep, name) < least:
+            raise ConfigError(f"{path}: {name}: expected at least {least}, found {getattr(sweep, name)}")
+
+
+def _many(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _slug(value: Any) -> str:
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", "_".join(map(str, _many(value)))).strip("_")

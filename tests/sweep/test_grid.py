@@ -1,0 +1,97 @@
+"""A sweep file means the trials that it says."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from snn_dt.cli.train import _read
+from snn_dt.errors import ConfigError
+from snn_dt.sweep.grid import read_sweep
+from tests.conftest import ROOT
+
+
+def test_a_grid_is_every_combination_with_every_seed_and_a_seed_is_finished_before_the_next(sweep_file):
+    path = sweep_file(seeds=[0, 7], grid={"model.dropout": [0.0, 0.1], "train.weight_decay": "1e-3"})
+    _, trials = read_sweep(path)
+    assert [trial.name for trial in trials] == [
+        "tiny-dropout=0.0-seed0",
+        "tiny-dropout=0.1-seed0",
+        "tiny-dropout=0.0-seed7",
+        "tiny-dropout=0.1-seed7",
+    ]
+    last = trials[-1].config
+    assert (last.train.seed, last.model.dropout, last.train.weight_decay) == (7, 0.1, 1e-3)
+    assert last.model.d_model == 16
+
+
+def test_seeds_and_a_grid_of_seeds_mean_the_same(sweep_file):
+    one = read_sweep(sweep_file(seeds=[1, 2]))[1]
+    other = read_sweep(sweep_file(grid={"train.seed": [1, 2]}))[1]
+    assert one == other
+
+
+def test_fields_of_one_last_name_are_told_apart(sweep_file):
+    _, trials = read_sweep(sweep_file(grid={"eval.seed": [1, 2], "data.split_seed": [3], "train.seed": [4, 5]}))
+    assert [t.name for t in trials] == [
+        "tiny-seed=1-seed4",
+        "tiny-seed=1-seed5",
+        "tiny-seed=2-seed4",
+        "tiny-seed=2-seed5",
+    ]
+
+
+def test_the_command_of_a_trial_makes_its_configuration(sweep_file):
+    grid = {"eval.target_return": [[500, 29], [29]], "model.detach_reset": [True], "data.rtg_scale": [None, 2.5]}
+    for trial in read_sweep(sweep_file(seeds=[3], grid=grid))[1]:
+        program, command, *flags = shlex.split(trial.command)
+        assert (program, command) == ("snn-dt", "train")
+        assert _read(flags)[1] == trial.config
+
+
+@pytest.mark.parametrize(
+    ("sweep", "words"),
+    [
+        ({"configs": []}, "configs: expected at least one config file"),
+        ({"confgs": ["tiny.yaml"]}, "unknown key confgs; did you mean 'configs'"),
+        ({"seeds": [0], "grid": {"train.seed": [1]}}, "`seeds` or train.seed"),
+        ({"grid": {"model.surogate_slope": [3]}}, "unknown key model.surogate_slope; did you mean 'surrogate_slope'"),
+        ({"grid": {"seed": [3]}}, "expected section.field"),
+        ({"grid": {"train.seed": []}}, "expected section.field: [value, ...], found train.seed: []"),
+        ({"grid": {"model.d_model": ["wide"]}}, "model.d_model: expected an integer, found 'wide'"),
+        ({"grid": {"model.n_heads": [3]}}, "model.n_heads: expected a divisor of 16, found 3"),
+        ({"configs": ["tiny.yaml", "./tiny.yaml"]}, "two trials are named tiny-seed0"),
+        ({"configs": ["absent.yaml"]}, "expected a config file"),
+        ({"threads": -1}, "threads: expected at least 0, found -1"),
+    ],
+)
+def test_a_wrong_sweep_file_is_named_in_one_line(sweep_file, sweep, words):
+    with pytest.raises(ConfigError) as error:
+        read_sweep(sweep_file(**sweep))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["classic", "surrogate"])
+def test_the_shipped_sweeps_can_be_read(name):
+    _, trials = read_sweep(ROOT / f"configs/sweep/{name}.yaml")
+    assert len({trial.name for trial in trials}) == len(trials) > 1
+
+
+def test_the_command_of_the_wandb_sweep_is_one_that_train_takes():
+    import yaml
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+    sweep = yaml.safe_load((ROOT / "configs/sweep/wandb-cartpole.yaml").read_text())
+    chosen = {"train.learning_rate": 0.0003, "model.detach_reset": True, "train.seed": 2, "model.kind": "snn_dt"}
+    assert chosen.keys() <= sweep["parameters"].keys()
+    arguments = create_sweep_command_args({"args": {key: {"value": value} for key, value in chosen.items()}})["args"]
+    assert "--train.learning_rate=0.0003" in arguments
+    command = create_sweep_command(sweep["command"])
+    assert (ROOT / sweep["program"]).is_file()
+    flags = command[command.index("${program}") + 1 : command.index("${args}")] + arguments
+    _, config, _ = _read([str(ROOT / flag) if flag.endswith(".yaml") else flag for flag in flags])
+    assert config.train.learning_rate == 0.0003
+    assert config.train.seed == 2
+    assert config.model.detach_reset is True
