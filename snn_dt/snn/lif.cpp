@@ -27,7 +27,7 @@ inline F psi(F u, F k) {
     if constexpr (S == FAST_SIGMOID) return F(1) / ((F(1) + a) * (F(1) + a));
     if constexpr (S == TRIANGLE) return a < F(1) ? F(1) - a : F(0);
     if constexpr (S == ARCTAN) return F(1) / (F(1) + a * a);
-    if constexpr (S == RECTANGULAR) return a < F(1) ? F(1) : F(0);
+    if constexpr (S == RECTANGULAR) return a <= F(1) ? F(1) : F(0);
     const F e = std::exp(-a);  // 4 y (1 - y) is even in u
     return F(4) * e / ((F(1) + e) * (F(1) + e));
 }

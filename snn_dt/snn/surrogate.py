@@ -9,7 +9,7 @@ A spike is `s = [u >= 0]` with `u = h - V_th`; its derivative is replaced by `ps
 | sigmoid      | 4 y (1 - y)            | 1/2 + (4/k) (y - 1/2),  y = 1 / (1 + e^(-k u)) |
 | triangle     | max(0, 1 - \|k u\|)    | 1/2 + w - k w \|w\| / 2,  w = clip(u, +-1/k)   |
 | arctan       | 1 / (1 + (k u)^2)      | 1/2 + arctan(k u) / k                          |
-| rectangular  | [\|k u\| < 1]          | 1/2 + clip(u, +-1/k)                           |
+| rectangular  | [\|k u\| <= 1]         | 1/2 + clip(u, +-1/k)                           |
 
 Shapes: `u` is any shape, `slope` a positive float. Libraries that normalise to unit area instead (SpikingJelly's
 SoftSign and ATan) differ by a factor of the order of `k`.
@@ -72,14 +72,13 @@ def arctan_integral(u: Tensor, slope: float) -> Tensor:
 
 
 def rectangular(u: Tensor, slope: float) -> Tensor:
-    """Return `1` where `|k u| < 1`, else 0."""
-    return ((slope * u).abs() < 1.0).to(u.dtype)
+    """Return 1 where `|k u| <= 1`, else 0: integer currents fall on the edge of DSFormer's, where k = 2."""
+    return ((slope * u).abs() <= 1.0).to(u.dtype)
 
 
 def rectangular_integral(u: Tensor, slope: float) -> Tensor:
     """Return `1/2 + clip(u, -1/k, 1/k)`."""
-    # not clamp, whose gradient at its ends is 1
-    return 0.5 + torch.where((slope * u).abs() < 1.0, u, u.sign() / slope)
+    return 0.5 + u.clamp(-1.0 / slope, 1.0 / slope)
 
 
 class Surrogate(NamedTuple):

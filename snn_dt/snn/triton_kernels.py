@@ -31,7 +31,7 @@ def _psi(u, slope, SURROGATE: tl.constexpr):
         return tl.maximum(1 - a, 0)
     if SURROGATE == 3:
         return 1 / (1 + a * a)
-    return (a < 1).to(a.dtype)
+    return (a <= 1).to(a.dtype)
 
 
 @triton.jit

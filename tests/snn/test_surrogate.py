@@ -13,7 +13,7 @@ FORMULAS = {
     "sigmoid": lambda u, k: 1 / math.cosh(k * u / 2) ** 2,
     "triangle": lambda u, k: max(0.0, 1 - abs(k * u)),
     "arctan": lambda u, k: 1 / (1 + (k * u) ** 2),
-    "rectangular": lambda u, k: float(abs(k * u) < 1),
+    "rectangular": lambda u, k: float(abs(k * u) <= 1),
 }
 
 
