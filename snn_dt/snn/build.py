@@ -19,7 +19,7 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("lif.cpp")
+SOURCE, HEADER = Path(__file__).with_name("lif.cpp"), Path(__file__).with_name("lanes.h")
 # No -ffast-math: spikes have to equal torch's bit for bit. The last two allow if-conversion and change no result.
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
@@ -51,7 +51,14 @@ def _cpu() -> str:
 
 def _key(compiler: str) -> str:
     binary = Path(compiler).resolve()
-    parts = [SOURCE.read_text(), " ".join(FLAGS), str(binary), str(binary.stat().st_mtime_ns), _cpu()]
+    parts = [
+        SOURCE.read_text(),
+        HEADER.read_text(),
+        " ".join(FLAGS),
+        str(binary),
+        str(binary.stat().st_mtime_ns),
+        _cpu(),
+    ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 

@@ -6,9 +6,10 @@
 //
 // Build with -ffp-contract=off: a fused multiply-add rounds differently from torch and flips spikes at the threshold.
 
+#include "lanes.h"
+
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <vector>
 
 namespace {
@@ -22,29 +23,30 @@ struct Constants {
 enum Surrogate { FAST_SIGMOID, SIGMOID, TRIANGLE, ARCTAN, RECTANGULAR };
 
 template <int S, class F>
-inline F psi(F u, F k) {
-    const F a = std::fabs(k * u);
+inline Vec<F> psi(Vec<F> u, F k) {
+    const Vec<F> a = k * absolute<F>(u);
     if constexpr (S == FAST_SIGMOID) return F(1) / ((F(1) + a) * (F(1) + a));
-    if constexpr (S == TRIANGLE) return a < F(1) ? F(1) - a : F(0);
+    if constexpr (S == TRIANGLE) return a < F(1) ? F(1) - a : Vec<F>{};
     if constexpr (S == ARCTAN) return F(1) / (F(1) + a * a);
-    if constexpr (S == RECTANGULAR) return a <= F(1) ? F(1) : F(0);
-    const F e = std::exp(-a);  // 4 y (1 - y) is even in u
-    return F(4) * e / ((F(1) + e) * (F(1) + e));
+    if constexpr (S == RECTANGULAR) return a <= F(1) ? Vec<F>{} + F(1) : Vec<F>{};
+    Vec<F> e;
+    for (int64_t i = 0; i < LANES<F>; ++i) e[i] = std::exp(-a[i]);
+    return F(4) * e / ((F(1) + e) * (F(1) + e));  // 4 y (1 - y) is even in u
 }
 
 template <class F>
 struct Neuron {
-    F leak, decay, gain, v_rest, v_threshold, slope, keep, add, by_spike_h, by_spike_1;
+    using V = Vec<F>;
+    F leak, decay, gain, v_rest, v_threshold, slope, keep, add, by_spike_1, by_spike_u;
     explicit Neuron(const Constants& c)
         : leak(F(c.leak)), decay(F(1.0 - c.leak)), gain(F(c.gain)), v_rest(F(c.v_rest)), v_threshold(F(c.v_threshold)),
-          slope(F(c.slope)), keep(F(c.keep)), add(F(c.add)), by_spike_h(F(c.attach * (c.keep - 1.0))),
-          by_spike_1(F(c.attach * c.add)) {}
+          slope(F(c.slope)), keep(F(c.keep)), add(F(c.add)),
+          by_spike_1(F(c.attach * (c.add + (c.keep - 1.0) * c.v_threshold))), by_spike_u(F(c.attach * (c.keep - 1.0))) {}
 
-    inline F charge(F v, F x) const { return (v + leak * (v_rest - v)) + gain * x; }
-    inline F over(F h) const { return h - v_threshold; }
-    inline F after(F h) const { return over(h) >= F(0) ? keep * h + add : h; }
-    inline F by_h(F h) const { return over(h) >= F(0) ? keep : F(1); }    // dV/dh with s held
-    inline F by_spike(F h) const { return by_spike_h * h + by_spike_1; }  // dV/ds with h held
+    V charge(V v, V x) const { return (v + leak * (v_rest - v)) + gain * x; }
+    V after(V h) const { return h - v_threshold >= F(0) ? keep * h + add : h; }
+    V by_h(V u) const { return u >= F(0) ? all(keep) : all(F(1)); }        // dV/dh with s held, u = h - V_th
+    V by_spike(V u) const { return by_spike_1 + by_spike_u * u; }          // dV/ds with h held
 };
 
 // Calls body(first, width) for blocks of at most `most` of the n neurons, in several threads when that pays.
@@ -56,111 +58,114 @@ void for_blocks(int64_t n, int64_t most, int64_t work, int threads, Body body) {
     for (int64_t b = 0; b < blocks; ++b) body(b * most, std::min(most, n - b * most));
 }
 
-// Wide rows suit the hardware's prefetcher, but the scratch of T rows has to stay in a core's second-level cache.
+// Neurons of a block: what a core's second-level cache holds of `rows` rows, no more than a thread's share.
 template <class F>
-int64_t block_width(int64_t T, int64_t n, int threads) {
-    const int64_t fits = (int64_t(1) << 19) / (int64_t(sizeof(F)) * std::max<int64_t>(T, 1));
+int64_t block_width(int64_t rows, int64_t n, int threads) {
+    const int64_t fits = (int64_t(1) << 19) / (int64_t(sizeof(F)) * std::max<int64_t>(rows, 1));
     const int64_t share = (n + threads - 1) / threads;
-    return std::clamp<int64_t>(std::min(fits, share + 63) / 64 * 64, 64, 4096);
+    return std::clamp<int64_t>(std::min(fits, share + 63) / 64 * 64, 64, 8192);
 }
 
-// The next row lies n numbers ahead, where no hardware prefetcher looks: fetch its head.
+// Results much larger than a cache go past it, which a row must be aligned for.
 template <class F>
-inline void fetch(const F* row, int64_t width) {
-    for (int64_t j = 0; j < std::min<int64_t>(width, 512); j += 64 / int64_t(sizeof(F))) __builtin_prefetch(row + j);
+bool past_cache(const F* to, int64_t T, int64_t n) {
+    const int64_t row = n * int64_t(sizeof(F));
+    return T * row >= int64_t(4) << 20 && (reinterpret_cast<uintptr_t>(to) | uint64_t(row)) % 64 == 0;
 }
 
 template <class F>
 void scan_forward(const F* x, const F* v0, F* s, F* v_end, int64_t T, int64_t n, const Neuron<F>& neuron, int threads) {
-    for_blocks(n, block_width<F>(T, n, threads), T * n, threads, [=](int64_t first, int64_t width) {
-        const Neuron<F> c = neuron;  // a local, or stores through F* could change it and no loop is vectorised
+    const bool past = past_cache(s, T, n);
+    for_blocks(n, block_width<F>(8, n, threads), T * n, threads, [=](int64_t first, int64_t width) {
+        const Neuron<F> c = neuron;  // a local: stores through F* cannot change it
         F* v = v_end + first;
         for (int64_t j = 0; j < width; ++j) v[j] = v0 ? v0[first + j] : c.v_rest;
         for (int64_t t = 0; t < T; ++t) {
-            const F* x_t = x + t * n + first;
+            const F *x_t = x + t * n + first, *next = t + 1 < T ? x_t + n : x_t;
             F* s_t = s + t * n + first;
-            if (t + 1 < T) fetch(x_t + n, width);
-#pragma omp simd
-            for (int64_t j = 0; j < width; ++j) {
-                const F h = c.charge(v[j], x_t[j]);
-                s_t[j] = c.over(h) >= F(0) ? F(1) : F(0);
-                v[j] = c.after(h);
-            }
+            for_lanes<F>(width, [=](int64_t j, int64_t m) {
+                __builtin_prefetch(next + j, 0, 2);  // rows lie n numbers apart, where no hardware prefetcher looks
+                const Vec<F> h = c.charge(get(v + j, m), get(x_t + j, m));
+                const Vec<F> spikes = h - c.v_threshold >= F(0) ? all(F(1)) : Vec<F>{};
+                past && m == LANES<F> ? put_past_cache(s_t + j, spikes) : put(s_t + j, spikes, m);
+                put(v + j, c.after(h), m);
+            });
         }
+        if (past) fence();
     });
 }
 
 template <int S, class F>
 void scan_backward(const F* x, const F* v0, const F* gs, const F* gv_end, F* gx, F* gv0, int64_t T, int64_t n,
                    const Neuron<F>& neuron, int threads) {
+    const bool past = past_cache(gx, T, n);
     const int64_t most = block_width<F>(T, n, threads);
     for_blocks(n, most, T * n, threads, [=](int64_t first, int64_t width) {
         const Neuron<F> c = neuron;
         thread_local std::vector<F> scratch;
         scratch.resize(std::max<size_t>(scratch.size(), (T + 2) * most));
-        F *h = scratch.data(), *v = h + T * most, *gv = v + most;
+        F *u = scratch.data(), *v = u + T * most, *gv = v + most;
         for (int64_t j = 0; j < width; ++j) v[j] = v0 ? v0[first + j] : c.v_rest;
         for (int64_t j = 0; j < width; ++j) gv[j] = gv_end ? gv_end[first + j] : F(0);
         for (int64_t t = 0; t < T; ++t) {
-            const F* x_t = x + t * n + first;
-            F* h_t = h + t * most;
-            if (t + 1 < T) fetch(x_t + n, width);
-#pragma omp simd
-            for (int64_t j = 0; j < width; ++j) {
-                const F h = c.charge(v[j], x_t[j]);
-                h_t[j] = h;
-                v[j] = c.after(h);
-            }
+            const F *x_t = x + t * n + first, *next = t + 1 < T ? x_t + n : gs ? gs + t * n + first : x_t;
+            F* u_t = u + t * most;
+            for_lanes<F>(width, [=](int64_t j, int64_t m) {
+                __builtin_prefetch(next + j, 0, 2);
+                const Vec<F> h = c.charge(get(v + j), get(x_t + j, m));
+                put(u_t + j, h - c.v_threshold);
+                put(v + j, c.after(h));
+            });
         }
         for (int64_t t = T - 1; t >= 0; --t) {
-            const F* gs_t = gs ? gs + t * n + first : nullptr;
-            const F* h_t = h + t * most;
+            const F *gs_t = gs ? gs + t * n + first : nullptr, *next = gs && t > 0 ? gs_t - n : x, *u_t = u + t * most;
             F* gx_t = gx + t * n + first;
-            if (t > 0) fetch(gs ? gs_t - n : gx_t - n, width);
-#pragma omp simd
-            for (int64_t j = 0; j < width; ++j) {
-                const F h = h_t[j];
-                const F by_s = (gs_t ? gs_t[j] : F(0)) + c.by_spike(h) * gv[j];
-                const F gh = c.by_h(h) * gv[j] + psi<S>(c.over(h), c.slope) * by_s;
-                gx_t[j] = c.gain * gh;
-                gv[j] = c.decay * gh;
-            }
+            for_lanes<F>(width, [=](int64_t j, int64_t m) {
+                __builtin_prefetch(next + j, 0, 2);
+                const Vec<F> u = get(u_t + j), g = get(gv + j);
+                const Vec<F> by_s = (gs_t ? get(gs_t + j, m) : Vec<F>{}) + c.by_spike(u) * g;
+                const Vec<F> gh = c.by_h(u) * g + psi<S>(u, c.slope) * by_s;
+                past && m == LANES<F> ? put_past_cache(gx_t + j, c.gain * gh) : put(gx_t + j, c.gain * gh, m);
+                put(gv + j, c.decay * gh);
+            });
         }
         if (gv0) std::copy(gv, gv + width, gv0 + first);
+        if (past) fence();
     });
 }
 
 // The current is constant, so a rate is a function of one number and its derivative can ride along, forward.
 template <int S, bool DERIVATIVE, class F>
 void rate_forward(const F* x, F* rate, F* by_x, int64_t T, int64_t n, const Neuron<F>& neuron, int threads) {
-    constexpr int64_t most = 256;
+    constexpr int64_t most = 256, vectors = most / LANES<F>;
     for_blocks(n, most, T * n, threads, [=](int64_t first, int64_t width) {
         const Neuron<F> c = neuron;
-        F v[most], dv[most] = {}, spikes[most] = {}, dspikes[most] = {};
-        std::fill_n(v, width, c.v_rest);
+        Vec<F> drive[vectors], v[vectors], dv[vectors] = {}, spikes[vectors] = {}, dspikes[vectors] = {};
+        for_lanes<F>(width, [&](int64_t j, int64_t m) { drive[j / LANES<F>] = c.gain * get(x + first + j, m); });
+        std::fill_n(v, vectors, all(c.v_rest));
         for (int64_t t = 0; t < T; ++t) {
-#pragma omp simd
-            for (int64_t j = 0; j < width; ++j) {
-                const F h = c.charge(v[j], x[first + j]);
-                spikes[j] += c.over(h) >= F(0) ? F(1) : F(0);
-                v[j] = c.after(h);
+            for (int64_t i = 0; i < vectors; ++i) {  // many at a time, since each waits for its own last step
+                const Vec<F> h = (v[i] + c.leak * (c.v_rest - v[i])) + drive[i], u = h - c.v_threshold;
+                spikes[i] += u >= F(0) ? all(F(1)) : Vec<F>{};
+                v[i] = c.after(h);
                 if constexpr (DERIVATIVE) {
-                    const F dh = c.decay * dv[j] + c.gain;
-                    const F ds = psi<S>(c.over(h), c.slope) * dh;
-                    dspikes[j] += ds;
-                    dv[j] = c.by_h(h) * dh + c.by_spike(h) * ds;
+                    const Vec<F> dh = c.decay * dv[i] + c.gain, ds = psi<S>(u, c.slope) * dh;
+                    dspikes[i] += ds;
+                    dv[i] = c.by_h(u) * dh + c.by_spike(u) * ds;
                 }
             }
         }
-        for (int64_t j = 0; j < width; ++j) rate[first + j] = spikes[j] / F(T);
-        for (int64_t j = 0; DERIVATIVE && j < width; ++j) by_x[first + j] = dspikes[j] / F(T);
+        for_lanes<F>(width, [&](int64_t j, int64_t m) {
+            put(rate + first + j, spikes[j / LANES<F>] / F(T), m);
+            if constexpr (DERIVATIVE) put(by_x + first + j, dspikes[j / LANES<F>] / F(T), m);
+        });
     });
 }
 
 }  // namespace
 
-#define WITH_SURROGATE(call)                                               \
-    switch (c->surrogate) {                                                \
+#define WITH_SURROGATE(call)                                                \
+    switch (c->surrogate) {                                                 \
         case FAST_SIGMOID: { constexpr int S = FAST_SIGMOID; return call; } \
         case SIGMOID: { constexpr int S = SIGMOID; return call; }           \
         case TRIANGLE: { constexpr int S = TRIANGLE; return call; }         \

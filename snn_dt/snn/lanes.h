@@ -1,0 +1,76 @@
+// Vectors of 64 bytes in the compiler's own extension (g++, clang++): they become whatever registers the CPU has.
+
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#ifdef __AVX__
+#include <immintrin.h>
+#endif
+
+template <class F> struct Lanes;
+template <> struct Lanes<float> {
+    typedef float Vec __attribute__((vector_size(64)));
+    typedef int32_t Bits __attribute__((vector_size(64)));
+    static constexpr int32_t no_sign = INT32_MAX;
+};
+template <> struct Lanes<double> {
+    typedef double Vec __attribute__((vector_size(64)));
+    typedef int64_t Bits __attribute__((vector_size(64)));
+    static constexpr int64_t no_sign = INT64_MAX;
+};
+template <class F> using Vec = typename Lanes<F>::Vec;
+template <class F> constexpr int64_t LANES = 64 / sizeof(F);
+
+template <class F>
+inline Vec<F> all(F x) {
+    return Vec<F>{} + x;
+}
+
+template <class F>
+inline Vec<F> absolute(Vec<F> x) {
+    return (Vec<F>)((typename Lanes<F>::Bits)x & Lanes<F>::no_sign);
+}
+
+// The first m lanes; m is a constant wherever it is the whole vector.
+template <class F>
+inline Vec<F> get(const F* from, int64_t m = LANES<F>) {
+    Vec<F> x = {};
+    std::memcpy(&x, from, m * sizeof(F));
+    return x;
+}
+
+template <class F>
+inline void put(F* to, Vec<F> x, int64_t m = LANES<F>) {
+    std::memcpy(to, &x, m * sizeof(F));
+}
+
+// A whole vector past the caches, `to` aligned: an ordinary store would first read the line that it overwrites.
+template <class F>
+inline void put_past_cache(F* to, Vec<F> x) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)x);
+#elif defined(__AVX__)
+    __m256i halves[2];
+    std::memcpy(halves, &x, 64);
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), halves[0]);
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to) + 1, halves[1]);
+#else
+    put(to, x);
+#endif
+}
+
+// Before another thread may read what went past the caches.
+inline void fence() {
+#ifdef __AVX__
+    _mm_sfence();
+#endif
+}
+
+// Calls body(j, m) for lanes j .. j + m of a row: whole vectors, then the rest.
+template <class F, class Body>
+inline void for_lanes(int64_t width, Body body) {
+    int64_t j = 0;
+    for (; j + LANES<F> <= width; j += LANES<F>) body(j, LANES<F>);
+    if (j < width) body(j, width - j);
+}
