@@ -94,7 +94,7 @@ def from_pretrained(path: str | Path, device: str = "cpu") -> Policy:
 
     target = choose_device(device)
     directory = find_checkpoint(Path(path))
-    description = _read_json(directory / "config.json")
+    description = read_json(directory / "config.json")
     if description.get("format") != FORMAT:
         raise CheckpointError(
             f"{directory}: expected checkpoint format {FORMAT}, found {description.get('format')!r}; "
@@ -117,7 +117,7 @@ def from_pretrained(path: str | Path, device: str = "cpu") -> Policy:
         raise CheckpointError(
             f"{directory}: expected a complete checkpoint, found: {reason}; copy or train it again"
         ) from error
-    provenance = _read_json(directory / "provenance.json")
+    provenance = read_json(directory / "provenance.json")
     return Policy(model.to(target).eval(), spec, mean, std, provenance)
 
 
@@ -172,7 +172,12 @@ def _replace(new: Path, directory: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file of a checkpoint.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:

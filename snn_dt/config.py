@@ -143,8 +143,21 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Write the resolved config as YAML."""
-    path.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))
+    """Write the resolved config as YAML, whole or not at all.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))
+        partial.replace(path)
+    except OSError as error:
+        raise ConfigError(
+            f"expected to write {path}, found: {error.strerror}; free space or choose another folder"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def validate(config: Config) -> None:

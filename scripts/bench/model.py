@@ -107,7 +107,7 @@ def ours(kind: str, work: str, batch: int, dropout: float | None, device: str) -
     from snn_dt.config import ModelConfig, TrainConfig
     from snn_dt.learning.losses import action_loss
     from snn_dt.models import TaskShape, build_model
-    from snn_dt.training.loop import make_optimizer
+    from snn_dt.training.optimizer import make_optimizer
 
     heads = 4 if work == "block" else 1
     config = ModelConfig(kind=kind, d_model=WIDTH, n_layers=LAYERS, n_heads=heads, context_length=CONTEXT)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from snn_dt.checkpoint import find_checkpoint, provenance, save_checkpoint
+from snn_dt.checkpoint import find_checkpoint, provenance, read_json, save_checkpoint
 from snn_dt.config import Config, config_to_dict, save_config
 from snn_dt.data import Trajectories, Windows, load_dataset
 from snn_dt.device import choose_device, set_threads
@@ -21,7 +21,8 @@ from snn_dt.evaluation.rollout import evaluate
 from snn_dt.learning.losses import action_loss
 from snn_dt.models import TaskShape, build_model
 from snn_dt.training.console import Console
-from snn_dt.training.loop import make_optimizer, train
+from snn_dt.training.loop import action_half_range, train
+from snn_dt.training.optimizer import make_optimizer
 from snn_dt.training.signals import StopSignal
 from snn_dt.training.state import TrainingState, load_training_state
 from snn_dt.training.tracking import Tracker
@@ -33,7 +34,7 @@ class Run:
     Args:
         config: the whole configuration; written to the folder, resolved.
         run_dir: a new folder, or, with `resume`, one that an earlier run left.
-        resume: take weights, optimizer, generators and counters from `checkpoints/last`.
+        resume: take weights, optimizer, generators and counters from `checkpoints/last`, if it got that far.
 
     Raises:
         SnnDtError: dataset, environment, device or folder cannot be used.
@@ -64,7 +65,8 @@ class Run:
     def train(self) -> tuple[list[dict[str, Any]], int | None]:
         """Train to the end or to a signal; returns the last evaluation's rows and the signal's number."""
         config = self.config
-        save_config(config, self.run_dir / "config.yaml")
+        if not self.resume:
+            save_config(config, self.run_dir / "config.yaml")
         resume_step = self.state.step if self.resume else None
         tracker = Tracker(self.run_dir, config.track, config_to_dict(config), resume_step)
         finished = False
@@ -124,6 +126,7 @@ class Run:
     def _validate(self) -> float:
         """Mean loss on windows of the held-out episodes, the same ones every time."""
         windows, batch_size = self.held_out, self.config.train.batch_size
+        half_range = action_half_range(self.policy.model)
         assert windows is not None
         losses = []
         for step in range(max(1, min(20, len(windows) // batch_size))):
@@ -131,7 +134,7 @@ class Run:
             predictions = self.policy.model(
                 batch.rtg, batch.states, batch.actions, batch.timesteps, batch.attention_mask
             )
-            losses.append(float(action_loss(predictions, batch.actions, batch.attention_mask)[0]))
+            losses.append(float(action_loss(predictions, batch.actions, batch.attention_mask, half_range)[0]))
         return math.fsum(losses) / len(losses)
 
     def _save(self, name: str, state: TrainingState) -> None:
@@ -151,17 +154,26 @@ class Run:
         )
 
     def _restore(self) -> None:
-        """Take over the last checkpoint's weights and the training state beside them."""
+        """Take over the last checkpoint's weights and the training state beside them; without one, begin at 0."""
         from safetensors.torch import load_file
 
+        if not any((self.run_dir / "checkpoints" / name).exists() for name in ("last", "last.old")):
+            return
         checkpoint = find_checkpoint(self.run_dir)
+        if read_json(checkpoint / "provenance.json").get("dataset_checksum") != self.trajectories.checksum:
+            raise CheckpointError(
+                f"expected the data {self.run_dir} was trained on, found other data in {self.config.data.dataset}; put "
+                "the old ones back, or begin a new run"
+            )
         values = load_training_state(checkpoint, self.device)
         try:
             self.policy.model.load_state_dict(load_file(checkpoint / "model.safetensors"))
-        except Exception as error:
+            self.state.restore(values)
+        except Exception as error:  # a damaged file or one of another version each raise their own kind
             reason = " ".join(str(error).split())
-            raise CheckpointError(f"{checkpoint}: expected the weights of this run, found: {reason}") from error
-        self.state.restore(values)
+            raise CheckpointError(
+                f"expected the weights and the optimizer of this run in {checkpoint}, found: {reason}; begin a new run"
+            ) from error
 
     def _can_evaluate(self) -> bool:
         """Say now, not after hours of training, if the environment is missing."""
@@ -182,7 +194,9 @@ class Run:
         console.print(f"model        {self.config.model.kind}, {parameters:,} parameters")
         console.print(f"training     updates {self.state.step} to {t.steps} on {self.device}, {self.threads} threads")
         if not self.evaluates:
-            console.print("evaluation   none: no environment is known (--eval.env_id) or --eval.episodes is 0")
+            asked = self.config.eval.episodes > 0
+            reason = "the dataset names no environment, see --eval.env_id" if asked else "--eval.episodes is 0"
+            console.print(f"evaluation   none: {reason}")
 
 
 class Record:

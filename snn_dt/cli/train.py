@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,9 +41,9 @@ def train_main(arguments: Sequence[str]) -> int:
         print_evaluation(rows)
     if signum is not None:
         print(f"stopped after update {run.state.step} of {config.train.steps}")
-        print(f"go on with: snn-dt train --resume {run_dir}")
+        print(f"go on with: snn-dt train --resume {shlex.quote(str(run_dir))}")
         return 128 + signum
-    print(f"run: {run_dir}\nevaluate it with: snn-dt evaluate --checkpoint {run_dir}")
+    print(f"run: {run_dir}\nevaluate it with: snn-dt evaluate --checkpoint {shlex.quote(str(run_dir))}")
     return 0
 
 

@@ -5,6 +5,7 @@ B windows of K steps; see `snn_dt.data.windows.Batch` for the shapes of a batch.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from snn_dt.data.windows import Batch
 from snn_dt.errors import TrainingError
 from snn_dt.learning.losses import action_loss
 from snn_dt.snn.probe import Probe
+from snn_dt.training.optimizer import learning_rate
 from snn_dt.training.signals import StopRequestedError, StopSignal
 from snn_dt.training.state import TrainingState
 
@@ -66,17 +68,18 @@ def train(
     """
     device = next(model.parameters()).device
     forward = torch.compile(model) if config.compile else model
-    half_range = _half_range(model)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+    half_range = action_half_range(model)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16" and _has_bf16(device))
     begin, begin_step = time.perf_counter(), state.step
     while True:
         done = state.step >= config.steps
-        if (done or _due(state.step, config.eval_every)) and state.evaluated_at != state.step:
+        due = done or _due(state.step, config.eval_every)
+        if due and state.evaluated_at != state.step and stop.signum is None:
+            _check_finite(state)
             model.eval()
-            try:
+            with contextlib.suppress(StopRequestedError):
                 _evaluate(state, record, save, evaluate, validate)
-            except StopRequestedError:
-                done = False
+                save("last", state)  # or a run that is killed later would evaluate, and record, a second time
             begin, begin_step = time.perf_counter(), state.step
         if done or stop.signum is not None:
             break
@@ -102,34 +105,17 @@ def train(
         state.step += 1
 
         if _due(state.step, config.log_every) or state.step == config.steps:
+            _check_finite(state)
             metrics = state.take_means()
             metrics |= {"learning_rate": rate, **firing_rates(model, batch)}
             metrics["steps_per_second"] = (state.step - begin_step) / (time.perf_counter() - begin)
             record.log(state.step, metrics)
-            _check_finite(metrics["loss"], state.step)
         if _due(state.step, config.save_every) and state.step < config.steps:
-            _check_finite(float(state.sums.get("loss", 0.0)), state.step)
+            _check_finite(state)
             save("last", state)
+    _check_finite(state)
     save("last", state)
     return state.step >= config.steps and state.evaluated_at == state.step
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Return the rate of update `step` (from 0): linear warm-up, then a cosine to 0, or constant."""
-    warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    if config.schedule == "constant":
-        return config.learning_rate * warm
-    rest = max(config.steps - config.warmup_steps, 1)
-    progress = min(max(step - config.warmup_steps, 0) / rest, 1.0)
-    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Make AdamW with weight decay on matrices only: not on biases, norms and phases."""
-    matrices = [p for p in model.parameters() if p.dim() >= 2]
-    others = [p for p in model.parameters() if p.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
 
 
 @torch.no_grad()
@@ -155,27 +141,31 @@ def _evaluate(
     validate: Callable[[], float] | None,
 ) -> None:
     """Validate and evaluate; keep the best model so far as `best` (the newest where nothing is measured)."""
-    score = math.inf
-    if validate is not None:
-        loss = validate()
+    # Both are done before either is recorded: a stop in between would record the first one twice.
+    loss = None if validate is None else validate()
+    rows = None if evaluate is None else evaluate()
+    score = state.best_score
+    if loss is not None:
         record.log(state.step, {"validation_loss": loss})
         score = -loss
-    if evaluate is not None:
-        rows = evaluate()
+    if rows is not None:
         record.log_evaluation(state.step, rows)
         score = rows[0]["return_mean"]
     state.evaluated_at = state.step
-    if score >= state.best_score or not math.isfinite(score):
-        state.best_score = score if math.isfinite(score) else state.best_score
+    if score >= state.best_score:
+        state.best_score = score
         save("best", state)
 
 
-def _check_finite(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"expected a finite loss, found {loss} by update {step}; lower --train.learning_rate or --train.grad_clip "
-            "(the last checkpoint is from before)"
-        )
+def _check_finite(state: TrainingState) -> None:
+    """Look at the losses and gradients since the last record: a model that one of them has spoilt is not kept."""
+    for name in ("loss", "grad_norm"):
+        total = float(state.sums.get(name, 0.0))
+        if not math.isfinite(total):
+            raise TrainingError(
+                f"expected a finite {name}, found {total} by update {state.step}; lower --train.learning_rate or "
+                "--train.grad_clip (the last checkpoint is from before)"
+            )
 
 
 def _due(step: int, every: int) -> bool:
@@ -189,6 +179,11 @@ def _split(batch: Batch, parts: int) -> list[Batch]:
     return [Batch(*part) for part in zip(*(f.chunk(parts) for f in fields), strict=True)]
 
 
-def _half_range(model: nn.Module) -> Tensor | None:
+def _has_bf16(device: torch.device) -> bool:
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def action_half_range(model: nn.Module) -> Tensor | None:
+    """Return half the width of each action's bounds, in which errors are measured; None where there are none."""
     head: Any = getattr(model, "head", None)
     return (head.high - head.low) / 2 if getattr(head, "bounded", False) else None

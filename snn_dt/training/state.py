@@ -77,5 +77,5 @@ def load_training_state(checkpoint: Path, device: torch.device) -> dict[str, Any
             f"expected the state of a run in {path}, found: {' '.join(str(error).split())}; resume needs the run "
             "folder that `snn-dt train` wrote, a checkpoint copied for use cannot be resumed"
         ) from error
-    values["sums"] = {name: tensor.to(device) for name, tensor in values["sums"].items()}
+    values["sums"] = {name: tensor.to(device) for name, tensor in values.get("sums", {}).items()}
     return values
