@@ -22,11 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_dt.models.attention import SoftmaxAttention, SpikeAttention
 from snn_dt.models.blocks import Block
 from snn_dt.models.embedding import TokenEmbedding
 from snn_dt.models.layers import ActionHead, SpikeLinear, TimedLIF
+from snn_dt.models.mixing import SoftmaxAttention, SpikeAttention
 from snn_dt.models.positions import PhasePositions, SinusoidalPositions
+from snn_dt.models.tokens import Tokens
 from snn_dt.snn import RateLIF
 
 # Multiply-accumulates of exp, tanh, sin or cos: range reduction and a cubic polynomial.
@@ -182,10 +183,10 @@ def _spikes(x: Tensor, mask: Tensor, sim_steps: int) -> float:
 
 
 def _attention_cost(
-    module: SoftmaxAttention, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, mask: Tensor, real: dict[int, Tensor]
+    module: SoftmaxAttention, q: Tensor, k: Tensor, v: Tensor, tokens: Tokens, mask: Tensor, real: dict[int, Tensor]
 ) -> Count:
     """Products, scores and softmax over the pairs (query, key) that are real and allowed."""
-    pairs = allowed[:, 0] & mask[..., None] & real[k.shape[-2]][:, None]  # [B, Q, L]
+    pairs = tokens.asked[:, 0] & mask[..., None] & real[k.shape[-2]][:, None]  # [B, Q, L]
     keys_per_query, queries_per_key = pairs.sum(2), pairs.sum(1)
     n_pairs = float(pairs.sum())
     # Per score and head: exp and division, and the sum below the division.

@@ -12,8 +12,9 @@ Check = tuple[str, bool, str, object]
 class ModelConfig:
     """The sequence model. A field that is null takes what its kind was published with (`KINDS` below)."""
 
-    kind: Literal["dense", "snn_dt"] = "snn_dt"
-    """`dense`: the Decision Transformer; `snn_dt`: its spiking counterpart."""
+    kind: Literal["dense", "snn_dt", "dsformer_tssa", "dsformer_pssa"] = "snn_dt"
+    """`dense`: the Decision Transformer; `snn_dt`: its spiking counterpart; `dsformer_*`: Decision SpikeFormer, whose
+    tokens mix globally (`tssa`) or over a few neighbours (`pssa`)."""
     d_model: int = 64
     """Width D of a token."""
     n_layers: int = 2
@@ -26,27 +27,39 @@ class ModelConfig:
     """Width of the MLP's hidden layer, in multiples of d_model."""
     dropout: float = 0.0
     """Dropout probability on residual branches and attention weights. It costs a quarter of a CPU training step."""
+    tokens: Literal["interleaved", "merged"] | None = None
+    """Tokens of a step: return-to-go, state and action one after the other, or one of `R_t`, `s_t`, `a_(t-1)`. Null:
+    interleaved; merged for dsformer."""
     propagation: Literal["rate", "spikes"] | None = None
     """What a LIF layer hands on: its mean spike rate, so that a linear runs once, or its spikes step by step. Null:
-    rate."""
-    positions: Literal["phase", "sinusoidal", "learned"] | None = None
-    """How a token knows its timestep: phase-shifted spikes, a fixed sinusoid, or a learned table. Null: learned."""
+    rate; dsformer knows only spikes."""
+    attention: Literal["softmax", "linear"] = "softmax"
+    """How spike counts attend (snn_dt): `linear` leaves out the softmax, and all multiplications with it."""
+    attention_window: int = 8
+    """Tokens that a token adds up, itself included (dsformer_pssa)."""
+    norm_transition: int = 200
+    """Training forwards over which layer norm turns into batch norm (dsformer)."""
+    routing: bool = False
+    """Sum the heads through learned gates, one per token and head (snn_dt)."""
+    positions: Literal["phase", "sinusoidal", "learned", "none"] | None = None
+    """How a token knows its timestep: phase-shifted spikes, a fixed sinusoid, a learned table, or not at all. Null:
+    learned; none for dsformer."""
     phase_generators: int = 8
     """Spike generators per head (`positions: phase`); g per head tell at most 2^(g * n_heads) timesteps apart."""
     sim_steps: int = 4
     """T, simulation steps of a LIF neuron per token."""
     tau_mem: float | None = None
-    """Membrane time constant, in simulation steps. Null: 2."""
+    """Membrane time constant, in simulation steps. Null: 2; 4/3, a decay of 1/4 per step, for dsformer."""
     v_threshold: float | None = None
-    """Firing threshold; the membrane rests at 0. Null: 1."""
+    """Firing threshold; the membrane rests at 0. Null: 1; 0.5 for dsformer."""
     reset: Literal["hard", "soft", "none"] = "hard"
     """What a spike does to the membrane: back to rest, down by the threshold, or nothing."""
     detach_reset: bool | None = None
-    """Cut the gradient through the reset. Null: false."""
-    surrogate: Literal["fast_sigmoid", "sigmoid", "triangle", "arctan"] | None = None
-    """Derivative used for a spike in the backward pass. Null: fast_sigmoid."""
+    """Cut the gradient through the reset. Null: false; true for dsformer."""
+    surrogate: Literal["fast_sigmoid", "sigmoid", "triangle", "arctan", "rectangular"] | None = None
+    """Derivative used for a spike in the backward pass. Null: fast_sigmoid; rectangular for dsformer."""
     surrogate_slope: float | None = None
-    """k of the surrogate; it never changes the forward pass. Null: 10."""
+    """k of the surrogate; it never changes the forward pass. Null: 10; 2 for dsformer."""
 
     def resolved(self) -> ModelConfig:
         """Return the configuration with every null replaced by what the kind takes."""
@@ -55,6 +68,7 @@ class ModelConfig:
 
 
 _SNN_DT: dict[str, Any] = {
+    "tokens": "interleaved",
     "propagation": "rate",
     "positions": "learned",
     "tau_mem": 2.0,
@@ -63,18 +77,39 @@ _SNN_DT: dict[str, Any] = {
     "surrogate": "fast_sigmoid",
     "surrogate_slope": 10.0,
 }
-KINDS: dict[str, dict[str, Any]] = {"dense": _SNN_DT, "snn_dt": _SNN_DT}
+_DSFORMER: dict[str, Any] = {
+    "tokens": "merged",
+    "propagation": "spikes",
+    "positions": "none",
+    "tau_mem": 4 / 3,  # u_(t+1) = u_t / 4 + x_(t+1)
+    "v_threshold": 0.5,
+    "detach_reset": True,
+    "surrogate": "rectangular",
+    "surrogate_slope": 2.0,  # 1 for |u - 0.5| < 0.5
+}
+KINDS: dict[str, dict[str, Any]] = {
+    "dense": _SNN_DT,
+    "snn_dt": _SNN_DT,
+    "dsformer_tssa": _DSFORMER,
+    "dsformer_pssa": _DSFORMER,
+}
 
 
 def model_checks(config: ModelConfig) -> list[Check]:
     """Return what a type cannot say as (field, whether it holds, what is expected, what was found)."""
     m: Any = config.resolved()
+    snn_dt, dsformer = m.kind == "snn_dt", m.kind.startswith("dsformer")
     return [
         ("model.n_layers", m.n_layers >= 1, "at least 1", m.n_layers),
         ("model.n_heads", m.n_heads >= 1 and m.d_model % m.n_heads == 0, f"a divisor of {m.d_model}", m.n_heads),
         ("model.context_length", m.context_length >= 1, "at least 1", m.context_length),
         ("model.mlp_ratio", m.mlp_ratio >= 1, "at least 1", m.mlp_ratio),
         ("model.dropout", 0 <= m.dropout < 1, "in [0, 1)", m.dropout),
+        ("model.propagation", m.propagation == "spikes" or not dsformer, f"spikes for {m.kind}", m.propagation),
+        ("model.attention", m.attention == "softmax" or snn_dt, f"softmax for {m.kind}", m.attention),
+        ("model.attention_window", m.attention_window >= 1, "at least 1", m.attention_window),
+        ("model.norm_transition", m.norm_transition >= 1, "at least 1", m.norm_transition),
+        ("model.routing", snn_dt or not m.routing, f"false for {m.kind}", m.routing),
         ("model.phase_generators", m.phase_generators >= 1, "at least 1", m.phase_generators),
         ("model.sim_steps", m.sim_steps >= 1, "at least 1", m.sim_steps),
         ("model.tau_mem", m.tau_mem >= 1, "at least 1 simulation step", m.tau_mem),

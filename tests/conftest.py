@@ -14,6 +14,7 @@ import torch
 from snn_dt.config import ModelConfig
 from snn_dt.data.windows import Batch
 from snn_dt.models import TaskShape, build_model
+from snn_dt.models.norms import PTBN
 
 ROOT = Path(__file__).parents[1]
 DISCRETE = TaskShape(state_dim=4, action_dim=3, discrete=True, n_timesteps=50)
@@ -25,7 +26,16 @@ VARIANTS = {
     "snn_dt-phase": {"kind": "snn_dt", "positions": "phase"},
     "snn_dt-sinusoidal": {"kind": "snn_dt", "positions": "sinusoidal", "reset": "soft"},
     "snn_dt-spikes": {"kind": "snn_dt", "propagation": "spikes"},
-}
+    "snn_dt-linear": {"kind": "snn_dt", "attention": "linear"},
+    "snn_dt-routing": {"kind": "snn_dt", "routing": True},
+    "snn_dt-merged-spikes-linear": {
+        "kind": "snn_dt", "tokens": "merged", "propagation": "spikes", "attention": "linear", "positions": "none",
+    },
+    "dense-merged": {"kind": "dense", "tokens": "merged"},
+    "dsformer_tssa": {"kind": "dsformer_tssa"},
+    "dsformer_pssa": {"kind": "dsformer_pssa", "attention_window": 3},
+    "dsformer_pssa-interleaved": {"kind": "dsformer_pssa", "tokens": "interleaved"},
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +57,14 @@ def task(request) -> TaskShape:
 
 
 def make_model(config: ModelConfig, task: TaskShape, seed: int = 0) -> torch.nn.Module:
-    """A model in evaluation mode, with weights from a seed."""
+    """A model in evaluation mode, with weights from a seed; batch norms have seen data."""
     torch.manual_seed(seed)
-    return build_model(config, task).eval()
+    model = build_model(config, task).train()
+    if any(isinstance(module, PTBN) for module in model.modules()):
+        with torch.no_grad():
+            for i in range(30):
+                run(model, make_batch(task, config.context_length, (config.context_length,) * 8, seed=i))
+    return model.eval()
 
 
 def make_batch(task: TaskShape, context: int = 6, lengths=(6, 3, 1), seed: int = 0) -> Batch:

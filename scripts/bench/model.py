@@ -107,6 +107,7 @@ def ours(kind: str, work: str, batch: int, dropout: float | None, device: str) -
     from snn_dt.config import ModelConfig, TrainConfig
     from snn_dt.learning.losses import action_loss
     from snn_dt.models import TaskShape, build_model
+    from snn_dt.models.tokens import Tokens, causal_mask
     from snn_dt.training.optimizer import make_optimizer
 
     heads = 4 if work == "block" else 1
@@ -124,9 +125,10 @@ def ours(kind: str, work: str, batch: int, dropout: float | None, device: str) -
         return decide
     if work == "block":
         x = torch.randn(batch, 3 * CONTEXT, WIDTH, device=device, requires_grad=True)
-        mask = torch.ones(3 * CONTEXT, 3 * CONTEXT, dtype=torch.bool, device=device).tril().expand(batch, 1, -1, -1)
+        real = torch.ones(batch, 3 * CONTEXT, dtype=torch.bool, device=device)
+        tokens = Tokens(real, causal_mask(real))
         grad, block = torch.randn_like(x), model.blocks[0]
-        return lambda: torch.autograd.grad(block(x, mask), [x, *block.parameters()], grad)
+        return lambda: torch.autograd.grad(block(x, tokens), [x, *block.parameters()], grad)
     optimizer = make_optimizer(TrainConfig(), model)
 
     def step() -> None:

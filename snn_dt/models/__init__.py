@@ -12,4 +12,4 @@ __all__ = ["DecisionTransformer", "TaskShape", "build_model"]
 
 def build_model(config: ModelConfig, task: TaskShape) -> nn.Module:
     """Build the model of `config.kind` for a task; weights come from torch's current random state."""
-    return {"dense": DecisionTransformer, "snn_dt": DecisionTransformer}[config.kind](config, task)
+    return DecisionTransformer(config, task)

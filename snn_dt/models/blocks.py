@@ -1,65 +1,130 @@
-"""One transformer block, `x + attention(x)` then `x + mlp(x)`, dense or spiking.
+"""One transformer block, `x + attention(x)` then `x + mlp(x)`, and the parts that make it dense, SNN-DT or DSFormer.
 
 B batch, L tokens, D width, T simulation steps; `[(T,) B, L, D]` has a time axis or not, see `layers.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 
+from snn_dt.model_config import ModelConfig
 from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
-from snn_dt.models.layers import SpikeLinear, TimeMean, spiking_projection
+from snn_dt.models.layers import Chain, SpikeLinear, TimedLIF, TimeMean, through
+from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SpikeAttention
+from snn_dt.models.norms import PTBN
+from snn_dt.models.routing import DendriticRouting
 from snn_dt.models.tokens import Tokens
-from snn_dt.snn import LIF
+from snn_dt.snn import RateLIF
 
 
 class Block(nn.Module):
-    """Pre-norm residual block; the parts decide whether it spikes."""
+    """Residual block; `pre_norm` normalises what enters each branch."""
 
-    def __init__(self, d_model: int, attention: nn.Module, mlp: nn.Module, dropout: float) -> None:
+    def __init__(
+        self, d_model: int, attention: nn.Module, mlp: nn.Module, dropout: float, pre_norm: bool = True
+    ) -> None:
         super().__init__()
-        self.norm_attention, self.norm_mlp = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+        self.norm_attention, self.norm_mlp = (nn.LayerNorm(d_model) if pre_norm else nn.Identity() for _ in range(2))
         self.attention, self.mlp = attention, mlp
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         """Map `x [(T,) B, L, D]` to the tokens asked for."""
         y = x[..., tokens.read, :] + self.dropout(self.attention(self.norm_attention(x), tokens))
-        branch = self.dropout(self.mlp(self.norm_mlp(y)))
+        branch = self.dropout(through(self.mlp, self.norm_mlp(y), tokens.real[:, tokens.read]))
         return branch + (y.mean(0) if branch.dim() < y.dim() else y)
 
 
-def dense_block(d_model: int, n_heads: int, mlp_ratio: int, dropout: float) -> Block:
+def build_block(config: ModelConfig, n_tokens: int, last: bool) -> Block:
+    """Build a block of `config.kind`, nulls resolved, for windows of `n_tokens` tokens; `last` is the one read out."""
+    if config.kind == "dense":
+        return dense_block(config)
+    if config.kind == "snn_dt":
+        return snn_dt_block(config, last)
+    return dsformer_block(config, n_tokens)
+
+
+def dense_block(config: ModelConfig) -> Block:
     """Build the GPT-2 block of the Decision Transformer (ReLU, as in the authors' Gym code)."""
-    hidden = mlp_ratio * d_model
-    mlp = nn.Sequential(nn.Linear(d_model, hidden), nn.ReLU(), nn.Linear(hidden, d_model))
-    return Block(d_model, DenseSelfAttention(d_model, n_heads, dropout), mlp, dropout)
+    d, hidden = config.d_model, config.mlp_ratio * config.d_model
+    mlp = nn.Sequential(nn.Linear(d, hidden), nn.ReLU(), nn.Linear(hidden, d))
+    return Block(d, DenseSelfAttention(d, config.n_heads, config.dropout), mlp, config.dropout)
 
 
-def spiking_block(
-    d_model: int,
-    n_heads: int,
-    mlp_ratio: int,
-    dropout: float,
-    neuron: Callable[[], LIF],
-    sim_steps: int,
-    last: bool = False,
-) -> Block:
-    """Build the SNN-DT block: every weight matrix is fed by the spikes of a LIF layer.
+def snn_dt_block(config: ModelConfig, last: bool = False) -> Block:
+    """Build the SNN-DT block: pre-norm, a layer norm before every neuron, every weight matrix fed by spikes.
 
-    Of the `last` block only the mean over simulation time is read, and `mean(W s_t) = W mean(s_t)`: its last linear
-    layer takes the mean of its spikes, once.
+    Without the norms the currents drift out of the range in which a change of return-to-go changes a spike. With
+    `propagation: spikes`, only the mean over simulation time is read of the `last` block, and `mean(W s_t) =
+    W mean(s_t)`: its last linear layer runs once, on the mean of its spikes.
     """
-    hidden = mlp_ratio * d_model
+    d, hidden, steps, heads = config.d_model, config.mlp_ratio * config.d_model, config.sim_steps, config.n_heads
+    neuron = neurons(config)
 
-    def hidden_neuron() -> nn.Module:
-        return nn.Sequential(neuron(), TimeMean()) if last else neuron()
+    def linear(d_in: int, d_out: int) -> Chain:
+        return Chain(SpikeLinear(d_in, d_out, steps), nn.LayerNorm(d_out))
 
-    mlp = nn.Sequential(
+    averaged = last and config.propagation == "spikes"
+    hidden_neuron = nn.Sequential(neuron(), TimeMean()) if averaged else neuron()
+    mlp = Chain(neuron(), *linear(d, hidden), hidden_neuron, SpikeLinear(hidden, d, steps))
+    if config.attention == "linear":
+        attend: nn.Module = LinearSpikeAttention(heads, steps)
+    else:
+        attend = SpikeAttention(heads, (d // heads) ** -0.5, steps, config.dropout)
+    width = d // heads if config.routing else d
+    attention = SpikingSelfAttention(
         neuron(),
-        *spiking_projection(d_model, hidden, hidden_neuron, sim_steps),
-        SpikeLinear(hidden, d_model, sim_steps),
+        query=Chain(*linear(d, d), neuron()),
+        key=Chain(*linear(d, d), neuron()),
+        value=Chain(*linear(d, d), neuron()),
+        attend=attend,
+        norm=nn.Sequential(DendriticRouting(heads), nn.LayerNorm(width)) if config.routing else nn.LayerNorm(width),
+        lif_out=neuron(),
+        out=SpikeLinear(width, d, steps),
     )
-    return Block(d_model, SpikingSelfAttention(d_model, n_heads, dropout, neuron, sim_steps), mlp, dropout)
+    return Block(d, attention, mlp, config.dropout)
+
+
+def dsformer_block(config: ModelConfig, n_tokens: int) -> Block:
+    """Build the DSFormer block (arXiv 2504.03800): neurons straight on the residual stream, a norm after every linear.
+
+    The norms fold into the linear layers (`folding.py`): nothing else is left between spikes and spikes.
+    """
+    d, hidden, steps = config.d_model, config.mlp_ratio * config.d_model, config.sim_steps
+    neuron = neurons(config)
+
+    def linear(d_in: int, d_out: int) -> Chain:
+        return Chain(SpikeLinear(d_in, d_out, steps), PTBN(d_out, config.v_threshold, config.norm_transition))
+
+    if config.kind == "dsformer_tssa":
+        attend: nn.Module = TSSA(config.n_heads, config.v_threshold)
+    else:
+        attend = PSSA(config.n_heads, n_tokens, config.attention_window)
+    attention = SpikingSelfAttention(
+        neuron(),
+        query=Chain(*linear(d, d), neuron()),
+        key=Chain(*linear(d, d), neuron()),
+        value=Chain(*linear(d, d), neuron()),
+        attend=attend,
+        norm=nn.Identity(),
+        lif_out=neuron(),
+        out=linear(d, d),
+    )
+    mlp = Chain(neuron(), *linear(d, hidden), neuron(), *linear(hidden, d))
+    return Block(d, attention, mlp, config.dropout, pre_norm=False)
+
+
+def neurons(config: ModelConfig) -> partial[RateLIF | TimedLIF]:
+    """Return what makes a layer of the configured neurons."""
+    return partial(
+        TimedLIF if config.propagation == "spikes" else RateLIF,
+        config.sim_steps,
+        tau_mem=config.tau_mem,
+        v_threshold=config.v_threshold,
+        reset=config.reset,
+        detach_reset=config.detach_reset,
+        surrogate=config.surrogate,
+        surrogate_slope=config.surrogate_slope,
+    )

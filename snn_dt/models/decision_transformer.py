@@ -6,18 +6,16 @@ B batch, K context length in steps, L tokens, D width, A action dimensions or nu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from snn_dt.config import ModelConfig
-from snn_dt.models.blocks import dense_block, spiking_block
+from snn_dt.models.blocks import build_block
 from snn_dt.models.embedding import TokenEmbedding
-from snn_dt.models.layers import ActionHead, TimedLIF, TimeMean
+from snn_dt.models.layers import ActionHead, TimeMean
 from snn_dt.models.positions import LearnedPositions, PhasePositions, SinusoidalPositions
 from snn_dt.models.tokens import Tokens, causal_mask
-from snn_dt.snn import LIF, RateLIF
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,8 @@ class TaskShape:
     action_low: tuple[float, ...] | None = None
     action_high: tuple[float, ...] | None = None
     """Bounds of continuous actions in environment units; None where they have none."""
+    rtg_range: tuple[float, ...] | None = None
+    """Lowest and highest scaled return-to-go of the training data."""
 
 
 class DecisionTransformer(nn.Module):
@@ -52,10 +52,17 @@ class DecisionTransformer(nn.Module):
         self.state_dim, self.action_dim, self.discrete = task.state_dim, task.action_dim, task.discrete
         self.context_length = config.context_length
         self.embedding = TokenEmbedding(
-            task.state_dim, task.action_dim, task.discrete, config.d_model, _positions(config, task.n_timesteps)
+            task.state_dim,
+            task.action_dim,
+            task.discrete,
+            config.d_model,
+            _positions(config, task.n_timesteps),
+            merged=config.tokens == "merged",
+            rtg_range=task.rtg_range,
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(_block(config, i == config.n_layers - 1) for i in range(config.n_layers))
+        n_tokens, last = self.embedding.n_tokens(config.context_length), config.n_layers - 1
+        self.blocks = nn.ModuleList(build_block(config, n_tokens, i == last) for i in range(config.n_layers))
         self.time_mean = TimeMean()
         self.norm = nn.LayerNorm(config.d_model)
         bounds = [None if b is None else torch.tensor(b) for b in (task.action_low, task.action_high)]
@@ -97,32 +104,12 @@ class DecisionTransformer(nn.Module):
         return self.embedding.per_token(attention_mask)
 
 
-def _positions(config: ModelConfig, n_timesteps: int) -> nn.Module:
+def _positions(config: ModelConfig, n_timesteps: int) -> nn.Module | None:
+    if config.positions == "none":
+        return None
     if config.positions == "learned":
         return LearnedPositions(n_timesteps, config.d_model)
     if config.positions == "sinusoidal":
         return SinusoidalPositions(config.d_model)
     generators = config.n_heads * config.phase_generators
     return PhasePositions(generators, n_timesteps, config.d_model, config.surrogate_slope)
-
-
-def _block(config: ModelConfig, last: bool) -> nn.Module:
-    shape = (config.d_model, config.n_heads, config.mlp_ratio, config.dropout)
-    if config.kind == "dense":
-        return dense_block(*shape)
-    timed = config.propagation == "spikes"
-    return spiking_block(*shape, _neuron(config, TimedLIF if timed else RateLIF), config.sim_steps, last and timed)
-
-
-def _neuron(config: ModelConfig, layer: type[LIF]) -> partial[LIF]:
-    """Return what makes a layer of the configured neurons."""
-    return partial(
-        layer,
-        sim_steps=config.sim_steps,
-        tau_mem=config.tau_mem,
-        v_threshold=config.v_threshold,
-        reset=config.reset,
-        detach_reset=config.detach_reset,
-        surrogate=config.surrogate,
-        surrogate_slope=config.surrogate_slope,
-    )

@@ -28,6 +28,8 @@ class TokenEmbedding(nn.Module):
         d_model: width D.
         positions: module `timesteps [B, K] -> [B, K, D]`, or None.
         merged: one token per step.
+        rtg_range: lowest and highest scaled return-to-go of the training data. Beyond it lies nothing that was learned,
+            and a policy gets there whenever it does worse than it was asked to, so `rtg` is clamped to it.
 
     Attributes:
         read: the tokens that predictions are read from.
@@ -41,8 +43,10 @@ class TokenEmbedding(nn.Module):
         d_model: int,
         positions: nn.Module | None,
         merged: bool = False,
+        rtg_range: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__()
+        self.rtg_range = rtg_range
         self.rtg = nn.Linear(1, d_model)
         self.state = nn.Linear(state_dim, d_model)
         self.action = nn.Embedding(action_dim, d_model) if discrete else nn.Linear(action_dim, d_model)
@@ -53,6 +57,8 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, rtg: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor, mask: Tensor) -> Tensor:
         """Return tokens `[B, L, D]`; `mask [B, K]` is False on pads."""
+        if self.rtg_range is not None:
+            rtg = rtg.clamp(*self.rtg_range)
         rtg, states, actions = self.rtg(rtg), self.state(states), self.action(actions)
         position = None if self.positions is None else self.positions(timesteps)
         if self.merged:
@@ -62,6 +68,10 @@ class TokenEmbedding(nn.Module):
         parts = torch.stack([rtg, states, actions], dim=2)
         parts = parts if position is None else parts + position.unsqueeze(2)
         return self.norm(rearrange(parts, "b k part d -> b (k part) d")[:, :-1])
+
+    def n_tokens(self, context_length: int) -> int:
+        """Return L of a window of `context_length` steps."""
+        return context_length if self.merged else 3 * context_length - 1
 
     def per_token(self, x: Tensor) -> Tensor:
         """Give each token what its step has: `[B, K, ...] -> [B, L, ...]`."""

@@ -6,7 +6,6 @@ What passes between layers is `[B, L, D]`, one value for all of simulation time 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -55,11 +54,21 @@ class SpikeLinear(nn.Linear):
         nn.init.zeros_(self.bias)
 
 
-def spiking_projection(
-    in_features: int, out_features: int, neuron: Callable[[], nn.Module], sim_steps: int
-) -> nn.Module:
-    """Build `LIF(norm(W s + b))`: spikes in, spikes out."""
-    return nn.Sequential(SpikeLinear(in_features, out_features, sim_steps), nn.LayerNorm(out_features), neuron())
+class Chain(nn.Sequential):
+    """Modules in a row, of which those with a true `masked` are also told which tokens are real, `[B, L]`."""
+
+    masked = True
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        """Apply one after the other."""
+        for part in self:
+            x = through(part, x, real)
+        return x
+
+
+def through(part: nn.Module, x: Tensor, real: Tensor) -> Tensor:
+    """Apply a module, with the mask if it asks for one."""
+    return part(x, real) if getattr(part, "masked", False) else part(x)
 
 
 class ActionHead(nn.Linear):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 import snn_dt.snn.neurons as neurons
-from snn_dt.models.blocks import dense_block, spiking_block
-from snn_dt.models.layers import TimedLIF
+from snn_dt.config import ModelConfig
+from snn_dt.models.blocks import build_block
 from snn_dt.models.tokens import Tokens
-from snn_dt.snn import RateLIF
 from snn_dt.snn.reference import rate_reference, scan_reference
 from snn_dt.snn.surrogate import smooth_spike
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model, run
@@ -43,7 +41,7 @@ def test_actions_without_bounds_are_not_squashed():
 
 def test_dense_block_equals_torchs_own_encoder_layer_with_the_same_weights():
     torch.manual_seed(0)
-    block = dense_block(d_model=16, n_heads=4, mlp_ratio=4, dropout=0.0)
+    block = build_block(ModelConfig(kind="dense", d_model=16, n_heads=4), n_tokens=11, last=False)
     peer = nn.TransformerEncoderLayer(16, 4, 64, dropout=0.0, activation="relu", batch_first=True, norm_first=True)
     attention = block.attention
     with torch.no_grad():
@@ -64,18 +62,29 @@ def test_dense_block_equals_torchs_own_encoder_layer_with_the_same_weights():
     torch.testing.assert_close(block(x, tokens), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("layer", [RateLIF, TimedLIF])
-@pytest.mark.parametrize("reset", ["hard", "soft", "none"])
-def test_a_spiking_block_with_the_smooth_spike_passes_a_full_gradient_check(reset, layer, monkeypatch):
+SPIKING = {
+    "rate-hard": {},
+    "rate-soft": {"reset": "soft"},
+    "rate-none-linear-routing": {"reset": "none", "attention": "linear", "routing": True},
+    "spikes-hard": {"propagation": "spikes"},
+    "spikes-soft-linear": {"propagation": "spikes", "reset": "soft", "attention": "linear"},
+    "tssa": {"kind": "dsformer_tssa", "surrogate": "fast_sigmoid", "detach_reset": False},
+    "pssa": {"kind": "dsformer_pssa", "surrogate": "fast_sigmoid", "detach_reset": False, "attention_window": 2},
+}
+
+
+@pytest.mark.parametrize("name", SPIKING)
+def test_a_spiking_block_with_the_smooth_spike_passes_a_full_gradient_check(name, monkeypatch):
     monkeypatch.setattr(neurons, "lif_rate", lambda x, steps, p: rate_reference(x, steps, p, fire=smooth_spike))
     monkeypatch.setattr(
         neurons, "lif_scan", lambda x, v0, p: scan_reference(x, torch.zeros_like(x[0]), p, fire=smooth_spike)
     )
     torch.manual_seed(0)
-    neuron = partial(layer, 3, reset=reset, surrogate_slope=2.0)
-    block = spiking_block(d_model=4, n_heads=2, mlp_ratio=2, dropout=0.0, neuron=neuron, sim_steps=3).double()
+    config = ModelConfig(d_model=4, n_heads=2, mlp_ratio=2, sim_steps=3, surrogate_slope=2.0, norm_transition=4)
+    config = dataclasses.replace(config, **SPIKING[name]).resolved()
+    block = build_block(config, n_tokens=3, last=False).double().eval()
     tokens = Tokens(torch.ones(2, 3).bool(), torch.ones(3, 3).tril().bool().expand(2, 1, 3, 3))
-    time = [3] if layer is TimedLIF else []
+    time = [3] if config.propagation == "spikes" else []
     x = torch.randn(*time, 2, 3, 4, dtype=torch.float64, requires_grad=True)
     names = [name for name, _ in block.named_parameters()]
 
@@ -86,7 +95,7 @@ def test_a_spiking_block_with_the_smooth_spike_passes_a_full_gradient_check(rese
 
 
 def test_every_parameter_gets_a_gradient_and_pads_get_none(config, task):
-    model, batch = make_model(config, task).train(), make_batch(task)
+    model, batch = make_model(config, task).train(), make_batch(task, lengths=(6, 3, 1) * 8)
     states = batch.states.clone().requires_grad_()
     y = run(model, dataclasses.replace(batch, states=states))
     y[batch.attention_mask].square().sum().backward()

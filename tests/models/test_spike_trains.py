@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from snn_dt.models.blocks import spiking_block
-from snn_dt.models.layers import TimedLIF
+from snn_dt.config import ModelConfig
+from snn_dt.models.blocks import build_block
 from snn_dt.models.tokens import Tokens, causal_mask
 from tests.conftest import CONTINUOUS, TINY, make_batch, make_model, run
 
@@ -19,8 +18,8 @@ T, B, L, D = 3, 2, 5, 8
 
 def make_block(last: bool = False):
     torch.manual_seed(0)
-    neuron = partial(TimedLIF, T)
-    return spiking_block(D, n_heads=2, mlp_ratio=2, dropout=0.0, neuron=neuron, sim_steps=T, last=last).double()
+    config = ModelConfig(d_model=D, n_heads=2, mlp_ratio=2, sim_steps=T, propagation="spikes")
+    return build_block(config.resolved(), L, last).double()
 
 
 def tokens() -> Tokens:

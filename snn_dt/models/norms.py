@@ -1,0 +1,74 @@
+"""A norm that leaves nothing behind: layer norm early in training, batch norm later, folded away for inference."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class PTBN(nn.Module):
+    r"""Progressive threshold-dependent batch norm (DSFormer, arXiv 2504.03800).
+
+    ```
+    y = theta LN(x) + (1 - theta) BN(x),  theta = 1 - n / transition, at least 0, after n training forwards
+    ```
+
+    LN is over the channels of one token at one simulation step; BN per channel, over simulation steps, batch, tokens.
+    Pads are left out of the statistics (the published code counts them). Evaluation is BN alone, an affine map that
+    `folding.py` moves into the linear layer before it. Both scales start at the threshold, so that a neuron behind the
+    norm fires now and then.
+
+    Args:
+        width: channels.
+        v_threshold: first value of both scales.
+        transition: training forwards from layer norm to batch norm; a micro-batch of an update is one.
+        momentum: of the running statistics.
+        eps: added to variances.
+    """
+
+    masked = True
+    running_mean: Tensor
+    running_var: Tensor
+    forwards: Tensor
+
+    def __init__(
+        self, width: int, v_threshold: float, transition: int, momentum: float = 0.1, eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.layer = nn.LayerNorm(width, eps=eps)
+        nn.init.constant_(self.layer.weight, v_threshold)
+        self.weight = nn.Parameter(torch.full((width,), v_threshold))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.transition, self.momentum, self.eps = transition, momentum, eps
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+        self.register_buffer("forwards", torch.tensor(0))
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        """Normalise `x [(T,) B, L, D]`; `real [B, L]` is False on pads."""
+        if not self.training:
+            scale, shift = self.affine()
+            return x * scale + shift
+        with torch.autocast(x.device.type, enabled=False):  # statistics of half precision would be poor
+            x = x.to(torch.promote_types(x.dtype, torch.float32))
+            self.forwards += 1
+            theta = (1 - self.forwards / self.transition).clamp(min=0).to(x.dtype)
+            return torch.lerp(self._batch_norm(x, real), self.layer(x), theta)
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Return the scale and shift `[D]` that this norm is in evaluation."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
+    def _batch_norm(self, x: Tensor, real: Tensor) -> Tensor:
+        """Normalise with the statistics of the real tokens, and keep running means of them."""
+        n = real.sum() * (len(x) if x.dim() == 4 else 1)
+        weights = (real.to(x.dtype) / n).expand(x.shape[:-1]).reshape(-1)  # [(T) B L], sums to 1
+        rows = x.reshape(-1, x.shape[-1])
+        mean = weights @ rows
+        centred = rows - mean
+        var = weights @ centred.square()
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * n / (n - 1).clamp(min=1), self.momentum)
+        return torch.addcmul(self.bias, centred, self.weight * (var + self.eps).rsqrt()).view_as(x)

@@ -1,0 +1,26 @@
+"""Dendritic routing: heads meet at a soma, each through a gate. H heads, D width."""
+
+from __future__ import annotations
+
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class DendriticRouting(nn.Module):
+    r"""`y = \sum_h alpha_h y_h`, `alpha = sigmoid(W [mean(y_1) .. mean(y_H)] + b)` (SNN-DT, arXiv 2508.21505).
+
+    Per token, from all heads. The currents of the heads `y_h [D / H]` are summed before the neuron that reads them, and
+    the output projection behind that neuron restores the width D (the published code repeats the sum H times).
+    `gate` is a module of its own, so that a hook sees `alpha [..., H]`.
+    """
+
+    def __init__(self, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.gate = nn.Sequential(nn.Linear(n_heads, n_heads), nn.Sigmoid())
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Map `[..., D]` to `[..., D / H]`."""
+        heads = rearrange(y, "... (h d) -> ... h d", h=self.n_heads)
+        alpha = self.gate(heads.mean(-1))
+        return (alpha.unsqueeze(-1) * heads).sum(-2)
