@@ -53,7 +53,7 @@ class Run:
         self.held_out = self._windows(validation_episodes) if len(validation_episodes) else None
 
         torch.manual_seed(config.train.seed)
-        self.task = task_shape(self.trajectories)
+        self.task = task_shape(self.trajectories, self.rtg_scale)
         model = build_model(config.model, self.task).to(self.device)
         self.policy = make_policy(model, self.trajectories, config, self.rtg_scale)
         self.state = TrainingState(make_optimizer(config.train, model))
@@ -216,9 +216,9 @@ class Record:
         self.console.log_evaluation(step, rows)
 
 
-def task_shape(trajectories: Trajectories) -> TaskShape:
+def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
     """Say what a model must know of a dataset; infinite action bounds count as none."""
-    low, high = trajectories.action_low, trajectories.action_high
+    low, high, returns_to_go = trajectories.action_low, trajectories.action_high, trajectories.returns_to_go
     bounded = low is not None and high is not None and bool(np.isfinite(low).all() and np.isfinite(high).all())
     return TaskShape(
         state_dim=trajectories.obs_dim,
@@ -227,6 +227,7 @@ def task_shape(trajectories: Trajectories) -> TaskShape:
         n_timesteps=max(trajectories.max_episode_length, trajectories.time_limit or 0),
         action_low=tuple(map(float, low)) if bounded and low is not None else None,
         action_high=tuple(map(float, high)) if bounded and high is not None else None,
+        rtg_range=(float(returns_to_go.min()) / rtg_scale, float(returns_to_go.max()) / rtg_scale),
     )
 
 

@@ -31,13 +31,15 @@ class SoftmaxAttention(nn.Module):
 
 
 class SpikeAttention(SoftmaxAttention):
-    """Softmax attention over spike counts (SNN-DT, arXiv 2508.21505), with the mask its published code lacks.
+    r"""`softmax(Q K^T / (T sqrt(d_h))) V` over spike counts (SNN-DT, arXiv 2508.21505), with the mask its code lacks.
 
-    A product with a count is a sum: every spike of q adds a key's count to a score, every spike of v adds a weight.
+    A product with a count is a sum: every spike of q adds a key's count to a score, every spike of v adds a weight. The
+    `1 / T`, which the paper has not, keeps the softmax as soft for many simulation steps as for one: without it an
+    untrained model attends to a few random tokens, and learns and returns less.
     """
 
     def __init__(self, n_heads: int, scale: float, sim_steps: int, dropout: float = 0.0) -> None:
-        super().__init__(n_heads, scale * sim_steps**2, dropout)
+        super().__init__(n_heads, scale * sim_steps, dropout)
         self.sim_steps = sim_steps
         self.rate = TimeMean()
 

@@ -83,7 +83,7 @@ def test_softmax_attention_over_counts_equals_the_loop():
     qc, kc, vc = (x.sum(0) for x in (q, k, v))
 
     def combine(b, h, i, allowed):
-        scores = torch.stack([(qc[b, i, h] * kc[b, j, h]).sum() / DH**0.5 for j in allowed]).softmax(0)
+        scores = torch.stack([(qc[b, i, h] * kc[b, j, h]).sum() / (T * DH**0.5) for j in allowed]).softmax(0)
         return sum(w * vc[b, j, h] for w, j in zip(scores, allowed, strict=True))
 
     found = SpikeAttention(H, DH**-0.5, T)(q, k, v, tokens())
