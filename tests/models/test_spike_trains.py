@@ -53,7 +53,8 @@ def loop(block, xs):
     for h in (slice(0, D // 2), slice(D // 2, D)):
         q, k, v = (count[..., h] for count in counts)
         for i in range(L):
-            weight = torch.stack([(q[:, i] * k[:, j]).sum(-1) / (D // 2) ** 0.5 for j in range(i + 1)], -1).softmax(-1)
+            scores = [(q[:, i] * k[:, j]).sum(-1) / (T * (D // 2) ** 0.5) for j in range(i + 1)]
+            weight = torch.stack(scores, -1).softmax(-1)
             y[:, i, h] = sum(weight[:, j, None] * v[:, j] for j in range(i + 1))
     out = [s_t @ a.out.weight.T + a.out.bias for s_t in lif([norm(a.norm, y)] * T)]
     ys = [x + o for x, o in zip(xs, out, strict=True)]
