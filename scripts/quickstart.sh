@@ -6,5 +6,5 @@ source scripts/setup.sh ""
 run=runs/quickstart
 rm -rf "$run"
 python scripts/train.py --config configs/quickstart.yaml --run-dir "$run" "$@"
-python scripts/evaluate.py --checkpoint "$run" --episodes 20 --target-return 500 29 \
+python scripts/evaluate.py --checkpoint "$run" --episodes 20 --target-return 500 100 29 \
   --json results/quickstart/evaluation.json --report results/quickstart
