@@ -110,7 +110,8 @@ def print_evaluation(rows: list[dict[str, Any]]) -> None:
         )
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
-    console.print(f"score: 0 and 100 from {first['score_reference'] or 'nowhere (no reference scores are known)'}")
+    source = first["score_reference"]
+    console.print(f"score: 0 and 100 as in {source}" if source else "score: none, no reference returns are known")
     for row in rows:
         for layer, rate in row["firing_rates"].items():
             if rate < 1e-3 or rate > 0.8:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,15 @@ def _record(policy: Policy, target: float, folder: Path, seed: int, env_id: str 
     from gymnasium.wrappers import RecordVideo
 
     name = f"{(env_id or policy.spec.env_id or 'episode').replace('/', '-')}-target{target:g}"
-    env: Any = RecordVideo(
-        make_environment(policy, env_id, render_mode="rgb_array"),
-        str(folder),
-        episode_trigger=lambda _: True,
-        name_prefix=name,
-        disable_logger=True,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the folder may hold videos
+        env: Any = RecordVideo(
+            make_environment(policy, env_id, render_mode="rgb_array"),
+            str(folder),
+            episode_trigger=lambda _: True,
+            name_prefix=name,
+            disable_logger=True,
+        )
     try:
         observation, _ = env.reset(seed=seed)
         policy.reset(target)

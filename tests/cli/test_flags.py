@@ -126,8 +126,8 @@ def test_an_unknown_command_and_an_unknown_flag_leave_with_status_2_and_one_line
         assert err.count("\n") == 1
         assert err.startswith("snn-dt: ")
         assert "Traceback" not in err
-    assert main(["trian"]) == 2
-    assert "did you mean 'train'?" in capsys.readouterr().err
+    assert main(["evalaute"]) == 2
+    assert "did you mean 'evaluate'?" in capsys.readouterr().err
 
 
 def test_help_and_version_leave_with_status_0(capsys):
