@@ -86,11 +86,15 @@ _scan.register_autograd(_scan_gradient, setup_context=_keep_scan)
 _rate.register_autograd(_rate_gradient, setup_context=_keep_rate)
 
 
+def _constants(params: LIFParameters) -> tuple[Any, ...]:
+    return astuple(params)[:9]  # a plain neuron's: the others are at rest
+
+
 def scan(current: Tensor, v0: Tensor | None, params: LIFParameters, backend: str) -> tuple[Tensor, Tensor]:
     """`lif_scan` as one operator, differentiable once."""
-    return _scan(current, v0, backend, *astuple(params))
+    return _scan(current, v0, backend, *_constants(params))
 
 
 def rate(current: Tensor, sim_steps: int, params: LIFParameters, backend: str) -> Tensor:
     """`lif_rate` as one operator, differentiable once."""
-    return _rate(current, sim_steps, backend, *astuple(params))[0]
+    return _rate(current, sim_steps, backend, *_constants(params))[0]

@@ -5,19 +5,20 @@ Shapes: `current` [T, ...], spikes [T, ...], `v_mem` [...]; `...` is any, usuall
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from typing import Any, NamedTuple
+import math
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
-from snn_dt.snn.parameters import LIFParameters
-from snn_dt.snn.scan import lif_rate, lif_scan
+from snn_dt.snn import variants
+from snn_dt.snn.parameters import LIFParameters, LIFState
+from snn_dt.snn.scan import HALF, lif_rate, lif_scan
 
-
-class LIFState(NamedTuple):
-    """What a neuron carries from one call to the next: `v_mem` [...], the membrane after the last reset."""
-
-    v_mem: Tensor
+LEARNABLE = ("tau_mem", "v_threshold")
 
 
 class LIF(nn.Module):
@@ -32,7 +33,13 @@ class LIF(nn.Module):
     `detach_reset` takes the reset out of the backward pass. `surrogate_slope` may be assigned at any time: it never
     touches the forward pass. Values out of range raise `ValueError`.
 
-    Source: the order of SpikingJelly and Norse, not snnTorch's delayed one; `psi_k` in `snn_dt.snn.surrogate`.
+    Options that run in plain torch only, with their equations in `snn_dt.snn.variants.step`: `reset_order="delayed"`;
+    `threshold_adaptation` (volts per trace of spikes: ALIF), `current_adaptation` (volts per spike) and
+    `voltage_adaptation` (volts per volt), which decay with `tau_adaptation`; `learnable`, some of `tau_mem` and
+    `v_threshold`, one of each for each of the `neurons` of the last axis (1: shared). Learned values stay in range:
+    `dt/tau_mem` is a sigmoid, `V_th - V_rest` a softplus.
+
+    Source: the order of SpikingJelly and Norse; `psi_k` in `snn_dt.snn.surrogate`.
     """
 
     def __init__(
@@ -46,11 +53,43 @@ class LIF(nn.Module):
         detach_reset: bool = False,
         surrogate_slope: float = 10.0,
         surrogate: str = "fast_sigmoid",
+        *,
+        learnable: Sequence[str] = (),
+        neurons: int = 1,
+        **options: Any,
     ) -> None:
         super().__init__()
-        self.constants = LIFParameters(
-            tau_mem, dt, c_m, v_rest, v_threshold, reset, detach_reset, surrogate, surrogate_slope
+        self.constants = p = LIFParameters(
+            tau_mem, dt, c_m, v_rest, v_threshold, reset, detach_reset, surrogate, surrogate_slope, **options
         )
+        unknown = set(learnable) - set(LEARNABLE)
+        if unknown or ("tau_mem" in learnable and p.leak == 1.0):
+            raise ValueError(f"learnable: expected some of {LEARNABLE}, with tau_mem > dt; found {learnable!r}")
+        raw_leak, raw_threshold = None, None
+        if "tau_mem" in learnable:
+            raw_leak = nn.Parameter(torch.full((neurons,), math.log(p.leak / (1.0 - p.leak))))
+        if "v_threshold" in learnable:
+            height = v_threshold - v_rest
+            raw_threshold = nn.Parameter(torch.full((neurons,), height + math.log(-math.expm1(-height))))
+        self._fused = p.plain and not learnable
+        self.register_parameter("raw_leak", raw_leak)
+        self.register_parameter("raw_threshold", raw_threshold)
+
+    @property
+    def leak(self) -> Tensor | float:
+        """`dt / tau_mem`, a tensor where it is learned."""
+        return self.constants.leak if self.raw_leak is None else torch.sigmoid(self.raw_leak)
+
+    @property
+    def tau_mem(self) -> Tensor | float:
+        """The time constant of the membrane, a tensor where it is learned."""
+        return self.constants.tau_mem if self.raw_leak is None else self.constants.dt / self.leak
+
+    @property
+    def v_threshold(self) -> Tensor | float:
+        """The threshold, a tensor where it is learned."""
+        p = self.constants
+        return p.v_threshold if self.raw_threshold is None else p.v_rest + softplus(self.raw_threshold)
 
     @property
     def surrogate_slope(self) -> float:
@@ -63,16 +102,27 @@ class LIF(nn.Module):
 
     def forward(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
         """Integrate `current` [T, ...] from `state` (`None`: at rest); return spikes [T, ...] and the next state."""
-        spikes, v_mem = lif_scan(current, None if state is None else state.v_mem, self.constants)
-        return spikes, LIFState(v_mem)
+        if self._fused:
+            spikes, v_mem = lif_scan(current, None if state is None else state.v_mem, self.constants)
+            return spikes, LIFState(v_mem)
+        spikes, state = variants.scan(_single(current), state, self.constants, self.leak, self.v_threshold)
+        return spikes.to(current.dtype), state
 
     def rate(self, current: Tensor, sim_steps: int) -> Tensor:
         """Return the mean spike over `sim_steps` steps of the constant `current` [...], from rest: in [0, 1]."""
-        return lif_rate(current, sim_steps, self.constants)
+        if self._fused:
+            return lif_rate(current, sim_steps, self.constants)
+        rate = variants.rate(_single(current), sim_steps, self.constants, self.leak, self.v_threshold)
+        return rate.to(current.dtype)
 
     def extra_repr(self) -> str:
-        """Show the constants."""
-        return ", ".join(f"{name}={value!r}" for name, value in asdict(self.constants).items())
+        """Show the constants that are not the default."""
+        values = ((field, getattr(self.constants, field.name)) for field in fields(self.constants))
+        return ", ".join(f"{field.name}={value!r}" for field, value in values if value != field.default)
+
+
+def _single(current: Tensor) -> Tensor:
+    return current.float() if current.dtype in HALF else current
 
 
 class RateLIF(LIF):
@@ -89,5 +139,5 @@ class RateLIF(LIF):
         return self.rate(current, self.sim_steps)
 
     def extra_repr(self) -> str:
-        """Show the steps and the constants."""
-        return f"sim_steps={self.sim_steps}, {super().extra_repr()}"
+        """Show the steps and the constants that are not the default."""
+        return ", ".join(filter(None, (f"sim_steps={self.sim_steps}", super().extra_repr())))

@@ -1,4 +1,4 @@
-"""The constants of a leaky integrate-and-fire neuron, checked once."""
+"""The constants and the state of a leaky integrate-and-fire neuron, checked once."""
 
 from __future__ import annotations
 
@@ -7,9 +7,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from torch import Tensor
+
 from snn_dt.snn.surrogate import SURROGATES, get_surrogate
 
 RESETS = ("hard", "soft", "none")
+RESET_ORDERS = ("charge_fire_reset", "delayed")
+
+
+class LIFState(NamedTuple):
+    """What a neuron carries from one call to the next, each [...]; `None` stands for rest.
+
+    `v_mem` is the membrane after the last reset (before it where `reset_order` is `delayed`), `spike_trace` the b of
+    threshold adaptation, `adaptation` the w of current adaptation.
+    """
+
+    v_mem: Tensor
+    spike_trace: Tensor | None = None
+    adaptation: Tensor | None = None
 
 
 class Coefficients(NamedTuple):
@@ -30,7 +45,7 @@ class Coefficients(NamedTuple):
 class LIFParameters:
     """The constants of `snn_dt.snn.neurons.LIF`; a value out of range raises `ValueError`.
 
-    `tau_mem` and `dt` are in simulation steps, the potentials and `c_m * current` in one arbitrary unit of voltage.
+    Times are in simulation steps; the potentials, `c_m * current` and the adaptations in one arbitrary unit of voltage.
     """
 
     tau_mem: float = 2.0
@@ -42,23 +57,31 @@ class LIFParameters:
     detach_reset: bool = False
     surrogate: str = "fast_sigmoid"
     surrogate_slope: float = 10.0
+    reset_order: str = "charge_fire_reset"
+    threshold_adaptation: float = 0.0
+    current_adaptation: float = 0.0
+    voltage_adaptation: float = 0.0
+    tau_adaptation: float = 20.0
 
     def __post_init__(self) -> None:
-        for name in ("tau_mem", "dt", "c_m", "surrogate_slope"):
+        for name in ("tau_mem", "dt", "c_m", "surrogate_slope", "tau_adaptation"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name}: expected a positive number; found {value!r}")
-        if self.dt > self.tau_mem:
-            raise ValueError(
-                f"dt: expected at most tau_mem = {self.tau_mem!r}, or the leak overshoots rest; found {self.dt!r}"
-            )
+        if self.dt > min(self.tau_mem, self.tau_adaptation):
+            least = f"tau_mem = {self.tau_mem!r} and tau_adaptation = {self.tau_adaptation!r}"
+            raise ValueError(f"dt: expected at most {least}, or the leak overshoots rest; found {self.dt!r}")
         if not (math.isfinite(self.v_rest) and math.isfinite(self.v_threshold) and self.v_threshold > self.v_rest):
             raise ValueError(
                 f"v_threshold: expected a number above v_rest = {self.v_rest!r}, below it a neuron fires at rest; "
                 f"found {self.v_threshold!r}"
             )
-        if self.reset not in RESETS:
-            raise ValueError(f"reset: expected one of {', '.join(RESETS)}; found {self.reset!r}")
+        for name, known in (("reset", RESETS), ("reset_order", RESET_ORDERS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: expected one of {', '.join(known)}; found {getattr(self, name)!r}")
+        for name in ("threshold_adaptation", "current_adaptation", "voltage_adaptation"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name}: expected a finite number; found {getattr(self, name)!r}")
         get_surrogate(self.surrogate)
 
     @property
@@ -70,6 +93,12 @@ class LIFParameters:
     def gain(self) -> float:
         """`dt C_m`, volts per unit of current in one step."""
         return self.dt * self.c_m
+
+    @property
+    def plain(self) -> bool:
+        """Whether the neuron is the one of the fused kernels: reset within the step, no adaptation."""
+        adapts = self.threshold_adaptation or self.current_adaptation or self.voltage_adaptation
+        return self.reset_order == "charge_fire_reset" and not adapts
 
     @cached_property
     def coefficients(self) -> Coefficients:

@@ -16,6 +16,16 @@ from snn_dt.snn.surrogate import spike
 SpikeFunction = Callable[[Tensor, float, str], Tensor]
 
 
+def reset(h: Tensor, s: Tensor, p: LIFParameters, v_threshold: Tensor | float) -> Tensor:
+    """Return the membrane after the reset of the spikes `s`; `detach_reset` cuts the gradient through them."""
+    s = s.detach() if p.detach_reset else s
+    if p.reset == "hard":
+        return (1.0 - s) * h + s * p.v_rest
+    if p.reset == "soft":
+        return h - s * (v_threshold - p.v_rest)
+    return h
+
+
 def lif_step(current: Tensor, v_mem: Tensor, p: LIFParameters, fire: SpikeFunction = spike) -> tuple[Tensor, Tensor]:
     """Advance one step: charge, fire, reset.
 
@@ -26,16 +36,11 @@ def lif_step(current: Tensor, v_mem: Tensor, p: LIFParameters, fire: SpikeFuncti
          h                         none
     ```
 
-    `detach_reset` cuts the gradient through the `s` of the last line. `fire` is `smooth_spike` in gradient checks.
+    `fire` is `smooth_spike` in gradient checks.
     """
     h = v_mem + p.leak * (p.v_rest - v_mem) + p.gain * current
     s = fire(h - p.v_threshold, p.surrogate_slope, p.surrogate)
-    r = s.detach() if p.detach_reset else s
-    if p.reset == "hard":
-        return s, (1.0 - r) * h + r * p.v_rest
-    if p.reset == "soft":
-        return s, h - r * (p.v_threshold - p.v_rest)
-    return s, h
+    return s, reset(h, s, p, p.v_threshold)
 
 
 def scan_reference(current: Tensor, v0: Tensor, p: LIFParameters, fire: SpikeFunction = spike) -> tuple[Tensor, Tensor]:
