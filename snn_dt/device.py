@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import torch
 
@@ -19,11 +20,10 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cpu":
         return torch.device("cpu")
-    kind, _, index = name.partition(":")
-    if kind != "cuda" or (index and not index.isdecimal()):
+    if not re.fullmatch(r"cuda(:\d+)?", name, re.ASCII):
         raise DeviceError(f"expected the device auto, cpu, cuda or cuda:N, found {name!r}; change --device")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(index or 0) >= count:
+    if int(name[5:] or 0) >= count:
         raise DeviceError(
             f"expected the device {name}, found {count} CUDA devices with torch {torch.__version__}; use --device cpu "
             "(train: --train.device cpu), or install a driver and a CUDA build of torch"

@@ -1,0 +1,70 @@
+"""A device is the one asked for, or an error that names it; threads are this process's share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from snn_dt.device import choose_device, set_threads
+from snn_dt.errors import DeviceError
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Pretend that there are so many GPUs."""
+
+    def pretend(count: int) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+    return pretend
+
+
+def test_auto_is_the_gpu_if_there_is_one(gpus):
+    gpus(0)
+    assert choose_device("auto") == torch.device("cpu")
+    gpus(1)
+    assert choose_device("auto") == torch.device("cuda")
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+def test_a_gpu_is_taken_by_its_number_as_far_as_there_are_some(gpus):
+    gpus(2)
+    assert choose_device("cuda") == torch.device("cuda")
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(DeviceError, match="expected the device cuda:2, found 2 CUDA devices"):
+        choose_device("cuda:2")
+
+
+def test_without_a_gpu_the_error_says_what_to_do(gpus):
+    gpus(0)
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(DeviceError, match=rf"expected the device {name}, found 0 .* use --device cpu") as caught:
+            choose_device(name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "mps", "CUDA", "cuda:", "cuda:x", "cuda:-1", "cuda:²", "cuda:0:1"])
+def test_another_name_is_refused(gpus, name):
+    gpus(1)
+    with pytest.raises(DeviceError, match="expected the device auto, cpu, cuda or cuda:N"):
+        choose_device(name)
+
+
+@pytest.fixture
+def _threads_are_put_back():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_threads_are_put_back")
+def test_threads_are_those_asked_for_then_those_of_the_environment_then_the_share_of_the_cores(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert set_threads(2) == torch.get_num_threads() == 2
+    assert set_threads(0) == torch.get_num_threads() == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
+    assert set_threads(0) == torch.get_num_threads() == 8
+    assert set_threads(0, processes=4) == 2
+    assert set_threads(0, processes=40) == 1
