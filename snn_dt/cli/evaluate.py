@@ -74,6 +74,7 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     print_evaluation(rows)
     if args.json is not None:
         write_json(rows, args.json)
+        print(f"results: {args.json}")
     if args.report is not None:
         _report(policy, rows, args, arguments)
     if args.video is not None:

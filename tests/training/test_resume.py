@@ -15,7 +15,7 @@ from tests.runs import at_update, flags, left_behind, lines_of, main, resume, st
 KINDS = {
     "dense with dropout": {"model__dropout": 0.2},
     "snn_dt": {"model__kind": "snn_dt", "model__positions": "phase"},
-    "two parts a batch, other seed": {"train__accumulate": 2, "train__seed": 3},
+    "dsformer": {"model__kind": "dsformer_tssa", "train__accumulate": 2, "train__seed": 3},
 }
 
 
@@ -106,6 +106,15 @@ def test_the_record_of_a_run_is_what_was_asked_for(dense):
              for line in whole["lines"]]  # fmt: skip
     evaluated = [(step, name) for step in (6, 12, 14) for name in ("validation_loss", "evaluation")]
     assert sorted(steps) == sorted([(step, "loss") for step in (4, 8, 12, 14)] + evaluated)
+
+
+def test_what_is_recorded_saved_and_evaluated_on_the_way_does_not_change_the_training(uninterrupted, tmp_path):
+    changes, whole = uninterrupted
+    quiet = {"train__log_every": 14, "train__save_every": 100, "train__eval_every": 0, "eval__episodes": 0}
+    assert train(tmp_path / "run", **changes, **quiet) == 0
+    left = left_behind(tmp_path / "run")
+    assert left["weights"]["last"] == whole["weights"]["last"]
+    assert left["state"]["optimizer"] == whole["state"]["optimizer"]
 
 
 @pytest.fixture
