@@ -1,5 +1,6 @@
 """Spiking neurons in plain torch: surrogates, leaky integrate-and-fire, ways through time, a probe of firing rates."""
 
+from snn_dt.snn.backends import backend_for
 from snn_dt.snn.neurons import LIF, LIFParameters, LIFState, RateLIF
 from snn_dt.snn.probe import Probe
 from snn_dt.snn.scan import lif_rate, lif_scan
@@ -13,6 +14,7 @@ __all__ = [
     "Probe",
     "RateLIF",
     "Surrogate",
+    "backend_for",
     "get_surrogate",
     "lif_rate",
     "lif_scan",

@@ -28,7 +28,7 @@ inline Vec<F> psi(Vec<F> u, F k) {
     if constexpr (S == FAST_SIGMOID) return F(1) / ((F(1) + a) * (F(1) + a));
     if constexpr (S == TRIANGLE) return a < F(1) ? F(1) - a : Vec<F>{};
     if constexpr (S == ARCTAN) return F(1) / (F(1) + a * a);
-    if constexpr (S == RECTANGULAR) return a <= F(1) ? Vec<F>{} + F(1) : Vec<F>{};
+    if constexpr (S == RECTANGULAR) return a <= F(1) ? all(F(1)) : Vec<F>{};
     Vec<F> e;
     for (int64_t i = 0; i < LANES<F>; ++i) e[i] = std::exp(-a[i]);
     return F(4) * e / ((F(1) + e) * (F(1) + e));  // 4 y (1 - y) is even in u
