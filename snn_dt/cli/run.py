@@ -13,7 +13,7 @@ import torch
 from snn_dt.checkpoint import find_checkpoint, provenance, read_json, save_checkpoint
 from snn_dt.config import Config, config_to_dict, save_config
 from snn_dt.data import Trajectories, Windows, load_dataset
-from snn_dt.device import choose_device, set_threads
+from snn_dt.device import set_threads
 from snn_dt.errors import CheckpointError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy, PolicySpec
@@ -21,6 +21,7 @@ from snn_dt.evaluation.rollout import evaluate
 from snn_dt.learning.losses import action_loss
 from snn_dt.models import TaskShape, build_model
 from snn_dt.training.console import Console
+from snn_dt.training.distributed import Workers
 from snn_dt.training.loop import action_half_range, train
 from snn_dt.training.optimizer import make_optimizer
 from snn_dt.training.signals import StopSignal
@@ -43,10 +44,14 @@ class Run:
     def __init__(self, config: Config, run_dir: Path, resume: bool = False) -> None:
         config = replace(config, model=config.model.resolved())
         self.config, self.run_dir, self.resume = config, run_dir, resume
-        self.device = choose_device(config.train.device)
-        self.threads = set_threads(config.train.threads)
+        self.workers = Workers(config.train.device)
+        self.workers.check(config.train.batch_size, config.train.accumulate)
+        self.device = self.workers.device
+        self.threads = set_threads(config.train.threads, self.workers.local_size)
         data = config.data
-        self.trajectories = load_dataset(data.dataset, reward_mode=data.reward_mode, download=data.download)
+        self.trajectories = self.workers.first_here(
+            lambda: load_dataset(data.dataset, reward_mode=data.reward_mode, download=data.download)
+        )
         train_episodes, validation_episodes = self.trajectories.split(data.validation_fraction, data.split_seed)
         self.rtg_scale = data.rtg_scale or max(float(np.abs(self.trajectories.returns_to_go).max()), 1e-6)
         self.windows = self._windows(train_episodes)
@@ -59,46 +64,63 @@ class Run:
         self.state = TrainingState(make_optimizer(config.train, model))
         if resume:
             self._restore()
-        self.evaluates = self._can_evaluate()
+        self.workers.begin(model, config.train.seed, self.state.step)
+        self.evaluates = self.workers.first and self._can_evaluate()
         self.rows: list[dict[str, Any]] = []
 
     def train(self) -> tuple[list[dict[str, Any]], int | None]:
-        """Train to the end or to a signal; returns the last evaluation's rows and the signal's number."""
+        """Train to the end or to a signal; returns the last evaluation's rows and the signal's number.
+
+        Of several processes the first alone evaluates, shows, and writes to the folder.
+        """
         config = self.config
+        if not self.workers.first:
+            with self._stop_signal() as stop:
+                finished = self._loop(Record(), stop)
+            self.workers.leave()
+            return [], None if finished else stop.signum
         if not self.resume:
             save_config(config, self.run_dir / "config.yaml")
         resume_step = self.state.step if self.resume else None
         tracker = Tracker(self.run_dir, config.track, config_to_dict(config), resume_step)
         finished = False
         try:
-            with Console() as console, StopSignal() as stop:
+            with Console() as console, self._stop_signal() as stop:
                 self._announce(console)
                 console.start(config.train.steps, self.state.step)
-                record = Record(tracker, console)
-                finished = train(
-                    config.train,
-                    self.policy.model,
-                    self._draw,
-                    record,
-                    self._save,
-                    self.state,
-                    stop,
-                    evaluate=(lambda: self.evaluate(stop, console)) if self.evaluates else None,
-                    validate=self._validate if self.held_out is not None else None,
-                )
+                finished = self._loop(Record(tracker, console), stop, console)
             for name in ("last", "best"):
                 tracker.log_checkpoint(self.run_dir / "checkpoints" / name, [name])
         finally:
             tracker.finish(0 if finished else 1)
+        self.workers.leave()
         return self.rows, None if finished else stop.signum
+
+    def _loop(self, record: Record, stop: StopSignal, console: Console | None = None) -> bool:
+        return train(
+            self.config.train,
+            self.policy.model,
+            self._draw,
+            record,
+            self._save,
+            self.state,
+            stop,
+            evaluate=(lambda: self.evaluate(stop, console)) if self.evaluates else None,
+            validate=self._validate if self.held_out is not None and self.workers.first else None,
+            workers=self.workers,
+        )
+
+    def _stop_signal(self) -> StopSignal:
+        return StopSignal(echo=1.0 if self.workers.world_size > 1 else 0.0)
 
     def _windows(self, episodes: np.ndarray) -> Windows:
         context, normalize = self.config.model.context_length, self.config.data.normalize
         return Windows(self.trajectories, context, rtg_scale=self.rtg_scale, episodes=episodes, normalize=normalize)
 
     def _draw(self, step: int) -> Any:
-        train = self.config.train
-        return self.windows.batch(train.seed, step, train.batch_size).to(self.device, non_blocking=True)
+        train, workers = self.config.train, self.workers
+        batch = self.windows.batch(train.seed, step, train.batch_size, rank=workers.rank, world_size=workers.world_size)
+        return batch.to(self.device, non_blocking=True)
 
     def evaluate(self, stop: StopSignal | None = None, console: Console | None = None) -> list[dict[str, Any]]:
         """Roll the policy out as the configuration asks; a stop raises `StopRequestedError`."""
@@ -138,6 +160,8 @@ class Run:
         return math.fsum(losses) / len(losses)
 
     def _save(self, name: str, state: TrainingState) -> None:
+        if not self.workers.first:
+            return
         facts = provenance(
             dataset_id=self.trajectories.dataset_id,
             dataset_checksum=self.trajectories.checksum,
@@ -192,7 +216,10 @@ class Run:
             f"{data.episode_returns.mean():.1f} on average, {data.episode_returns.max():.1f} at best"
         )
         console.print(f"model        {self.config.model.kind}, {parameters:,} parameters")
-        console.print(f"training     updates {self.state.step} to {t.steps} on {self.device}, {self.threads} threads")
+        console.print(
+            f"training     updates {self.state.step} to {t.steps} on {self.device}, {self.threads} threads"
+            + (f" in each of {self.workers.world_size} processes" if self.workers.world_size > 1 else "")
+        )
         if not self.evaluates:
             asked = self.config.eval.episodes > 0
             reason = "the dataset names no environment, see --eval.env_id" if asked else "--eval.episodes is 0"
@@ -200,20 +227,20 @@ class Run:
 
 
 class Record:
-    """Sends what the loop reports to the run's record and to the terminal."""
+    """Hands what the loop reports on to all who take it: the run's record, the terminal."""
 
-    def __init__(self, tracker: Tracker, console: Console) -> None:
-        self.tracker, self.console = tracker, console
+    def __init__(self, *takers: Tracker | Console) -> None:
+        self.takers = takers
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Record and show the metrics of a step."""
-        self.tracker.log(step, metrics)
-        self.console.update(step, metrics)
+        """Hand on the metrics of a step."""
+        for taker in self.takers:
+            taker.log(step, metrics)
 
     def log_evaluation(self, step: int, rows: list[dict[str, Any]]) -> None:
-        """Record an evaluation and show its returns."""
-        self.tracker.log_evaluation(step, rows)
-        self.console.log_evaluation(step, rows)
+        """Hand on the rows of an evaluation."""
+        for taker in self.takers:
+            taker.log_evaluation(step, rows)
 
 
 def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:

@@ -30,11 +30,14 @@ class TrainArguments(Config):
 def train_main(arguments: Sequence[str]) -> int:
     """Run the command; 128 + n after signal n, with a run that can be resumed."""
     from snn_dt.cli.run import Run
+    from snn_dt.training.distributed import is_first
 
     run_dir, config, resume = _read(arguments)
-    if not resume:
+    if not resume and is_first():
         _check_new(run_dir)
     run = Run(config, run_dir, resume=resume)  # what cannot be run leaves no folder behind
+    if not run.workers.first:
+        return 128 + signum if (signum := run.train()[1]) is not None else 0
     writable_folder(run_dir)
     rows, signum = run.train()
     if rows:

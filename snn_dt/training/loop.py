@@ -19,6 +19,7 @@ from snn_dt.data.windows import Batch
 from snn_dt.errors import TrainingError
 from snn_dt.learning.losses import action_loss
 from snn_dt.snn.probe import Probe
+from snn_dt.training.distributed import Workers
 from snn_dt.training.optimizer import learning_rate
 from snn_dt.training.signals import StopRequestedError, StopSignal
 from snn_dt.training.state import TrainingState
@@ -46,6 +47,7 @@ def train(
     stop: StopSignal,
     evaluate: Callable[[], Rows] | None = None,
     validate: Callable[[], float] | None = None,
+    workers: Workers | None = None,
 ) -> bool:
     """Train `model` from `state` to `config.steps` updates, or until `stop`.
 
@@ -59,6 +61,7 @@ def train(
         stop: polled between updates and, through `evaluate`, inside an evaluation.
         evaluate: rolls the policy out; its first row's return decides which checkpoint is `best`.
         validate: loss on held-out episodes; decides instead where there is no `evaluate`.
+        workers: the processes that share the work, each with its slice of every batch; None is this one alone.
 
     Returns:
         Whether all updates are done.
@@ -67,6 +70,7 @@ def train(
         TrainingError: the loss is no longer finite.
     """
     device = next(model.parameters()).device
+    workers = workers or Workers(device.type)
     forward = torch.compile(model) if config.compile else model
     half_range = action_half_range(model)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16" and _has_bf16(device))
@@ -81,7 +85,9 @@ def train(
                 _evaluate(state, record, save, evaluate, validate)
                 save("last", state)  # or a run that is killed later would evaluate, and record, a second time
             begin, begin_step = time.perf_counter(), state.step
-        if done or stop.signum is not None:
+        agreed = workers.agree(stop.signum)
+        if done or agreed is not None:
+            stop.signum = stop.signum or agreed
             break
 
         model.train()
@@ -90,15 +96,17 @@ def train(
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         state.optimizer.zero_grad(set_to_none=True)
-        valid = batch.attention_mask.sum()
+        valid = workers.sum(batch.attention_mask.sum())
+        totals: dict[str, Tensor] = {}
         for part in _split(batch, config.accumulate):
             with autocast:
                 predictions = forward(part.rtg, part.states, part.actions, part.timesteps, part.attention_mask)
             loss, metrics = action_loss(predictions.float(), part.actions, part.attention_mask, half_range)
-            # Weighted by its real steps, so that the parts add up to the loss of the whole batch.
+            # Weighted by its real steps, so that parts and processes add up to the loss of the whole batch.
             share = part.attention_mask.sum() / valid
             (loss * share).backward()
-            state.add({name: value * share for name, value in metrics.items()})
+            totals = {name: totals.get(name, 0) + value * share for name, value in metrics.items()}
+        state.add(workers.sum_gradients(model, totals))
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or math.inf)
         state.add({"grad_norm": norm.detach()})
         state.optimizer.step()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -12,10 +14,15 @@ class StopRequestedError(Exception):
 
 
 class StopSignal:
-    """While the context is open, SIGINT and SIGTERM set `signum`; a second one interrupts at once."""
+    """While the context is open, SIGINT and SIGTERM set `signum`; a second one interrupts at once.
 
-    def __init__(self) -> None:
+    What follows within `echo` seconds is the same request: torchrun passes on a Ctrl-C that the terminal sent to all.
+    """
+
+    def __init__(self, echo: float = 0.0) -> None:
         self.signum: int | None = None
+        self._echo = echo
+        self._asked = math.inf
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
@@ -28,9 +35,9 @@ class StopSignal:
             signal.signal(signum, handler)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum is not None:
+        if time.monotonic() >= self._asked + self._echo:
             raise KeyboardInterrupt
-        self.signum = signum
+        self.signum, self._asked = signum, min(self._asked, time.monotonic())
 
     def check(self) -> None:
         """Raise `StopRequestedError` if a stop was asked for."""

@@ -60,7 +60,7 @@ def weights(run_dir: Path) -> bytes:
     return (run_dir / "checkpoints" / "last" / "model.safetensors").read_bytes()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 100) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 150) -> None:
     """Wait until `condition` holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -1,0 +1,137 @@
+"""Data-parallel training: W processes, started by torchrun, train one model on W slices of each batch.
+
+Every process draws the same batch and takes its slice of it, adds up the gradient over its slice's real steps divided
+by the real steps of the whole batch, and one sum over the processes gives the gradient that a single process would
+have had. So the weights stay equal without being exchanged, and the number of processes may change between a run and
+its resumption. Process 0 alone writes, tracks and evaluates.
+
+Gradients travel as one flat message after the backward pass. DistributedDataParallel would overlap it with the backward
+pass; at 0.1 to 10 M parameters that gains nothing measurable (docs/scale.md), and it would wrap the model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from snn_dt.device import choose_device
+from snn_dt.errors import ConfigError, SnnDtError, TrainingError
+
+T = TypeVar("T")
+
+# The others wait this long for process 0 to evaluate. A process that dies is noticed at once, by its closed connection.
+PATIENCE = timedelta(days=1)
+
+
+def is_first() -> bool:
+    """Tell whether this process is the one that writes: the only one, or number 0 of torchrun's."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
+
+
+class Workers:
+    """The processes of one training run; alone in the usual case, where every method returns what it is given.
+
+    `rank` in [0, `world_size`), `first` (rank 0), `device` and `local_size`, the number of processes on this machine.
+    """
+
+    def __init__(self, device: str) -> None:
+        """Meet the other processes if torchrun started this one; `auto` and `cuda` take one GPU each.
+
+        Raises:
+            DeviceError: no such device, or fewer GPUs than processes.
+            SnnDtError: the processes cannot reach each other.
+        """
+        self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0")) if self.world_size > 1 else 0
+        self.first = self.rank == 0
+        self.local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self._local_rank = os.environ.get("LOCAL_RANK", "0")
+        self.device = choose_device(device)
+        if self.world_size == 1:
+            return
+        if self.device.type == "cuda":
+            if device in ("auto", "cuda"):
+                self.device = choose_device(f"cuda:{self._local_rank}")
+            torch.cuda.set_device(self.device)
+        try:
+            # Control messages are CPU tensors: they go through gloo and never wait for a GPU.
+            dist.init_process_group("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo", timeout=PATIENCE)
+        except (RuntimeError, ValueError) as error:
+            raise SnnDtError(
+                f"expected {self.world_size} processes to meet, found: {error}; start them with torchrun, see "
+                "docs/scale.md"
+            ) from error
+
+    def check(self, batch_size: int, accumulate: int) -> None:
+        """Check that every process has something to do.
+
+        Raises:
+            ConfigError: fewer windows than processes.
+        """
+        if batch_size < self.world_size * accumulate:
+            raise ConfigError(
+                f"train.batch_size: expected at least a window for each of {self.world_size} processes x {accumulate} "
+                f"micro-batches, found {batch_size}; raise it or start fewer processes"
+            )
+
+    def begin(self, model: nn.Module, seed: int, step: int) -> None:
+        """Give all processes the weights of process 0, and each of the others a noise (dropout) of its own."""
+        if self.world_size > 1:
+            for tensor in model.state_dict().values():
+                dist.broadcast(tensor, src=0)
+        if not self.first:
+            torch.manual_seed(int(np.random.SeedSequence([seed, self.rank, step]).generate_state(1)[0]))
+
+    def first_here(self, load: Callable[[], T]) -> T:
+        """Return `load()`, called on one process of this machine before the others, which then find its cache."""
+        mine = load() if self._local_rank == "0" else None
+        if self.world_size > 1:
+            dist.barrier()
+        return load() if mine is None else mine
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Return the sum of a tensor over the processes."""
+        if self.world_size > 1:
+            _all_reduce(value)
+        return value
+
+    def sum_gradients(self, model: nn.Module, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Sum the gradients over the processes, in place, and return the sums of the metrics: one message for both."""
+        if self.world_size == 1:
+            return metrics
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        flat = torch.cat([*(g.reshape(-1) for g in gradients), torch.stack([m.float() for m in metrics.values()])])
+        _all_reduce(flat)
+        *sums, totals = torch.split(flat, [*(g.numel() for g in gradients), len(metrics)])
+        torch._foreach_copy_(gradients, [s.view_as(g) for s, g in zip(sums, gradients, strict=True)])
+        return dict(zip(metrics, totals, strict=True))
+
+    def agree(self, signum: int | None) -> int | None:
+        """Return the largest signal that any process has received: all stop after the same update, or none."""
+        if self.world_size == 1:
+            return signum
+        received = torch.tensor(signum or 0)
+        _all_reduce(received, dist.ReduceOp.MAX)
+        return int(received) or None
+
+    def leave(self) -> None:
+        """Part from the others at the end of a run."""
+        if self.world_size > 1:
+            dist.destroy_process_group()
+
+
+def _all_reduce(value: Tensor, operation: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:
+    try:
+        dist.all_reduce(value, op=operation)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"expected an answer from the other processes, found: {str(error).splitlines()[0]}; see what the others "
+            "printed, and go on with --resume"
+        ) from error
