@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import re
 
@@ -29,6 +31,17 @@ def choose_device(name: str) -> torch.device:
             "(train: --train.device cpu), or install a driver and a CUDA build of torch"
         )
     return torch.device(name)
+
+
+def keep_memory() -> None:
+    """Tell glibc to keep large blocks, which otherwise go back to the kernel and are cleared page by page for the next.
+
+    Elsewhere than on glibc it does nothing. A training step of a spiking model is about a tenth faster for it.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 1 << 28)):  # mmap and trim threshold, top pad
+            mallopt(parameter, value)
 
 
 def set_threads(threads: int, processes: int = 1) -> int:

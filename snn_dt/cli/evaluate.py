@@ -53,9 +53,10 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     if args.json is not None and args.json.is_dir():
         raise ConfigError(f"expected a file for --json, found the folder {args.json}; name a file in it")
     from snn_dt.checkpoint import from_pretrained
-    from snn_dt.device import set_threads
+    from snn_dt.device import keep_memory, set_threads
     from snn_dt.evaluation.rollout import evaluate
 
+    keep_memory()
     set_threads(args.threads)
     policy = from_pretrained(args.checkpoint, args.device)
     for folder in (args.json and args.json.parent, args.report, args.video):

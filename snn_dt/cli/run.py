@@ -13,7 +13,7 @@ import torch
 from snn_dt.checkpoint import find_checkpoint, provenance, read_json, save_checkpoint
 from snn_dt.config import Config, config_to_dict, save_config
 from snn_dt.data import Trajectories, Windows, load_dataset
-from snn_dt.device import set_threads
+from snn_dt.device import keep_memory, set_threads
 from snn_dt.errors import CheckpointError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy, PolicySpec
@@ -47,6 +47,7 @@ class Run:
         self.workers = Workers(config.train.device)
         self.workers.check(config.train.batch_size, config.train.accumulate)
         self.device = self.workers.device
+        keep_memory()
         self.threads = set_threads(config.train.threads, self.workers.local_size)
         data = config.data
         self.trajectories = self.workers.first_here(
