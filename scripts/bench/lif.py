@@ -15,32 +15,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from worker import Worker, serve
 
 SIZES = [(4, 491_520, 6.0), (10, 491_520, 6.0), (25, 491_520, 8.0), (100, 8_192, 10.0), (1000, 8_192, 10.0)]
 FLOOR = 1.3
 WARM_UP = 4  # rounds until kernels are built and the heap has found its size
 OURS = ("ours", "copy")
 PEERS = ("snnTorch", "SpikingJelly", "SpikingJelly SoftSign", "Norse")
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
-    "MALLOC_TOP_PAD_": str(1 << 28),
-}
 
 
 def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> list[dict[str, Any]]:
     """Measure and return the rows `work, value, spread, unit, peer, peer_value, ratio, target, met`."""
-    workers = {"ours": Worker(sys.executable, device)}
+    workers = {"ours": Worker(sys.executable, __file__, 1, "--device", device)}
     if peers_python:
-        workers["peers"] = Worker(peers_python, device)
+        workers["peers"] = Worker(peers_python, __file__, 1, "--device", device)
     found = []
     try:
         for T, N, target in SIZES:
@@ -59,7 +53,7 @@ def _measure(workers: dict[str, Worker], T: int, N: int, rounds: int) -> dict[st
     rates = set()
     for turn in range(WARM_UP + rounds):
         for worker, name in jobs if turn % 2 else jobs[::-1]:
-            milliseconds, rate = worker.run(name, T, N)
+            milliseconds, rate = worker.ask(name, T, N)
             if turn >= WARM_UP:
                 times[name].append(milliseconds)
             if rate is not None:
@@ -96,50 +90,25 @@ def _rows(T: int, N: int, target: float, times: dict[str, list[float]]) -> list[
     return [shared | against_peers, *([shared | against_floor] if SIZES[0][1] == N else [])]
 
 
-class Worker:
-    """A process that runs one variant per line it is sent, and answers with milliseconds and firing rate."""
+class Side:
+    """Makes each variant once and times it on tensors of one size at a time."""
 
-    def __init__(self, python: str, device: str) -> None:
-        command = [python, "-W", "ignore", __file__, "--serve", "--device", device]
-        environment = {**os.environ, **ENVIRONMENT}
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
+    def __init__(self, device: str) -> None:
+        self.device, self.size, self.variants, self.tensors = device, None, {}, ()
 
-    def run(self, name: str, T: int, N: int) -> tuple[float, float | None]:
-        self.process.stdin.write(json.dumps([name, T, N]) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.process.args[0]} stopped at {name!r}: are its packages installed?")
-        return json.loads(line)
+    def __call__(self, name: str, T: int, N: int) -> tuple[float, float | None]:
+        """Return milliseconds and firing rate."""
+        import torch
 
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def serve(device: str) -> None:
-    """Answer requests until the input closes."""
-    import torch
-
-    torch.set_num_threads(1)
-    size, variants, tensors = None, {}, ()
-    for line in sys.stdin:
-        name, *wanted = json.loads(line)
-        if wanted != size:
-            tensors = ()  # let go of the last size's memory first
+        if self.size != (T, N):
+            self.tensors = ()  # let go of the last size's memory first
             generator = torch.Generator().manual_seed(0)
-            current, grad = (torch.randn(wanted, generator=generator).to(device) for _ in range(2))
-            size, tensors = wanted, ((0.95 * current).requires_grad_(), grad, torch.empty(2, 2, *wanted, device=device))
-        if name not in variants:
-            variants[name] = make(name, device)
-        print(json.dumps(_time(name, variants[name], tensors, device)), flush=True)
+            current, grad = (torch.randn(T, N, generator=generator).to(self.device) for _ in range(2))
+            buffer = torch.empty(2, 2, T, N, device=self.device)
+            self.size, self.tensors = (T, N), ((0.95 * current).requires_grad_(), grad, buffer)
+        if name not in self.variants:
+            self.variants[name] = make(name, self.device)
+        return _time(name, self.variants[name], self.tensors, self.device)
 
 
 def _time(name: str, variant: Callable[[Any], Any], tensors: Any, device: str) -> tuple[float, float | None]:
@@ -245,9 +214,13 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--peers-python")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(arguments.device)
+        import torch
+
+        torch.set_num_threads(arguments.threads)
+        serve(Side(arguments.device))
     else:
         for row in rows(arguments.quick, arguments.device, arguments.peers_python):
             print(json.dumps(row))

@@ -14,14 +14,20 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from worker import Worker, interleave, row, serve
 
 STATE, ACTION, CONTEXT, WIDTH, LAYERS, BATCH = 11, 3, 20, 128, 3, 64
 PEERS = ("Hugging Face", "d3rlpy")
-OURS = ("dense", "snn_dt")
+OURS: dict[str, dict[str, Any]] = {
+    "dense": {"kind": "dense"},
+    "snn_dt": {"kind": "snn_dt"},
+    "snn_dt spikes": {"kind": "snn_dt", "propagation": "spikes"},
+    "dsformer_pssa": {"kind": "dsformer_pssa"},
+}
+DECIDING = ("dense", "snn_dt", *PEERS)
 
 
 def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> list[dict[str, Any]]:
@@ -31,8 +37,8 @@ def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> l
     peers = Worker(peers_python, __file__, 2, "--device", device) if peers_python else None
     sides = [(name, ours) for name in OURS] + [(name, peers) for name in PEERS if peers]
 
-    def measure(*request: Any) -> dict[str, list[float]]:
-        return interleave([(name, worker, (name, *request)) for name, worker in sides], rounds)
+    def measure(names: Collection[str], *request: Any) -> dict[str, list[float]]:
+        return interleave([(name, worker, (name, *request)) for name, worker in sides if name in names], rounds)
 
     def best(times: dict[str, list[float]]) -> tuple[str | None, list[float] | None]:
         names = [name for name in PEERS if name in times]
@@ -41,20 +47,24 @@ def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> l
 
     found = []
     try:
-        step = measure("step", BATCH, None)
+        step = measure([*OURS, *PEERS], "step", BATCH, None)
         for name in PEERS:
             found.append(row("train step, dense", step["dense"], name, step.get(name), most=0.65))
         found.append(row("train step, snn_dt rate T = 4", step["snn_dt"], "our dense", step["dense"], most=1.2))
-        plain = measure("step", BATCH, 0.0)
+        pssa = step["dsformer_pssa"]
+        found.append(row("train step, dsformer_pssa T = 4, merged tokens", pssa, "our dense", step["dense"], most=1.7))
+        plain = measure(["dense", *PEERS], "step", BATCH, 0.0)
         found.append(row("train step, dense, no dropout on either side", plain["dense"], *best(plain)))
-        decision = measure("decision", 1, None)
+        decision = measure(DECIDING, "decision", 1, None)
         found.append(row("one decision, dense", decision["dense"], *best(decision), most=0.5))
         found.append(row("one decision, snn_dt rate T = 4", decision["snn_dt"], *best(decision), most=0.85))
-        many = measure("decision", 32, None)
+        many = measure(DECIDING, "decision", 32, None)
         found.append(row("32 decisions at once, dense", many["dense"], *best(many), least=2.5))
         found.append(row("32 decisions at once, snn_dt rate T = 4", many["snn_dt"], *best(many), least=2.0))
-        blocks = interleave([(kind, block, (kind, "block", BATCH, None)) for kind in OURS], rounds)
-        found.append(row("block, snn_dt rate T = 4", blocks["snn_dt"], "our dense block", blocks["dense"], most=1.15))
+        blocks = interleave([(kind, block, (kind, "block", BATCH, None)) for kind in list(OURS)[:3]], rounds)
+        for name, label, most in (("snn_dt", "rate", 1.15), ("snn_dt spikes", "spikes", 3.5)):
+            work = f"block, snn_dt {label} T = 4"
+            found.append(row(work, blocks[name], "our dense block", blocks["dense"], most=most))
     finally:
         for worker in (ours, block, peers):
             if worker:
@@ -100,7 +110,7 @@ def window(batch: int, device: str) -> tuple[Any, ...]:
     return rtg, states, actions, timesteps, torch.ones(batch, CONTEXT, dtype=torch.bool, device=device)
 
 
-def ours(kind: str, work: str, batch: int, dropout: float | None, device: str) -> Callable[[], Any]:
+def ours(name: str, work: str, batch: int, dropout: float | None, device: str) -> Callable[[], Any]:
     """Return one train step, decision or block of ours."""
     import torch
 
@@ -111,7 +121,7 @@ def ours(kind: str, work: str, batch: int, dropout: float | None, device: str) -
     from snn_dt.training.optimizer import make_optimizer
 
     heads = 4 if work == "block" else 1
-    config = ModelConfig(kind=kind, d_model=WIDTH, n_layers=LAYERS, n_heads=heads, context_length=CONTEXT)
+    config = ModelConfig(d_model=WIDTH, n_layers=LAYERS, n_heads=heads, context_length=CONTEXT, **OURS[name])
     task = TaskShape(STATE, ACTION, False, 1000, (-1.0,) * ACTION, (1.0,) * ACTION)
     model = build_model(config, task).to(device)
     inputs = window(batch, device)
@@ -124,7 +134,8 @@ def ours(kind: str, work: str, batch: int, dropout: float | None, device: str) -
 
         return decide
     if work == "block":
-        x = torch.randn(batch, 3 * CONTEXT, WIDTH, device=device, requires_grad=True)
+        steps = (config.sim_steps,) if name == "snn_dt spikes" else ()
+        x = torch.randn(*steps, batch, 3 * CONTEXT, WIDTH, device=device, requires_grad=True)
         real = torch.ones(batch, 3 * CONTEXT, dtype=torch.bool, device=device)
         tokens = Tokens(real, causal_mask(real))
         grad, block = torch.randn_like(x), model.blocks[0]
