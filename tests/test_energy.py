@@ -146,7 +146,7 @@ def test_spikes_and_rates_are_those_that_a_probe_sees(changes):
 def test_position_generators_and_their_synapses_are_counted():
     model = model_of("snn_dt", positions="phase", phase_generators=5)
     meter = counted(model, CHOICES, FULL)
-    spikes = float(model.embedding.positions.spikes(make_batch(CHOICES, 2, FULL).timesteps).sum())
+    spikes = float(model.embedding.positions.spikes(make_batch(CHOICES, 2, FULL).timesteps).detach().sum())
     assert spikes > 0
     name = "embedding.positions"
     assert meter.by_module[name].spikes == spikes
@@ -154,6 +154,24 @@ def test_position_generators_and_their_synapses_are_counted():
     assert meter.by_module[f"{name}.projection"].acs == spikes * D
     sinusoidal = counted(model_of("snn_dt", positions="sinusoidal"), CHOICES, FULL)
     assert sinusoidal.by_module[name].macs == 2 * D * (1 + TRANSCENDENTAL_MACS)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"kind": "dense"}, {"kind": "snn_dt"}, {"kind": "snn_dt", "tokens": "merged"}], ids=str
+)
+def test_pads_cost_nothing_in_any_layer(changes):
+    model, batch = model_of(**changes, n_layers=3, context_length=6), make_batch(CHOICES, 6, (3, 3))
+    short = type(batch)(*(getattr(batch, f.name)[:, -3:] for f in dataclasses.fields(batch)))
+    costs = []
+    for each in (batch, short):
+        with DecisionMeter(model) as meter:
+            run(model, each, last_only=True)
+            meter.count(each.attention_mask)
+        costs.append(meter.by_module)
+    assert costs[0].keys() == costs[1].keys()
+    for name, cost in costs[0].items():
+        for kind in ("macs", "acs", "neuron_updates", "spikes"):
+            assert getattr(cost, kind) == pytest.approx(getattr(costs[1][name], kind), rel=1e-6), name
 
 
 @pytest.mark.parametrize("kind", ["dense", "snn_dt"])

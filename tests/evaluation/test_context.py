@@ -43,7 +43,7 @@ def assert_same(context: Context, naive: NaiveContext) -> None:
         steps = naive.last_steps(row)
         k = len(steps)
         assert mask[row].tolist() == [False] * (mask.shape[1] - k) + [True] * k
-        assert timesteps[row, mask.shape[1] - k :].tolist() == [step["timestep"] for step in steps]
+        assert timesteps[row].tolist() == [0] * (mask.shape[1] - k) + [step["timestep"] for step in steps]
         for name, values in (("rtg", rtg[..., 0]), ("state", states), ("action", actions)):
             for value, step in zip(values[row, mask.shape[1] - k :], steps, strict=True):
                 assert torch.equal(value, step[name]), name
