@@ -27,10 +27,10 @@ TRAIN = ["-m", "snn_dt.cli.main", "train"]
 
 @pytest.fixture
 def config_file(tmp_path):
-    def write(**train) -> Path:
+    def write(kind: str = "snn_dt", **train) -> Path:
         path = tmp_path / "config.yaml"
         fields = {
-            "model": {"kind": "snn_dt", "d_model": 16, "n_layers": 1, "context_length": 5},
+            "model": {"kind": kind, "d_model": 16, "n_layers": 1, "context_length": 5},
             "data": {"dataset": str(ROOT / "datasets/sb3/cartpole/mixed-v0"), "validation_fraction": 0.1},
             "train": {"batch_size": 13, "log_every": 1, "device": "cpu", "warmup_steps": 5, "threads": 1, **train},
             "eval": {"episodes": 2, "target_return": [200]},
@@ -86,7 +86,8 @@ def test_two_processes_have_the_losses_of_one_at_the_same_global_batch(config_fi
 
 @pytest.mark.slow
 def test_a_run_of_two_processes_stopped_by_a_signal_goes_on_in_one(config_file, tmp_path, capsys):
-    path, run_dir = config_file(steps=400), tmp_path / "run"
+    # Dense: over hundreds of updates a spike that rounding flips drives two spiking runs apart, exact as both are.
+    path, run_dir = config_file("dense", steps=400), tmp_path / "run"
     two = torchrun(*TRAIN, "--config", str(path), "--run_dir", str(run_dir))
     while not (run_dir / "metrics.jsonl").exists():
         time.sleep(0.1)
