@@ -67,7 +67,9 @@ def page(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
     """The readable table, with what it was measured on."""
     import torch
 
-    command = " ".join(["python scripts/bench.py", *sys.argv[1:]])
+    peers = [f"--{name} PYTHON" for name in ("lif-peers", "dt-peers") if getattr(arguments, name.replace("-", "_"))]
+    quick = ["--quick"] if arguments.quick else []
+    command = " ".join(["python scripts/bench.py", *quick, "--only", *arguments.only, *peers])
     head = [
         "# Benchmark",
         "",
