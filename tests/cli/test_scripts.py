@@ -25,7 +25,7 @@ CONTRACT = {
 def script(name: str, *arguments: str, cwd) -> subprocess.CompletedProcess:
     """Run `scripts/<name>.py` to its end."""
     command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=500, check=False)
 
 
 @pytest.fixture(scope="module")
