@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "bench"))
 
 # Part, and which venv its peers are in.
-PARTS = {"lif": "lif_peers", "model": "dt_peers", "data": "dt_peers", "rollout": None, "out_of_core": None}
+PARTS = {"lif": "lif_peers", "model": "dt_peers", "data": "dt_peers", "rollout": None}
 
 
 def main() -> int:
