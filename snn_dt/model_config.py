@@ -44,6 +44,9 @@ class ModelConfig:
     positions: Literal["phase", "sinusoidal", "learned", "none"] | None = None
     """How a token knows its timestep: phase-shifted spikes, a fixed sinusoid, a learned table, or not at all. Null:
     learned; none for dsformer."""
+    phase_input: Literal["current", "gate"] = "current"
+    """How phase-shifted spikes enter: through a learned projection into the token, or, as published, as a gate on the
+    spikes of queries, keys and values."""
     phase_generators: int = 8
     """Spike generators per head (`positions: phase`); g per head tell at most 2^(g * n_heads) timesteps apart."""
     sim_steps: int = 4
@@ -99,6 +102,8 @@ def model_checks(config: ModelConfig) -> list[Check]:
     """Return what a type cannot say as (field, whether it holds, what is expected, what was found)."""
     m: Any = config.resolved()
     snn_dt, dsformer = m.kind == "snn_dt", m.kind.startswith("dsformer")
+    gates, generators = m.positions == "phase" and m.kind != "dense", m.n_heads * max(m.phase_generators, 1)
+    fits = f"n_heads times it to divide {m.d_model}"
     return [
         ("model.n_layers", m.n_layers >= 1, "at least 1", m.n_layers),
         ("model.n_heads", m.n_heads >= 1 and m.d_model % m.n_heads == 0, f"a divisor of {m.d_model}", m.n_heads),
@@ -110,6 +115,8 @@ def model_checks(config: ModelConfig) -> list[Check]:
         ("model.attention_window", m.attention_window >= 1, "at least 1", m.attention_window),
         ("model.norm_transition", m.norm_transition >= 1, "at least 1", m.norm_transition),
         ("model.routing", snn_dt or not m.routing, f"false for {m.kind}", m.routing),
+        ("model.phase_input", m.phase_input != "gate" or gates, f"current for {m.kind} {m.positions}", m.phase_input),
+        ("model.phase_generators", m.phase_input == "current" or not m.d_model % generators, fits, m.phase_generators),
         ("model.phase_generators", m.phase_generators >= 1, "at least 1", m.phase_generators),
         ("model.sim_steps", m.sim_steps >= 1, "at least 1", m.sim_steps),
         ("model.tau_mem", m.tau_mem >= 1, "at least 1 simulation step", m.tau_mem),

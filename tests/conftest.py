@@ -24,6 +24,7 @@ VARIANTS = {
     "dense": {"kind": "dense"},
     "snn_dt": {"kind": "snn_dt"},
     "snn_dt-phase": {"kind": "snn_dt", "positions": "phase"},
+    "snn_dt-phase-gate": {"kind": "snn_dt", "positions": "phase", "phase_input": "gate", "phase_generators": 4},
     "snn_dt-sinusoidal": {"kind": "snn_dt", "positions": "sinusoidal", "reset": "soft"},
     "snn_dt-spikes": {"kind": "snn_dt", "propagation": "spikes"},
     "snn_dt-linear": {"kind": "snn_dt", "attention": "linear"},

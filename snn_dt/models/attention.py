@@ -59,5 +59,7 @@ class SpikingSelfAttention(nn.Module):
         s = self.lif_in(x)
         q = through(self.query, s[..., tokens.read, :], asked)
         k, v = through(self.key, s, tokens.real), through(self.value, s, tokens.real)
+        if tokens.gate is not None:
+            q, k, v = q * tokens.gate[:, tokens.read], k * tokens.gate, v * tokens.gate
         y = self.norm(self.attend(q, k, v, tokens))
         return through(self.out, self.lif_out(y), asked)

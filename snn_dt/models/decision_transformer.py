@@ -14,7 +14,7 @@ from snn_dt.config import ModelConfig
 from snn_dt.models.blocks import build_block
 from snn_dt.models.embedding import TokenEmbedding
 from snn_dt.models.layers import ActionHead, TimeMean
-from snn_dt.models.positions import LearnedPositions, PhasePositions, SinusoidalPositions
+from snn_dt.models.positions import LearnedPositions, PhaseGate, PhasePositions, SinusoidalPositions
 from snn_dt.models.tokens import Tokens, causal_mask
 
 
@@ -60,6 +60,7 @@ class DecisionTransformer(nn.Module):
             merged=config.tokens == "merged",
             rtg_range=task.rtg_range,
         )
+        self.phase_gate = _phase(config, task.n_timesteps, PhaseGate) if config.phase_input == "gate" else None
         self.dropout = nn.Dropout(config.dropout)
         n_tokens, last = self.embedding.n_tokens(config.context_length), config.n_layers - 1
         self.blocks = nn.ModuleList(build_block(config, n_tokens, i == last) for i in range(config.n_layers))
@@ -92,7 +93,8 @@ class DecisionTransformer(nn.Module):
         """
         x = self.dropout(self.embedding(rtg, states, actions, timesteps, attention_mask))
         real = self.token_mask(attention_mask)
-        tokens = Tokens(real, causal_mask(real))
+        gate = None if self.phase_gate is None else self.embedding.per_token(self.phase_gate(timesteps))
+        tokens = Tokens(real, causal_mask(real), gate=gate)
         for block in self.blocks[:-1]:
             x = block(x, tokens)
         # The last block is asked for no other tokens than those a prediction is read from.
@@ -105,11 +107,14 @@ class DecisionTransformer(nn.Module):
 
 
 def _positions(config: ModelConfig, n_timesteps: int) -> nn.Module | None:
-    if config.positions == "none":
+    if config.positions == "none" or config.phase_input == "gate":
         return None
     if config.positions == "learned":
         return LearnedPositions(n_timesteps, config.d_model)
     if config.positions == "sinusoidal":
         return SinusoidalPositions(config.d_model)
-    generators = config.n_heads * config.phase_generators
-    return PhasePositions(generators, n_timesteps, config.d_model, config.surrogate_slope)
+    return _phase(config, n_timesteps, PhasePositions)
+
+
+def _phase(config: ModelConfig, n_timesteps: int, module: type[PhasePositions | PhaseGate]) -> nn.Module:
+    return module(config.n_heads * config.phase_generators, n_timesteps, config.d_model, config.surrogate_slope)

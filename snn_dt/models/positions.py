@@ -47,24 +47,22 @@ class SinusoidalPositions(nn.Module):
         return self.gain * torch.cat([angles.sin(), angles.cos()], dim=-1)[..., : self.d_model]
 
 
-class PhasePositions(nn.Module):
+class PhaseGenerators(nn.Module):
     r"""Phase-shifted positional spikes (SNN-DT, arXiv 2508.21505): generator g emits `1[sin(w_g t + p_g) > 0]`.
 
     `t` is the environment timestep (the published code used the simulation step, which tells no two tokens apart) and
-    the spikes are hard in training and evaluation alike; `w`, `p` learn through the surrogate. The spikes reach the
-    tokens through a learned projection. `w` is kept as cycles per `n_timesteps`, so that one optimizer step moves the
-    phase of a late timestep no more than that of an early one by the length of the episode.
+    the spikes are hard in training and evaluation alike; `w`, `p` learn through the surrogate. `w` is kept as cycles
+    per `n_timesteps`, so that one optimizer step moves the phase of a late timestep no more than that of an early one
+    by the length of the episode.
     """
 
-    def __init__(self, n_generators: int, n_timesteps: int, d_model: int, surrogate_slope: float = 10.0) -> None:
+    def __init__(self, n_generators: int, n_timesteps: int, surrogate_slope: float = 10.0) -> None:
         super().__init__()
         longest = max(n_timesteps, 4)
         # Periods from 4 steps to twice the episode, as the bits of a counter; quarter-turn shifts break ties at t = 0.
         periods = torch.logspace(math.log10(4), math.log10(2 * longest), n_generators)
         self.cycles = nn.Parameter(longest / periods)
         self.phase = nn.Parameter(torch.arange(n_generators) * (math.pi / 2) + math.pi / 4)
-        self.projection = SpikeLinear(n_generators, d_model, sim_steps=1)
-        nn.init.normal_(self.projection.weight, std=INITIAL_SCALE)
         self.n_timesteps = longest
         self.surrogate_slope = surrogate_slope
 
@@ -73,6 +71,30 @@ class PhasePositions(nn.Module):
         angle = timesteps.unsqueeze(-1) * (2 * math.pi / self.n_timesteps) * self.cycles + self.phase
         return spike(angle.sin(), self.surrogate_slope)
 
+
+class PhasePositions(PhaseGenerators):
+    """The spikes through a learned projection: a current, added to the tokens."""
+
+    def __init__(self, n_generators: int, n_timesteps: int, d_model: int, surrogate_slope: float = 10.0) -> None:
+        super().__init__(n_generators, n_timesteps, surrogate_slope)
+        self.projection = SpikeLinear(n_generators, d_model, sim_steps=1)
+        nn.init.normal_(self.projection.weight, std=INITIAL_SCALE)
+
     def forward(self, timesteps: Tensor) -> Tensor:
         """Project the spikes to a current `[B, K] -> [B, K, D]`."""
         return self.projection(self.spikes(timesteps))
+
+
+class PhaseGate(PhaseGenerators):
+    """The spikes as a gate, as published: a silent generator silences its share of its head's queries, keys and values.
+
+    With one generator per head that is the whole head; G generators share the D features in order.
+    """
+
+    def __init__(self, n_generators: int, n_timesteps: int, d_model: int, surrogate_slope: float = 10.0) -> None:
+        super().__init__(n_generators, n_timesteps, surrogate_slope)
+        self.features = d_model // n_generators
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        """Spread the spikes over the features they gate, `[B, K] -> [B, K, D]`."""
+        return self.spikes(timesteps).repeat_interleave(self.features, dim=-1)

@@ -19,6 +19,8 @@ class Tokens(NamedTuple):
     """`[B, 1, L, L]`, which token may attend to which."""
     read: slice = ALL
     """Tokens the block is asked for; the others serve as keys and values only."""
+    gate: Tensor | None = None
+    """`[B, L, D]` of 0 and 1, what phase generators let through of queries, keys and values; None: all."""
 
     @property
     def asked(self) -> Tensor:

@@ -71,6 +71,6 @@ def test_the_causality_test_would_notice_a_model_without_a_mask(config, task, mo
         "snn_dt.models.decision_transformer.causal_mask",
         lambda real: torch.ones(len(real), 1, real.shape[1], real.shape[1], dtype=torch.bool),
     )
-    model, batch = make_model(config, task), make_batch(task, lengths=(6, 6))
-    before, after = run(model, batch), run(model, changed(batch, "actions", slice(None), 3))
+    model, batch = make_model(config, task), make_batch(task, lengths=(6,) * 16)
+    before, after = run(model, batch), run(model, changed(batch, "actions", slice(None), slice(3, None)))
     assert not torch.equal(before[:, :4], after[:, :4])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+import dataclasses
 
-from snn_dt.models.positions import LearnedPositions, PhasePositions, SinusoidalPositions
+import torch
+from einops import rearrange
+
+from snn_dt.models.positions import LearnedPositions, PhaseGate, PhasePositions, SinusoidalPositions
+from tests.conftest import DISCRETE, TINY, make_batch, make_model, run
 
 
 def test_phase_spikes_are_the_sign_of_the_shifted_sine():
@@ -50,3 +54,23 @@ def test_learned_code_shares_its_last_vector_beyond_the_longest_episode():
     y = code(torch.tensor([[9, 10, 500]]))[0]
     assert torch.equal(y[0], y[1])
     assert torch.equal(y[0], y[2])
+
+
+def test_a_gate_silences_a_whole_head_where_its_one_generator_is_silent():
+    config = dataclasses.replace(TINY, positions="phase", phase_input="gate", phase_generators=1)
+    model, batch = make_model(config, DISCRETE), make_batch(DISCRETE)
+    seen = []
+    model.blocks[0].attention.attend.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[:3]))
+    run(model, batch)
+    open_ = model.phase_gate.spikes(batch.timesteps).repeat_interleave(3, dim=1)[:, :-1]  # [B, L, heads]
+    assert 0 < open_.mean() < 1
+    for x in seen[0]:
+        of_head = rearrange(x, "b l (h d) -> b l h d", h=2).sum(-1)
+        assert (of_head[open_ == 0] == 0).all()
+        assert (of_head[open_ == 1] > 0).any()
+
+
+def test_generators_share_the_features_of_their_head_in_order():
+    gate = PhaseGate(n_generators=4, n_timesteps=50, d_model=8)
+    t = torch.arange(12)[None]
+    assert torch.equal(gate(t), torch.stack([gate.spikes(t)[..., i // 2] for i in range(8)], -1))
