@@ -1,6 +1,6 @@
 """The benchmark: every speed as a ratio against a named peer in the same run.
 
-    python scripts/bench.py [--quick] [--only lif model data rollout] [--lif-peers PYTHON] [--dt-peers PYTHON]
+    python scripts/bench.py [--quick] [--only lif model data rollout ...] [--lif-peers PYTHON] [--dt-peers PYTHON]
                             [--device cuda] [--out results/bench]
 
 Prints the table and writes `bench.json` (a list of rows) and `bench.md` to the output folder. The peers live in venvs
@@ -22,7 +22,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "bench"))
 
 # Part, and which venv its peers are in.
-PARTS = {"lif": "lif_peers", "model": "dt_peers", "data": "dt_peers", "rollout": None}
+PARTS = {
+    **{"lif": "lif_peers", "model": "dt_peers", "data": "dt_peers"},
+    **{"rollout": None, "out_of_core": None, "data_parallel": None},
+}
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ import torch
 from snn_dt.checkpoint import find_checkpoint, provenance, read_json, save_checkpoint
 from snn_dt.config import Config, config_to_dict, save_config
 from snn_dt.data import Trajectories, Windows, load_dataset
+from snn_dt.data.windows import Batch
 from snn_dt.device import keep_memory, set_threads
 from snn_dt.errors import CheckpointError
 from snn_dt.evaluation.environments import make_environment
@@ -24,6 +25,7 @@ from snn_dt.training.console import Console
 from snn_dt.training.distributed import Workers
 from snn_dt.training.loop import action_half_range, train
 from snn_dt.training.optimizer import make_optimizer
+from snn_dt.training.prefetch import Prefetch
 from snn_dt.training.signals import StopSignal
 from snn_dt.training.state import TrainingState, load_training_state
 from snn_dt.training.tracking import Tracker
@@ -54,8 +56,10 @@ class Run:
             lambda: load_dataset(data.dataset, reward_mode=data.reward_mode, download=data.download)
         )
         train_episodes, validation_episodes = self.trajectories.split(data.validation_fraction, data.split_seed)
-        self.rtg_scale = data.rtg_scale or max(float(np.abs(self.trajectories.returns_to_go).max()), 1e-6)
+        returns_to_go = self.trajectories.returns_to_go
+        self.rtg_scale = data.rtg_scale or max(float(returns_to_go.max()), -float(returns_to_go.min()), 1e-6)
         self.windows = self._windows(train_episodes)
+        self._batches = Prefetch(self._batch)
         self.held_out = self._windows(validation_episodes) if len(validation_episodes) else None
 
         torch.manual_seed(config.train.seed)
@@ -118,10 +122,12 @@ class Run:
         context, normalize = self.config.model.context_length, self.config.data.normalize
         return Windows(self.trajectories, context, rtg_scale=self.rtg_scale, episodes=episodes, normalize=normalize)
 
-    def _draw(self, step: int) -> Any:
+    def _draw(self, step: int) -> Batch:
+        return self._batches(step).to(self.device, non_blocking=True)
+
+    def _batch(self, step: int) -> Batch:
         train, workers = self.config.train, self.workers
-        batch = self.windows.batch(train.seed, step, train.batch_size, rank=workers.rank, world_size=workers.world_size)
-        return batch.to(self.device, non_blocking=True)
+        return self.windows.batch(train.seed, step, train.batch_size, rank=workers.rank, world_size=workers.world_size)
 
     def evaluate(self, stop: StopSignal | None = None, console: Console | None = None) -> list[dict[str, Any]]:
         """Roll the policy out as the configuration asks; a stop raises `StopRequestedError`."""

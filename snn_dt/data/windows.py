@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from snn_dt.data.mapped import read_at_random
 from snn_dt.data.trajectories import Trajectories
 
 
@@ -61,6 +62,7 @@ class Windows:
     ) -> None:
         if context_length < 1 or rtg_scale <= 0:
             raise ValueError(f"expected context_length >= 1, rtg_scale > 0; found {context_length}, {rtg_scale}")
+        read_at_random(trajectories.observations, trajectories.actions, trajectories.returns_to_go)
         # asarray: indexing a np.memmap object costs several times as much as the same ndarray.
         self._observations = np.asarray(trajectories.observations)
         self._actions = np.asarray(trajectories.actions)
