@@ -96,8 +96,9 @@ class DecisionMeter:
 
     def __enter__(self) -> DecisionMeter:
         self._handles.append(self.model.register_forward_pre_hook(lambda *_: self._calls.clear()))
+        within = {m.norm for m in self.model.modules() if isinstance(m, RateLIF | TimedLIF)}
         for name, module in self.model.named_modules():
-            if isinstance(module, _COUNTED):
+            if isinstance(module, _COUNTED) and module not in within:
                 self._handles.append(module.register_forward_hook(self._recorder(name)))
         return self
 
@@ -151,9 +152,8 @@ def _cost(module: nn.Module, inputs: tuple[Any, ...], output: Tensor, real: dict
     steps = output.shape[0] if output.dim() == 4 else 1  # of simulation time, that this module works through
     n, width = float(mask.sum()) * steps, output.shape[-1]
     if isinstance(module, RateLIF | TimedLIF):
-        return Count(
-            neuron_updates=n * width * module.sim_steps / steps, spikes=_spikes(output, mask, module.sim_steps)
-        )
+        own = Count(neuron_updates=n * width * module.sim_steps / steps, spikes=_spikes(output, mask, module.sim_steps))
+        return own if module.norm is None else own + _norm_cost(inputs[0], mask)
     if isinstance(module, SpikeLinear):
         return Count(acs=_spikes(inputs[0], mask, module.sim_steps) * width)
     if isinstance(module, SoftmaxAttention):
@@ -170,10 +170,16 @@ def _cost(module: nn.Module, inputs: tuple[Any, ...], output: Tensor, real: dict
     if isinstance(module, nn.Linear):
         return Count(macs=n * module.in_features * width)
     if isinstance(module, nn.LayerNorm):
-        return Count(macs=n * width * NORM_MACS, acs=n * width * NORM_ACS)
+        return _norm_cost(output, mask)
     if isinstance(module, Block):
         return Count(acs=2 * n * width)  # two residual additions
     return Count(acs=n * width)  # ReLU compares, the embedding adds positions: one addition per element
+
+
+def _norm_cost(x: Tensor, mask: Tensor) -> Count:
+    """Layer norm of `x [(T,) B, L, D]`."""
+    n = float(mask.sum()) * x.shape[-1] * (len(x) if x.dim() == 4 else 1)
+    return Count(macs=n * NORM_MACS, acs=n * NORM_ACS)
 
 
 def _spikes(x: Tensor, mask: Tensor, sim_steps: int) -> float:

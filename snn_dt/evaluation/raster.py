@@ -27,6 +27,7 @@ def record_raster(
     def recorder(name: str) -> Any:
         def record(layer: RateLIF | TimedLIF, inputs: Any, output: Any) -> None:
             current = inputs[0][..., 0, -1, :]  # the last token, [D] or [T, D]
+            current = current if layer.norm is None else layer.norm(current)
             spikes, _ = LIF.forward(layer, current.expand(layer.sim_steps, current.shape[-1]))
             trains.setdefault(name, []).append(spikes.cpu().numpy().astype(bool))
 

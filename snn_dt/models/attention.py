@@ -13,10 +13,11 @@ from snn_dt.models.tokens import Tokens
 
 
 class DenseSelfAttention(nn.Module):
-    """Multi-head attention as in GPT-2."""
+    """Multi-head attention behind a layer norm, as in GPT-2."""
 
     def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
         super().__init__()
+        self.norm = nn.LayerNorm(d_model)
         self.query = nn.Linear(d_model, d_model)
         self.key_value = nn.Linear(d_model, 2 * d_model)
         self.attend = SoftmaxAttention(n_heads, (d_model // n_heads) ** -0.5, dropout)
@@ -24,6 +25,7 @@ class DenseSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         """Map `x [B, L, D]` to `[B, Q, D]`, for the tokens asked for."""
+        x = self.norm(x)
         k, v = self.key_value(x).chunk(2, dim=-1)
         return self.out(self.attend(self.query(x[:, tokens.read]), k, v, tokens))
 
@@ -32,10 +34,11 @@ class SpikingSelfAttention(nn.Module):
     r"""Spikes in, three spiking projections, a mix of tokens, spikes out through a linear layer.
 
     ```
-    s = LIF(x);  Q, K, V = LIF(norm(W s));  Y = attend(Q, K, V);  out = W_o LIF(norm(Y))
+    s = LIF(x);  Q, K, V = LIF(W s);  Y = attend(Q, K, V);  out = W_o LIF(route(Y))
     ```
 
-    Every weight matrix is fed by spikes. The modules it is given make the kinds (`blocks.py`).
+    Every weight matrix is fed by spikes. The modules it is given make the kinds (`blocks.py`); where their norms are,
+    in the neurons or between linear and neurons, is theirs to know.
     """
 
     def __init__(
@@ -45,13 +48,13 @@ class SpikingSelfAttention(nn.Module):
         key: nn.Module,
         value: nn.Module,
         attend: nn.Module,
-        norm: nn.Module,
+        route: nn.Module,
         lif_out: nn.Module,
         out: nn.Module,
     ) -> None:
         super().__init__()
         self.lif_in, self.query, self.key, self.value = lif_in, query, key, value
-        self.attend, self.norm, self.lif_out, self.out = attend, norm, lif_out, out
+        self.attend, self.route, self.lif_out, self.out = attend, route, lif_out, out
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         """Map `x [(T,) B, L, D]` to `[(T,) B, Q, D]`, for the tokens asked for."""
@@ -61,5 +64,5 @@ class SpikingSelfAttention(nn.Module):
         k, v = through(self.key, s, tokens.real), through(self.value, s, tokens.real)
         if tokens.gate is not None:
             q, k, v = q * tokens.gate[:, tokens.read], k * tokens.gate, v * tokens.gate
-        y = self.norm(self.attend(q, k, v, tokens))
+        y = self.route(self.attend(q, k, v, tokens))
         return through(self.out, self.lif_out(y), asked)

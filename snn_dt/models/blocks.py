@@ -20,20 +20,17 @@ from snn_dt.snn import RateLIF
 
 
 class Block(nn.Module):
-    """Residual block; `pre_norm` normalises what enters each branch."""
+    """Residual block; what normalises the input of a branch is part of the branch."""
 
-    def __init__(
-        self, d_model: int, attention: nn.Module, mlp: nn.Module, dropout: float, pre_norm: bool = True
-    ) -> None:
+    def __init__(self, attention: nn.Module, mlp: nn.Module, dropout: float) -> None:
         super().__init__()
-        self.norm_attention, self.norm_mlp = (nn.LayerNorm(d_model) if pre_norm else nn.Identity() for _ in range(2))
         self.attention, self.mlp = attention, mlp
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         """Map `x [(T,) B, L, D]` to the tokens asked for."""
-        y = x[..., tokens.read, :] + self.dropout(self.attention(self.norm_attention(x), tokens))
-        branch = self.dropout(through(self.mlp, self.norm_mlp(y), tokens.real[:, tokens.read]))
+        y = x[..., tokens.read, :] + self.dropout(self.attention(x, tokens))
+        branch = self.dropout(through(self.mlp, y, tokens.real[:, tokens.read]))
         return branch + (y.mean(0) if branch.dim() < y.dim() else y)
 
 
@@ -47,10 +44,10 @@ def build_block(config: ModelConfig, n_tokens: int, last: bool) -> Block:
 
 
 def dense_block(config: ModelConfig) -> Block:
-    """Build the GPT-2 block of the Decision Transformer (ReLU, as in the authors' Gym code)."""
+    """Build the pre-norm GPT-2 block of the Decision Transformer (ReLU, as in the authors' Gym code)."""
     d, hidden = config.d_model, config.mlp_ratio * config.d_model
-    mlp = nn.Sequential(nn.Linear(d, hidden), nn.ReLU(), nn.Linear(hidden, d))
-    return Block(d, DenseSelfAttention(d, config.n_heads, config.dropout), mlp, config.dropout)
+    mlp = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, hidden), nn.ReLU(), nn.Linear(hidden, d))
+    return Block(DenseSelfAttention(d, config.n_heads, config.dropout), mlp, config.dropout)
 
 
 def snn_dt_block(config: ModelConfig, last: bool = False) -> Block:
@@ -63,28 +60,32 @@ def snn_dt_block(config: ModelConfig, last: bool = False) -> Block:
     d, hidden, steps, heads = config.d_model, config.mlp_ratio * config.d_model, config.sim_steps, config.n_heads
     neuron = neurons(config)
 
-    def linear(d_in: int, d_out: int) -> Chain:
-        return Chain(SpikeLinear(d_in, d_out, steps), nn.LayerNorm(d_out))
+    def projection() -> Chain:
+        return Chain(SpikeLinear(d, d, steps), neuron(norm_width=d))
 
-    averaged = last and config.propagation == "spikes"
-    hidden_neuron = nn.Sequential(neuron(), TimeMean()) if averaged else neuron()
-    mlp = Chain(neuron(), *linear(d, hidden), hidden_neuron, SpikeLinear(hidden, d, steps))
+    mlp = Chain(
+        neuron(norm_width=d),
+        SpikeLinear(d, hidden, steps),
+        neuron(norm_width=hidden),
+        TimeMean() if last else nn.Identity(),
+        SpikeLinear(hidden, d, steps),
+    )
     if config.attention == "linear":
         attend: nn.Module = LinearSpikeAttention(heads, steps)
     else:
         attend = SpikeAttention(heads, (d // heads) ** -0.5, steps, config.dropout)
     width = d // heads if config.routing else d
     attention = SpikingSelfAttention(
-        neuron(),
-        query=Chain(*linear(d, d), neuron()),
-        key=Chain(*linear(d, d), neuron()),
-        value=Chain(*linear(d, d), neuron()),
+        neuron(norm_width=d),
+        query=projection(),
+        key=projection(),
+        value=projection(),
         attend=attend,
-        norm=nn.Sequential(DendriticRouting(heads), nn.LayerNorm(width)) if config.routing else nn.LayerNorm(width),
-        lif_out=neuron(),
+        route=DendriticRouting(heads) if config.routing else nn.Identity(),
+        lif_out=neuron(norm_width=width),
         out=SpikeLinear(width, d, steps),
     )
-    return Block(d, attention, mlp, config.dropout)
+    return Block(attention, mlp, config.dropout)
 
 
 def dsformer_block(config: ModelConfig, n_tokens: int) -> Block:
@@ -108,12 +109,12 @@ def dsformer_block(config: ModelConfig, n_tokens: int) -> Block:
         key=Chain(*linear(d, d), neuron()),
         value=Chain(*linear(d, d), neuron()),
         attend=attend,
-        norm=nn.Identity(),
+        route=nn.Identity(),
         lif_out=neuron(),
         out=linear(d, d),
     )
     mlp = Chain(neuron(), *linear(d, hidden), neuron(), *linear(hidden, d))
-    return Block(d, attention, mlp, config.dropout, pre_norm=False)
+    return Block(attention, mlp, config.dropout)
 
 
 def neurons(config: ModelConfig) -> partial[RateLIF | TimedLIF]:

@@ -14,14 +14,20 @@ from snn_dt.snn import LIF
 
 
 class TimedLIF(LIF):
-    """`LIF` from rest, as a module: `forward(current [B, L, D] or [T, B, L, D]) -> spikes [T, B, L, D]`."""
+    """`LIF` from rest, as a module: `forward(current [B, L, D] or [T, B, L, D]) -> spikes [T, B, L, D]`.
 
-    def __init__(self, sim_steps: int, **lif: Any) -> None:
+    With `norm_width` D the current is first layer-normalised, as in `RateLIF`.
+    """
+
+    def __init__(self, sim_steps: int, norm_width: int | None = None, **lif: Any) -> None:
         super().__init__(**lif)
         self.sim_steps = sim_steps
+        self.norm = None if norm_width is None else nn.LayerNorm(norm_width)
 
     def forward(self, current: Tensor) -> Tensor:
         """Return the spikes of each step; a current without a time axis is the same in all of them."""
+        if self.norm is not None:
+            current = self.norm(current)
         if current.dim() == 3:
             current = current.expand(self.sim_steps, *current.shape)
         return super().forward(current)[0]

@@ -3,7 +3,7 @@
 | backend     | runs on                | what                                                                        |
 |-------------|------------------------|-----------------------------------------------------------------------------|
 | `reference` | anything               | `reference.py`, a Python loop under autograd                                |
-| `cpp`       | CPU, float32, float64  | `lif.cpp`, built on first use; needs a C++ compiler                         |
+| `cpp`       | CPU, float32, float64  | `lif.cpp`, `rate.cpp`, built on first use; need a C++ compiler              |
 | `triton`    | CUDA, float32, float64 | `triton_kernels.py`; needs the package triton (also CPU, when interpreted)  |
 
 `auto` takes `cpp` on CPU and `triton` on CUDA where they can be had, else `reference`, quietly; the environment

@@ -1,4 +1,4 @@
-"""Build `lif.cpp` with the system's compiler on first use and keep the library in a user cache.
+"""Build the C++ kernels with the system's compiler on first use and keep the library in a user cache.
 
 The cache is `$SNN_DT_CACHE`, else `~/.cache/snn_dt`. A library's name is the hash of all it depends on: source, flags,
 compiler and CPU, so a home directory shared by different machines is safe. Two processes that build at once each write
@@ -19,7 +19,8 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-SOURCE, HEADER = Path(__file__).with_name("lif.cpp"), Path(__file__).with_name("lanes.h")
+SOURCES = [Path(__file__).with_name(name) for name in ("lif.cpp", "rate.cpp")]
+HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "neuron.h")]
 # No -ffast-math: spikes have to equal torch's bit for bit. The last two allow if-conversion and change no result.
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
@@ -52,8 +53,7 @@ def _cpu() -> str:
 def _key(compiler: str) -> str:
     binary = Path(compiler).resolve()
     parts = [
-        SOURCE.read_text(),
-        HEADER.read_text(),
+        *(path.read_text() for path in SOURCES + HEADERS),
         " ".join(FLAGS),
         str(binary),
         str(binary.stat().st_mtime_ns),
@@ -73,7 +73,7 @@ def build_library() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             built = Path(scratch) / library.name
-            command = [compiler, *FLAGS, str(SOURCE), "-o", str(built)]
+            command = [compiler, *FLAGS, *map(str, SOURCES), "-o", str(built)]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
             os.replace(built, library)
     return library

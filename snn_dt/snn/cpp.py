@@ -1,4 +1,4 @@
-"""The C++ kernels of `lif.cpp` on CPU tensors, through ctypes.
+"""The C++ kernels of `lif.cpp` and `rate.cpp` on CPU tensors, through ctypes.
 
 Shapes: `current` and spikes [T, ...], `v0` and the last membrane [...]; for a rate all [...]. Dtypes: float32, float64.
 """
@@ -16,6 +16,15 @@ from snn_dt.snn.build import load_library
 from snn_dt.snn.parameters import Coefficients, LIFParameters
 
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+SIZE, CONSTANTS = ctypes.c_int64, ctypes.c_void_p
+# Of each function: how many tensors it takes, and what follows them; the number of threads comes last.
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "scan_forward": (4, SIZE, SIZE, CONSTANTS),
+    "scan_backward": (6, SIZE, SIZE, CONSTANTS),
+    "rate_forward": (3, SIZE, SIZE, CONSTANTS),
+    "norm_rate_forward": (6, SIZE, SIZE, SIZE, ctypes.c_double, CONSTANTS),
+    "norm_rate_backward": (7, SIZE, SIZE),
+}
 
 
 class _Constants(ctypes.Structure):
@@ -32,12 +41,11 @@ def load() -> ctypes.CDLL | None:
     """Return the library, built if need be, or `None` where it cannot be had."""
     library = load_library()
     if library is not None:
-        for name, pointers in {"scan_forward": 4, "scan_backward": 6, "rate_forward": 3}.items():
+        for name, (pointers, *others) in ARGUMENTS.items():
             for suffix in SUFFIX.values():
                 function = getattr(library, f"{name}_{suffix}")
                 function.restype = None
-                steps_neurons = [ctypes.c_int64] * 2
-                function.argtypes = [*[ctypes.c_void_p] * pointers, *steps_neurons, ctypes.c_void_p, ctypes.c_int]
+                function.argtypes = [*[ctypes.c_void_p] * pointers, *others, ctypes.c_int]
     return library
 
 
@@ -46,16 +54,19 @@ def _function(name: str, dtype: torch.dtype) -> Any:
     return getattr(load(), f"{name}_{SUFFIX[dtype]}")
 
 
-def _call(name: str, tensors: tuple[Tensor | None, ...], steps: int, neurons: int, p: LIFParameters) -> None:
+def _call(name: str, tensors: tuple[Tensor | None, ...], *others: Any) -> None:
     function = _function(name, tensors[0].dtype)
-    addresses = [None if x is None else x.data_ptr() for x in tensors]
-    function(*addresses, steps, neurons, ctypes.byref(_constants(p.coefficients)), torch.get_num_threads())
+    function(*[None if x is None else x.data_ptr() for x in tensors], *others, torch.get_num_threads())
+
+
+def _at(p: LIFParameters) -> Any:
+    return ctypes.byref(_constants(p.coefficients))
 
 
 def scan_forward(current: Tensor, v0: Tensor | None, p: LIFParameters) -> tuple[Tensor, Tensor]:
     """Return spikes [T, ...] and the last membrane [...]; all tensors contiguous, `v0=None` at rest."""
     spikes, v_mem = torch.empty_like(current), current.new_empty(current.shape[1:])
-    _call("scan_forward", (current, v0, spikes, v_mem), current.shape[0], v_mem.numel(), p)
+    _call("scan_forward", (current, v0, spikes, v_mem), current.shape[0], v_mem.numel(), _at(p))
     return spikes, v_mem
 
 
@@ -65,12 +76,34 @@ def scan_backward(
     """Return the gradients of `current` and of `v0`, h recomputed."""
     grad_current, grad_v0 = torch.empty_like(current), current.new_empty(current.shape[1:])
     tensors = current, v0, grad_spikes, grad_v, grad_current, grad_v0
-    _call("scan_backward", tensors, current.shape[0], grad_v0.numel(), p)
+    _call("scan_backward", tensors, current.shape[0], grad_v0.numel(), _at(p))
     return grad_current, grad_v0
 
 
 def rate_forward(current: Tensor, sim_steps: int, p: LIFParameters, derivative: bool) -> tuple[Tensor, Tensor | None]:
     """Return the rate and, if asked for, its derivative with respect to `current`, elementwise."""
     rate, by_current = torch.empty_like(current), torch.empty_like(current) if derivative else None
-    _call("rate_forward", (current, rate, by_current), sim_steps, current.numel(), p)
+    _call("rate_forward", (current, rate, by_current), sim_steps, current.numel(), _at(p))
     return rate, by_current
+
+
+def norm_rate_forward(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, sim_steps: int, p: LIFParameters, derivative: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return the rate under the current `LayerNorm(x)`, and what `norm_rate_backward` asks for."""
+    rows, width = x.numel() // x.shape[-1], x.shape[-1]
+    rate = torch.empty_like(x)
+    by_current, stats = (torch.empty_like(x), x.new_empty(rows, 2)) if derivative else (None, None)
+    tensors = x, weight, bias, rate, by_current, stats
+    _call("norm_rate_forward", tensors, sim_steps, rows, width, eps, _at(p))
+    return rate, by_current, stats
+
+
+def norm_rate_backward(
+    x: Tensor, weight: Tensor, by_current: Tensor, stats: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of `x`, of the norm's weight and of its bias."""
+    grad_x, parts = torch.empty_like(x), x.new_zeros(torch.get_num_threads(), 2, x.shape[-1])
+    _call("norm_rate_backward", (x, weight, by_current, stats, grad, grad_x, parts), len(stats), x.shape[-1])
+    grad_weight, grad_bias = parts.sum(0)
+    return grad_x, grad_weight, grad_bias

@@ -32,6 +32,30 @@ inline Vec<F> absolute(Vec<F> x) {
     return (Vec<F>)((typename Lanes<F>::Bits)x & Lanes<F>::no_sign);
 }
 
+// a b + c rounded once where the CPU can: for gradients only, as a spike must round as torch does.
+template <class F>
+inline Vec<F> multiply_add(Vec<F> a, Vec<F> b, Vec<F> c) {
+#ifdef __AVX512F__
+    if constexpr (sizeof(F) == 4) return (Vec<F>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+    if constexpr (sizeof(F) == 8) return (Vec<F>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#endif
+    return a * b + c;
+}
+
+// 1 / x for x >= 1, to the last bit or the one before: a division takes several times as long.
+template <class F>
+inline Vec<F> reciprocal(Vec<F> x) {
+#ifdef __AVX512F__
+    if constexpr (sizeof(F) == 4) {
+        const __m512 most = _mm512_set1_ps(1e37f);  // where the correction would be infinity times zero
+        const Vec<F> bounded = (Vec<F>)_mm512_min_ps((__m512)x, most);
+        const Vec<F> y = (Vec<F>)_mm512_rcp14_ps((__m512)bounded);
+        return multiply_add<F>(y, multiply_add<F>(-bounded, y, all(F(1))), y);
+    }
+#endif
+    return F(1) / x;
+}
+
 // The first m lanes; m is a constant wherever it is the whole vector.
 template <class F>
 inline Vec<F> get(const F* from, int64_t m = LANES<F>) {

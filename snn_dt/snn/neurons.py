@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from snn_dt.snn import variants
+from snn_dt.snn.norm_rate import norm_rate
 from snn_dt.snn.parameters import LIFParameters, LIFState
 from snn_dt.snn.scan import HALF, lif_rate, lif_scan
 
@@ -126,17 +127,25 @@ def _single(current: Tensor) -> Tensor:
 
 
 class RateLIF(LIF):
-    """`LIF.rate` with `sim_steps` fixed, as a module: `forward(current [...]) -> rate [...]`; options as in `LIF`."""
+    """`LIF.rate` with `sim_steps` fixed, as a module: `forward(current [..., D]) -> rate`; options as in `LIF`.
 
-    def __init__(self, sim_steps: int, **lif: Any) -> None:
+    With `norm_width` D the current is first layer-normalised, in one pass with the neurons where there is a kernel.
+    """
+
+    def __init__(self, sim_steps: int, norm_width: int | None = None, **lif: Any) -> None:
         super().__init__(**lif)
         if sim_steps < 1:
             raise ValueError(f"sim_steps: expected at least 1; found {sim_steps!r}")
         self.sim_steps = sim_steps
+        self.norm = None if norm_width is None else nn.LayerNorm(norm_width)
 
     def forward(self, current: Tensor) -> Tensor:
         """Return the mean of `sim_steps` spikes per neuron, shape of `current`."""
-        return self.rate(current, self.sim_steps)
+        if self.norm is None:
+            return self.rate(current, self.sim_steps)
+        if self._fused:
+            return norm_rate(current, self.norm, self.sim_steps, self.constants)
+        return self.rate(self.norm(current), self.sim_steps)
 
     def extra_repr(self) -> str:
         """Show the steps and the constants that are not the default."""

@@ -49,10 +49,10 @@ def test_dense_block_equals_torchs_own_encoder_layer_with_the_same_weights():
         peer.self_attn.in_proj_bias.copy_(torch.cat([attention.query.bias, attention.key_value.bias]))
     for ours, theirs in (
         (attention.out, peer.self_attn.out_proj),
-        (block.norm_attention, peer.norm1),
-        (block.norm_mlp, peer.norm2),
-        (block.mlp[0], peer.linear1),
-        (block.mlp[2], peer.linear2),
+        (attention.norm, peer.norm1),
+        (block.mlp[0], peer.norm2),
+        (block.mlp[1], peer.linear1),
+        (block.mlp[3], peer.linear2),
     ):
         theirs.load_state_dict(ours.state_dict())
     x = torch.randn(3, 11, 16)
@@ -75,7 +75,11 @@ SPIKING = {
 
 @pytest.mark.parametrize("name", SPIKING)
 def test_a_spiking_block_with_the_smooth_spike_passes_a_full_gradient_check(name, monkeypatch):
-    monkeypatch.setattr(neurons, "lif_rate", lambda x, steps, p: rate_reference(x, steps, p, fire=smooth_spike))
+    def rate(x, steps, p):
+        return rate_reference(x, steps, p, fire=smooth_spike)
+
+    monkeypatch.setattr(neurons, "lif_rate", rate)
+    monkeypatch.setattr(neurons, "norm_rate", lambda x, norm, steps, p: rate(norm(x), steps, p))
     monkeypatch.setattr(
         neurons, "lif_scan", lambda x, v0, p: scan_reference(x, torch.zeros_like(x[0]), p, fire=smooth_spike)
     )

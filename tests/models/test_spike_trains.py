@@ -44,11 +44,11 @@ def norm(module, x):
 def loop(block, xs):
     """The block on a list of T inputs `[B, L, D]`, written from the equations."""
     a, mlp = block.attention, block.mlp
-    s = lif([norm(block.norm_attention, x) for x in xs])
+    s = lif([norm(a.lif_in.norm, x) for x in xs])
     counts = []
     for part in (a.query, a.key, a.value):
-        linear, scale, _ = part
-        counts.append(sum(lif([norm(scale, s_t @ linear.weight.T + linear.bias) for s_t in s])))
+        linear, neurons = part
+        counts.append(sum(lif([norm(neurons.norm, s_t @ linear.weight.T + linear.bias) for s_t in s])))
     y = torch.zeros(B, L, D, dtype=torch.float64)
     for h in (slice(0, D // 2), slice(D // 2, D)):
         q, k, v = (count[..., h] for count in counts)
@@ -56,10 +56,10 @@ def loop(block, xs):
             scores = [(q[:, i] * k[:, j]).sum(-1) / (T * (D // 2) ** 0.5) for j in range(i + 1)]
             weight = torch.stack(scores, -1).softmax(-1)
             y[:, i, h] = sum(weight[:, j, None] * v[:, j] for j in range(i + 1))
-    out = [s_t @ a.out.weight.T + a.out.bias for s_t in lif([norm(a.norm, y)] * T)]
+    out = [s_t @ a.out.weight.T + a.out.bias for s_t in lif([norm(a.lif_out.norm, y)] * T)]
     ys = [x + o for x, o in zip(xs, out, strict=True)]
-    s = lif([norm(block.norm_mlp, y_t) for y_t in ys])
-    hidden = lif([norm(mlp[2], s_t @ mlp[1].weight.T + mlp[1].bias) for s_t in s])
+    s = lif([norm(mlp[0].norm, y_t) for y_t in ys])
+    hidden = lif([norm(mlp[2].norm, s_t @ mlp[1].weight.T + mlp[1].bias) for s_t in s])
     return torch.stack([y_t + s_t @ mlp[-1].weight.T + mlp[-1].bias for y_t, s_t in zip(ys, hidden, strict=True)])
 
 

@@ -5,8 +5,9 @@ import itertools
 import pytest
 import torch
 
-from snn_dt.snn import LIF, SURROGATES, LIFParameters, lif_rate, lif_scan
+from snn_dt.snn import LIF, SURROGATES, LIFParameters, RateLIF, lif_rate, lif_scan
 from snn_dt.snn.backends import backend_for, cpp
+from snn_dt.snn.norm_rate import norm_rate
 from snn_dt.snn.parameters import RESETS
 
 needs_compiler = pytest.mark.skipif(cpp.load() is None, reason="no C++ compiler")
@@ -213,3 +214,63 @@ def test_a_compiled_module_gives_the_eager_results(reset):
         results.append((y, model.linear.weight.grad))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("shape", [(5, 128), (2, 3, 64), (7, 13), (33, 300), (40, 3)], ids=str)
+@pytest.mark.parametrize(("reset", "surrogate"), list(itertools.product(RESETS, SURROGATES)))
+def test_the_fused_norm_and_rate_equal_one_after_the_other(reset, surrogate, shape, dtype):
+    p = LIFParameters(reset=reset, surrogate=surrogate, surrogate_slope=5.0, **ODD)
+    norm = torch.nn.LayerNorm(shape[-1]).to(dtype)
+    with torch.no_grad():
+        norm.weight.copy_(1 + randn(shape[-1], seed=5, dtype=dtype) / 2)
+        norm.bias.copy_(0.5 + randn(shape[-1], seed=6, dtype=dtype))
+    x, weight = 3 * randn(*shape, dtype=dtype) + 1, randn(*shape, seed=1, dtype=dtype)
+
+    def run(backend):
+        leaf = x.clone().requires_grad_()
+        y = norm_rate(leaf, norm, 4, p, backend)
+        (y * weight).sum().backward()
+        found = y.detach(), leaf.grad, norm.weight.grad.clone(), norm.bias.grad.clone()
+        norm.zero_grad()
+        with torch.no_grad():
+            assert torch.equal(norm_rate(x, norm, 4, p, backend), found[0])
+        return found
+
+    found, expected = run("cpp"), run("reference")
+    assert 0 < expected[0].mean() < 1
+    assert_equal_runs(found, expected, 1, 20 * TOLERANCE[dtype])
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_fused_norm_and_rate_do_not_depend_on_threads_and_strides(threads):
+    before = torch.get_num_threads()
+    p, norm = LIFParameters(), torch.nn.LayerNorm(96).double()
+    x = randn(50, 37, 96, dtype=torch.float64).transpose(0, 1)[3:]
+    try:
+        torch.set_num_threads(threads)
+        leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
+        y = norm_rate(leaf, norm, 10, p, "cpp")
+        y.square().sum().backward()
+    finally:
+        torch.set_num_threads(before)
+    other = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    gradient = norm.weight.grad.clone()
+    norm.zero_grad()
+    y_reference = norm_rate(other, norm, 10, p, "reference")
+    y_reference.square().sum().backward()
+    assert torch.equal(y, y_reference)
+    torch.testing.assert_close(leaf.grad, other.grad, rtol=0, atol=1e-10)
+    torch.testing.assert_close(gradient, norm.weight.grad, rtol=1e-10, atol=1e-8)
+
+
+def test_a_rate_layer_with_a_norm_is_the_norm_and_the_layer():
+    layer, plain = RateLIF(4, norm_width=32), RateLIF(4)
+    x = randn(6, 5, 32)
+    torch.testing.assert_close(layer(x), plain(layer.norm(x)))
+    slow = RateLIF(4, norm_width=32, reset_order="delayed")
+    assert torch.equal(slow(x), RateLIF(4, reset_order="delayed")(slow.norm(x)))
+    half = layer.to(torch.bfloat16)
+    assert half(x.bfloat16()).dtype == torch.bfloat16
