@@ -11,16 +11,17 @@ import numpy as np
 import torch
 
 from snn_dt.checkpoint import find_checkpoint, provenance, read_json, save_checkpoint
+from snn_dt.cli.record import Record
+from snn_dt.cli.task import make_policy, task_shape
 from snn_dt.config import Config, config_to_dict, save_config
-from snn_dt.data import Trajectories, Windows, load_dataset
+from snn_dt.data import Windows, load_dataset
 from snn_dt.data.windows import Batch
 from snn_dt.device import keep_memory, set_threads
 from snn_dt.errors import CheckpointError
 from snn_dt.evaluation.environments import make_environment
-from snn_dt.evaluation.policy import Policy, PolicySpec
 from snn_dt.evaluation.rollout import evaluate
 from snn_dt.learning.losses import action_loss
-from snn_dt.models import TaskShape, build_model
+from snn_dt.models import build_model
 from snn_dt.training.console import Console
 from snn_dt.training.distributed import Workers
 from snn_dt.training.loop import action_half_range, train
@@ -231,58 +232,3 @@ class Run:
             asked = self.config.eval.episodes > 0
             reason = "the dataset names no environment, see --eval.env_id" if asked else "--eval.episodes is 0"
             console.print(f"evaluation   none: {reason}")
-
-
-class Record:
-    """Hands what the loop reports on to all who take it: the run's record, the terminal."""
-
-    def __init__(self, *takers: Tracker | Console) -> None:
-        self.takers = takers
-
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Hand on the metrics of a step."""
-        for taker in self.takers:
-            taker.log(step, metrics)
-
-    def log_evaluation(self, step: int, rows: list[dict[str, Any]]) -> None:
-        """Hand on the rows of an evaluation."""
-        for taker in self.takers:
-            taker.log_evaluation(step, rows)
-
-
-def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
-    """Say what a model must know of a dataset; infinite action bounds count as none."""
-    low, high, returns_to_go = trajectories.action_low, trajectories.action_high, trajectories.returns_to_go
-    bounded = low is not None and high is not None and bool(np.isfinite(low).all() and np.isfinite(high).all())
-    return TaskShape(
-        state_dim=trajectories.obs_dim,
-        action_dim=trajectories.action_dim,
-        discrete=trajectories.discrete,
-        n_timesteps=max(trajectories.max_episode_length, trajectories.time_limit or 0),
-        action_low=tuple(map(float, low)) if bounded and low is not None else None,
-        action_high=tuple(map(float, high)) if bounded and high is not None else None,
-        rtg_range=(float(returns_to_go.min()) / rtg_scale, float(returns_to_go.max()) / rtg_scale),
-    )
-
-
-def make_policy(model: torch.nn.Module, trajectories: Trajectories, config: Config, rtg_scale: float) -> Policy:
-    """Wrap a model with what the dataset says about its environment."""
-    from minari.serialization import serialize_space
-
-    targets, reference = config.eval.target_return, trajectories.reference
-    spec = PolicySpec(
-        dataset_id=trajectories.dataset_id,
-        observation_space=serialize_space(trajectories.observation_space),
-        action_space=serialize_space(trajectories.action_space),
-        rtg_scale=rtg_scale,
-        delayed=trajectories.reward_mode == "delayed",
-        target_return=targets[0] if targets else float(trajectories.episode_returns.max()),
-        env_id=trajectories.env_id,
-        env_spec=trajectories.env_spec,
-        reference=None if reference is None else vars(reference),
-    )
-    mean = torch.from_numpy(np.array(trajectories.state_mean))
-    std = torch.from_numpy(np.array(trajectories.state_std))
-    if not config.data.normalize:
-        mean, std = torch.zeros_like(mean), torch.ones_like(std)
-    return Policy(model, spec, mean, std)

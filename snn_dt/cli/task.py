@@ -1,0 +1,49 @@
+"""What a dataset says about the task: the shape of a model, and what a policy needs to act in its environment."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from snn_dt.config import Config
+from snn_dt.data import Trajectories
+from snn_dt.evaluation.policy import Policy, PolicySpec
+from snn_dt.models import TaskShape
+
+
+def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
+    """Say what a model must know of a dataset; infinite action bounds count as none."""
+    low, high, returns_to_go = trajectories.action_low, trajectories.action_high, trajectories.returns_to_go
+    bounded = low is not None and high is not None and bool(np.isfinite(low).all() and np.isfinite(high).all())
+    return TaskShape(
+        state_dim=trajectories.obs_dim,
+        action_dim=trajectories.action_dim,
+        discrete=trajectories.discrete,
+        n_timesteps=max(trajectories.max_episode_length, trajectories.time_limit or 0),
+        action_low=tuple(map(float, low)) if bounded and low is not None else None,
+        action_high=tuple(map(float, high)) if bounded and high is not None else None,
+        rtg_range=(float(returns_to_go.min()) / rtg_scale, float(returns_to_go.max()) / rtg_scale),
+    )
+
+
+def make_policy(model: torch.nn.Module, trajectories: Trajectories, config: Config, rtg_scale: float) -> Policy:
+    """Wrap a model with what the dataset says about its environment."""
+    from minari.serialization import serialize_space
+
+    targets, reference = config.eval.target_return, trajectories.reference
+    spec = PolicySpec(
+        dataset_id=trajectories.dataset_id,
+        observation_space=serialize_space(trajectories.observation_space),
+        action_space=serialize_space(trajectories.action_space),
+        rtg_scale=rtg_scale,
+        delayed=trajectories.reward_mode == "delayed",
+        target_return=targets[0] if targets else float(trajectories.episode_returns.max()),
+        env_id=trajectories.env_id,
+        env_spec=trajectories.env_spec,
+        reference=None if reference is None else vars(reference),
+    )
+    mean = torch.from_numpy(np.array(trajectories.state_mean))
+    std = torch.from_numpy(np.array(trajectories.state_std))
+    if not config.data.normalize:
+        mean, std = torch.zeros_like(mean), torch.ones_like(std)
+    return Policy(model, spec, mean, std)
