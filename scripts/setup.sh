@@ -11,6 +11,13 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
   exit 2
 fi
 extras="${1:-}"
+"$python" - "$extras" << 'EOF' || exit 2
+import sys, tomllib
+known = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]
+unknown = [name for name in sys.argv[1].split(",") if name.strip() not in known] if sys.argv[1] else []
+if unknown:
+    sys.exit(f"setup: expected extras out of {', '.join(known)}, joined by commas, found {', '.join(map(repr, unknown))}")
+EOF
 # The stamp names what is installed: set-up is repeated only when that or the files behind it change.
 stamp="$(cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1) $(pwd)"
 done_file="$venv/.snn_dt-setup-${extras:-core}"

@@ -98,7 +98,7 @@ def accepts_connection(host: str, port: int, seconds: float = CONNECT_SECONDS) -
         try:
             with socket.create_connection((host, port), timeout=seconds):
                 accepted.set()
-        except OSError:
+        except (OSError, ValueError):  # a name that cannot be encoded is a ValueError
             pass
 
     thread = threading.Thread(target=connect, daemon=True)

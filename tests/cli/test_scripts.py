@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -140,3 +141,15 @@ def test_help_works_and_may_be_cut_off(trained, name):
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=trained[0], check=False)
     assert result.stdout == f"usage: snn-dt {name} [-h] [OPTIONS]\n"
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("extras", ["--help", "dev,mujocco", "dev,", "core"])
+def test_the_set_up_refuses_extras_that_there_are_none_of(tmp_path, extras):
+    command = ["bash", str(ROOT / "scripts" / "setup.sh"), extras]
+    environment = os.environ | {"SNN_DT_VENV": str(tmp_path / "venv"), "PYTHON": sys.executable}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("setup: expected extras out of mujoco, ")
+    assert result.stderr.count("\n") == 1
+    assert repr(extras.split(",")[-1]) in result.stderr
+    assert not (tmp_path / "venv").exists()

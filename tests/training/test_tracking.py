@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import types
 from pathlib import Path
@@ -270,11 +271,24 @@ def test_auto_with_a_dead_host_or_a_dead_name_server_is_offline_within_two_secon
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     _, said = make(tmp_path, "auto")
     assert "did not answer" in said[0]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(30))
+    gives_up = threading.Event()
+
+    def dead(*_, **__):
+        gives_up.wait(30)
+        raise OSError("no answer from the name server")
+
+    monkeypatch.setattr(socket, "getaddrinfo", dead)
     begin = time.perf_counter()
     assert not wandb_run.accepts_connection("localhost", port, 0.2)
     assert time.perf_counter() - begin < 1.0
+    gives_up.set()
     assert [options["mode"] for options in wandb.inits] == ["offline"]
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, ""])
+def test_a_host_whose_name_is_none_does_not_accept(host):
+    assert not wandb_run.accepts_connection(host, 80)
 
 
 @pytest.mark.parametrize("mode", ["offline", "online", "disabled"])
