@@ -5,7 +5,7 @@ B batch, K context length in steps, L tokens, D width, A action dimensions or nu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +98,7 @@ class DecisionTransformer(nn.Module):
         for block in self.blocks[:-1]:
             x = block(x, tokens)
         # The last block is asked for no other tokens than those a prediction is read from.
-        x = self.blocks[-1](x, tokens._replace(read=slice(-1, None) if last_only else self.embedding.read))
+        x = self.blocks[-1](x, replace(tokens, read=slice(-1, None) if last_only else self.embedding.read))
         return self.head(self.norm(self.time_mean(x)))
 
     def token_mask(self, attention_mask: Tensor) -> Tensor:

@@ -24,10 +24,12 @@ class SoftmaxAttention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, tokens: Tokens) -> Tensor:
         """Mix `v [B, L, D]` for queries `q [B, Q, D]`."""
-        q, k, v = (rearrange(x, "b l (h d) -> b h l d", h=self.n_heads) for x in (q, k, v))
+        heads = self.n_heads, -1
+        q, k, v = (x.unflatten(-1, heads).transpose(1, 2) for x in (q, k, v))  # [B, H, ., D / H]
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=tokens.asked, dropout_p=dropout, scale=self.scale)
-        return rearrange(y, "b h l d -> b l (h d)")
+        mask = tokens.additive.to(q.dtype)  # a mask of bool would be turned into this in every layer
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scale)
+        return y.transpose(1, 2).flatten(2)
 
 
 class SpikeAttention(SoftmaxAttention):

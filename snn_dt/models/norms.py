@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from snn_dt.snn.batch_norm import batch_norm
 
 
 class PTBN(nn.Module):
@@ -70,7 +69,7 @@ class PTBN(nn.Module):
         """Normalise with the statistics of the real tokens, and keep running means of them."""
         n = real.sum() * (len(x) if x.dim() == 4 else 1)
         weights = (real.to(x.dtype) / n).expand(x.shape[:-1]).reshape(-1)  # [(T) B L]
-        y, mean, var = _BatchNorm.apply(x.reshape(-1, x.shape[-1]), weights, self.weight, self.bias, self.eps)
+        y, mean, var = batch_norm(x.reshape(-1, x.shape[-1]), weights, self.weight, self.bias, self.eps)
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * n / (n - 1).clamp(min=1), self.momentum)
@@ -79,32 +78,3 @@ class PTBN(nn.Module):
     def _blends(self, x: Tensor) -> bool:
         """Tell whether theta may be above 0; to look would make a GPU wait, and break a compiled graph."""
         return x.is_cuda or torch.compiler.is_compiling() or int(self.forwards) < self.transition
-
-
-class _BatchNorm(torch.autograd.Function):
-    """Batch norm of rows `x [N, D]` that count with `weights [N]`, which sum to 1; autograd takes twice the passes."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weights: Tensor, scale: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        mean = weights @ x
-        var = (weights @ x.square() - mean.square()).clamp(min=0)
-        inverse_std = (var + eps).rsqrt()
-        ctx.save_for_backward(x, weights, scale, mean, inverse_std)
-        ctx.mark_non_differentiable(mean, var)
-        gain = scale * inverse_std
-        return torch.addcmul(bias - mean * gain, x, gain), mean, var
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, weights, scale, mean, inverse_std = ctx.saved_tensors
-        gain = scale * inverse_std
-        by_bias = grad.sum(0)
-        by_scale = ((grad * x).sum(0) - by_bias * mean) * inverse_std
-        # dL/dx = gain (grad - weight (by_bias + normalised x by_scale)), a pad's weight being 0
-        slope = -gain * by_scale * inverse_std
-        through_statistics = torch.addcmul(-gain * by_bias - slope * mean, x, slope)
-        by_x = through_statistics.mul_(weights.unsqueeze(1)).addcmul_(grad, gain)
-        return by_x, None, by_scale, by_bias, None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,14 +11,15 @@ from torch import Tensor
 ALL = slice(None)
 
 
-class Tokens(NamedTuple):
+@dataclass(frozen=True)
+class Tokens:
     """Which tokens are real, which may attend to which, which are asked for."""
 
     real: Tensor
     """`[B, L]`, False on the tokens of pads."""
     allowed: Tensor
     """`[B, 1, L, L]`, which token may attend to which."""
-    read: slice = ALL
+    read: slice = field(default_factory=lambda: ALL)
     """Tokens the block is asked for; the others serve as keys and values only."""
     gate: Tensor | None = None
     """`[B, L, D]` of 0 and 1, what phase generators let through of queries, keys and values; None: all."""
@@ -26,6 +28,11 @@ class Tokens(NamedTuple):
     def asked(self) -> Tensor:
         """`allowed [B, 1, Q, L]` of the tokens asked for."""
         return self.allowed[:, :, self.read]
+
+    @cached_property
+    def additive(self) -> Tensor:
+        """`asked` as what a softmax adds to its scores: 0 where allowed, else minus infinity."""
+        return torch.zeros(self.asked.shape, device=self.real.device).masked_fill_(~self.asked, -torch.inf)
 
 
 def causal_mask(real: Tensor) -> Tensor:

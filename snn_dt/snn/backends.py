@@ -37,12 +37,15 @@ def _triton() -> ModuleType | None:
 def backend_for(device: str = "cpu", backend: str = "auto") -> str:
     """Return what `backend` stands for on a device type; `ValueError` if it is unknown or cannot run there."""
     asked = os.environ.get("SNN_DT_KERNEL") or "auto" if backend == "auto" else backend
+    return _resolve(device, asked, "TRITON_INTERPRET" in os.environ)
+
+
+@lru_cache  # asked for at every layer of every forward
+def _resolve(device: str, asked: str, interpreted: bool) -> str:
     if asked not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}; found {asked!r}")
     can_cpp = device == "cpu" and asked in ("auto", "cpp") and cpp.load() is not None
-    can_triton = (
-        (device == "cuda" or "TRITON_INTERPRET" in os.environ) and asked != "reference" and _triton() is not None
-    )
+    can_triton = (device == "cuda" or interpreted) and asked != "reference" and _triton() is not None
     if asked == "auto":
         return "triton" if can_triton and device == "cuda" else "cpp" if can_cpp else "reference"
     if asked == "cpp" and not can_cpp:

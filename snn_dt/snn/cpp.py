@@ -1,4 +1,4 @@
-"""The C++ kernels of `lif.cpp` and `rate.cpp` on CPU tensors, through ctypes.
+"""The C++ kernels of `lif.cpp`, `rate.cpp` and `batch_norm.cpp` on CPU tensors, through ctypes.
 
 Shapes: `current` and spikes [T, ...], `v0` and the last membrane [...]; for a rate all [...]. Dtypes: float32, float64.
 """
@@ -24,6 +24,8 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "rate_forward": (3, SIZE, SIZE, CONSTANTS),
     "norm_rate_forward": (6, SIZE, SIZE, SIZE, ctypes.c_double, CONSTANTS),
     "norm_rate_backward": (7, SIZE, SIZE),
+    "column_sums": (4, SIZE, SIZE),
+    "batch_norm_backward": (7, SIZE, SIZE),
 }
 
 
@@ -107,3 +109,18 @@ def norm_rate_backward(
     _call("norm_rate_backward", (x, weight, by_current, stats, grad, grad_x, parts), len(stats), x.shape[-1])
     grad_weight, grad_bias = parts.sum(0)
     return grad_x, grad_weight, grad_bias
+
+
+def column_sums(x: Tensor, y: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the sums `[D]` over rows of `w y` and of `w x y`, for `x`, `y [N, D]`; without `weights [N]` w is 1."""
+    sums = x.new_zeros(torch.get_num_threads(), 2, x.shape[1])
+    _call("column_sums", (x, y, weights, sums), *x.shape)
+    plain, products = sums.sum(0)
+    return plain, products
+
+
+def batch_norm_backward(x: Tensor, grad: Tensor, weights: Tensor, gain: Tensor, slope: Tensor, shift: Tensor) -> Tensor:
+    """Return `gain grad + weights (shift + slope x)` `[N, D]`."""
+    by_x = torch.empty_like(x)
+    _call("batch_norm_backward", (x, grad, weights, gain, slope, shift, by_x), *x.shape)
+    return by_x

@@ -39,12 +39,11 @@ def norm_rate(x: Tensor, norm: nn.LayerNorm, sim_steps: int, params: LIFParamete
     One kernel on a CPU with a C++ compiler, two steps elsewhere. They round the norm differently (a float32 current by
     some 1e-7), so that a membrane within that of the threshold may fire in one and not in the other.
     """
-    plain = x.dtype in cpp.SUFFIX and norm.weight.dtype == x.dtype and x.numel() > 0
+    weight, bias = norm.weight, norm.bias
+    plain = x.dtype in cpp.SUFFIX and weight.dtype == x.dtype and x.numel() > 0
     if not plain or torch.compiler.is_compiling() or backend_for(x.device.type, backend) != "cpp":
-        return lif_rate(
-            F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps), sim_steps, params, backend
-        )
+        return lif_rate(F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps), sim_steps, params, backend)
     x = x.contiguous()
-    if torch.is_grad_enabled() and (x.requires_grad or norm.weight.requires_grad or norm.bias.requires_grad):
-        return _NormRate.apply(x, norm.weight, norm.bias, norm.eps, sim_steps, params)
-    return cpp.norm_rate_forward(x, norm.weight, norm.bias, norm.eps, sim_steps, params, False)[0]
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
+        return _NormRate.apply(x, weight, bias, norm.eps, sim_steps, params)
+    return cpp.norm_rate_forward(x, weight, bias, norm.eps, sim_steps, params, False)[0]
