@@ -79,7 +79,7 @@ def page(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
         f"`{command}`",
         "",
         f"{_cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}.",
-        "Median (least to most).",
+        "Median (least to most). GPU rows: `--device cuda`; not measured yet.",
         "",
         "| work | ours | peer | ratio | target | met |",
         "|---|---|---|---|---|---|",
