@@ -66,10 +66,19 @@ class PhaseGenerators(nn.Module):
         self.n_timesteps = longest
         self.surrogate_slope = surrogate_slope
 
+    @property
+    def surrogate_slope(self) -> float:
+        """`k`, which may be assigned at any time; kept as a tensor, which a compiled graph does not take as its own."""
+        return float(self._slope)
+
+    @surrogate_slope.setter
+    def surrogate_slope(self, slope: float) -> None:
+        self._slope = torch.tensor(slope, dtype=torch.float64)
+
     def spikes(self, timesteps: Tensor) -> Tensor:
         """Emit `[B, K] -> [B, K, G]`, binary."""
         angle = timesteps.unsqueeze(-1) * (2 * math.pi / self.n_timesteps) * self.cycles + self.phase
-        return spike(angle.sin(), self.surrogate_slope)
+        return spike(angle.sin(), self._slope)
 
 
 class PhasePositions(PhaseGenerators):

@@ -1,11 +1,11 @@
 """The fused kernels as operators of torch's dispatcher: what `torch.compile` and `torch.export` see of them.
 
-Eager code does not come here, since a dispatched operator costs more than a small layer's arithmetic.
+Eager code does not come here, since a dispatched operator costs more than a small layer's arithmetic. The slope is a
+tensor, so that a schedule can change it under a compiled graph: a number would be part of the graph.
 """
 
 from __future__ import annotations
 
-from dataclasses import astuple
 from typing import Any
 
 import torch
@@ -15,13 +15,18 @@ from snn_dt.snn.backends import kernels
 from snn_dt.snn.parameters import LIFParameters
 
 CONSTANTS = (
-    "str backend, float tau_mem, float dt, float c_m, float v_rest, float v_threshold, str reset, bool detach_reset, "
-    "str surrogate, float surrogate_slope"
+    "Tensor slope, str backend, float tau_mem, float dt, float c_m, float v_rest, float v_threshold, str reset, "
+    "bool detach_reset, str surrogate"
 )
+NAMES = [part.split()[1] for part in CONSTANTS.split(", ")[2:]]
 
 
 def _operator(name: str, signature: str) -> Any:
     return torch.library.custom_op(f"snn_dt::{name}", mutates_args=(), schema=signature.replace("CONSTANTS", CONSTANTS))
+
+
+def _parameters(slope: Tensor, constants: tuple[Any, ...]) -> LIFParameters:
+    return LIFParameters(*constants, surrogate_slope=float(slope))
 
 
 def _dense(x: Tensor | None) -> Tensor | None:
@@ -29,22 +34,28 @@ def _dense(x: Tensor | None) -> Tensor | None:
 
 
 @_operator("lif_scan", "(Tensor current, Tensor? v0, CONSTANTS) -> (Tensor, Tensor)")
-def _scan(current: Tensor, v0: Tensor | None, backend: str, *constants: Any) -> tuple[Tensor, Tensor]:
-    return kernels(backend).scan_forward(current.contiguous(), _dense(v0), LIFParameters(*constants))
+def _scan(current: Tensor, v0: Tensor | None, slope: Tensor, backend: str, *constants: Any) -> tuple[Tensor, Tensor]:
+    return kernels(backend).scan_forward(current.contiguous(), _dense(v0), _parameters(slope, constants))
 
 
 @_operator("lif_scan_backward", "(Tensor current, Tensor? v0, Tensor? gs, Tensor? gv, CONSTANTS) -> (Tensor, Tensor)")
 def _scan_backward(
-    current: Tensor, v0: Tensor | None, gs: Tensor | None, gv: Tensor | None, backend: str, *constants: Any
+    current: Tensor,
+    v0: Tensor | None,
+    gs: Tensor | None,
+    gv: Tensor | None,
+    slope: Tensor,
+    backend: str,
+    *constants: Any,
 ) -> tuple[Tensor, Tensor]:
     return kernels(backend).scan_backward(
-        current.contiguous(), _dense(v0), _dense(gs), _dense(gv), LIFParameters(*constants)
+        current.contiguous(), _dense(v0), _dense(gs), _dense(gv), _parameters(slope, constants)
     )
 
 
 @_operator("lif_rate", "(Tensor current, int sim_steps, CONSTANTS) -> (Tensor, Tensor)")
-def _rate(current: Tensor, sim_steps: int, backend: str, *constants: Any) -> tuple[Tensor, Tensor]:
-    return kernels(backend).rate_forward(current.contiguous(), sim_steps, LIFParameters(*constants), True)
+def _rate(current: Tensor, sim_steps: int, slope: Tensor, backend: str, *constants: Any) -> tuple[Tensor, Tensor]:
+    return kernels(backend).rate_forward(current.contiguous(), sim_steps, _parameters(slope, constants), True)
 
 
 @_scan.register_fake
@@ -63,14 +74,14 @@ def _(current: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 
 
 def _keep_scan(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    current, v0, *ctx.constants = inputs
-    ctx.save_for_backward(current, v0)
+    current, v0, slope, *ctx.constants = inputs
+    ctx.save_for_backward(current, v0, slope)
 
 
 def _scan_gradient(ctx: Any, grad_spikes: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
-    current, v0 = ctx.saved_tensors
-    grad_current, grad_v0 = _scan_backward(current, v0, grad_spikes, grad_v, *ctx.constants)
-    return grad_current, None if v0 is None else grad_v0, *[None] * len(ctx.constants)
+    current, v0, slope = ctx.saved_tensors
+    grad_current, grad_v0 = _scan_backward(current, v0, grad_spikes, grad_v, slope, *ctx.constants)
+    return grad_current, None if v0 is None else grad_v0, None, *[None] * len(ctx.constants)
 
 
 def _keep_rate(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -86,15 +97,15 @@ _scan.register_autograd(_scan_gradient, setup_context=_keep_scan)
 _rate.register_autograd(_rate_gradient, setup_context=_keep_rate)
 
 
-def _constants(params: LIFParameters) -> tuple[Any, ...]:
-    return astuple(params)[:9]  # a plain neuron's: the others are at rest
+def _constants(params: LIFParameters, backend: str) -> tuple[Any, ...]:
+    return params.slope, backend, *[getattr(params, name) for name in NAMES]  # the others of a plain neuron are at rest
 
 
 def scan(current: Tensor, v0: Tensor | None, params: LIFParameters, backend: str) -> tuple[Tensor, Tensor]:
     """`lif_scan` as one operator, differentiable once."""
-    return _scan(current, v0, backend, *_constants(params))
+    return _scan(current, v0, *_constants(params, backend))
 
 
 def rate(current: Tensor, sim_steps: int, params: LIFParameters, backend: str) -> Tensor:
     """`lif_rate` as one operator, differentiable once."""
-    return _rate(current, sim_steps, backend, *_constants(params))[0]
+    return _rate(current, sim_steps, *_constants(params, backend))[0]

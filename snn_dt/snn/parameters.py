@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from snn_dt.snn.surrogate import SURROGATES, get_surrogate
@@ -46,7 +47,10 @@ class LIFParameters:
     """The constants of `snn_dt.snn.neurons.LIF`; a value out of range raises `ValueError`.
 
     Times are in simulation steps; the potentials, `c_m * current` and the adaptations in one arbitrary unit of voltage.
+    `slope` is `surrogate_slope` as a tensor, which a compiled graph takes as an input; a number would be part of it.
     """
+
+    slope: ClassVar[Tensor]
 
     tau_mem: float = 2.0
     dt: float = 1.0
@@ -83,6 +87,7 @@ class LIFParameters:
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name}: expected a finite number; found {getattr(self, name)!r}")
         get_surrogate(self.surrogate)
+        object.__setattr__(self, "slope", torch.tensor(self.surrogate_slope, dtype=torch.float64))
 
     @property
     def leak(self) -> float:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from snn_dt.snn.parameters import LIFParameters
-from snn_dt.snn.surrogate import spike
+from snn_dt.snn.surrogate import Slope, spike
 
-SpikeFunction = Callable[[Tensor, float, str], Tensor]
+SpikeFunction = Callable[[Tensor, Slope, str], Tensor]
 
 
 def reset(h: Tensor, s: Tensor, p: LIFParameters, v_threshold: Tensor | float) -> Tensor:
@@ -39,7 +39,7 @@ def lif_step(current: Tensor, v_mem: Tensor, p: LIFParameters, fire: SpikeFuncti
     `fire` is `smooth_spike` in gradient checks.
     """
     h = v_mem + p.leak * (p.v_rest - v_mem) + p.gain * current
-    s = fire(h - p.v_threshold, p.surrogate_slope, p.surrogate)
+    s = fire(h - p.v_threshold, p.slope, p.surrogate)
     return s, reset(h, s, p, p.v_threshold)
 
 

@@ -11,8 +11,8 @@ A spike is `s = [u >= 0]` with `u = h - V_th`; its derivative is replaced by `ps
 | arctan       | 1 / (1 + (k u)^2)      | 1/2 + arctan(k u) / k                          |
 | rectangular  | [\|k u\| <= 1]         | 1/2 + clip(u, +-1/k)                           |
 
-Shapes: `u` is any shape, `slope` a positive float. Libraries that normalise to unit area instead (SpikingJelly's
-SoftSign and ATan) differ by a factor of the order of `k`.
+Shapes: `u` is any shape, `slope` a positive float or a tensor that holds one. Libraries that normalise to unit area
+instead (SpikingJelly's SoftSign and ATan) differ by a factor of the order of `k`.
 
 Sources: fast sigmoid, Zenke & Ganguli 2018, divided by its peak as in Van den Berghe et al. 2025 (arXiv 2510.24461);
 triangle, Bellec et al. 2020; arctan, Fang et al. 2021; rectangular, Wu et al. 2018.
@@ -28,55 +28,57 @@ from torch import Tensor
 
 from snn_dt.errors import did_you_mean
 
+Slope = float | Tensor
 
-def fast_sigmoid(u: Tensor, slope: float) -> Tensor:
+
+def fast_sigmoid(u: Tensor, slope: Slope) -> Tensor:
     """Return `1 / (1 + |k u|)^2`."""
     return (1.0 + (slope * u).abs()).square().reciprocal()
 
 
-def fast_sigmoid_integral(u: Tensor, slope: float) -> Tensor:
+def fast_sigmoid_integral(u: Tensor, slope: Slope) -> Tensor:
     """Return `1/2 + u / (1 + |k u|)`."""
     return 0.5 + u / (1.0 + (slope * u).abs())
 
 
-def sigmoid(u: Tensor, slope: float) -> Tensor:
+def sigmoid(u: Tensor, slope: Slope) -> Tensor:
     """Return `4 y (1 - y)` with `y = 1 / (1 + e^(-k u))`."""
     y = torch.sigmoid(slope * u)
     return 4.0 * y * (1.0 - y)
 
 
-def sigmoid_integral(u: Tensor, slope: float) -> Tensor:
+def sigmoid_integral(u: Tensor, slope: Slope) -> Tensor:
     """Return `1/2 + (4 / k) (y - 1/2)` with `y = 1 / (1 + e^(-k u))`."""
     return 0.5 + (4.0 / slope) * (torch.sigmoid(slope * u) - 0.5)
 
 
-def triangle(u: Tensor, slope: float) -> Tensor:
+def triangle(u: Tensor, slope: Slope) -> Tensor:
     """Return `max(0, 1 - |k u|)`."""
     return (1.0 - (slope * u).abs()).clamp_min(0.0)
 
 
-def triangle_integral(u: Tensor, slope: float) -> Tensor:
+def triangle_integral(u: Tensor, slope: Slope) -> Tensor:
     """Return `1/2 + w - k w |w| / 2` with `w = clip(u, -1/k, 1/k)`."""
     w = u.clamp(-1.0 / slope, 1.0 / slope)
     return 0.5 + w - 0.5 * slope * w * w.abs()
 
 
-def arctan(u: Tensor, slope: float) -> Tensor:
+def arctan(u: Tensor, slope: Slope) -> Tensor:
     """Return `1 / (1 + (k u)^2)`."""
     return (1.0 + (slope * u).square()).reciprocal()
 
 
-def arctan_integral(u: Tensor, slope: float) -> Tensor:
+def arctan_integral(u: Tensor, slope: Slope) -> Tensor:
     """Return `1/2 + arctan(k u) / k`."""
     return 0.5 + torch.atan(slope * u) / slope
 
 
-def rectangular(u: Tensor, slope: float) -> Tensor:
+def rectangular(u: Tensor, slope: Slope) -> Tensor:
     """Return 1 where `|k u| <= 1`, else 0: integer currents fall on the edge of DSFormer's, where k = 2."""
     return ((slope * u).abs() <= 1.0).to(u.dtype)
 
 
-def rectangular_integral(u: Tensor, slope: float) -> Tensor:
+def rectangular_integral(u: Tensor, slope: Slope) -> Tensor:
     """Return `1/2 + clip(u, -1/k, 1/k)`."""
     return 0.5 + u.clamp(-1.0 / slope, 1.0 / slope)
 
@@ -84,8 +86,8 @@ def rectangular_integral(u: Tensor, slope: float) -> Tensor:
 class Surrogate(NamedTuple):
     """A derivative `psi(u, slope)` and its antiderivative, the smooth spike `S(u, slope)`."""
 
-    derivative: Callable[[Tensor, float], Tensor]
-    antiderivative: Callable[[Tensor, float], Tensor]
+    derivative: Callable[[Tensor, Slope], Tensor]
+    antiderivative: Callable[[Tensor, Slope], Tensor]
 
 
 SURROGATES: dict[str, Surrogate] = {
@@ -108,7 +110,7 @@ def get_surrogate(name: str) -> Surrogate:
 
 class _Spike(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, u: Tensor, slope: float, derivative: Callable[[Tensor, float], Tensor]) -> Tensor:
+    def forward(ctx: Any, u: Tensor, slope: Slope, derivative: Callable[[Tensor, Slope], Tensor]) -> Tensor:
         ctx.save_for_backward(u)
         ctx.slope, ctx.derivative = slope, derivative
         return (u >= 0).to(u.dtype)
@@ -119,11 +121,11 @@ class _Spike(torch.autograd.Function):
         return grad * ctx.derivative(u, ctx.slope), None, None
 
 
-def spike(u: Tensor, slope: float = 10.0, surrogate: str = "fast_sigmoid") -> Tensor:
+def spike(u: Tensor, slope: Slope = 10.0, surrogate: str = "fast_sigmoid") -> Tensor:
     """Return `[u >= 0]` in the dtype of `u`; backwards, `dL/du = psi_slope(u) dL/ds`. A tie (`u == 0`) fires."""
     return _Spike.apply(u, slope, get_surrogate(surrogate).derivative)
 
 
-def smooth_spike(u: Tensor, slope: float = 10.0, surrogate: str = "fast_sigmoid") -> Tensor:
+def smooth_spike(u: Tensor, slope: Slope = 10.0, surrogate: str = "fast_sigmoid") -> Tensor:
     """Return the antiderivative `S_slope(u)`, whose true gradient is the surrogate: the spike of gradient checks."""
     return get_surrogate(surrogate).antiderivative(u, slope)

@@ -49,14 +49,14 @@ def step(
     rho = 1.0 - p.dt / p.tau_adaptation
     h = v + leak * (p.v_rest - v) + p.gain * current - w
     if p.reset_order == "charge_fire_reset":
-        s = fire(h - (v_threshold + p.threshold_adaptation * b), p.surrogate_slope, p.surrogate)
+        s = fire(h - (v_threshold + p.threshold_adaptation * b), p.slope, p.surrogate)
         v = reset(h, s, p, v_threshold)
         w = rho * w + p.voltage_adaptation * (v - p.v_rest) + p.current_adaptation * s
         return s, LIFState(v, rho * b + s, w)
-    s0 = fire(v - (v_threshold + p.threshold_adaptation * b), p.surrogate_slope, p.surrogate)
+    s0 = fire(v - (v_threshold + p.threshold_adaptation * b), p.slope, p.surrogate)
     w = rho * w + p.voltage_adaptation * (v - p.v_rest) + p.current_adaptation * s0
     v, b = reset(h, s0, p, v_threshold), rho * b + s0
-    return fire(v - (v_threshold + p.threshold_adaptation * b), p.surrogate_slope, p.surrogate), LIFState(v, b, w)
+    return fire(v - (v_threshold + p.threshold_adaptation * b), p.slope, p.surrogate), LIFState(v, b, w)
 
 
 def scan(

@@ -4,7 +4,10 @@ import itertools
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
+from snn_dt.models.layers import TimedLIF
+from snn_dt.models.positions import PhaseGate
 from snn_dt.snn import LIF, SURROGATES, LIFParameters, RateLIF, lif_rate, lif_scan
 from snn_dt.snn.backends import backend_for, cpp
 from snn_dt.snn.norm_rate import norm_rate
@@ -214,6 +217,34 @@ def test_a_compiled_module_gives_the_eager_results(reset):
         results.append((y, model.linear.weight.grad))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RateLIF(4, norm_width=8),
+        lambda: TimedLIF(4),
+        lambda: RateLIF(4, learnable=["tau_mem"], threshold_adaptation=0.2),
+        lambda: PhaseGate(4, 50, 8),
+    ],
+    ids=["rate", "spikes", "options", "phase"],
+)
+def test_a_slope_that_changes_reaches_a_compiled_module_without_compiling_it_again(make):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    layer, counter = make(), CompileCounter()
+    compiled = torch.compile(layer, backend=counter)
+    x = torch.arange(12).view(2, 6) if isinstance(layer, PhaseGate) else randn(2, 3, 8).requires_grad_()
+    leaf = layer.phase if isinstance(layer, PhaseGate) else x
+    for slope in (3.0, 5.0, 40.0):
+        layer.surrogate_slope = slope
+        grads = []
+        for run in (compiled, layer):
+            y = run(x)
+            grads.append(torch.autograd.grad(y, leaf, randn(*y.shape, seed=1))[0])
+        torch.testing.assert_close(*grads, rtol=1e-5, atol=1e-6)
+        assert counter.frame_count == 1
+    assert not torch.allclose(grads[0], torch.zeros(()))
 
 
 @needs_compiler

@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from snn_dt.snn import LIF, LIFParameters, RateLIF, smooth_spike
+from snn_dt.snn import LIF, SURROGATES, LIFParameters, RateLIF, smooth_spike
 from snn_dt.snn.reference import rate_reference, scan_reference
 
 ODD = {"tau_mem": 4.0, "dt": 0.5, "c_m": 2.0, "v_rest": -0.25, "v_threshold": 0.75}  # leak 1/8, gain 1: exact in binary
@@ -89,20 +89,21 @@ def test_slope_changes_the_gradient_and_not_one_bit_of_the_forward_pass(reset):
 
 
 def smooth_inputs(p):
-    """Currents and a first membrane none of whose h lies within 1e-3 of the threshold, where psi has a kink."""
+    """Currents and a first membrane none of whose h lies within 1e-3 of a kink of psi: u = 0 and, for some, +-1/k."""
     for seed in range(100):
         current, v0 = randn(6, 4, seed=seed), randn(4, seed=seed + 1000) / 2
         v, near = v0, False
         for x in current:
             h = v + p.leak * (p.v_rest - v) + p.gain * x
-            near |= bool(((h - p.v_threshold).abs() < 1e-3).any())
+            u = (h - p.v_threshold).abs()
+            near |= bool((torch.minimum(u, (u - 1 / p.surrogate_slope).abs()) < 1e-3).any())
             v = scan_reference(x[None], v, p, smooth_spike)[1]
         if not near:
             return current.requires_grad_(), v0.requires_grad_()
     raise AssertionError("no inputs away from the threshold")
 
 
-@pytest.mark.parametrize("surrogate", ["fast_sigmoid", "sigmoid", "arctan"])
+@pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("reset", RESETS)
 def test_gradients_with_the_smooth_spike_pass_finite_differences(reset, surrogate):
     p = LIFParameters(reset=reset, surrogate=surrogate, surrogate_slope=4.0, **ODD)

@@ -197,6 +197,64 @@ def test_gradients_with_the_smooth_spike_pass_finite_differences(order, reset, a
     assert torch.autograd.gradcheck(run, inputs)
 
 
+def with_given_resets(current, state, leak, v_threshold, p, resets):
+    """The recurrence written out once more, with the spikes that reset the membrane handed in."""
+    v, b, w = state
+    rho, spikes, fired = 1 - p.dt / p.tau_adaptation, [], []
+
+    def fire(v, b):
+        return smooth_spike(v - v_threshold - p.threshold_adaptation * b, p.surrogate_slope, p.surrogate)
+
+    for x, given in zip(current, resets, strict=True):
+        h = v + leak * (p.v_rest - v) + p.gain * x - w
+        s = fire(h, b) if p.reset_order == "charge_fire_reset" else fire(v, b)
+        fired.append(s)
+        given = s if given is None else given
+        after = {"hard": (1 - given) * h + given * p.v_rest, "soft": h - given * (v_threshold - p.v_rest), "none": h}
+        driven = after[p.reset] if p.reset_order == "charge_fire_reset" else v
+        v, b = after[p.reset], rho * b + s
+        w = rho * w + p.voltage_adaptation * (driven - p.v_rest) + p.current_adaptation * s
+        spikes.append(s if p.reset_order == "charge_fire_reset" else fire(v, b))
+    return torch.stack([*spikes, v, b, w]), fired
+
+
+@pytest.mark.parametrize(("order", "reset", "adaptation"), list(itertools.product(ORDERS, RESETS, ADAPTATIONS)))
+def test_a_detached_reset_has_the_true_gradient_of_a_run_whose_resets_are_given(order, reset, adaptation):
+    p = parameters(order, reset, True, adaptation, surrogate="sigmoid", surrogate_slope=4.0)
+    inputs = [randn(5, 3), *(randn(3, seed=i) / 2 for i in (1, 2, 3)), *(torch.full((3,), x) for x in (0.2, 0.6))]
+    inputs = [x.double().requires_grad_() for x in inputs]
+    x, v, b, w, leak, v_threshold = inputs
+    expected, fired = with_given_resets(x, (v, b, w), leak, v_threshold, p, [None] * 5)
+    fired = [s.detach() for s in fired]
+
+    def frozen(x, v, b, w, leak, v_threshold):
+        return with_given_resets(x, (v, b, w), leak, v_threshold, p, fired)[0]
+
+    assert torch.autograd.gradcheck(frozen, inputs)
+    spikes, end = variants.scan(x, LIFState(v, b, w), p, leak, v_threshold, smooth_spike)
+    found, weight = torch.cat([spikes, torch.stack(end)]), randn(8, 3, seed=9)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    grads = [torch.autograd.grad(y, inputs, weight, allow_unused=True) for y in (found, frozen(*inputs))]
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(("order", "reset", "detach"), list(itertools.product(ORDERS, RESETS, DETACH)))
+def test_learned_constants_have_the_gradient_of_the_constants_through_their_ranges(order, reset, detach):
+    neuron = LIF(
+        reset=reset, detach_reset=detach, reset_order=order, **ODD, learnable=("tau_mem", "v_threshold"), neurons=6
+    ).double()
+    p, current, weight = neuron.constants, 2 * randn(8, 4, 6), randn(8, 4, 6, seed=1)
+    (neuron(current)[0] * weight).sum().backward()
+    leak, v_threshold = (x.detach().requires_grad_() for x in (neuron.leak, neuron.v_threshold))
+    (variants.scan(current, None, p, leak, v_threshold)[0] * weight).sum().backward()
+    by_leak = leak.grad * leak.detach() * (1 - leak.detach())  # a sigmoid
+    by_threshold = v_threshold.grad * -torch.expm1(-(v_threshold.detach() - p.v_rest))  # a softplus
+    torch.testing.assert_close(neuron.raw_leak.grad, by_leak, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(neuron.raw_threshold.grad, by_threshold, rtol=1e-12, atol=1e-14)
+    assert (neuron.raw_leak.grad.abs() > 0).all()
+
+
 def test_learned_constants_start_at_the_given_values_and_stay_in_range():
     neuron = LIF(tau_mem=3.0, v_rest=-0.2, v_threshold=0.6, learnable=("tau_mem", "v_threshold"), neurons=4)
     plain = LIF(tau_mem=3.0, v_rest=-0.2, v_threshold=0.6)

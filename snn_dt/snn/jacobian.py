@@ -1,0 +1,98 @@
+"""How a small change of a neuron's state grows or dies over one step: closed-form Jacobians, for every option.
+
+Shapes: `current` [..., N], every part of a state [..., N]. A neuron's state has S parts: V, the trace b if its
+threshold adapts, the current w if it has an adaptation current. psi is the surrogate's derivative, m what a reset keeps
+of h, r what the reset of a spike adds to V (0 if it is detached):
+
+| reset | m     | r               |
+|-------|-------|-----------------|
+| hard  | 1 - s | V_rest - h      |
+| soft  | 1     | -(V_th - V_rest)|
+| none  | 1     | 0               |
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from snn_dt.snn.parameters import LIFParameters, LIFState
+from snn_dt.snn.surrogate import get_surrogate
+from snn_dt.snn.variants import Constant
+
+
+class Linearised(NamedTuple):
+    """One step of `variants.step` to first order, neuron by neuron.
+
+    `state` [..., N, S, S] is `d(V', b', w') / d(V, b, w)`, `by_current` [..., N, S] is `d(V', b', w') / dI`, `spike`
+    [..., N, S] and `spike_by_current` [..., N] are the same of the spike that the step returns.
+    """
+
+    state: Tensor
+    by_current: Tensor
+    spike: Tensor
+    spike_by_current: Tensor
+
+
+def parts(p: LIFParameters) -> list[int]:
+    """Return which of (V, b, w) a neuron's next state depends on."""
+    return [0, *[1] * bool(p.threshold_adaptation), *[2] * bool(p.current_adaptation or p.voltage_adaptation)]
+
+
+def linearise(current: Tensor, state: LIFState, p: LIFParameters, leak: Constant, v_threshold: Constant) -> Linearised:
+    """Return the derivatives of `variants.step(current, state, p, leak, v_threshold)`.
+
+    ```
+    charge_fire_reset: dh = (1 - leak) dV - dw + gain dI      delayed: ds0 = psi0 (dV - beta db)
+    ds  = psi (dh - beta db)                                  dV' = m dh + r ds0
+    dV' = m dh + r ds                                         db' = rho db + ds0
+    db' = rho db + ds                                         dw' = rho dw + a dV + c ds0
+    dw' = rho dw + a dV' + c ds                               ds  = psi (dV' - beta db')
+    ```
+
+    with beta, c, a = `threshold_adaptation`, `current_adaptation`, `voltage_adaptation`, rho = 1 - dt/tau_adaptation.
+    """
+    v, b, w = state
+    beta, rho, delayed = p.threshold_adaptation, 1.0 - p.dt / p.tau_adaptation, p.reset_order == "delayed"
+    h = v + leak * (p.v_rest - v) + p.gain * current - w
+    u = (v if delayed else h) - v_threshold - beta * b
+    s, psi = (u >= 0).to(v), _psi(u, p)
+    one, zero = torch.ones_like(v), torch.zeros_like(v)
+    m = one - s if p.reset == "hard" else one
+    r = zero if p.detach_reset else {"hard": p.v_rest - h, "soft": p.v_rest - v_threshold + zero, "none": zero}[p.reset]
+
+    # rows of derivatives by (V, b, w, I)
+    dv, db, dw, di = (torch.stack([one if i == j else zero for j in range(4)], -1) for i in range(4))
+    m, r, psi = m[..., None], r[..., None], psi[..., None]
+    dh = (1 - torch.as_tensor(leak).unsqueeze(-1)) * dv - dw + p.gain * di
+    ds = psi * ((dv if delayed else dh) - beta * db)
+    dv_next, db_next = m * dh + r * ds, rho * db + ds
+    dw_next = rho * dw + p.voltage_adaptation * (dv if delayed else dv_next) + p.current_adaptation * ds
+    if delayed:
+        v_next = {"hard": (1 - s) * h + s * p.v_rest, "soft": h - s * (v_threshold - p.v_rest), "none": h}[p.reset]
+        psi = _psi(v_next - v_threshold - beta * (rho * b + s), p)[..., None]
+        ds = psi * (dv_next - beta * db_next)
+    used = parts(p)
+    rows = torch.stack([dv_next, db_next, dw_next], -2)[..., used, :]
+    return Linearised(rows[..., used], rows[..., 3], ds[..., used], ds[..., 3])
+
+
+def recurrent_jacobian(step: Linearised, weight: Tensor) -> Tensor:
+    """Return the Jacobian `[..., (S + 1) N, (S + 1) N]` of a layer whose spikes s come back as `I = weight @ s`.
+
+    They come back one step later. The state is V of all N neurons, then their b and w if they have them, then s;
+    `weight` is `[N, N]`, to neuron from neuron. Of a layer with `charge_fire_reset` and no adaptation the eigenvalues
+    other than 0 are those of the map from h to the next h, `(1 - leak) diag(m + r psi) + gain W diag(psi)`.
+    """
+    own = torch.cat([step.state, step.spike.unsqueeze(-2)], -2)  # [..., N, S + 1, S]
+    by_current = torch.cat([step.by_current, step.spike_by_current.unsqueeze(-1)], -1)  # [..., N, S + 1]
+    from_state = torch.diag_embed(own.movedim(-3, -1))  # [..., S + 1, S, N, N]
+    from_spikes = by_current.movedim(-1, -2).unsqueeze(-1) * weight  # [..., S + 1, N, N]
+    blocks = torch.cat([from_state, from_spikes.unsqueeze(-3)], -3)  # [..., S + 1, S + 1, N, N]
+    return blocks.movedim(-3, -2).flatten(-2).flatten(-3, -2)
+
+
+def _psi(u: Tensor, p: LIFParameters) -> Tensor:
+    return get_surrogate(p.surrogate).derivative(u, p.surrogate_slope)
