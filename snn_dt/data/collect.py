@@ -42,12 +42,14 @@ def collect(
     from minari.dataset.minari_storage import MinariStorage
 
     from snn_dt.data.spaces import observation_leaves
+    from snn_dt.envs import ensure_registered
 
     folder = Path(root or roots()[0]).expanduser() / dataset_id
     if folder.exists():
         raise DataError(f"dataset {dataset_id!r} is already in {folder}: expected a new id; raise its version")
     try:
         parse_dataset_id(dataset_id)
+        ensure_registered(env_id)
         env = gym.make(env_id)
     except (ValueError, gym.error.Error, ImportError) as error:
         raise DataError(f"cannot collect {dataset_id!r} from {env_id!r}: {' '.join(str(error).split())}") from error

@@ -34,8 +34,9 @@ def make_environment(policy: Policy, env_id: str | None = None, render_mode: str
 def _make(name: str, kwargs: dict[str, Any], max_episode_steps: int | None, render_mode: str | None) -> Any:
     import gymnasium
 
-    if name not in gymnasium.registry:
-        _register_robotics()
+    from snn_dt.envs import ensure_registered
+
+    ensure_registered(name)
     options: dict[str, Any] = {**kwargs, "max_episode_steps": max_episode_steps, "disable_env_checker": True}
     if render_mode is not None:
         options["render_mode"] = render_mode
@@ -58,15 +59,6 @@ def _hint(name: str, error: Exception) -> str:
     if "mujoco" in str(error).lower():
         return "pip install 'snn-dt[mujoco]'"
     return "check the name, or install and import the package that registers it"
-
-
-def _register_robotics() -> None:
-    try:
-        import gymnasium
-        import gymnasium_robotics
-    except ImportError:
-        return
-    gymnasium.register_envs(gymnasium_robotics)
 
 
 def _check_spaces(policy: Policy, env: Any, name: str) -> None:

@@ -1,0 +1,142 @@
+"""Rigid-body model of the Crazyflie 2.1 quadrotor, in NumPy, any number of them side by side.
+
+A state is [..., 17] float64, SI units, z up:
+
+| columns | what | frame |
+|---|---|---|
+| 0:3 | position | world |
+| 3:7 | attitude, unit quaternion (w, x, y, z) | body to world |
+| 7:10 | velocity | world |
+| 10:13 | angular velocity | body |
+| 13:17 | rotor speeds, 1 = full throttle | |
+
+Source of the constants and the integrator: Learning to Fly in Seconds (Eschmann et al. 2024, arXiv 2311.13081), `l2f`
+2.0.18 (MIT).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+MASS = 0.0323
+GRAVITY = 9.81
+INERTIA = (9.41656e-6, 9.64405e-6, 1.745952e-5)
+THRUST = (0.00352526, 0.01437313, 0.09223048)
+"""N per rotor: c0 + c1 m + c2 m^2 of the rotor speed m."""
+ROTORS = np.array([[0.028, -0.028], [-0.028, -0.028], [-0.028, 0.028], [0.028, 0.028]])
+"""x and y of the rotors, m."""
+YAW_TORQUE = 4.665e-3
+"""Nm per N of a rotor's thrust."""
+SPIN = np.array([-1.0, 1.0, -1.0, 1.0])
+"""Sign of each rotor's yaw torque."""
+RISE, FALL = 0.0555, 0.2494
+"""Time constants of a rotor that speeds up and slows down, s."""
+DT = 0.01
+"""Seconds of a control step."""
+
+POSITION, ATTITUDE, VELOCITY, RATES, MOTORS = slice(0, 3), slice(3, 7), slice(7, 10), slice(10, 13), slice(13, 17)
+STATE_DIM = 17
+# A thrust f at (x, y) turns the body by (y f, -x f, +-k f).
+MIXER = np.column_stack([ROTORS[:, 1], -ROTORS[:, 0], SPIN * YAW_TORQUE])
+
+
+def thrust(motors: Array) -> Array:
+    """Return the force of each rotor in N, `c0 + c1 m + c2 m^2`, [..., 4] -> [..., 4]."""
+    return THRUST[0] + motors * (THRUST[1] + THRUST[2] * motors)
+
+
+def motor_speed(force: Array | float) -> Array:
+    """Return the rotor speed that gives `force` N, the inverse of `thrust`; outside [0, 1] where no throttle does."""
+    c0, c1, c2 = THRUST
+    return (np.sqrt(np.maximum(c1 * c1 + 4.0 * c2 * (np.asarray(force) - c0), 0.0)) - c1) / (2.0 * c2)
+
+
+HOVER_THROTTLE = float(motor_speed(MASS * GRAVITY / 4))
+"""0.8313; the 0.726 that is shipped beside these constants does not carry this mass."""
+
+
+def hover_state(position: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Array:
+    """Return the state [17] that stays where it is under `HOVER_THROTTLE`."""
+    state = np.zeros(STATE_DIM)
+    state[POSITION], state[ATTITUDE], state[MOTORS] = position, (1.0, 0.0, 0.0, 0.0), HOVER_THROTTLE
+    return state
+
+
+def derivative(state: Array, throttle: Array) -> Array:
+    """Return d state / dt [..., 17] under `throttle` [..., 4], each in [0, 1].
+
+    ```
+    p' = v      v' = R(q) (0, 0, sum f) / mass - g      q' = q (0, w) / 2
+    J w' = tau - w x J w        m' = (u - m) / tau_m,   tau_m = rise if u > m else fall
+    ```
+    """
+    qw, qx, qy, qz = (state[..., i] for i in range(3, 7))
+    wx, wy, wz = (state[..., i] for i in range(10, 13))
+    motors = state[..., MOTORS]
+    force = thrust(motors)
+    torque = force @ MIXER
+    lift = force.sum(-1) / MASS
+    jx, jy, jz = INERTIA
+    out = np.empty_like(state)
+    out[..., POSITION] = state[..., VELOCITY]
+    out[..., 3] = -0.5 * (qx * wx + qy * wy + qz * wz)
+    out[..., 4] = 0.5 * (qw * wx + qy * wz - qz * wy)
+    out[..., 5] = 0.5 * (qw * wy + qz * wx - qx * wz)
+    out[..., 6] = 0.5 * (qw * wz + qx * wy - qy * wx)
+    out[..., 7] = 2.0 * (qx * qz + qw * qy) * lift
+    out[..., 8] = 2.0 * (qy * qz - qw * qx) * lift
+    out[..., 9] = (1.0 - 2.0 * (qx * qx + qy * qy)) * lift - GRAVITY
+    out[..., 10] = (torque[..., 0] - (jz - jy) * wy * wz) / jx
+    out[..., 11] = (torque[..., 1] - (jx - jz) * wz * wx) / jy
+    out[..., 12] = (torque[..., 2] - (jy - jx) * wx * wy) / jz
+    lag = throttle - motors
+    out[..., MOTORS] = lag / np.where(lag > 0, RISE, FALL)
+    return out
+
+
+def advance(state: Array, throttle: Array, dt: float = DT) -> Array:
+    """Return the state after `dt` seconds of constant `throttle`: one step of RK4, q made unit again."""
+    k1 = derivative(state, throttle)
+    k2 = derivative(state + 0.5 * dt * k1, throttle)
+    k3 = derivative(state + 0.5 * dt * k2, throttle)
+    k4 = derivative(state + dt * k3, throttle)
+    new: Array = state + dt / 6.0 * (k1 + 2.0 * (k2 + k3) + k4)
+    q = new[..., ATTITUDE]
+    q /= np.sqrt((q * q).sum(-1, keepdims=True))
+    return new
+
+
+def rotation(q: Array) -> Array:
+    """Return the rotation matrix R(q), body to world, row by row: [..., 4] -> [..., 9]."""
+    w, x, y, z = (q[..., i] for i in range(4))
+    rows = (
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    )  # fmt: skip
+    return np.stack(rows, axis=-1)
+
+
+def random_state(rng: np.random.Generator, spread: float = 1.0) -> Array:
+    """Draw a start [17]: with probability 0.1 hover at the origin, else anything up to `spread` times as published.
+
+    Position within 0.5 m, tilt within 90 degrees about any axis, velocity within 1 m/s, angular velocity within
+    1 rad/s, rotors between standstill and hover.
+    """
+    state = hover_state()
+    if rng.random() < 0.1:
+        return state
+    axis = rng.normal(size=3)
+    axis /= math.sqrt(float(axis @ axis))
+    half = 0.25 * math.pi * spread * rng.random()
+    state[POSITION] = 0.5 * spread * rng.uniform(-1.0, 1.0, 3)
+    state[ATTITUDE] = (math.cos(half), *(math.sin(half) * axis))
+    state[VELOCITY] = spread * rng.uniform(-1.0, 1.0, 3)
+    state[RATES] = spread * rng.uniform(-1.0, 1.0, 3)
+    state[MOTORS] *= 1.0 - spread * rng.random(4)
+    return state
