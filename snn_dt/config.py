@@ -39,6 +39,23 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class SlopeConfig:
+    """How the surrogate's slope k moves, from `model.surrogate_slope` on. The forward pass never changes with it."""
+
+    kind: Literal["fixed", "linear", "cubic", "geometric", "adaptive"] = "fixed"
+    """Stays; goes to `last` in stages; or follows the score of the evaluations."""
+    last: float = 100.0
+    """k of the last stage; the largest k of `adaptive`, whose smallest is 1."""
+    stages: int = 10
+    """Changes of k, at equal distances over the run (linear, cubic, geometric)."""
+    score: Literal["normalized", "return", "loss"] = "normalized"
+    """What `adaptive` follows: normalised score, return in environment units (Eq. 7 of arXiv 2510.24461), or 1 -
+    validation loss / first validation loss."""
+    layers: tuple[float, ...] = ()
+    """What k is multiplied with in each block, first block first; empty multiplies with 1."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """The optimisation."""
 
@@ -68,6 +85,8 @@ class TrainConfig:
     """Compile the model with torch.compile."""
     threads: int = 0
     """CPU threads of torch; 0 takes the number of cores this process may use."""
+    slope_schedule: SlopeConfig = field(default_factory=SlopeConfig)
+    """Schedule of the surrogate's slope."""
     log_every: int = 50
     """Updates between two lines of metrics."""
     eval_every: int = 0
@@ -162,7 +181,8 @@ def save_config(config: Config, path: Path) -> None:
 
 def validate(config: Config) -> None:
     """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
-    d, t, e = config.data, config.train, config.eval
+    d, t, e, s = config.data, config.train, config.eval, config.train.slope_schedule
+    n_layers, adaptive, follows_loss = config.model.n_layers, s.kind == "adaptive", s.score == "loss"
     checks: list[Check] = [
         *model_checks(config.model),
         ("data.rtg_scale", d.rtg_scale is None or d.rtg_scale > 0, "above 0 or null", d.rtg_scale),
@@ -178,6 +198,15 @@ def validate(config: Config) -> None:
         ("train.grad_clip", t.grad_clip >= 0, "at least 0", t.grad_clip),
         ("train.seed", 0 <= t.seed < 2**32, "in [0, 2^32)", t.seed),
         ("train.threads", t.threads >= 0, "at least 0", t.threads),
+        ("train.slope_schedule.kind", s.kind == "fixed" or config.model.kind != "dense", "fixed for dense", s.kind),
+        ("train.slope_schedule.last", s.last >= 1, "at least 1", s.last),
+        ("train.slope_schedule.stages", s.stages >= 1, "at least 1", s.stages),
+        ("train.slope_schedule.layers", len(s.layers) in (0, n_layers), f"{n_layers} factors or none", s.layers),
+        ("train.slope_schedule.layers", all(x > 0 for x in s.layers), "factors above 0", s.layers),
+        ("train.eval_every", t.eval_every > 0 or not adaptive, "above 0 for an adaptive slope", t.eval_every),
+        ("eval.episodes", e.episodes > 0 or follows_loss or not adaptive, "above 0 for an adaptive slope", e.episodes),
+        ("data.validation_fraction", d.validation_fraction > 0 or not (adaptive and follows_loss),
+         "above 0 for a slope that follows the loss", d.validation_fraction),
         ("train.log_every", t.log_every >= 1, "at least 1", t.log_every),
         ("train.eval_every", t.eval_every >= 0, "at least 0", t.eval_every),
         ("train.save_every", t.save_every >= 1, "at least 1", t.save_every),

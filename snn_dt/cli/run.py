@@ -17,10 +17,11 @@ from snn_dt.config import Config, config_to_dict, save_config
 from snn_dt.data import Windows, load_dataset
 from snn_dt.data.windows import Batch
 from snn_dt.device import keep_memory, set_threads
-from snn_dt.errors import CheckpointError
+from snn_dt.errors import CheckpointError, ConfigError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.rollout import evaluate
 from snn_dt.learning.losses import action_loss
+from snn_dt.learning.slopes import make_schedule
 from snn_dt.models import build_model
 from snn_dt.training.console import Console
 from snn_dt.training.distributed import Workers
@@ -67,7 +68,7 @@ class Run:
         self.task = task_shape(self.trajectories, self.rtg_scale)
         model = build_model(config.model, self.task).to(self.device)
         self.policy = make_policy(model, self.trajectories, config, self.rtg_scale)
-        self.state = TrainingState(make_optimizer(config.train, model))
+        self.state = TrainingState(make_optimizer(config.train, model), slopes=make_schedule(config))
         if resume:
             self._restore()
         self.workers.begin(model, config.train.seed, self.state.step)
@@ -208,8 +209,14 @@ class Run:
             ) from error
 
     def _can_evaluate(self) -> bool:
-        """Say now, not after hours of training, if the environment is missing."""
-        settings = self.config.eval
+        """Say now, not after hours of training, if the environment is missing, or the score a slope follows."""
+        settings, slopes = self.config.eval, self.config.train.slope_schedule
+        missing = {"normalized": self.policy.spec.reference, "return": settings.env_id or self.policy.spec.env_id}
+        if slopes.kind == "adaptive" and missing.get(slopes.score, "") is None:
+            raise ConfigError(
+                "train.slope_schedule.score: expected a dataset with reference returns for normalized, with an "
+                f"environment for return; found none for {slopes.score}; choose another one, loss needs neither"
+            )
         if settings.episodes == 0 or (settings.env_id is None and self.policy.spec.env_id is None):
             return False
         make_environment(self.policy, settings.env_id).close()

@@ -121,6 +121,12 @@ class Workers:
         _all_reduce(received, dist.ReduceOp.MAX)
         return int(received) or None
 
+    def from_first(self, value: float) -> float:
+        """Return the value that process 0 has."""
+        if self.world_size == 1:
+            return value
+        return float(self.sum(torch.tensor(value if self.first else 0.0, dtype=torch.float64)))
+
     def leave(self) -> None:
         """Part from the others at the end of a run."""
         if self.world_size > 1:

@@ -18,6 +18,7 @@ from snn_dt.config import TrainConfig
 from snn_dt.data.windows import Batch
 from snn_dt.errors import TrainingError
 from snn_dt.learning.losses import action_loss
+from snn_dt.learning.slopes import score_of, set_slope
 from snn_dt.snn.probe import Probe
 from snn_dt.training.distributed import Workers
 from snn_dt.training.optimizer import learning_rate
@@ -74,7 +75,7 @@ def train(
     forward = torch.compile(model) if config.compile else model
     half_range = action_half_range(model)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16" and _has_bf16(device))
-    begin, begin_step = time.perf_counter(), state.step
+    begin, begin_step, last_slope = time.perf_counter(), state.step, None
     while True:
         done = state.step >= config.steps
         due = done or _due(state.step, config.eval_every)
@@ -82,7 +83,7 @@ def train(
             _check_finite(state)
             model.eval()
             with contextlib.suppress(StopRequestedError):
-                _evaluate(state, record, save, evaluate, validate)
+                _evaluate(state, record, save, evaluate, validate, config.slope_schedule.score)
                 save("last", state)  # or a run that is killed later would evaluate, and record, a second time
             begin, begin_step = time.perf_counter(), state.step
         agreed = workers.agree(stop.signum)
@@ -91,6 +92,13 @@ def train(
             break
 
         model.train()
+        if state.slopes is not None:
+            slope = state.slopes.slope(state.step)
+            if config.slope_schedule.kind == "adaptive":
+                slope = workers.from_first(slope)  # the others have seen no evaluation
+            if slope != last_slope:
+                set_slope(model, slope, config.slope_schedule.layers)
+                last_slope = slope
         batch = draw(state.step)
         rate = learning_rate(config, state.step)
         for group in state.optimizer.param_groups:
@@ -116,6 +124,8 @@ def train(
             _check_finite(state)
             metrics = state.take_means()
             metrics |= {"learning_rate": rate, **firing_rates(model, batch)}
+            if last_slope is not None:
+                metrics["surrogate_slope"] = last_slope
             metrics["steps_per_second"] = (state.step - begin_step) / (time.perf_counter() - begin)
             record.log(state.step, metrics)
         if _due(state.step, config.save_every) and state.step < config.steps:
@@ -147,6 +157,7 @@ def _evaluate(
     save: Callable[[str, TrainingState], None],
     evaluate: Callable[[], Rows] | None,
     validate: Callable[[], float] | None,
+    slope_score: str,
 ) -> None:
     """Validate and evaluate; keep the best model so far as `best` (the newest where nothing is measured)."""
     # Both are done before either is recorded: a stop in between would record the first one twice.
@@ -159,6 +170,8 @@ def _evaluate(
     if rows is not None:
         record.log_evaluation(state.step, rows)
         score = rows[0]["return_mean"]
+    if state.slopes is not None:
+        state.slopes.observe(score_of(slope_score, rows, loss))
     state.evaluated_at = state.step
     if score >= state.best_score:
         state.best_score = score

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from snn_dt.errors import CheckpointError
+from snn_dt.learning.slopes import SlopeSchedule
 
 
 @dataclass
@@ -28,6 +29,8 @@ class TrainingState:
     """Sums of metrics since the last record."""
     counted: int = 0
     """Step of the last record."""
+    slopes: SlopeSchedule | None = None
+    """Schedule of the surrogate's slope; None leaves the model's."""
 
     def add(self, metrics: dict[str, Tensor]) -> None:
         """Add to the running sums without waiting for the device."""
@@ -49,6 +52,7 @@ class TrainingState:
             "best_score": self.best_score,
             "sums": self.sums,
             "counted": self.counted,
+            "slopes": {} if self.slopes is None else self.slopes.state_dict(),
             "cpu_generator": torch.get_rng_state(),
             "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -58,6 +62,8 @@ class TrainingState:
         self.optimizer.load_state_dict(values["optimizer"])
         for name in ("step", "evaluated_at", "best_score", "sums", "counted"):
             setattr(self, name, values[name])
+        if self.slopes is not None and values.get("slopes"):  # older checkpoints have none
+            self.slopes.load_state_dict(values["slopes"])
         torch.set_rng_state(values["cpu_generator"])
         if values["cuda_generators"] and torch.cuda.device_count() == len(values["cuda_generators"]):
             torch.cuda.set_rng_state_all(values["cuda_generators"])

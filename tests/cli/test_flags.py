@@ -10,7 +10,7 @@ from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import EvaluateArguments
 from snn_dt.cli.main import main
 from snn_dt.cli.train import TrainArguments, _read
-from snn_dt.config import Config
+from snn_dt.config import Config, SlopeConfig
 from snn_dt.errors import ConfigError
 
 
@@ -59,6 +59,8 @@ def test_defaults_lose_against_a_base_which_loses_against_the_file_which_loses_a
         ("--track.name null", "track", "name", None),
         ("--track.name 007", "track", "name", "007"),
         ("--model.reset none", "model", "reset", "none"),
+        ("--train.slope_schedule.kind cubic", "train", "slope_schedule", SlopeConfig(kind="cubic")),
+        ("--train.slope_schedule.layers 1 2", "train", "slope_schedule", SlopeConfig(layers=(1.0, 2.0))),
         ("--data.dataset d4rl:a=b.hdf5", "data", "dataset", "d4rl:a=b.hdf5"),
     ],
 )

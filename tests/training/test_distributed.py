@@ -69,7 +69,10 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 def test_two_processes_have_the_losses_of_one_at_the_same_global_batch(config_file, tmp_path):
     # 13 windows, some with pads, cannot be shared out evenly: only weighting by real steps gives the same mean.
-    path = config_file(steps=40, eval_every=20, accumulate=1)
+    # The slope follows evaluations that one process alone sees.
+    path = config_file(
+        steps=40, eval_every=20, accumulate=1, slope_schedule={"kind": "adaptive", "score": "return", "last": 100}
+    )
     two = torchrun(*TRAIN, "--config", str(path), "--run_dir", str(tmp_path / "two"))
     (tmp_path / "one").mkdir()
     Run(load_config(path), tmp_path / "one").train()
@@ -80,6 +83,8 @@ def test_two_processes_have_the_losses_of_one_at_the_same_global_batch(config_fi
     np.testing.assert_allclose(shared, one, atol=1e-6, rtol=0)
     for name, tensor in weights(tmp_path / "one").items():
         torch.testing.assert_close(weights(tmp_path / "two")[name], tensor, atol=1e-4, rtol=1e-4)
+    slopes = {row["surrogate_slope"] for row in read_jsonl(tmp_path / "two" / "metrics.jsonl") if "loss" in row}
+    assert len(slopes) == 2
     evaluations = [row["step"] for row in read_jsonl(tmp_path / "two" / "metrics.jsonl") if "evaluation" in row]
     assert evaluations == [20, 40]
 
@@ -138,6 +143,7 @@ def test_alone_everything_is_returned_as_it_is(monkeypatch):
     assert workers.sum(value) is value
     assert workers.agree(15) == 15
     assert workers.agree(None) is None
+    assert workers.from_first(2.5) == 2.5
 
 
 def test_a_batch_smaller_than_the_processes_is_refused(monkeypatch):

@@ -1,0 +1,170 @@
+"""Schedules of the surrogate's slope k. A slope shapes gradients alone: no schedule changes a forward pass.
+
+A schedule has `slope(step)`, the slope of an update; `observe(score)`, told of every evaluation; `state_dict()` and
+`load_state_dict(...)`, with which a resumed run goes on exactly.
+
+Source: fixed, interval and adaptive slopes of Van den Berghe et al. 2025 (arXiv 2510.24461). The paper gives no formula
+for its interval schedule; the shapes are ours.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+from torch import nn
+
+from snn_dt.config import Config
+
+Rows = Sequence[dict[str, Any]]
+Shape = Literal["linear", "cubic", "geometric"]
+BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
+
+
+class SlopeSchedule(Protocol):
+    """What the training loop asks of a schedule."""
+
+    def slope(self, step: int) -> float:
+        """Return k of update `step`, counted from 0."""
+
+    def observe(self, score: float) -> None:
+        """Take the score of an evaluation."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs, as plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+
+
+class Fixed:
+    """The same slope throughout."""
+
+    def __init__(self, slope: float) -> None:
+        self.first = slope
+
+    def slope(self, step: int) -> float:
+        """Return it."""
+        return self.first
+
+    def observe(self, score: float) -> None:
+        """Nothing depends on it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: the step is enough."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take nothing."""
+
+
+class Interval(Fixed):
+    """From slope k0 to k1 in `count` steps, one every `every` updates, the first after `start + every` updates.
+
+    ```
+    u = clip(floor((step - start) / every) / count, 0, 1)
+    k = k0 + (k1 - k0) u   linear        k0 + (k1 - k0) u^3   cubic        k0 (k1 / k0)^u   geometric
+    ```
+    """
+
+    def __init__(self, first: float, last: float, every: int, count: int, shape: Shape, start: int = 0) -> None:
+        super().__init__(first)
+        self.last, self.every, self.count, self.shape, self.start = last, every, count, shape, start
+
+    def slope(self, step: int) -> float:
+        """Return k of update `step`."""
+        u = min(max((step - self.start) // self.every / self.count, 0.0), 1.0)
+        if self.shape == "geometric":
+            return self.first * (self.last / self.first) ** u
+        return self.first + (self.last - self.first) * (u if self.shape == "linear" else u**3)
+
+
+class Adaptive(Fixed):
+    """A slope that follows the score r of the last `window` evaluations and its first difference r'.
+
+    ```
+    k = clip(gain mean(reward_weight r + difference_weight r'), low, high)
+    ```
+
+    With the defaults this is Eq. 7 of the paper, in which r is the return in environment units. The first score has a
+    difference of 0; before `window` scores the mean is over those there are; a score that is no number is left out.
+    With `falling` the scores are losses, and r is 1 - loss / first loss.
+    """
+
+    def __init__(
+        self,
+        first: float,
+        gain: float = 1.0,
+        low: float = 1.0,
+        high: float = 100.0,
+        window: int = 10,
+        reward_weight: float = 0.5,
+        difference_weight: float = 0.5,
+        falling: bool = False,
+    ) -> None:
+        super().__init__(first)
+        self.gain, self.low, self.high = gain, low, high
+        self.reward_weight, self.difference_weight, self.falling = reward_weight, difference_weight, falling
+        self.first_score: float | None = None
+        self.last_score: float | None = None
+        self.terms: deque[float] = deque(maxlen=window)
+
+    def slope(self, step: int) -> float:
+        """Return k by the scores so far; the first slope before any."""
+        if not self.terms:
+            return self.first
+        return min(max(self.gain * math.fsum(self.terms) / len(self.terms), self.low), self.high)
+
+    def observe(self, score: float) -> None:
+        """Take the score of an evaluation."""
+        if not math.isfinite(score):
+            return
+        if self.falling:
+            self.first_score = score if self.first_score is None else self.first_score
+            score = 1.0 - score / self.first_score
+        difference = 0.0 if self.last_score is None else score - self.last_score
+        self.terms.append(self.reward_weight * score + self.difference_weight * difference)
+        self.last_score = score
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the first and the last score and the terms of the mean."""
+        return {"first_score": self.first_score, "last_score": self.last_score, "terms": list(self.terms)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.first_score, self.last_score = state["first_score"], state["last_score"]
+        self.terms = deque(state["terms"], self.terms.maxlen)
+
+
+def make_schedule(config: Config) -> SlopeSchedule | None:
+    """Build the schedule of `train.slope_schedule`, from `model.surrogate_slope` on; None if nothing is to be changed.
+
+    With the score `return` adaptive is Eq. 7; of the others a score that stays at 1 asks for the highest slope.
+    """
+    s, first = config.train.slope_schedule, config.model.resolved().surrogate_slope
+    assert first is not None
+    if s.kind == "fixed":
+        return Fixed(first) if s.layers else None
+    if s.kind == "adaptive":
+        gain = 1.0 if s.score == "return" else 2.0 * s.last
+        return Adaptive(first, gain, high=s.last, falling=s.score == "loss")
+    return Interval(first, s.last, max(1, config.train.steps // (s.stages + 1)), s.stages, s.kind)
+
+
+def score_of(kind: str, rows: Rows | None, loss: float | None) -> float:
+    """Pick the score `kind` out of an evaluation, of its first target return; nan if it has none."""
+    found = loss if kind == "loss" else None
+    if rows and kind != "loss":
+        found = rows[0]["return_mean" if kind == "return" else "normalized_score"]
+    return math.nan if found is None else found / 100 if kind == "normalized" else found
+
+
+def set_slope(model: nn.Module, slope: float, factors: Sequence[float] = ()) -> None:
+    """Give every spike function of `model` the slope, times `factors[i]` in block i if there are any."""
+    for name, module in model.named_modules():
+        if hasattr(module, "surrogate_slope"):
+            block = BLOCK.search(f"{name}.")
+            module.surrogate_slope = slope * (factors[int(block.group(1))] if factors and block else 1.0)
