@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,11 +39,19 @@ def _parser() -> _Parser:
         command.add_argument("--reward-mode", choices=["dense", "delayed"], default="dense")
         command.add_argument("--download", action="store_true", help="fetch it if it is missing")
     commands.add_parser("list", help="list the datasets found on this machine")
-    collect = commands.add_parser("collect", help="roll random actions out and write a Minari dataset")
+    collect = commands.add_parser("collect", help="roll a policy, or random actions, out and write a Minari dataset")
     collect.add_argument("env", help="Gymnasium id, as CartPole-v1")
     collect.add_argument("--id", required=True, help="id of the new dataset, as mine/cartpole/random-v0")
     collect.add_argument("--episodes", type=int, default=100)
     collect.add_argument("--seed", type=int, default=0, help="episode i is reset with seed + i")
+    collect.add_argument(
+        "--policy",
+        metavar="MODULE:NAME",
+        help="called with (episodes, seed) it gives policy(observation) -> action; none acts at random",
+    )
+    collect.add_argument(
+        "--reference", type=float, nargs=2, metavar=("MIN", "MAX"), help="returns that count as 0 and as 100"
+    )
     collect.add_argument("--root", help="Minari root to write to (default: $MINARI_DATASETS_PATH, ~/.minari/datasets)")
     return parser
 
@@ -121,16 +130,30 @@ def _collect(arguments: argparse.Namespace) -> None:
 
     if arguments.episodes < 1:
         raise ConfigError(f"--episodes {arguments.episodes}: expected at least 1")
+    policy = _policy(arguments.policy)(arguments.episodes, arguments.seed) if arguments.policy else None
     with _progress(f"collecting {arguments.id}") as progress:
         folder = collect(
             arguments.env,
+            policy,
             episodes=arguments.episodes,
             seed=arguments.seed,
             dataset_id=arguments.id,
             root=arguments.root,
+            algorithm_name=arguments.policy,
+            reference=arguments.reference,
             progress=progress,
         )
     _console().print(f"{arguments.id}: {arguments.episodes} episodes in {folder}", highlight=False)
+
+
+def _policy(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"--policy {name}: expected MODULE:NAME of a function (episodes, seed) -> policy; {error}"
+        ) from error
 
 
 def _load(arguments: argparse.Namespace) -> Trajectories:

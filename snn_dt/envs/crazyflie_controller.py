@@ -74,3 +74,29 @@ def rotor_speeds(history: Array) -> Array:
 
 # Total lift and torques are linear in the rotors' forces; this is the inverse.
 _ALLOCATION = np.linalg.inv(np.vstack([np.ones(4), model.MIXER.T]))
+
+
+class Apprentice:
+    """Pilots of rising skill for `snn-dt data collect`: episode i of n is flown at skill i / (n - 1).
+
+    At skill 0 the loops are slack, the rotors' lag is not made up for and Gaussian noise of deviation 0.5 is on every
+    command; at skill 1 it is `Pilot` itself. It sees plain observations [18] and remembers its actions.
+    """
+
+    def __init__(self, episodes: int, seed: int) -> None:
+        self.episodes, self.seed = episodes, seed
+
+    def begin(self, episode: int) -> None:
+        """Begin an episode: forget the actions, take up its skill and its own stream of noise."""
+        skill = episode / max(self.episodes - 1, 1)
+        self.pilot = Pilot(1.5 + 1.5 * skill, 8.0 + 13.0 * skill, lead=1.0 + 3.0 * skill)
+        self.noise = 0.5 * (1.0 - skill)
+        self.generator = np.random.default_rng([self.seed, episode])
+        self.history = np.zeros((HISTORY, ACTION_DIM), np.float32)
+
+    def __call__(self, observation: ArrayLike) -> NDArray[np.float32]:
+        """Return the action [4] for a plain observation [18]."""
+        action = self.pilot(np.concatenate([np.asarray(observation), self.history.ravel()]))
+        action = np.clip(action + self.noise * self.generator.standard_normal(ACTION_DIM), -1.0, 1.0).astype(np.float32)
+        self.history = np.concatenate([self.history[1:], action[None]])
+        return action

@@ -7,6 +7,7 @@ import json
 import warnings
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -32,7 +33,8 @@ def test_files_and_contents_match_the_manifest(dataset_id):
 
 
 def test_every_file_is_accounted_for_and_all_fit_in_20_mb():
-    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sb3").rglob("*") if path.is_file()}
+    roots = {dataset_id.split("/")[0] for dataset_id in MANIFEST["datasets"]}
+    files = {path.relative_to(ROOT).as_posix() for root in roots for path in (ROOT / root).rglob("*") if path.is_file()}
     listed = {name for entry in MANIFEST["datasets"].values() for name in entry["files"]}
     assert {name for name in files - listed if not name.endswith("namespace_metadata.json")} == set()
     assert sum(path.stat().st_size for path in ROOT.rglob("*") if path.is_file()) < 20e6
@@ -44,6 +46,27 @@ def test_provenance_and_licence_are_stated():
     assert "MIT License" in licence
     assert MANIFEST["license"]["copyright"] in licence
     assert "DLR-RM/rl-trained-agents" in MANIFEST["provenance"]["policies"]
+
+
+def test_the_drone_flies_its_recorded_episodes_again():
+    from snn_dt.data.minari_source import metadata
+
+    t = snn_dt.load_dataset(str(ROOT / "drone/crazyflie/mixed-v0"))
+    assert (
+        metadata(ROOT / "drone/crazyflie/mixed-v0")["algorithm_name"]
+        in MANIFEST["datasets"][t.dataset_id]["provenance"]["command"]
+    )
+    env = gymnasium.make("snn_dt.envs:" + t.env_id)
+    for episode in (3, 79):
+        rows = slice(*t.episode_offsets[episode : episode + 2])
+        observation, _ = env.reset(seed=540000 + episode)
+        rewards = []
+        for recorded, action in zip(t.observations[rows], t.actions[rows], strict=True):
+            assert observation == pytest.approx(recorded, abs=1e-4)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            rewards.append(reward)
+        assert (terminated, truncated) == (t.terminated[episode], t.truncated[episode])
+        assert sum(rewards) == pytest.approx(t.episode_returns[episode], abs=1e-2)
 
 
 def test_minari_itself_finds_and_reads_them_where_they_are(monkeypatch):
