@@ -88,12 +88,15 @@ def evaluate_main(arguments: Sequence[str]) -> int:
 
 def print_evaluation(rows: list[dict[str, Any]]) -> None:
     """Print the rows of an evaluation as a table."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     first = rows[0]
-    table = Table(title=f"{first['env_id']}, {first['episodes']} episodes per target, reset seeds from {first['seed']}")
-    for name in ("target", "return", "95 % interval", "score", "spikes", "rate", "MACs", "ACs", "nJ", "decisions/s"):
+    title = f"{first['env_id']}, {first['episodes']} episodes per target, reset seeds from {first['seed']}"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
+    counts = ("spikes", "rate", "M MACs", "M ACs", "µJ", "vs dense", "vs DT")
+    for name in ("target", "return", "95 % interval", "score", *counts, "dec./s"):
         table.add_column(name, justify="right")
     for row in rows:
         score = row["normalized_score"]
@@ -105,20 +108,51 @@ def print_evaluation(rows: list[dict[str, Any]]) -> None:
             "-" if score is None else f"{score:.1f}",
             f"{row['spikes_per_decision']:.0f}",
             f"{row['firing_rate']:.3f}",
-            f"{row['macs_per_decision']:.3g}",
-            f"{row['acs_per_decision']:.3g}",
-            f"{row['energy_pj_per_decision'] / 1000:.1f}",
+            *(f"{row[name] / 1e6:.3f}" for name in ("macs_per_decision", "acs_per_decision", "energy_pj_per_decision")),
+            *(_percent(row[name]) for name in ("energy_vs_same_tokens", "energy_vs_dt")),
             f"{row['decisions_per_second']:.0f}",
         )
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     source = first["score_reference"]
     console.print(f"score: 0 and 100 as in {source}" if source else "score: none, no reference returns are known")
+    console.print(
+        "vs dense, vs DT: energy over that of a dense model on the same tokens, of a Decision Transformer on three "
+        "tokens a step; both as wide and deep"
+    )
     for row in rows:
-        for layer, rate in row["firing_rates"].items():
-            if rate < 1e-3 or rate > 0.8:
-                fault = "dead" if rate < 1e-3 else "saturated"
-                console.print(f"target {row['target_return']:g}: layer {layer} is {fault} (firing rate {rate:.2g})")
+        for layer, flag in row["layer_flags"].items():
+            rate = row["firing_rates"][layer]
+            console.print(f"target {row['target_return']:g}: layer {layer} is {flag} (firing rate {rate:.2g})")
+    console.print(_parts_table(first))
+
+
+def _parts_table(row: dict[str, Any]) -> Any:
+    """Return where the energy of one decision goes."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from snn_dt.energy import by_part
+
+    title = (
+        f"one decision at target {row['target_return']:g}, {row['context_steps']:.1f} steps of context\n"
+        f"{row['parameter_bytes'] / 1e3:,.0f} kB of weights, {row['state_bytes'] / 1e3:,.0f} kB of state"
+    )
+    traffic, price = row["memory_bytes_per_decision"] / 1e3, row["memory_pj_per_decision"] / 1e6
+    caption = f"memory traffic, not in the energy: {traffic:,.0f} kB, {price:,.2f} µJ"
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD)
+    for name in ("part", "MACs", "ACs", "neuron updates", "spikes", "µJ", "share"):
+        table.add_column(name, justify="left" if name == "part" else "right")
+    for part, costs in by_part(row["by_module"]).items():
+        if costs["energy_pj"]:
+            counts = (costs[name] for name in ("macs", "acs", "neuron_updates", "spikes"))
+            energy, share = costs["energy_pj"] / 1e6, costs["energy_pj"] / row["energy_pj_per_decision"]
+            table.add_row(part, *(f"{count:,.0f}" for count in counts), f"{energy:,.3f}", _percent(share))
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def write_json(rows: list[dict[str, Any]], path: Path) -> None:

@@ -26,12 +26,13 @@ class Block(nn.Module):
         super().__init__()
         self.attention, self.mlp = attention, mlp
         self.dropout = nn.Dropout(dropout)
+        self.time_mean = TimeMean()
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         """Map `x [(T,) B, L, D]` to the tokens asked for."""
         y = x[..., tokens.read, :] + self.dropout(self.attention(x, tokens))
         branch = self.dropout(through(self.mlp, y, tokens.real[:, tokens.read]))
-        return branch + (y.mean(0) if branch.dim() < y.dim() else y)
+        return branch + (self.time_mean(y) if branch.dim() < y.dim() else y)
 
 
 def build_block(config: ModelConfig, n_tokens: int, last: bool) -> Block:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from numpy.typing import ArrayLike
 
+from snn_dt.energy import by_part
 from snn_dt.errors import CheckpointError
 from snn_dt.report import figures, spikes
 from snn_dt.report.html import Code, Facts, Part, Picture, Table, Text, number, write_report
@@ -130,8 +131,13 @@ def _sections(
         ("Evaluation", [_table(evaluations), Text(conditions), pictures["return_vs_target"]])
     ]
     spiking: list[Part] = [pictures[name] for name in ("firing_rates", "spike_raster") if name in pictures]
+    if first.get("layer_flags"):
+        flags = ", ".join(f"{layer} is {flag}" for layer, flag in first["layer_flags"].items())
+        spiking.append(Text(f"Layers that tell the next one next to nothing: {flags}."))
     if spiking:
         sections.append(("Spikes", spiking))
+    if first.get("by_module"):
+        sections.append(("Energy", _energy(first)))
     if "learning_curve" in pictures:
         sections.append(("Training", [pictures["learning_curve"]]))
     commands = "\n".join(line for line in (run.provenance.pop("command", ""), command) if line)
@@ -155,6 +161,44 @@ def _table(evaluations: Rows) -> Table:
         "MACs": lambda row: row.get("macs_per_decision"),
         "ACs": lambda row: row.get("acs_per_decision"),
         "energy, nJ": lambda row: row["energy_pj_per_decision"] / 1000 if "energy_pj_per_decision" in row else None,
+        "of dense": lambda row: _percent(row.get("energy_vs_same_tokens")),
+        "of DT": lambda row: _percent(row.get("energy_vs_dt")),
         "decisions/s": lambda row: row.get("decisions_per_second"),
     }
     return Table(list(columns), [[read(row) for read in columns.values()] for row in evaluations])
+
+
+def _energy(row: Mapping[str, Any]) -> list[Part]:
+    """Return where the energy of one decision goes, and what it is held against."""
+    total = row["energy_pj_per_decision"]
+    conditions = (
+        f"One decision at target {row['target_return']:g}, on {number(row['context_steps'])} steps of context on "
+        f"average, takes {number(total / 1000)} nJ ({row['energy_constants']}): "
+        f"{_percent(row['energy_vs_same_tokens'])} of what a dense model on the same tokens takes, "
+        f"{_percent(row['energy_vs_dt'])} of a Decision Transformer on three tokens a step, both as wide and deep and "
+        "counted by the same rules on the same contexts. Memory traffic is a line of its own: at least "
+        f"{number(row['memory_bytes_per_decision'] / 1000)} kB, "
+        f"{number(row['memory_pj_per_decision'] / 1000)} nJ."
+    )
+    columns = {
+        **{"MACs": "macs", "ACs": "acs", "neuron updates": "neuron_updates", "spikes": "spikes"},
+        **{"weights, B": "parameter_bytes", "state, B": "state_bytes", "traffic, B": "memory_bytes"},
+    }
+
+    def table(modules: Mapping[str, Mapping[str, float]]) -> Table:
+        rows = [
+            [name, *(m[key] for key in columns.values()), m["energy_pj"] / 1000, _percent(m["energy_pj"] / total)]
+            for name, m in modules.items()
+        ]
+        return Table(["module", *columns, "energy, nJ", "share"], rows)
+
+    return [
+        Text(conditions),
+        table(by_part(row["by_module"])),
+        Text("The same module by module:"),
+        table(row["by_module"]),
+    ]
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{100 * share:.1f} %"

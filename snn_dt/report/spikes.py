@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from snn_dt.report.style import BLUE, GREY, INK, VERMILLION, new_figure, tidy
+from snn_dt.snn.probe import DEAD, layer_flag
 
-DEAD, SATURATED = 1e-3, 0.8
 SHOWN_NEURONS = 64
 
 
@@ -32,7 +32,7 @@ def firing_rates(per_layer: Mapping[str, float], mean: float | None = None) -> F
         axes.axvline(mean, color=GREY, linestyle="--", linewidth=1.2, zorder=0.9)
         axes.annotate(f"mean {mean:.3f}", (mean, -0.6), (4, 0), textcoords="offset points", fontsize=9, color=GREY)
     for i, rate in enumerate(rates):
-        flag = _flag(rate)
+        flag = layer_flag(rate)
         axes.barh(i, rate, color=VERMILLION if flag else BLUE, height=0.7)
         axes.annotate(
             f"{rate:.3f}" if rate >= DEAD or rate == 0 else f"{rate:.0e}", (rate, i), (4, 0), va="center", fontsize=9,
@@ -74,7 +74,7 @@ def spike_raster(rasters: Mapping[str, ArrayLike], sim_steps: int = 1, xlabel: s
             extent=(0, time / sim_steps, len(shown), 0),
         )  # fmt: skip
         some = "" if len(shown) == neurons else f"{len(shown)} of "
-        flag = _flag(float(train.mean()))
+        flag = layer_flag(float(train.mean()))
         note = f"{some}{neurons} neurons, rate {train.mean():.3f}" + (f", {flag}" if flag else "")
         tidy(axes, grid=None)
         axes.set_title(name, loc="left", fontsize=9, color=INK, fontweight="bold", pad=3)
@@ -85,8 +85,3 @@ def spike_raster(rasters: Mapping[str, ArrayLike], sim_steps: int = 1, xlabel: s
         axes.set_axis_off()
     figure.supxlabel(xlabel, fontsize=11, color=INK)
     return figure
-
-
-def _flag(rate: float) -> str:
-    """Return the word for a rate that is too low or too high, else nothing."""
-    return "dead" if rate < DEAD else "saturated" if rate > SATURATED else ""

@@ -15,6 +15,12 @@ from torch import Tensor, nn
 from snn_dt.snn.neurons import LIF, RateLIF
 
 Mask = Tensor | dict[int, Tensor] | None
+DEAD, SATURATED = 1e-3, 0.8
+
+
+def layer_flag(firing_rate: float) -> str:
+    """Return `dead` for a layer's rate below 1e-3, `saturated` above 0.8: it tells the next layer next to nothing."""
+    return "dead" if firing_rate < DEAD else "saturated" if firing_rate > SATURATED else ""
 
 
 class Probe:

@@ -61,7 +61,7 @@ class Tracker:
     def log_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Record an evaluation, one row per target return; `eval/return_mean@<target>` and the like go to wandb.
 
-        Lists (the returns of all episodes) are left out, but for the pair `return_interval`.
+        Lists (the returns of all episodes), but for the pair `return_interval`, and `by_module` are left out.
         """
         brief = [{k: v for k, v in jsonl.plain(row, True).items() if _is_brief(k, v)} for row in rows]
         self._append({"step": step, "evaluation": brief})
@@ -144,4 +144,4 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _is_brief(key: str, value: Any) -> bool:
-    return key == "return_interval" or not isinstance(value, list)
+    return key == "return_interval" or not (key == "by_module" or isinstance(value, list))

@@ -1,0 +1,57 @@
+"""Numbers of operations, and what an operation costs."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+
+
+@dataclass(frozen=True)
+class Count:
+    """Operations and spikes."""
+
+    macs: float = 0.0
+    acs: float = 0.0
+    neuron_updates: float = 0.0
+    spikes: float = 0.0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __mul__(self, n: float) -> Count:
+        return Count(*(a * n for a in astuple(self)))
+
+    def __truediv__(self, n: float) -> Count:
+        return Count(*(a / n for a in astuple(self)))
+
+
+@dataclass(frozen=True)
+class EnergyTable:
+    """Picojoules per operation, and where they come from.
+
+    `neuron_update_pj` None takes the price of a multiply-accumulate. `byte_pj` prices memory traffic, which is a line
+    of its own and never part of `energy_pj`.
+    """
+
+    mac_pj: float = 4.6
+    ac_pj: float = 0.9
+    neuron_update_pj: float | None = None
+    spike_pj: float = 0.0
+    byte_pj: float = 24.96
+    source: str = "45 nm, 32-bit float: Horowitz, ISSCC 2014; 3.12 pJ per bit of memory traffic, as SpikingJelly 2.0"
+
+    def energy_pj(self, count: Count) -> float:
+        """Price a count: `mac_pj MACs + ac_pj ACs + neuron_update_pj updates + spike_pj spikes`."""
+        update_pj = self.mac_pj if self.neuron_update_pj is None else self.neuron_update_pj
+        operations = self.mac_pj * count.macs + self.ac_pj * count.acs
+        return operations + update_pj * count.neuron_updates + self.spike_pj * count.spikes
+
+
+HOROWITZ = EnergyTable()
+LOIHI = EnergyTable(
+    mac_pj=1.7,
+    ac_pj=1.7,
+    neuron_update_pj=81.0,
+    spike_pj=23.6,
+    source="Loihi as arXiv 2510.24461 prices it: 1.7 pJ a synapse, 23.6 pJ a spike, 81 pJ a neuron",
+)
+"""For comparison with that paper's 97.4 nJ, which charges every synapse whether or not a spike crosses it."""

@@ -1,0 +1,177 @@
+"""The meter: counts of the decisions of a model, summed over them, and the mean of one."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_dt.energy.costs import Call, rule_of
+from snn_dt.energy.counts import Count, EnergyTable
+from snn_dt.energy.memory import VALUE_BYTES, state_bytes, traffic_bytes
+from snn_dt.energy.recorder import Recorder
+from snn_dt.energy.yardsticks import decision_transformer, dense_count, same_tokens
+from snn_dt.snn.probe import layer_flag
+
+Modules = dict[str, dict[str, float]]
+
+
+class DecisionMeter:
+    """Counts the decisions of a model while the context is open: call `count(mask)` after each forward.
+
+    ```
+    with DecisionMeter(model) as meter:
+        model(..., mask, last_only=True)
+        meter.count(mask)               # mask [B, K]: B decisions
+    meter.summary()
+    ```
+
+    Attributes:
+        by_module: operations per module, summed over decisions; `<module>.norm`, `.softmax`, `.residual` are parts.
+        state_bytes, traffic_bytes: of each module, summed over decisions.
+        parameter_bytes: of each module.
+        uncounted: modules with weights that no rule of `costs.py` knows; none in this package's models.
+        decisions: number of them.
+        seconds: time spent counting.
+    """
+
+    def __init__(self, model: nn.Module, table: EnergyTable | None = None) -> None:
+        self.model, self.table = model, table or EnergyTable()
+        self.by_module: dict[str, Count] = defaultdict(Count)
+        self.state_bytes: dict[str, float] = defaultdict(float)
+        self.traffic_bytes: dict[str, float] = defaultdict(float)
+        self.decisions = 0
+        self.seconds = 0.0
+        self._steps = self._steps_squared = 0.0
+        self._recorder = Recorder(model)
+
+    def __enter__(self) -> DecisionMeter:
+        self._recorder.__enter__()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._recorder.__exit__(kind, error, trace)
+
+    @property
+    def parameter_bytes(self) -> dict[str, float]:
+        """Bytes of weights per module."""
+        return self._recorder.parameter_bytes
+
+    @property
+    def uncounted(self) -> list[str]:
+        """Modules with weights that no rule knows."""
+        return self._recorder.unknown
+
+    @torch.no_grad()
+    def count(self, attention_mask: Tensor, steps: Tensor | None = None) -> None:
+        """Add the model's last forward, made with `attention_mask [B, K]` and `last_only=True`.
+
+        `steps [B]` tells how many steps each decision looks back on where the forward was given fewer, since the model
+        carries its past as state; it is what the yardsticks are counted at.
+        """
+        begin = time.perf_counter()
+        tokens = self.model.token_mask(attention_mask)
+        # A module works on the steps, on all tokens or on the last token only; its length says on which.
+        real = {1: attention_mask[:, -1:], attention_mask.shape[1]: attention_mask, tokens.shape[1]: tokens}
+        tokens_first = bool(getattr(self.model, "tokens_first", False))
+        for name, module, inputs, output in self._recorder.calls:
+            self._add(name, module, Call(inputs, output, real, tokens_first))
+        fill = (attention_mask.sum(1) if steps is None else steps).double()
+        self._steps += float(fill.sum())
+        self._steps_squared += float(fill.square().sum())
+        self.state_bytes["inputs"] += float(attention_mask.sum()) * self._bytes_of_a_step()
+        self.decisions += len(attention_mask)
+        self.seconds += time.perf_counter() - begin
+
+    def _add(self, name: str, module: nn.Module, call: Call) -> None:
+        found = rule_of(module)
+        assert found is not None
+        cost = found[0](module, call)
+        parts = cost if isinstance(cost, dict) else {"": cost}
+        for part, count in parts.items():
+            self.by_module[f"{name}.{part}" if part else name] += count
+        own = parts.get("", Count())
+        self.state_bytes[name] += state_bytes(module, call, own)
+        self.traffic_bytes[name] += traffic_bytes(module, call, own, self.parameter_bytes[name])
+
+    def _bytes_of_a_step(self) -> float:
+        model: Any = self.model  # return-to-go, state, action, timestep
+        return VALUE_BYTES * (1 + model.state_dim + (1 if model.discrete else model.action_dim) + 1)
+
+    def total(self) -> Count:
+        """Return the mean count of one decision, whole network."""
+        return sum(self.by_module.values(), Count()) / max(self.decisions, 1)
+
+    def firing_rates(self) -> dict[str, float]:
+        """Return spikes per neuron and simulation step, of each spiking layer."""
+        return {n: c.spikes / c.neuron_updates for n, c in self.by_module.items() if c.neuron_updates}
+
+    def yardsticks(self) -> dict[str, float | None]:
+        """Return the energy over that of dense models on the same contexts; None for a model that has no config."""
+        config, task = getattr(self.model, "config", None), getattr(self.model, "task", None)
+        twins = {"energy_vs_same_tokens": same_tokens, "energy_vs_dt": decision_transformer}
+        if config is None or task is None or not self.decisions:
+            return dict.fromkeys(twins)
+        moments = self._steps / self.decisions, self._steps_squared / self.decisions
+        own = self.table.energy_pj(self.total())
+        return {n: own / self.table.energy_pj(dense_count(twin(config), task, *moments)) for n, twin in twins.items()}
+
+    def modules(self) -> Modules:
+        """Return what each module costs a decision; one that costs nothing is left out."""
+        n = max(self.decisions, 1)
+        rows = {}
+        for name in dict.fromkeys([*self.by_module, *self.state_bytes]):
+            count = self.by_module.get(name, Count()) / n
+            row = {
+                "macs": count.macs,
+                "acs": count.acs,
+                "neuron_updates": count.neuron_updates,
+                "spikes": count.spikes,
+                "energy_pj": self.table.energy_pj(count),
+                "parameter_bytes": self.parameter_bytes.get(name, 0.0),
+                "state_bytes": self.state_bytes.get(name, 0.0) / n,
+                "memory_bytes": self.traffic_bytes.get(name, 0.0) / n,
+            }
+            if any(row.values()):
+                rows[name] = row
+        return rows
+
+    def summary(self) -> dict[str, Any]:
+        """Return the counts of one decision under the names that `snn-dt evaluate --json` writes."""
+        total, n, rates = self.total(), max(self.decisions, 1), self.firing_rates()
+        updates = sum(self.by_module[name].neuron_updates for name in rates)
+        spikes = sum(self.by_module[name].spikes for name in rates)
+        traffic = sum(self.traffic_bytes.values()) / n
+        return {
+            "spikes_per_decision": total.spikes,
+            "firing_rate": spikes / updates if updates else 0.0,
+            "firing_rates": rates,
+            "layer_flags": {name: layer_flag(rate) for name, rate in rates.items() if layer_flag(rate)},
+            "macs_per_decision": total.macs,
+            "acs_per_decision": total.acs,
+            "neuron_updates_per_decision": total.neuron_updates,
+            "energy_pj_per_decision": self.table.energy_pj(total),
+            **self.yardsticks(),
+            "energy_constants": self.table.source,
+            "context_steps": self._steps / n,
+            "parameter_bytes": sum(self.parameter_bytes.values()),
+            "state_bytes": sum(self.state_bytes.values()) / n,
+            "memory_bytes_per_decision": traffic,
+            "memory_pj_per_decision": self.table.byte_pj * traffic,
+            "by_module": self.modules(),
+        }
+
+
+def by_part(modules: Modules) -> Modules:
+    """Sum the rows of `by_module` over the parts of a model: `embedding`, `blocks.0.attention`, `blocks.0.mlp`, ..."""
+    parts: Modules = {}
+    for name, row in modules.items():
+        pieces = name.split(".")
+        part = parts.setdefault(".".join(pieces[:3] if pieces[0] == "blocks" else pieces[:1]), dict.fromkeys(row, 0.0))
+        for key, value in row.items():
+            part[key] += value
+    return parts

@@ -1,0 +1,54 @@
+"""Hooks on the modules of a model that note what its last forward did."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from torch import nn
+
+from snn_dt.energy.costs import rule_of
+from snn_dt.energy.memory import parameter_bytes
+
+
+class Recorder:
+    """Notes every call of a module that a rule of `costs.py` knows, while the context is open.
+
+    Attributes:
+        calls: `(name, module, inputs, output)` of the model's last forward.
+        parameter_bytes: of each such module; the outer of two that count the same weights has them.
+        unknown: modules with weights that no rule knows.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.calls: list[tuple[str, nn.Module, tuple[Any, ...], Any]] = []
+        self.parameter_bytes: dict[str, float] = {}
+        self.unknown: list[str] = []
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> Recorder:
+        self._handles.append(self.model.register_forward_pre_hook(lambda *_: self.calls.clear()))
+        covered: set[nn.Module] = set()  # by the rule of a module around them
+        for name, module in self.model.named_modules():
+            if module in covered:
+                continue
+            found = rule_of(module)
+            if found is None:
+                if next(module.parameters(recurse=False), None) is not None:
+                    self.unknown.append(name)
+                continue
+            _, inside = found
+            if not inside:
+                covered.update(module.modules())
+            self.parameter_bytes[name] = parameter_bytes(module, whole=not inside)
+            self._handles.append(module.register_forward_hook(self._hook(name)))
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+        self.calls.clear()
+
+    def _hook(self, name: str) -> Any:
+        return lambda module, inputs, output: self.calls.append((name, module, inputs, output))

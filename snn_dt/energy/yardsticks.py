@@ -1,0 +1,66 @@
+"""Dense models to hold a count against, counted by the same code at the same fill of the context."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+
+import torch
+
+from snn_dt.energy.counts import Count
+from snn_dt.model_config import ModelConfig
+from snn_dt.models import TaskShape, build_model
+
+
+def same_tokens(config: ModelConfig) -> ModelConfig:
+    """Return the dense model of the same width, depth and tokens; phase-shifted spikes stay, as a current."""
+    return dataclasses.replace(
+        config.resolved(), kind="dense", attention="softmax", routing=False, phase_input="current"
+    )
+
+
+def decision_transformer(config: ModelConfig) -> ModelConfig:
+    """Return the standard Decision Transformer of the same width and depth: three tokens a step, learned positions."""
+    return dataclasses.replace(same_tokens(config), tokens="interleaved", positions="learned")
+
+
+def dense_count(config: ModelConfig, task: TaskShape, steps: float, steps_squared: float) -> Count:
+    """Return the mean cost of decisions of a dense model.
+
+    A decision on a context of n steps handles every token once and every pair of tokens once, so that its cost is a
+    polynomial of degree two in n: three forwards tell it for all n, and two moments of n tell the mean.
+
+    Args:
+        config: a dense model.
+        task: what it acts on.
+        steps: mean of n over the decisions.
+        steps_squared: mean of n^2.
+    """
+    one, two, three = _first_decisions(config, task)
+    n, n2 = steps, steps_squared
+    return one * ((n2 - 5 * n + 6) / 2) + two * (-n2 + 4 * n - 3) + three * ((n2 - 3 * n + 2) / 2)
+
+
+@lru_cache(maxsize=64)
+def _first_decisions(config: ModelConfig, task: TaskShape) -> tuple[Count, ...]:
+    """Count a decision on 1, 2 and 3 steps; what weights and inputs are is all the same to a dense model."""
+    from snn_dt.energy.meter import DecisionMeter
+
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        model = build_model(config, task).eval()
+        counts = []
+        for n in (1, 2, 3):
+            actions = torch.zeros((1, n) if task.discrete else (1, n, task.action_dim))
+            mask = torch.ones(1, n, dtype=torch.bool)
+            with DecisionMeter(model) as meter:
+                model(
+                    torch.zeros(1, n, 1),
+                    torch.zeros(1, n, task.state_dim),
+                    actions.long() if task.discrete else actions,
+                    torch.zeros(1, n, dtype=torch.int64),
+                    mask,
+                    last_only=True,
+                )
+                meter.count(mask)
+            counts.append(meter.total())
+    return tuple(counts)
