@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": ("snn_dt.cli.evaluate", "evaluate_main", "roll a checkpoint out, conditioned on target returns"),
     "sweep": ("snn_dt.cli.sweep", "sweep_main", "run a grid of trainings side by side, here or on a Ray cluster"),
     "trial": ("snn_dt.cli.trial", "trial_main", "run or go on with one training of a sweep"),
+    "analyse": ("snn_dt.cli.analyse", "analyse_main", "look at a network's gradients: over slopes, layers, time"),
     "data": ("snn_dt.cli.data", "data_main", "show a dataset, build its cache, collect a new one"),
 }
 

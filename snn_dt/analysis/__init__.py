@@ -1,0 +1,1 @@
+"""What happens to gradients on their way back: over surrogate slopes, over layers, over time."""

@@ -1,0 +1,115 @@
+"""`snn-dt analyse gradients`: what a surrogate's slope does to the gradients of a network."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snn_dt.cli.arguments import parse
+from snn_dt.cli.evaluate import writable_folder, write_json
+from snn_dt.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class GradientArguments:
+    """Measure size and direction of every layer's gradient over surrogate slopes."""
+
+    out: Path
+    """Folder for gradients.json, gradients.csv and gradients.png."""
+    checkpoint: Path | None = None
+    """Checkpoint or run folder, on its own training data; none takes the network of arXiv 2510.24461 on noise."""
+    slopes: tuple[float, ...] = (1, 2, 5, 10, 25, 50, 100)
+    """Slopes k."""
+    reference: float = 100.0
+    """Slope of the gradient that directions are compared with."""
+    draws: int = 0
+    """Batches, or networks, to average over; 0 takes 10 batches or 100 networks."""
+    batch_size: int = 64
+    """Windows per batch."""
+    dataset: str | None = None
+    """Other data than the checkpoint's own, named as in a config."""
+    seed: int = 0
+    """Seed of the batches, or of the networks."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:N`."""
+    threads: int = 0
+    """CPU threads of torch; 0 takes all cores this process may use."""
+
+
+def analyse_main(arguments: Sequence[str]) -> int:
+    """Run `snn-dt analyse NAME ...`."""
+    commands = {"gradients": _gradients}
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(
+            "usage: snn-dt analyse COMMAND ...\n\n  " + "\n  ".join(commands) + "\n\nEach shows its flags with --help."
+        )
+        return 0
+    if name not in commands:
+        raise ConfigError(f"expected one of {', '.join(commands)}, found {name!r}{did_you_mean(name, commands)}")
+    commands[name](rest)
+    return 0
+
+
+def _gradients(arguments: Sequence[str]) -> None:
+    args = parse(GradientArguments, arguments, "snn-dt analyse gradients")
+    if min(args.draws, args.threads, args.seed) < 0 or args.batch_size < 1 or min(*args.slopes, args.reference) <= 0:
+        raise ConfigError("expected slopes above 0, --batch_size of at least 1, no negative number; see --help")
+    from snn_dt.analysis.batches import training_batches, training_loss
+    from snn_dt.analysis.gradients import gradient_rows, paper_draws
+    from snn_dt.report.analysis import gradient_figure
+
+    if args.checkpoint is None:
+        draws, title = paper_draws(args.draws or 100, args.seed), "four spiking layers, noise"
+    else:
+        policy = _policy(args.checkpoint, args.device, args.threads)
+        batch = training_batches(policy, args.dataset, args.batch_size, args.seed)
+        draws = ((policy.model, lambda i=i: training_loss(policy, batch(i))) for i in range(args.draws or 10))
+        title = f"{policy.model.config.kind}, {policy.spec.dataset_id}"
+    writable_folder(args.out)
+    rows = gradient_rows(draws, args.slopes, args.reference)
+    _print_gradients(rows)
+    _write(args.out / "gradients", rows, gradient_figure(rows, title))
+
+
+def _policy(checkpoint: Path, device: str, threads: int) -> Any:
+    from snn_dt.checkpoint import from_pretrained
+    from snn_dt.device import keep_memory, set_threads
+
+    keep_memory()
+    set_threads(threads)
+    return from_pretrained(checkpoint, device)
+
+
+def _print_gradients(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    slopes = sorted({row["slope"] for row in rows})
+    table = Table(title=f"mean |dL/dW| and cosine to the gradient at k = {rows[0]['reference']:g}")
+    table.add_column("layer")
+    for slope in slopes:
+        table.add_column(f"k = {slope:g}", justify="right")
+    for name, own in itertools.groupby(rows, key=lambda row: row["layer"]):
+        table.add_row(name, *(f"{row['magnitude']:.1e} {row['cosine']:.2f}" for row in own))
+    Console(width=max(120, 45 + 14 * len(slopes))).print(table)
+
+
+def _write(path: Path, rows: list[dict[str, Any]], figure: Any) -> None:
+    """Write rows as JSON and CSV, and their figure."""
+    from snn_dt.report.style import png
+    from snn_dt.training.jsonl import write_atomically
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_json(rows, path.with_suffix(".json"))
+    write_atomically(path.with_suffix(".csv"), text.getvalue())
+    write_atomically(path.with_suffix(".png"), png(figure))
+    print(f"numbers and figure: {path}.json, .csv, .png")
