@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,7 +13,7 @@ from snn_dt.energy import NORM_ACS, NORM_MACS, TRANSCENDENTAL_MACS, Count, Decis
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.rollout import evaluate, run_episodes
 from snn_dt.models import TaskShape
-from snn_dt.snn import LIF, Probe
+from snn_dt.snn import Probe
 from tests.conftest import make_batch, make_model, run
 from tests.policies import countdown_policy
 
@@ -156,41 +155,6 @@ def test_position_generators_and_their_synapses_are_counted():
     assert sinusoidal.by_module[name].macs == 2 * D * (1 + TRANSCENDENTAL_MACS)
 
 
-@pytest.mark.parametrize(
-    "changes", [{"kind": "dense"}, {"kind": "snn_dt"}, {"kind": "snn_dt", "tokens": "merged"}], ids=str
-)
-def test_pads_cost_nothing_in_any_layer(changes):
-    model, batch = model_of(**changes, n_layers=3, context_length=6), make_batch(CHOICES, 6, (3, 3))
-    short = type(batch)(*(getattr(batch, f.name)[:, -3:] for f in dataclasses.fields(batch)))
-    costs = []
-    for each in (batch, short):
-        with DecisionMeter(model) as meter:
-            run(model, each, last_only=True)
-            meter.count(each.attention_mask)
-        costs.append(meter.by_module)
-    assert costs[0].keys() == costs[1].keys()
-    for name, cost in costs[0].items():
-        for kind in ("macs", "acs", "neuron_updates", "spikes"):
-            assert getattr(cost, kind) == pytest.approx(getattr(costs[1][name], kind), rel=1e-6), name
-
-
-@pytest.mark.parametrize("kind", ["dense", "snn_dt"])
-def test_a_batch_costs_the_mean_of_its_rows(kind):
-    model = model_of(kind, context_length=6)
-    together = counted(model, CHOICES, (6, 4, 1), 6)
-    assert together.decisions == 3
-    batch, alone = make_batch(CHOICES, 6, (6, 4, 1)), []
-    for row in range(3):
-        one = type(batch)(*(getattr(batch, f.name)[row : row + 1] for f in dataclasses.fields(batch)))
-        with DecisionMeter(model) as meter:
-            run(model, one, last_only=True)
-            meter.count(one.attention_mask)
-        alone.append(meter.total())
-    for name in ("macs", "acs", "neuron_updates", "spikes"):
-        expected = np.mean([getattr(count, name) for count in alone])
-        assert getattr(together.total(), name) == pytest.approx(expected, rel=1e-6)
-
-
 @pytest.mark.parametrize("kind", ["dense", "snn_dt"])
 def test_what_a_rollout_reports_is_the_mean_over_its_decisions(kind):
     policy = countdown_policy(kind=kind)
@@ -224,26 +188,3 @@ def test_counting_changes_no_prediction_and_leaves_no_hook_behind():
     for module in model.modules():
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"kind": "dense"},
-        {"kind": "snn_dt"},
-        {"kind": "snn_dt", "positions": "phase"},
-        {"kind": "snn_dt", "positions": "sinusoidal", "propagation": "spikes", "tokens": "merged"},
-    ],
-    ids=str,
-)
-def test_no_layer_with_weights_or_neurons_is_left_out(changes):
-    model = model_of(**changes, task=NUMBERS)
-    meter = counted(model, NUMBERS, FULL)
-    within = {module.norm for module in model.modules() if isinstance(module, LIF)}  # counted with their neurons
-    working = {
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, LIF)
-        or (module not in within and list(module.parameters(recurse=False)) and not isinstance(module, nn.Embedding))
-    }
-    assert {name for name in working if meter.by_module[name] == Count()} == set()

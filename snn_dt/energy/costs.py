@@ -13,11 +13,11 @@ def decay_attention(module: DecayAttention, call: Call) -> Count:
 ```
 
 The rule stands for everything inside the module, unless it is registered with `inside=True`: then it adds what the
-module itself computes to what its parts cost. It may return `{"": Count, "softmax": Count}` to name parts. Tensors are
-`[B, L, D]` or `[T, B, L, D]`; a model whose tokens come first, `[L, B, D]`, says so with an attribute `tokens_first =
-True`. A module that carries state from one decision to the next returns `(output, *state)`, and the meter finds the
-bytes of it; such a model is told `meter.count(mask, steps)`. The meter's `uncounted` names modules with weights that
-have no rule.
+module itself computes to what its parts cost. It may return `{"": Count, "softmax": Count}` to name parts, and `{}` for
+what is but a wire. Tensors are `[B, L, D]` or `[T, B, L, D]`; a model whose tokens come first, `[L, B, D]`, says so
+with an attribute `tokens_first = True`. A module that carries state from one decision to the next returns `(output,
+*state)`, and the meter finds the bytes of it; decisions of such a model are counted with `meter.count(mask, steps)`.
+The meter's `uncounted` names modules with weights that have no rule.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def time_mean(module: TimeMean, call: Call) -> Cost:
     """One addition per element and simulation step; spikes are counted where they are fired, for nothing."""
     x = call.inputs[0]
     analogue = x.dim() == 4 and bool(((x != 0) & (x != 1)).any())
-    return Count(acs=call.elements(x)) if analogue else Count()
+    return Count(acs=call.elements(x)) if analogue else {}
 
 
 @costs(DenseSelfAttention, SpikingSelfAttention, inside=True)

@@ -92,11 +92,13 @@ class DecisionMeter:
         assert found is not None
         cost = found[0](module, call)
         parts = cost if isinstance(cost, dict) else {"": cost}
-        for part, count in parts.items():
-            self.by_module[f"{name}.{part}" if part else name] += count
-        own = parts.get("", Count())
-        self.state_bytes[name] += state_bytes(module, call, own)
-        self.traffic_bytes[name] += traffic_bytes(module, call, own, self.parameter_bytes[name])
+        named = {f"{name}.{part}" if part else name: count for part, count in parts.items()}
+        for part, count in named.items():
+            self.by_module[part] += count
+        if named:
+            first, count = next(iter(named.items()))
+            self.state_bytes[first] += state_bytes(module, call, count)
+            self.traffic_bytes[first] += traffic_bytes(module, call, count, self.parameter_bytes[name])
 
     def _bytes_of_a_step(self) -> float:
         model: Any = self.model  # return-to-go, state, action, timestep
@@ -124,7 +126,7 @@ class DecisionMeter:
         """Return what each module costs a decision; one that costs nothing is left out."""
         n = max(self.decisions, 1)
         rows = {}
-        for name in dict.fromkeys([*self.by_module, *self.state_bytes]):
+        for name in (*self.by_module, "inputs"):
             count = self.by_module.get(name, Count()) / n
             row = {
                 "macs": count.macs,

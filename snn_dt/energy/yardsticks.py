@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -13,10 +14,11 @@ from snn_dt.models import TaskShape, build_model
 
 
 def same_tokens(config: ModelConfig) -> ModelConfig:
-    """Return the dense model of the same width, depth and tokens; phase-shifted spikes stay, as a current."""
-    return dataclasses.replace(
-        config.resolved(), kind="dense", attention="softmax", routing=False, phase_input="current"
-    )
+    """Return the dense model of the same width, depth and tokens; a learned table stands for phase-shifted spikes."""
+    config = config.resolved()
+    positions = "learned" if config.positions == "phase" else config.positions
+    plain: dict[str, Any] = {"attention": "softmax", "routing": False, "phase_input": "current"}
+    return dataclasses.replace(config, kind="dense", positions=positions, **plain)
 
 
 def decision_transformer(config: ModelConfig) -> ModelConfig:

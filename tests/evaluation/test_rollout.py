@@ -125,7 +125,7 @@ def test_a_row_holds_the_contract_and_is_json():
         **{"env_id": str, "target_return": float, "episodes": int, "returns": list, "return_mean": float, "seed": int},
         **{"return_std": float, "normalized_score": float, "spikes_per_decision": float, "firing_rate": float},
         **{"macs_per_decision": float, "acs_per_decision": float, "energy_pj_per_decision": float},
-        "decisions_per_second": float,
+        **{"energy_vs_same_tokens": float, "energy_vs_dt": float, "by_module": dict, "decisions_per_second": float},
     }
     assert {name: type(row[name]) for name in types} == types
     assert json.loads(json.dumps(row, allow_nan=False)) == row

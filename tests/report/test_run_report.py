@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from snn_dt.errors import CheckpointError
+from snn_dt.evaluation.rollout import evaluate
 from snn_dt.report.html import Code, Facts, Picture, Table, Text, write_report
 from snn_dt.report.run_report import write_run_report
+from tests.policies import countdown_policy
 
 ROW = {
     "env_id": "CartPole-v1",
@@ -95,6 +97,19 @@ def test_the_report_holds_numbers_pictures_config_provenance_and_command(run_dir
         assert words in parsed.words
     assert "<b>" not in text
     assert not re.search(r"https?://|<script|@import|url\(", text)  # nothing is fetched
+
+
+def test_the_report_says_where_the_energy_goes_and_what_it_is_held_against(run_dir, tmp_path):
+    (row,) = evaluate(countdown_policy(kind="snn_dt"), [2.0], episodes=2, seed=0)
+    row["layer_flags"] = {"blocks.0.mlp.2": "dead"}
+    words = Page(write_run_report(run_dir, [row], tmp_path / "out").read_text()).words
+    assert f"{100 * row['energy_vs_same_tokens']:.1f} % of what a dense model on the same tokens takes" in words
+    assert f"{100 * row['energy_vs_dt']:.1f} % of a Decision Transformer" in words
+    assert "blocks.0.mlp.2 is dead" in words
+    for name, module in row["by_module"].items():
+        assert name in words
+        assert f"\n{100 * module['energy_pj'] / row['energy_pj_per_decision']:.1f} %\n" in words
+    assert "blocks.0.attention\n" in words
 
 
 def test_evaluation_json_is_the_rows_as_valid_json(run_dir, tmp_path):
