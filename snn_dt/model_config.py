@@ -12,9 +12,10 @@ Check = tuple[str, bool, str, object]
 class ModelConfig:
     """The sequence model. A field that is null takes what its kind was published with (`KINDS` below)."""
 
-    kind: Literal["dense", "snn_dt", "dsformer_tssa", "dsformer_pssa"] = "snn_dt"
-    """`dense`: the Decision Transformer; `snn_dt`: its spiking counterpart; `dsformer_*`: Decision SpikeFormer, whose
-    tokens mix globally (`tssa`) or over a few neighbours (`pssa`)."""
+    kind: Literal["dense", "snn_dt", "snn_dt_stream", "dsformer_tssa", "dsformer_pssa"] = "snn_dt"
+    """`dense`: the Decision Transformer; `snn_dt`: its spiking counterpart; `snn_dt_stream`: one step of every neuron
+    per token, state instead of a window; `dsformer_*`: Decision SpikeFormer, whose tokens mix globally (`tssa`) or over
+    a few neighbours (`pssa`)."""
     d_model: int = 64
     """Width D of a token."""
     n_layers: int = 2
@@ -22,19 +23,21 @@ class ModelConfig:
     n_heads: int = 2
     """Attention heads; must divide d_model."""
     context_length: int = 20
-    """K, environment steps the policy looks back on."""
+    """K, environment steps the policy looks back on; of snn_dt_stream, which looks back on all, steps of a training
+    window."""
     mlp_ratio: int = 4
     """Width of the MLP's hidden layer, in multiples of d_model."""
     dropout: float = 0.0
     """Dropout probability on residual branches and attention weights. It costs a quarter of a CPU training step."""
     tokens: Literal["interleaved", "merged"] | None = None
     """Tokens of a step: return-to-go, state and action one after the other, or one of `R_t`, `s_t`, `a_(t-1)`. Null:
-    interleaved; merged for dsformer."""
+    interleaved; merged for dsformer and snn_dt_stream (nothing else there)."""
     propagation: Literal["rate", "spikes"] | None = None
     """What a LIF layer hands on: its mean spike rate, so that a linear runs once, or its spikes step by step. Null:
-    rate; dsformer knows only spikes."""
+    rate; dsformer and snn_dt_stream know only spikes."""
     attention: Literal["softmax", "linear"] = "softmax"
-    """How spike counts attend (snn_dt): `linear` leaves out the softmax, and all multiplications with it."""
+    """How spike counts attend (snn_dt): `linear` leaves out the softmax, and all multiplications with it. Without a
+    meaning for dsformer and snn_dt_stream, which never have one."""
     attention_window: int = 8
     """Tokens that a token adds up, itself included (dsformer_pssa)."""
     norm_transition: int = 200
@@ -43,14 +46,14 @@ class ModelConfig:
     """Sum the heads through learned gates, one per token and head (snn_dt)."""
     positions: Literal["phase", "sinusoidal", "learned", "none"] | None = None
     """How a token knows its timestep: phase-shifted spikes, a fixed sinusoid, a learned table, or not at all. Null:
-    learned; none for dsformer."""
+    learned; none for dsformer and snn_dt_stream (nothing else there)."""
     phase_input: Literal["current", "gate"] = "current"
     """How phase-shifted spikes enter: through a learned projection into the token, or, as published, as a gate on the
     spikes of queries, keys and values."""
     phase_generators: int = 8
     """Spike generators per head (`positions: phase`); g per head tell at most 2^(g * n_heads) timesteps apart."""
     sim_steps: int = 4
-    """T, simulation steps of a LIF neuron per token."""
+    """T, simulation steps of a LIF neuron per token; one for snn_dt_stream whatever this says."""
     tau_mem: float | None = None
     """Membrane time constant, in simulation steps. Null: 2; 4/3, a decay of 1/4 per step, for dsformer."""
     v_threshold: float | None = None
@@ -90,9 +93,11 @@ _DSFORMER: dict[str, Any] = {
     "surrogate": "rectangular",
     "surrogate_slope": 2.0,  # 1 for |u - 0.5| < 0.5
 }
+_STREAM = _SNN_DT | {"tokens": "merged", "propagation": "spikes", "positions": "none"}
 KINDS: dict[str, dict[str, Any]] = {
     "dense": _SNN_DT,
     "snn_dt": _SNN_DT,
+    "snn_dt_stream": _STREAM,
     "dsformer_tssa": _DSFORMER,
     "dsformer_pssa": _DSFORMER,
 }
@@ -101,7 +106,8 @@ KINDS: dict[str, dict[str, Any]] = {
 def model_checks(config: ModelConfig) -> list[Check]:
     """Return what a type cannot say as (field, whether it holds, what is expected, what was found)."""
     m: Any = config.resolved()
-    snn_dt, dsformer = m.kind == "snn_dt", m.kind.startswith("dsformer")
+    snn_dt, dsformer, stream = m.kind == "snn_dt", m.kind.startswith("dsformer"), m.kind == "snn_dt_stream"
+    trains = dsformer or stream
     gates, generators = m.positions == "phase" and m.kind != "dense", m.n_heads * max(m.phase_generators, 1)
     fits = f"n_heads times it to divide {m.d_model}"
     return [
@@ -110,7 +116,9 @@ def model_checks(config: ModelConfig) -> list[Check]:
         ("model.context_length", m.context_length >= 1, "at least 1", m.context_length),
         ("model.mlp_ratio", m.mlp_ratio >= 1, "at least 1", m.mlp_ratio),
         ("model.dropout", 0 <= m.dropout < 1, "in [0, 1)", m.dropout),
-        ("model.propagation", m.propagation == "spikes" or not dsformer, f"spikes for {m.kind}", m.propagation),
+        ("model.propagation", m.propagation == "spikes" or not trains, f"spikes for {m.kind}", m.propagation),
+        ("model.tokens", m.tokens == "merged" or not stream, f"merged for {m.kind}", m.tokens),
+        ("model.positions", m.positions == "none" or not stream, f"none for {m.kind}", m.positions),
         ("model.attention", m.attention == "softmax" or snn_dt, f"softmax for {m.kind}", m.attention),
         ("model.attention_window", m.attention_window >= 1, "at least 1", m.attention_window),
         ("model.norm_transition", m.norm_transition >= 1, "at least 1", m.norm_transition),

@@ -14,6 +14,7 @@ from snn_dt.models import TaskShape
 def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
     """Say what a model must know of a dataset; infinite action bounds count as none."""
     low, high, returns_to_go = trajectories.action_low, trajectories.action_high, trajectories.returns_to_go
+    sample = returns_to_go[:: max(1, len(returns_to_go) // 1_000_000)]
     bounded = low is not None and high is not None and bool(np.isfinite(low).all() and np.isfinite(high).all())
     return TaskShape(
         state_dim=trajectories.obs_dim,
@@ -23,6 +24,7 @@ def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
         action_low=tuple(map(float, low)) if bounded and low is not None else None,
         action_high=tuple(map(float, high)) if bounded and high is not None else None,
         rtg_range=(float(returns_to_go.min()) / rtg_scale, float(returns_to_go.max()) / rtg_scale),
+        rtg_quantiles=tuple(float(q) / rtg_scale for q in np.quantile(sample, np.linspace(0, 1, 33))),
     )
 
 

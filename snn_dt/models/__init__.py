@@ -6,10 +6,11 @@ from torch import nn
 
 from snn_dt.config import ModelConfig
 from snn_dt.models.decision_transformer import DecisionTransformer, TaskShape
+from snn_dt.models.stream import StreamTransformer
 
 __all__ = ["DecisionTransformer", "TaskShape", "build_model"]
 
 
 def build_model(config: ModelConfig, task: TaskShape) -> nn.Module:
     """Build the model of `config.kind` for a task; weights come from torch's current random state."""
-    return DecisionTransformer(config, task)
+    return (StreamTransformer if config.kind == "snn_dt_stream" else DecisionTransformer)(config, task)

@@ -33,6 +33,8 @@ class TaskShape:
     """Bounds of continuous actions in environment units; None where they have none."""
     rtg_range: tuple[float, ...] | None = None
     """Lowest and highest scaled return-to-go of the training data."""
+    rtg_quantiles: tuple[float, ...] | None = None
+    """Its quantiles, at equal steps of probability from 0 to 1."""
 
 
 class DecisionTransformer(nn.Module):

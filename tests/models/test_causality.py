@@ -71,6 +71,8 @@ def test_the_causality_test_would_notice_a_model_without_a_mask(config, task, mo
         "snn_dt.models.decision_transformer.causal_mask",
         lambda real: torch.ones(len(real), 1, real.shape[1], real.shape[1], dtype=torch.bool),
     )
+    if config.kind == "snn_dt_stream":
+        pytest.skip("a running sum needs no mask")
     model, batch = make_model(config, task), make_batch(task, lengths=(6,) * 16)
     before, after = run(model, batch), run(model, changed(batch, "actions", slice(None), slice(3, None)))
     assert not torch.equal(before[:, :4], after[:, :4])

@@ -1,0 +1,67 @@
+"""How a streaming policy hears what is asked of it: its one token per step.
+
+T tokens, B batch, D width, U units of the return code.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from snn_dt.models.positions import INITIAL_SCALE
+
+UNITS = 16
+
+
+class ReturnCode(nn.Module):
+    """A return-to-go as the activity of U units, `tanh((R - c_u) / w_u)`: `[..., 1] -> [..., U]`, each in (-1, 1).
+
+    The units stand at quantiles of the training data's returns-to-go, as wide as their neighbours are far: they
+    resolve what the data resolve, where one linear layer hardly tells 29 from 60 on a scale that ends at 500. Centres
+    and widths are learned. A return-to-go outside of the data is clamped to them, see `TokenEmbedding`.
+
+    Args:
+        quantiles: of the scaled returns-to-go, evenly spaced from the lowest to the highest; None stands for (0, 1).
+        units: U.
+    """
+
+    def __init__(self, quantiles: tuple[float, ...] | None, units: int = UNITS) -> None:
+        super().__init__()
+        known = np.asarray(quantiles or (0.0, 1.0))
+        self.low, self.high = float(known[0]), float(known[-1])
+        centres = np.interp((np.arange(units) + 0.5) / units, np.linspace(0, 1, len(known)), known)
+        edges = np.concatenate([[self.low], centres, [self.high]])
+        least = max(self.high - self.low, 1e-6) / 500  # many equal returns-to-go have one quantile
+        widths = np.maximum((edges[2:] - edges[:-2]) / 2, least)
+        self.slope = nn.Parameter(torch.tensor(1 / widths, dtype=torch.float32))
+        self.shift = nn.Parameter(torch.tensor(-centres / widths, dtype=torch.float32))
+
+    def forward(self, rtg: Tensor) -> Tensor:
+        """Encode scaled returns-to-go."""
+        return torch.tanh(rtg.clamp(self.low, self.high) * self.slope + self.shift)
+
+
+class StreamEmbedding(nn.Module):
+    """`x_t = (1 + g(R_t)) * LN(W_s s_t + W_a a_(t-1)) + b(R_t)`: a token per step, gated by the return code.
+
+    As a gate and as a shift of its own the return-to-go cannot be drowned, however large state and action are. The
+    sum of all three, though balanced, returned 500 on CartPole when it was asked for 29.
+    """
+
+    def __init__(
+        self, state_dim: int, action_dim: int, discrete: bool, d_model: int, quantiles: tuple[float, ...] | None
+    ) -> None:
+        super().__init__()
+        self.code = ReturnCode(quantiles)
+        self.gate = nn.Linear(UNITS, 2 * d_model)
+        self.state = nn.Linear(state_dim, d_model)
+        self.action = nn.Embedding(action_dim, d_model) if discrete else nn.Linear(action_dim, d_model, bias=False)
+        nn.init.normal_(self.action.weight, std=INITIAL_SCALE)
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, rtg: Tensor, states: Tensor, previous: Tensor, known: Tensor) -> Tensor:
+        """Return tokens `[T, B, D]` of `rtg [T, B, 1]`, `states` and the actions `previous` to them, if `known`."""
+        gain, shift = self.gate(self.code(rtg)).chunk(2, dim=-1)
+        x = self.norm(self.state(states) + self.action(previous) * known)
+        return torch.addcmul(shift, x, 1 + gain)
