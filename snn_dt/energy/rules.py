@@ -1,0 +1,213 @@
+"""What the modules of this package cost, a rule for each kind (`costs.py`).
+
+B batch, L tokens, Q tokens asked for, H heads, D width, T simulation steps, G generators.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from snn_dt.energy.costs import Call, Cost, costs
+from snn_dt.energy.counts import Count
+from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
+from snn_dt.models.blocks import Block
+from snn_dt.models.embedding import TokenEmbedding
+from snn_dt.models.layers import ActionHead, SpikeLinear, TimeMean
+from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
+from snn_dt.models.norms import PTBN
+from snn_dt.models.positions import PhaseGate, PhaseGenerators, PhasePositions, SinusoidalPositions
+from snn_dt.models.routing import DendriticRouting
+from snn_dt.models.tokens import Tokens
+from snn_dt.snn import LIF
+
+# Multiply-accumulates of exp, tanh, sin or cos: range reduction and a cubic polynomial.
+TRANSCENDENTAL_MACS = 4.0
+# Of LayerNorm, per element: variance, scaling, affine; and its accumulates: mean, centring.
+NORM_MACS, NORM_ACS = 3.0, 2.0
+
+
+@costs(LIF)
+def neurons(module: LIF, call: Call) -> Cost:
+    """One update per neuron and simulation step, and the norm of the current."""
+    rate = getattr(module, "sim_steps", 1) / call.steps(call.output)  # spikes per unit of the output
+    updates = call.elements(call.output) * rate
+    p = module.constants  # an adaptive threshold is moved and added; an adaptation current is moved, and pulled at
+    extra = 2 * bool(p.threshold_adaptation) + bool(p.current_adaptation or p.voltage_adaptation)
+    extra += bool(p.voltage_adaptation)
+    own = Count(macs=updates * extra, neuron_updates=updates, spikes=call.sum(call.output) * rate)
+    norm = getattr(module, "norm", None)
+    return own if norm is None else {"": own, "norm": norm_count(call.elements(call.inputs[0]))}
+
+
+@costs(SpikeLinear)
+def spike_linear(module: SpikeLinear, call: Call) -> Cost:
+    """One accumulate per spike and output."""
+    return Count(acs=_spikes(call, call.inputs[0], module.sim_steps) * module.out_features)
+
+
+@costs(nn.Linear)
+def linear(module: nn.Linear, call: Call) -> Cost:
+    """One multiply-accumulate per weight."""
+    return Count(macs=call.tokens(call.output) * module.in_features * module.out_features)
+
+
+@costs(ActionHead)
+def action_head(module: ActionHead, call: Call) -> Cost:
+    """The linear layer, and `tanh` and stretch of bounded actions."""
+    squash = TRANSCENDENTAL_MACS + 1 if module.bounded else 0
+    return Count(macs=call.elements(call.output) * (module.in_features + squash))
+
+
+@costs(nn.Embedding)
+def lookup(module: nn.Embedding, call: Call) -> Cost:
+    """A row of a table: traffic, no arithmetic."""
+    return Count()
+
+
+@costs(nn.LayerNorm)
+def layer_norm(module: nn.LayerNorm, call: Call) -> Cost:
+    """See `norm_count`."""
+    return norm_count(call.elements(call.output))
+
+
+def norm_count(elements: float) -> Count:
+    """Return what a layer norm of that many elements costs."""
+    return Count(macs=elements * NORM_MACS, acs=elements * NORM_ACS)
+
+
+@costs(PTBN)
+def folded_norm(module: PTBN, call: Call) -> Cost:
+    """Nothing: inference folds it into the linear layer before it (`snn_dt.models.folding`)."""
+    return Count()
+
+
+@costs(nn.ReLU)
+def relu(module: nn.ReLU, call: Call) -> Cost:
+    """One comparison per element, as dear as an addition."""
+    return Count(acs=call.elements(call.output))
+
+
+@costs(nn.Sigmoid)
+def sigmoid(module: nn.Sigmoid, call: Call) -> Cost:
+    """exp and division."""
+    return Count(macs=call.elements(call.output) * (TRANSCENDENTAL_MACS + 1))
+
+
+@costs(TimeMean)
+def time_mean(module: TimeMean, call: Call) -> Cost:
+    """One addition per element and simulation step; spikes are counted where they are fired, for nothing."""
+    x = call.inputs[0]
+    analogue = x.dim() == 4 and bool(((x != 0) & (x != 1)).any())
+    return Count(acs=call.elements(x)) if analogue else {}
+
+
+@costs(DenseSelfAttention, SpikingSelfAttention, inside=True)
+def attention_branch(module: nn.Module, call: Call) -> Cost:
+    """The addition of the branch to the residual stream."""
+    return {"residual": Count(acs=call.elements(call.output))}
+
+
+@costs(Block, inside=True)
+def block(module: Block, call: Call) -> Cost:
+    """The addition of the MLP's branch; its output is that of the whole block."""
+    return {"mlp.residual": Count(acs=call.elements(call.output))}
+
+
+@costs(TokenEmbedding, inside=True)
+def token_embedding(module: TokenEmbedding, call: Call) -> Cost:
+    """The additions of positions, and of the parts of a merged token; the action before the window is unknown."""
+    width, mask = call.output.shape[-1], call.inputs[4]
+    additions = call.tokens(call.output) * (module.positions is not None)
+    if module.merged:
+        additions += float(mask.sum() + mask[:, :-1].sum())
+    return Count(acs=additions * width)
+
+
+@costs(PhasePositions, PhaseGate, inside=True)
+def phase_generators(module: PhaseGenerators, call: Call) -> Cost:
+    """A sine per generator and step. What the spikes drive is a linear layer of its own, or a gate."""
+    generators = call.tokens(call.output) * module.cycles.numel()
+    return Count(macs=generators * (1 + TRANSCENDENTAL_MACS), spikes=call.sum(module.spikes(call.inputs[0])))
+
+
+@costs(SinusoidalPositions)
+def sinusoidal(module: SinusoidalPositions, call: Call) -> Cost:
+    """A sine or cosine per element, and the gain."""
+    return Count(macs=call.elements(call.output) * (1 + TRANSCENDENTAL_MACS))
+
+
+@costs(DendriticRouting, inside=True)
+def routing(module: DendriticRouting, call: Call) -> Cost:
+    """Means of the heads, and their sum under the gates; the gates are counted beside it."""
+    elements = call.elements(call.inputs[0])
+    return Count(macs=elements, acs=elements)
+
+
+@costs(SoftmaxAttention)
+def dense_attention(module: SoftmaxAttention, call: Call) -> Cost:
+    """Scores, softmax, and the mix of values."""
+    q, tokens = call.inputs[0], call.inputs[3]
+    pairs = float(_pairs(call, tokens).sum())
+    return {"": Count(macs=2 * pairs * q.shape[-1]), "softmax": softmax_count(pairs * module.n_heads)}
+
+
+@costs(SpikeAttention)
+def spike_attention(module: SpikeAttention, call: Call) -> Cost:
+    """A spike of q adds a key's count to each of its scores, a spike of v a weight for each query; and the softmax."""
+    pairs = _pairs(call, call.inputs[3])
+    return {
+        "": _spike_products(call, pairs, module.sim_steps),
+        "softmax": softmax_count(float(pairs.sum()) * module.n_heads),
+    }
+
+
+@costs(LinearSpikeAttention)
+def linear_attention(module: LinearSpikeAttention, call: Call) -> Cost:
+    """The same products, and the scale of each output, which depends on the token's place."""
+    products = _spike_products(call, _pairs(call, call.inputs[3]), module.sim_steps)
+    return products + Count(macs=call.elements(call.output))
+
+
+@costs(TSSA)
+def tssa(module: TSSA, call: Call) -> Cost:
+    """Linear attention over trains laid side by side: a score counts the coincidences of all simulation steps."""
+    q, _, v, tokens = call.inputs
+    pairs = _pairs(call, tokens)
+    products = _fan_out(q, pairs.sum(2)) + _fan_out(v, pairs.sum(1))
+    return Count(macs=call.elements(call.output), acs=products)
+
+
+@costs(PSSA)
+def pssa(module: PSSA, call: Call) -> Cost:
+    """A coincidence of k and v adds a bias for each query whose window it is in; q gates the sum."""
+    q, k, v, tokens = call.inputs
+    pairs = module.pairs(tokens)[:, 0] & call.mask(q)[..., None] & call.mask(k)[:, None]
+    return Count(acs=_fan_out(k * v, pairs.sum(1)))
+
+
+def softmax_count(scores: float) -> Count:
+    """Return what a softmax over that many scores costs: exp and division of each, and the sum below the division."""
+    return Count(macs=scores * (TRANSCENDENTAL_MACS + 1), acs=scores)
+
+
+def _spikes(call: Call, x: Tensor, sim_steps: int) -> float:
+    """Count the spikes in trains `[T, B, L, D]`, or in rates of `sim_steps` steps."""
+    return call.sum(x) * (1 if x.dim() == 4 else sim_steps)
+
+
+def _pairs(call: Call, tokens: Tokens) -> Tensor:
+    """Return which real query may see which real key, `[B, Q, L]`."""
+    asked = tokens.asked[:, 0]
+    return asked & call.real[asked.shape[1]][..., None] & call.real[asked.shape[2]][:, None]
+
+
+def _spike_products(call: Call, pairs: Tensor, sim_steps: int) -> Count:
+    q, _, v = call.inputs[:3]
+    acs = _fan_out(q, pairs.sum(2)) + _fan_out(v, pairs.sum(1))
+    return Count(acs=acs * sim_steps / call.steps(q))
+
+
+def _fan_out(x: Tensor, partners: Tensor) -> float:
+    """Sum over the spikes `x [(T,) B, L, D]` how many partners `[B, L]` each one's token has."""
+    return float((x.sum(-1, dtype=torch.float64) * partners).sum())
