@@ -36,6 +36,8 @@ class DataConfig:
     """Share of the episodes held out for a validation loss."""
     split_seed: int = 0
     """Seed of the shuffle that chooses them."""
+    top_fraction: float = 1.0
+    """Train on the episodes of highest return alone, until they hold this share of the steps."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +142,16 @@ class Config:
     track: TrackConfig = field(default_factory=TrackConfig)
 
 
-def load_config(path: str | Path) -> Config:
-    """Read a YAML file, after the file named by its `base` key (relative to it), over the defaults.
+def load_config(*paths: str | Path) -> Config:
+    """Read YAML files, each laid over those before it and over the file its `base` key names, over the defaults.
 
     Raises:
         ConfigError: missing file, bad YAML, unknown key (the nearest known one is named), value of a wrong type.
     """
-    return config_from_dict(strict.read_yaml(Path(path)), source=str(path))
+    values: dict[str, Any] = {}
+    for path in paths:
+        values = strict.merge(values, strict.read_yaml(Path(path)))
+    return config_from_dict(values, source=" with ".join(map(str, paths)))
 
 
 def config_from_dict(values: dict[str, Any], source: str = "config") -> Config:
@@ -188,6 +193,7 @@ def validate(config: Config) -> None:
         ("data.rtg_scale", d.rtg_scale is None or d.rtg_scale > 0, "above 0 or null", d.rtg_scale),
         ("data.validation_fraction", 0 <= d.validation_fraction < 1, "in [0, 1)", d.validation_fraction),
         ("model.d_model", config.model.d_model >= 1, "at least 1", config.model.d_model),
+        ("data.top_fraction", 0 < d.top_fraction <= 1, "in (0, 1]", d.top_fraction),
         ("data.split_seed", 0 <= d.split_seed < 2**32, "in [0, 2^32)", d.split_seed),
         ("train.steps", t.steps >= 1, "at least 1", t.steps),
         ("train.batch_size", t.batch_size >= 1, "at least 1", t.batch_size),

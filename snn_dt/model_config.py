@@ -29,6 +29,8 @@ class ModelConfig:
     """Width of the MLP's hidden layer, in multiples of d_model."""
     dropout: float = 0.0
     """Dropout probability on residual branches and attention weights. It costs a quarter of a CPU training step."""
+    return_conditioned: bool = True
+    """False puts the same constant in place of every return-to-go: behaviour cloning."""
     tokens: Literal["interleaved", "merged"] | None = None
     """Tokens of a step: return-to-go, state and action one after the other, or one of `R_t`, `s_t`, `a_(t-1)`. Null:
     interleaved; merged for dsformer and snn_dt_stream (nothing else there)."""

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the nested dictionaries of a YAML file, laid over those of the file its `base` key names."""
+    """Return the nested dictionaries of a YAML file, laid over those of the file, or files, its `base` key names."""
     return _read_chain(path, ())
 
 
@@ -58,16 +58,20 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected sections such as `model:`, found {type(values).__name__}")
-    base = values.pop("base", None)
-    return values if base is None else _merge(_read_chain(path.parent / str(base), (*seen, path)), values)
+    base = values.pop("base", None) or []
+    below: dict[str, Any] = {}
+    for name in base if isinstance(base, list) else [base]:
+        below = merge(below, _read_chain(path.parent / str(name), (*seen, path)))
+    return merge(below, values)
 
 
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Lay nested dictionaries over others, key by key."""
     both = dict(below)
     for key, value in above.items():
         old = both.get(key)
         if isinstance(old, dict) and (value is None or isinstance(value, dict)):
-            value = _merge(old, value or {})  # a section whose lines are all commented out changes nothing
+            value = merge(old, value or {})  # a section whose lines are all commented out changes nothing
         both[key] = value
     return both
 

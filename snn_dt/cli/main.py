@@ -40,12 +40,21 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     """Run one command by name; `scripts/*.py` are doors to this."""
     # Threads that spin for long at a barrier make a step several times slower beside other jobs; read when torch loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    try:
+
+    def command(words: list[str]) -> int:
         if name not in COMMANDS:
             raise SnnDtError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; see snn-dt --help")
         module, function, _ = COMMANDS[name]
-        command: Callable[[list[str]], int] = getattr(import_module(module), function)
-        return command(list(arguments))
+        status: int = getattr(import_module(module), function)(words)
+        return status
+
+    return guarded(command, list(arguments))
+
+
+def guarded(command: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """Call `command(arguments)`; a user's mistake becomes one line and status 2, Ctrl-C status 130."""
+    try:
+        return command(arguments)
     except SnnDtError as error:
         print(f"snn-dt: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

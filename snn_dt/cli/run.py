@@ -60,7 +60,7 @@ class Run:
         train_episodes, validation_episodes = self.trajectories.split(data.validation_fraction, data.split_seed)
         returns_to_go = self.trajectories.returns_to_go
         self.rtg_scale = data.rtg_scale or max(float(returns_to_go.max()), -float(returns_to_go.min()), 1e-6)
-        self.windows = self._windows(train_episodes)
+        self.windows = self._windows(self.trajectories.best(train_episodes, data.top_fraction))
         self._batches = Prefetch(self._batch)
         self.held_out = self._windows(validation_episodes) if len(validation_episodes) else None
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 
 from snn_dt.cli.arguments import parse
@@ -19,8 +20,8 @@ from snn_dt.errors import CheckpointError, ConfigError
 class TrainArguments(Config):
     """Train a model on a dataset. Flags win over the config file, the file over the defaults shown here."""
 
-    config: Path | None = None
-    """YAML file, see configs/."""
+    config: tuple[Path, ...] = ()
+    """YAML files, see configs/, each laid over those before it."""
     run_dir: Path | None = None
     """New folder for the run; none makes one under runs/."""
     resume: Path | None = None
@@ -52,19 +53,18 @@ def train_main(arguments: Sequence[str]) -> int:
 
 def _read(arguments: Sequence[str]) -> tuple[Path, Config, bool]:
     """Return the run folder, its configuration, and whether it is resumed."""
-    resume, path = (_flag(arguments, name) for name in ("--resume", "--config"))
-    if resume is not None:
-        if list(arguments) not in (["--resume", resume], [f"--resume={resume}"]):
+    if resume := _flag(arguments, "--resume"):
+        if list(arguments) not in (["--resume", resume[0]], [f"--resume={resume[0]}"]):
             raise ConfigError(
                 "expected --resume DIR alone (a run keeps its config), found other flags too; leave them out"
             )
-        folder = Path(resume)
+        folder = Path(resume[0])
         if not (folder / "config.yaml").is_file():
             raise CheckpointError(
                 f"expected a run folder with a config.yaml at {folder}, found none; see the runs in runs/"
             )
         return folder, load_config(folder / "config.yaml"), True
-    base = load_config(path) if path is not None else Config()
+    base = load_config(*_flag(arguments, "--config"))
     fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(Config)}
     args = parse(TrainArguments, arguments, "snn-dt train", TrainArguments(**fields))
     config = Config(**{name: getattr(args, name) for name in fields})
@@ -72,14 +72,14 @@ def _read(arguments: Sequence[str]) -> tuple[Path, Config, bool]:
     return args.run_dir or _new_run_dir(config), config, False
 
 
-def _flag(arguments: Sequence[str], name: str) -> str | None:
-    """Find one flag's value before the others are read, whose defaults depend on it."""
+def _flag(arguments: Sequence[str], name: str) -> list[str]:
+    """Find one flag's values before the others are read, whose defaults depend on them."""
     for i, argument in enumerate(arguments):
-        if argument == name and i + 1 < len(arguments):
-            return arguments[i + 1]
+        if argument == name:
+            return list(takewhile(lambda word: not word.startswith("--"), arguments[i + 1 :]))
         if argument.startswith(name + "="):
-            return argument.partition("=")[2]
-    return None
+            return [argument.partition("=")[2]]
+    return []
 
 
 def _new_run_dir(config: Config) -> Path:

@@ -42,9 +42,13 @@ def trial_main(arguments: Sequence[str]) -> int:
     run = Run(config, args.run_dir, resume=resume)
     rows, signum = run.train()
     if signum is None:
+        minutes = attempt.seconds / 60
         if run.evaluates and not rows:  # it was killed between its last checkpoint and its result
             rows = run.evaluate()
-        write_atomically(args.run_dir / "result.json", dumps(_result(run, rows, attempt), indent=2) + "\n")
+        result = _result(run, rows, attempt) | {"minutes": minutes}
+        if run.evaluates and (episodes := read(args.run_dir / "trial.json").get("episodes")):
+            result |= _evaluations(run, episodes)
+        write_atomically(args.run_dir / "result.json", dumps(result, indent=2) + "\n")
     attempt.end()
     return 0 if signum is None else 128 + signum
 
@@ -60,14 +64,40 @@ def _result(run: Run, rows: list[dict[str, Any]], attempt: Attempt) -> dict[str,
         "dataset": run.trajectories.dataset_id,
         "env_id": run.policy.spec.env_id,
         "model": run.config.model.kind,
+        "variant": trial.get("variant", ""),
         "seed": run.config.train.seed,
         "updates": run.state.step,
         "overrides": trial["overrides"],
-        "minutes": attempt.seconds / 60,
         "attempts": attempt.number,
         "threads": run.threads,
         "evaluation": rows,
+        "reference": run.policy.spec.reference,
         "best": best and {"step": best["step"], **best["evaluation"][0]},
         "command": trial["command"],
         **{key: facts.get(key) for key in ("commit", "versions", "machine", "dataset_checksum")},
     }
+
+
+def _evaluations(run: Run, episodes: int) -> dict[str, Any]:
+    """Evaluate the last checkpoint, and the one whose return was best on the way, with the same reset seeds."""
+    from snn_dt.checkpoint import from_pretrained
+    from snn_dt.evaluation.rollout import evaluate
+
+    found: dict[str, Any] = {}
+    settings = run.config.eval
+    for name, key in (("last", "evaluation"), ("best", "best_evaluation")):
+        policy = from_pretrained(run.run_dir / "checkpoints" / name, str(run.device))
+        step = policy.provenance.get("step")
+        if found and step == found["evaluation_step"]:
+            return found | {key: found["evaluation"], "best_step": step}
+        targets = settings.target_return if name == "last" else settings.target_return[:1]
+        rows = evaluate(
+            policy,
+            targets,
+            episodes=episodes,
+            seed=settings.seed,
+            num_envs=settings.num_envs,
+            env_id=settings.env_id,
+        )
+        found |= {key: rows, "evaluation_step" if name == "last" else "best_step": step}
+    return found

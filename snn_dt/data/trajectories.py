@@ -123,6 +123,17 @@ class Trajectories:
         order = np.random.default_rng(seed).permutation(self.n_episodes)
         return np.sort(order[n:]), np.sort(order[:n])
 
+    def best(self, episodes: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
+        """Return those of `episodes` with the highest returns, as many as it takes to hold `fraction` of their steps.
+
+        What "10 % behaviour cloning" trains on (Chen et al. 2021). Ascending indices; at least one episode.
+        """
+        if not 0.0 < fraction <= 1.0:
+            raise ValueError(f"expected 0 < fraction <= 1, found {fraction}")
+        order = episodes[np.argsort(-self.episode_returns[episodes], kind="stable")]
+        held = np.cumsum(self.episode_lengths[order])
+        return np.sort(order[: int(np.searchsorted(held, fraction * held[-1])) + 1])
+
     def describe(self) -> dict[str, Any]:
         """Return the facts about the dataset as one JSON-able dict (what `snn-dt data info` prints)."""
         quantiles = np.quantile(self.episode_returns, [0.0, 0.1, 0.5, 0.9, 1.0])

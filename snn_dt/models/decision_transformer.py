@@ -60,7 +60,7 @@ class DecisionTransformer(nn.Module):
             config.d_model,
             _positions(config, task.n_timesteps),
             merged=config.tokens == "merged",
-            rtg_range=task.rtg_range,
+            rtg_range=task.rtg_range if config.return_conditioned else (0.0, 0.0),
         )
         self.phase_gate = _phase(config, task.n_timesteps, PhaseGate) if config.phase_input == "gate" else None
         self.dropout = nn.Dropout(config.dropout)

@@ -30,7 +30,8 @@ class TokenEmbedding(nn.Module):
         positions: module `timesteps [B, K] -> [B, K, D]`, or None.
         merged: one token per step.
         rtg_range: lowest and highest scaled return-to-go of the training data. Beyond it lies nothing that was learned,
-            and a policy gets there whenever it does worse than it was asked to, so `rtg` is clamped to it.
+            and a policy gets there whenever it does worse than it was asked to, so `rtg` is clamped to it. A range of
+            one value makes the policy deaf to what it is asked for.
 
     Attributes:
         read: the tokens that predictions are read from.
@@ -81,7 +82,7 @@ class TokenEmbedding(nn.Module):
         CartPole whatever they were asked for, with these 32 to 37 at a target of 29.
         """
         low, high = self.rtg_range or (0.0, 1.0)
-        bound = 4 / max(high - low, 1e-6)
+        bound = 4 / (high - low) if high > low else 0.0
         nn.init.uniform_(self.rtg.weight, -bound, bound)
         nn.init.normal_(self.action.weight, std=INITIAL_SCALE)
 

@@ -36,7 +36,7 @@ def prepare(folder: Path, trial: Trial) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        facts = {"name": trial.name, "overrides": trial.overrides, "command": trial.command}
+        facts = {name: getattr(trial, name) for name in ("name", "variant", "overrides", "command", "episodes")}
         asked = json.loads(dumps(facts | {"config": config_to_dict(trial.config)}))
         found = read(folder / "trial.json")
         if not found:

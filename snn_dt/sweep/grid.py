@@ -23,11 +23,15 @@ class SweepConfig:
 
     configs: tuple[str, ...] = ()
     """Config files, one per dataset x model, relative to the sweep file."""
+    variants: tuple[str, ...] = ()
+    """Config files laid over each of `configs`, one at a time; none runs `configs` as they are."""
     seeds: tuple[int, ...] = ()
     """Values of `train.seed`; none keeps each config's own."""
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     """Values of config fields: `model.surrogate_slope: [3, 10]`. A field with one value is the same in every trial and
     stays out of its name."""
+    episodes: int = 0
+    """Episodes of a last evaluation of a trial's last and its best checkpoint; 0: the one that ended the training."""
     threads: int = 0
     """CPU threads of a trial; 0 shares this machine's cores out among the trials side by side (one on a cluster)."""
     gpus: float = 0.0
@@ -44,6 +48,8 @@ class Trial:
     config: Config
     overrides: dict[str, Any]
     command: str
+    variant: str = ""
+    episodes: int = 0
 
 
 def read_sweep(path: Path) -> tuple[SweepConfig, list[Trial]]:
@@ -59,30 +65,32 @@ def read_sweep(path: Path) -> tuple[SweepConfig, list[Trial]]:
     for values in itertools.product(*grid.values()):
         overrides = dict(zip(grid, values, strict=True))
         named = {key: value for key, value in overrides.items() if len(grid[key]) > 1 and key != SEED}
-        for config in sweep.configs:
-            trial = _trial(path, config, overrides, named)
+        for config, variant in itertools.product(sweep.configs, sweep.variants or ("",)):
+            trial = _trial(path, [config, variant] if variant else [config], overrides, named, sweep.episodes)
             if trial.name in trials:
                 raise ConfigError(f"{path}: two trials are named {trial.name}; rename one of the files in `configs`")
             trials[trial.name] = trial
     return sweep, list(trials.values())
 
 
-def _trial(path: Path, config: str, overrides: dict[str, Any], named: dict[str, Any]) -> Trial:
-    source = Path(os.path.normpath(path.parent / config))
-    values = config_to_dict(load_config(source))
+def _trial(path: Path, files: list[str], overrides: dict[str, Any], named: dict[str, Any], episodes: int) -> Trial:
+    sources = [Path(os.path.normpath(path.parent / file)) for file in files]
+    values = config_to_dict(load_config(*sources))
     for key, value in overrides.items():
         section, _, name = key.partition(".")
         values.setdefault(section, {})[name] = value
-    built = config_from_dict(values, source=f"{path}: {config}")
+    built = config_from_dict(values, source=f"{path}: {' with '.join(files)}")
     short = [key.rpartition(".")[2] for key in named]
     labels = [name if short.count(name) == 1 else key for key, name in zip(named, short, strict=True)]
     parts = [f"{label}={_slug(value)}" for label, value in zip(labels, named.values(), strict=True)]
     flags = [f"--{key} {' '.join(shlex.quote(str(v)) for v in _many(value))}" for key, value in overrides.items()]
     return Trial(
-        name="-".join([source.stem, *parts, f"seed{built.train.seed}"]),
+        name="-".join([*(source.stem for source in sources), *parts, f"seed{built.train.seed}"]),
         config=built,
         overrides=overrides,
-        command=" ".join([f"snn-dt train --config {shlex.quote(str(source))}", *flags]),
+        command=" ".join(["snn-dt train --config", *(shlex.quote(str(source)) for source in sources), *flags]),
+        variant="-".join([*(source.stem for source in sources[1:]), *parts]),
+        episodes=episodes,
     )
 
 
@@ -94,7 +102,7 @@ def _validate(sweep: SweepConfig, path: Path) -> None:
     for key, values in sweep.grid.items():
         if key.count(".") != 1 or not values:
             raise ConfigError(f"{path}: grid: expected section.field: [value, ...], found {key}: {list(values)}")
-    for name, least in (("threads", 0), ("gpus", 0), ("retries", 0)):
+    for name, least in (("episodes", 0), ("threads", 0), ("gpus", 0), ("retries", 0)):
         if getattr(sweep, name) < least:
             raise ConfigError(f"{path}: {name}: expected at least {least}, found {getattr(sweep, name)}")
 

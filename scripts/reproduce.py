@@ -1,0 +1,186 @@
+"""The results table, made again: trains what is missing of a plan, evaluates it, writes the table.
+
+    python scripts/reproduce.py [--plan classic|mujoco|d4rl] [--only cartpole ...] [--variants dense ...] [--seeds N]
+                                [--jobs N] [--table-only] [--pretrained]
+
+A plan is a sweep file in configs/reproduce/. Runs live in runs/reproduce/<plan>/ and go on where they stopped. Each
+finished run becomes results/runs/<plan>/<run>.json; from these come results/runs.csv, the table in results/README.md
+and the figures. `--pretrained` copies the best seed's last checkpoints of dense and snn_dt to results/pretrained/.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snn_dt import strict
+from snn_dt.cli.arguments import parse
+from snn_dt.cli.main import guarded
+from snn_dt.errors import ConfigError
+from snn_dt.report.suite import page, to_csv
+from snn_dt.report.suite_figures import returns_against_energy
+from snn_dt.sweep.backends import LocalProcesses, available_cores
+from snn_dt.sweep.folder import prepare, read
+from snn_dt.sweep.grid import Trial, read_sweep
+from snn_dt.sweep.scheduler import TrialStatus, run_sweep
+from snn_dt.sweep.view import View
+from snn_dt.training.jsonl import dumps, write_atomically
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- table: scripts/reproduce.py -->", "<!-- end of table -->"
+SHIPPED = {"dense": "dense", "snn_dt-full": "snn_dt"}
+"""Variants whose best seed ships, and the name it ships under."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Make the results table again, or a part of it. The same command goes on where it stopped."""
+
+    plan: str = "classic"
+    """A file of configs/reproduce/: classic, mujoco, d4rl."""
+    only: tuple[str, ...] = ()
+    """Datasets to run, by the beginning of their config's name: cartpole, hopper-medium; none runs all."""
+    variants: tuple[str, ...] = ()
+    """Variants to run, by name: dense, snn_dt-full; none runs all."""
+    seeds: int = 0
+    """How many of the plan's seeds to run; 0 runs all."""
+    jobs: int = 0
+    """Runs side by side, one thread each; 0 takes all cores."""
+    table_only: bool = False
+    """Only write the table and the figures from the records that exist."""
+    pretrained: bool = False
+    """Copy the best seeds' checkpoints to results/pretrained/."""
+    run_root: Path = Path("runs/reproduce")
+    """Folder of the run folders."""
+    results: Path = Path("results")
+    """Folder of records, table and figures."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the script; 0 done, 2 the user's mistake, 128 + n after signal n."""
+    args = parse(Arguments, arguments, "reproduce.py", bare_flags=True)
+    trials = chosen(args)
+    signum = None
+    if not args.table_only:
+        signum = run(trials, args)
+    for trial in trials:
+        if result := read(folder(trial, args) / "result.json"):
+            target = args.results / "runs" / args.plan / f"{trial.name}.json"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, dumps(result, indent=1) + "\n")
+    write_table(args.results)
+    if args.pretrained:
+        ship(trials, args)
+    return 0 if signum is None else 128 + signum
+
+
+def chosen(args: Arguments) -> list[Trial]:
+    """Return the trials of the plan that were asked for, all of a seed before the next seed."""
+    path = Path("configs/reproduce") / f"{args.plan}.yaml"
+    if not path.is_file():
+        plans = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem != "published"))
+        raise ConfigError(f"reproduce.py: expected --plan to be one of {plans}, found {args.plan!r}")
+    sweep, trials = read_sweep(path)
+    seeds = sweep.seeds[: args.seeds or None]
+    found = [
+        trial
+        for trial in trials
+        if trial.config.train.seed in seeds
+        and (not args.only or trial.name.startswith(args.only))
+        and (not args.variants or trial.variant in args.variants)
+    ]
+    if not found:
+        names = ", ".join(dict.fromkeys(trial.variant for trial in trials))
+        raise ConfigError(f"reproduce.py: expected runs of {path}, found none for these flags; variants: {names}")
+    return found
+
+
+def folder(trial: Trial, args: Arguments) -> Path:
+    """Return the run folder of a trial."""
+    return (args.run_root / args.plan / trial.name).resolve()
+
+
+def run(trials: list[Trial], args: Arguments) -> int | None:
+    """Train and evaluate what is not finished; returns the signal that stopped it."""
+    for trial in trials:
+        prepare(folder(trial, args), trial)
+    statuses = [TrialStatus(trial, folder(trial, args)) for trial in trials]
+    view = View(statuses)
+    view.say(f"{args.plan}: {len(statuses)} runs in {args.run_root / args.plan} ({view.counts()})")
+    if all(status.state == "done" for status in statuses):
+        return None
+    backend = LocalProcesses(args.jobs or available_cores(), threads=1)
+    try:
+        with view:
+            signum = run_sweep(statuses, backend, retries=2, view=view, summarize=lambda: None)
+    finally:
+        backend.close()
+    for status in statuses:
+        if status.state == "failed":
+            print(f"{status.trial.name}: {status.error}", file=sys.stderr)
+    return signum
+
+
+def write_table(results: Path) -> None:
+    """Write runs.csv, the table between its marks in README.md, and the figures."""
+    records = [json.loads(path.read_text()) for path in sorted((results / "runs").glob("*/*.json"))]
+    if not records:
+        raise ConfigError(f"reproduce.py: expected records in {results / 'runs'}, found none; run without --table-only")
+    records.sort(key=_order())
+    write_atomically(results / "runs.csv", to_csv(records))
+    published = strict.read_yaml(Path("configs/reproduce/published.yaml"))
+    readme = results / "README.md"
+    text = readme.read_text() if readme.exists() else f"# Results\n\n{BEGIN}\n{END}\n"
+    before, _, rest = text.partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise ConfigError(f"{readme}: expected the marks {BEGIN} and {END} around the table, found no such pair")
+    write_atomically(readme, f"{before}{BEGIN}\n\n{page(records, published)}\n{END}{after}")
+    figures = results / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    returns_against_energy(records).savefig(figures / "return-vs-energy.png", dpi=160)
+    print(f"{len(records)} runs in {results / 'runs.csv'}; table in {readme}")
+
+
+def _order() -> Any:
+    """Return a sort key: plans, datasets and variants in the order of the plans' files, then seeds."""
+    datasets, variants = [], []
+    for plan in ("classic", "mujoco", "d4rl"):
+        for trial in read_sweep(Path("configs/reproduce") / f"{plan}.yaml")[1]:
+            datasets.append(trial.config.data.dataset.rpartition(":")[2].removeprefix("datasets/"))
+            variants.append(trial.variant)
+
+    def key(record: dict[str, Any]) -> tuple[int, str, int, str, int]:
+        dataset, variant = record["dataset"], record["variant"]
+        known = (datasets.index(dataset) if dataset in datasets else len(datasets), dataset)
+        return *known, variants.index(variant) if variant in variants else len(variants), variant, record["seed"]
+
+    return key
+
+
+def ship(trials: list[Trial], args: Arguments) -> None:
+    """Copy, of each dataset and shipped variant, the last checkpoint of the seed with the best return."""
+    best: dict[str, tuple[float, Path]] = {}
+    for trial in trials:
+        result = read(folder(trial, args) / "result.json")
+        if not result or trial.variant not in SHIPPED:
+            continue
+        task = trial.name.removesuffix(f"-{trial.variant}-seed{trial.config.train.seed}")
+        name = f"{task.removesuffix('-medium') if task != 'hopper-medium' else task}-{SHIPPED[trial.variant]}"
+        found = (result["evaluation"][0]["return_mean"], folder(trial, args) / "checkpoints" / "last")
+        best[name] = max(best.get(name, found), found)
+    for name, (_, checkpoint) in best.items():
+        target = args.results / "pretrained" / name
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(checkpoint, target, ignore=shutil.ignore_patterns("training_state.pt"))
+        print(f"pretrained: {target} from {checkpoint.parents[1].name}")
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    sys.exit(guarded(main, sys.argv[1:]))
