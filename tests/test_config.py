@@ -13,7 +13,7 @@ from snn_dt.config import Config, EvalConfig, TrainConfig, config_from_dict, con
 from snn_dt.errors import ConfigError
 from tests.conftest import ROOT
 
-FILES = sorted(ROOT.glob("configs/*.yaml"))
+FILES = sorted([*ROOT.glob("configs/*.yaml"), *ROOT.glob("configs/d4rl/*-v2.yaml")])
 
 
 def load(tmp_path, text: str, **others: str) -> Config:
@@ -113,6 +113,13 @@ def test_an_empty_file_is_all_defaults(tmp_path):
     assert load(tmp_path, "# nothing yet\n") == Config()
 
 
+def test_of_several_bases_and_of_several_files_the_later_one_wins(tmp_path):
+    files = {"a": "train: {steps: 1, seed: 1}\nmodel: {d_model: 8}", "b": "train: {steps: 2}"}
+    found = load(tmp_path, "base: [a.yaml, b.yaml]\nmodel: {n_layers: 1}", **files)
+    assert (found.train.steps, found.train.seed, found.model.d_model, found.model.n_layers) == (2, 1, 8, 1)
+    assert load_config(tmp_path / "b.yaml", tmp_path / "a.yaml").train.steps == 1
+
+
 def test_a_chain_of_bases_that_comes_back_is_refused(tmp_path):
     message = complaint(tmp_path, "base: other.yaml", other="base: main.yaml")
     assert "main.yaml: its `base` chain comes back to itself" in message
@@ -206,6 +213,9 @@ def test_every_shipped_config_loads_and_its_dataset_is_shipped_or_known(path):
     kind, _, name = dataset.rpartition(":")
     if kind == "d4rl":
         assert name in URLS
+    elif name.endswith("/medium-v0"):
+        described = (ROOT / "datasets" / "README.md").read_text()
+        assert f"`{name}`" in described, "a set that does not ship is described there"
     else:
         folder = ROOT / "datasets" / name if kind == "minari" else ROOT / dataset
         assert (folder / "data" / "metadata.json").is_file()

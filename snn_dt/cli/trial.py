@@ -89,7 +89,7 @@ def _evaluations(run: Run, episodes: int) -> dict[str, Any]:
         policy = from_pretrained(run.run_dir / "checkpoints" / name, str(run.device))
         step = policy.provenance.get("step")
         if found and step == found["evaluation_step"]:
-            return found | {key: found["evaluation"], "best_step": step}
+            return found | {key: found["evaluation"][:1], "best_step": step}
         targets = settings.target_return if name == "last" else settings.target_return[:1]
         rows = evaluate(
             policy,

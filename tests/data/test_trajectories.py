@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from snn_dt.data.trajectories import Trajectories
 from tests.data.toy_episodes import random_episodes
 
 LENGTHS = [5, 1, 12, 3, 40]
@@ -98,3 +101,11 @@ def test_checksum_changes_with_any_number_and_with_nothing_else(trajectories):
     rewards[4][7] += 0.5
     assert trajectories(LENGTHS, rewards=rewards).checksum != original
     assert trajectories(LENGTHS[::-1]).checksum != original
+
+
+@pytest.mark.parametrize(("fraction", "expected"), [(1.0, [0, 1, 2, 3]), (0.5, [1, 3]), (0.51, [0, 1, 3]), (0.01, [3])])
+def test_the_best_episodes_are_those_of_highest_return_that_hold_the_share_of_the_steps(fraction, expected):
+    lengths, returns = np.array([2, 4, 3, 1]), np.array([1.0, 2.0, 0.0, 3.0])
+    data = SimpleNamespace(episode_lengths=lengths, episode_returns=returns)
+    np.testing.assert_array_equal(Trajectories.best(data, np.arange(4), fraction), expected)
+    np.testing.assert_array_equal(Trajectories.best(data, np.array([0, 2]), 0.1), [0])

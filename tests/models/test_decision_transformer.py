@@ -135,3 +135,11 @@ def test_the_slope_never_changes_a_prediction(task):
         for k in (1, 50)
     )
     assert torch.equal(run(shallow, make_batch(task)), run(steep, make_batch(task)))
+
+
+def test_behaviour_cloning_is_deaf_to_the_return_asked_for(config):
+    batch = make_batch(CONTINUOUS)
+    other = dataclasses.replace(batch, rtg=2 * batch.rtg.flip(1) - 0.3)
+    assert not torch.equal(run(make_model(config, CONTINUOUS), batch), run(make_model(config, CONTINUOUS), other))
+    clone = make_model(dataclasses.replace(config, return_conditioned=False), CONTINUOUS)
+    assert torch.equal(run(clone, batch), run(clone, other))

@@ -1,0 +1,143 @@
+"""`scripts/reproduce.py` trains what is missing, writes a record per run, and a table that says what they say."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from snn_dt.errors import ConfigError
+from snn_dt.report.suite import COLUMNS, page, to_csv
+from snn_dt.sweep.grid import read_sweep
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def reproduce(monkeypatch):
+    """The script as a module, at the root of the repository."""
+    spec = importlib.util.spec_from_file_location("reproduce", ROOT / "scripts" / "reproduce.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "reproduce", module)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(ROOT)
+    return module
+
+
+def record(variant: str, seed: int, returns: float, dataset: str = "sb3/a", best: float | None = None) -> dict:
+    row = {
+        "target_return": 5.0, "episodes": 4, "return_mean": returns, "normalized_score": 10 * returns,
+        "spikes_per_decision": 1000.0, "macs_per_decision": 2e6, "acs_per_decision": 3e6,
+        "energy_pj_per_decision": 4e6, "energy_vs_same_tokens": 0.125, "energy_vs_dt": 0.0625,
+        "decisions_per_second": 50.4,
+    }  # fmt: skip
+    low = row | {"target_return": 1.0, "return_mean": returns / 2}
+    return {
+        "dataset": dataset, "env_id": "A-v0", "model": "dense", "variant": variant, "seed": seed, "updates": 7,
+        "evaluation": [row, low], "best_evaluation": [row | {"return_mean": best or returns}], "minutes": 1.5,
+        "commit": "abc", "command": "snn-dt train", "reference": {"min": 0.0, "max": 10.0},
+    }  # fmt: skip
+
+
+def test_the_csv_has_the_promised_columns_and_the_headline_target():
+    [row] = csv.DictReader(to_csv([record("full", 3, 2.0, best=2.5)]).splitlines())
+    assert tuple(row) == COLUMNS
+    assert (row["target_return"], row["last_return_mean"], row["best_return_mean"]) == ("5.0", "2.0", "2.5")
+    assert (row["energy_vs_same_tokens"], row["energy_vs_dt"], row["minutes"]) == ("0.125", "0.0625", "1.5")
+
+
+def test_the_table_has_means_over_seeds_and_the_interquartile_mean():
+    returns = [1.0, 2.0, 3.0, 4.0, 100.0]
+    text = page([record("full", i, r) for i, r in enumerate(returns)], {"A-v0": {"published": "42"}})
+    [line] = [line for line in text.splitlines() if line.startswith("| full | 5 | 22.0")]
+    assert f"22.0 ± {np.std(returns, ddof=1):.1f}" in line
+    assert "| 3.0 (" in line, "the middle three of five"
+    assert "12.5 %" in line
+    assert "- published: 42" in text
+    assert "5 → 22.0, 1 → 11.0" in text
+
+
+def test_all_datasets_together_take_the_seeds_that_every_dataset_has():
+    records = [record("full", s, 1.0, d) for d in ("sb3/a", "sb3/b") for s in range(2)] + [record("full", 2, 9.0)]
+    text = page([*records, record("only-a", 0, 1.0)], {})
+    aggregate = text[text.index("### All of them") : text.index("### Asked for less")]
+    assert "| full | 2 | 10.0 |" in aggregate
+    assert "only-a" not in aggregate
+
+
+@pytest.mark.parametrize("plan", ["classic", "mujoco", "d4rl"])
+def test_the_plans_are_of_the_promised_size(plan):
+    trials = read_sweep(ROOT / "configs" / "reproduce" / f"{plan}.yaml")[1]
+    assert len(trials) == {"classic": 4 * 9 * 5, "mujoco": 4 * 4 * 3, "d4rl": 9 * 4 * 5}[plan]
+    variants = {trial.variant: trial.config for trial in trials}
+    full = variants["snn_dt-full"].model
+    assert (full.kind, full.positions, full.routing) == ("snn_dt", "phase", True)
+    assert not variants["bc10"].model.return_conditioned
+    assert variants["bc10"].data.top_fraction == 0.1
+    assert variants["dsformer_pssa"].model.resolved().tau_mem == pytest.approx(4 / 3)
+    assert variants["dsformer_pssa"].model.resolved().reset == "hard"
+
+
+def test_a_plan_is_run_once_recorded_and_not_run_again(reproduce, tmp_path, monkeypatch, capfd):
+    configs = tmp_path / "configs" / "reproduce"
+    configs.mkdir(parents=True)
+    for name in ("classic", "mujoco", "d4rl"):
+        plan = {
+            "configs": [str(ROOT / "configs" / "cartpole.yaml")],
+            "variants": [str(ROOT / "configs" / "variant" / f"{name}.yaml") for name in ("dense", "bc10")],
+            "seeds": [0, 1],
+            "episodes": 3,
+            "grid": {
+                "data.dataset": [str(ROOT / "datasets/sb3/cartpole/mixed-v0")],
+                "model.d_model": [8], "model.n_layers": [1], "train.steps": [6], "train.eval_every": [3],
+                "eval.episodes": [2], "track.wandb": ["disabled"],
+            },
+        }  # fmt: skip
+        (configs / f"{name}.yaml").write_text(yaml.safe_dump(plan))
+    (configs / "published.yaml").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    words = ["--only", "cartpole", "--variants", "dense", "--seeds", "1", "--jobs", "1", "--pretrained"]
+    assert reproduce.main(words) == 0
+    [path] = (tmp_path / "results" / "runs" / "classic").iterdir()
+    found = json.loads(path.read_text())
+    assert path.name == "cartpole-dense-seed0.json"
+    assert [len(row["returns"]) for row in found["evaluation"]] == [3, 3]
+    assert len(found["best_evaluation"]) == 1
+    [row] = csv.DictReader((tmp_path / "results" / "runs.csv").open())
+    assert float(row["last_return_mean"]) == pytest.approx(found["evaluation"][0]["return_mean"], abs=1e-3)
+    assert row["updates"] == "6"
+    assert "| dense | 1 |" in (tmp_path / "results" / "README.md").read_text()
+    assert (tmp_path / "results" / "figures" / "return-vs-energy.png").stat().st_size > 1000
+    shipped = tmp_path / "results" / "pretrained" / "cartpole-dense"
+    assert {p.name for p in shipped.iterdir()} == {
+        "config.json", "model.safetensors", "stats.safetensors", "provenance.json",
+    }  # fmt: skip
+    written, log = path.stat().st_mtime_ns, tmp_path / "runs/reproduce/classic/cartpole-dense-seed0/log.txt"
+    before = log.read_text()
+    assert reproduce.main(words) == 0
+    assert log.read_text() == before, "a finished run is not started again"
+    assert path.stat().st_mtime_ns >= written
+    with pytest.raises(ConfigError, match="variants: dense, bc10"):
+        reproduce.main(["--variants", "dence"])
+    with pytest.raises(ConfigError, match="--plan to be one of classic, d4rl, mujoco"):
+        reproduce.main(["--plan", "clasic"])
+
+
+def test_text_around_the_table_stays(reproduce, tmp_path):
+    readme = tmp_path / "README.md"
+    (tmp_path / "runs" / "classic").mkdir(parents=True)
+    (tmp_path / "runs" / "classic" / "x.json").write_text(json.dumps(record("full", 0, 2.0)))
+    readme.write_text(f"before\n{reproduce.BEGIN}\nold\n{reproduce.END}\nafter\n")
+    reproduce.write_table(tmp_path)
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    readme.write_text("no marks\n")
+    with pytest.raises(ConfigError, match="marks"):
+        reproduce.write_table(tmp_path)
+    assert readme.read_text() == "no marks\n"
