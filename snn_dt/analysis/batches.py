@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 
 from torch import Tensor
 
@@ -39,6 +40,12 @@ def training_batches(
         )
     windows = Windows(trajectories, model.context_length, rtg_scale=policy.spec.rtg_scale, normalize=data.normalize)
     return lambda i: windows.batch(seed, i, batch_size).to(policy.device)
+
+
+def whole_windows(batch: Batch) -> Batch:
+    """Return the windows without pads; all of them if each has one."""
+    whole = batch.attention_mask.all(1)
+    return Batch(**{f.name: getattr(batch, f.name)[whole] for f in fields(batch)}) if whole.any() else batch
 
 
 def training_loss(policy: Policy, batch: Batch) -> Tensor:

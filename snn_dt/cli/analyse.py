@@ -1,4 +1,4 @@
-"""`snn-dt analyse gradients`: what a surrogate's slope does to the gradients of a network."""
+"""`snn-dt analyse`: what a surrogate's slope does to gradients, and what time does to them."""
 
 from __future__ import annotations
 
@@ -41,9 +41,29 @@ class GradientArguments:
     """CPU threads of torch; 0 takes all cores this process may use."""
 
 
+@dataclass(frozen=True)
+class StabilityArguments:
+    """Report on every layer of neurons: do changes of its state, and with them gradients, grow or die over its time?"""
+
+    checkpoint: Path
+    """Checkpoint or run folder, looked at on its own training data."""
+    out: Path
+    """Folder for stability.json and stability.png."""
+    batch_size: int = 16
+    """Windows to average over; those with pads are left out."""
+    dataset: str | None = None
+    """Other data than the checkpoint's own, named as in a config."""
+    seed: int = 0
+    """Seed of the batch."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:N`."""
+    threads: int = 0
+    """CPU threads of torch; 0 takes all cores this process may use."""
+
+
 def analyse_main(arguments: Sequence[str]) -> int:
     """Run `snn-dt analyse NAME ...`."""
-    commands = {"gradients": _gradients}
+    commands = {"gradients": _gradients, "stability": _stability}
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):
         print(
@@ -77,6 +97,26 @@ def _gradients(arguments: Sequence[str]) -> None:
     _write(args.out / "gradients", rows, gradient_figure(rows, title))
 
 
+def _stability(arguments: Sequence[str]) -> None:
+    args = parse(StabilityArguments, arguments, "snn-dt analyse stability")
+    if min(args.threads, args.seed) < 0 or args.batch_size < 1:
+        raise ConfigError("expected --batch_size of at least 1 and no negative number; see --help")
+    from snn_dt.analysis.batches import training_batches, training_loss, whole_windows
+    from snn_dt.analysis.stability import stability_rows
+    from snn_dt.report.analysis import stability_figure
+
+    policy = _policy(args.checkpoint, args.device, args.threads)
+    batch = whole_windows(training_batches(policy, args.dataset, args.batch_size, args.seed)(0))
+    rows = stability_rows(policy.model, lambda: training_loss(policy, batch))
+    if not rows:
+        raise ConfigError(f"expected a model with spiking neurons, found none in {args.checkpoint}; choose another one")
+    writable_folder(args.out)
+    _print_stability(rows)
+    _write(
+        args.out / "stability", rows, stability_figure(rows, f"{policy.model.config.kind}, {policy.spec.dataset_id}")
+    )
+
+
 def _policy(checkpoint: Path, device: str, threads: int) -> Any:
     from snn_dt.checkpoint import from_pretrained
     from snn_dt.device import keep_memory, set_threads
@@ -100,16 +140,40 @@ def _print_gradients(rows: list[dict[str, Any]]) -> None:
     Console(width=max(120, 45 + 14 * len(slopes))).print(table)
 
 
+def _print_stability(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="first and last step of each layer's own time")
+    for name in ("layer", "rate", "dead", "saturated", "radius", "|dL/dV|", "Lyapunov", "decay (leak's)", "g_crit"):
+        table.add_column(name, justify="left" if name == "layer" else "right")
+    for row in rows:
+        radius, gradient = row["spectral_radius"], row["state_gradient"]
+        table.add_row(
+            row["layer"],
+            f"{row['firing_rate']:.3f}",
+            f"{row['dead']:.1%}",
+            f"{row['saturated']:.1%}",
+            f"{radius[0]:.3f} {radius[-1]:.3f}",
+            f"{gradient[0]:.1e} {gradient[-2:][0]:.1e}",  # nothing depends on the state after the last step
+            f"{row['lyapunov']:.3f}",
+            f"{row['decay_measured'][-1]:.3g} ({row['decay_predicted'][-1]:.3g})",
+            f"{row['critical_gain']:.3g}",
+        )
+    Console(width=150).print(table)
+
+
 def _write(path: Path, rows: list[dict[str, Any]], figure: Any) -> None:
-    """Write rows as JSON and CSV, and their figure."""
+    """Write rows as JSON, as CSV too where a row is flat, and their figure."""
     from snn_dt.report.style import png
     from snn_dt.training.jsonl import write_atomically
 
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     write_json(rows, path.with_suffix(".json"))
-    write_atomically(path.with_suffix(".csv"), text.getvalue())
     write_atomically(path.with_suffix(".png"), png(figure))
-    print(f"numbers and figure: {path}.json, .csv, .png")
+    if not any(isinstance(value, list) for value in rows[0].values()):
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(path.with_suffix(".csv"), text.getvalue())
+    print(f"numbers: {path}.json\nfigure: {path}.png")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from snn_dt.report.style import new_figure, tidy
+from snn_dt.report.style import BLUE, GREY, INK, VERMILLION, new_figure, tidy
 
 Row = Mapping[str, Any]
 
@@ -35,6 +36,53 @@ def gradient_figure(rows: Sequence[Row], title: str = "") -> Figure:
     tidy(right, "", "slope k", f"cosine to the gradient at k = {rows[0]['reference']:g}")
     layer_legend(figure, left)
     return figure
+
+
+def stability_figure(rows: Sequence[Row], title: str = "") -> Figure:
+    """Draw what time does to each layer of neurons; rows of `analysis.stability.stability_rows`."""
+    names = [row["layer"] for row in rows]
+    figure = new_figure(13.0, max(7.0, 1.0 + 0.19 * len(rows)))
+    (radius, gradient), (decay, units) = figure.subplots(2, 2)
+    for row, colour in zip(rows, shades(len(rows)), strict=True):
+        steps = range(1, len(row["spectral_radius"]) + 1)
+        line = {"color": colour, "linewidth": 1.6, "marker": "o" if len(steps) < 15 else "", "markersize": 3.5}
+        radius.plot(steps, row["spectral_radius"], label=row["layer"], **line)
+        gradient.plot(steps, _positive(row["state_gradient"]), **line)
+        decay.plot(steps, _positive(row["decay_measured"]), **line)
+    for predicted in {tuple(row["decay_predicted"]) for row in rows}:
+        decay.plot(range(1, len(predicted) + 1), predicted, color=INK, linestyle="--", linewidth=1.4)
+    radius.axhline(1.0, color=GREY, linestyle=":", linewidth=1.4)
+    gradient.set_yscale("log")
+    decay.set_yscale("log")
+    for axes in (radius, gradient, decay):
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    places = range(len(rows))
+    units.barh(places, [row["dead"] for row in rows], color=INK, label="never fire")
+    saturated = [row["saturated"] for row in rows]
+    units.barh(
+        places,
+        saturated,
+        left=[1 - share for share in saturated],
+        color=VERMILLION,
+        label="fire in 95 % of the steps or more",
+    )
+    units.plot([row["firing_rate"] for row in rows], places, "|", color=BLUE, markersize=7, label="firing rate")
+    units.set(yticks=places, xlim=(0, 1))
+    units.set_yticklabels(names, fontsize=7)
+    units.invert_yaxis()
+    tidy(radius, title, "step of the neuron", "spectral radius of dV_t / dV_(t-1)")
+    tidy(gradient, "", "step of the neuron", "|dL/dV_t|")
+    tidy(decay, "", "steps", "rms dV_t / dV_0   (dashed: the leak alone)")
+    tidy(units, "", "share of neurons", "", grid="x")
+    units.tick_params(axis="y", labelsize=7)
+    units.legend(fontsize=8, frameon=False)
+    layer_legend(figure, radius)
+    return figure
+
+
+def _positive(values: Sequence[float]) -> list[float]:
+    """Return values for a logarithmic axis: what is 0 (nothing depends on the last state) leaves a gap."""
+    return [value if value > 0 else math.nan for value in values]
 
 
 def shades(n: int) -> list[tuple[float, ...]]:

@@ -103,6 +103,10 @@ class LIF(nn.Module):
 
     def forward(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
         """Integrate `current` [T, ...] from `state` (`None`: at rest); return spikes [T, ...] and the next state."""
+        return self.integrate(current, state)
+
+    def integrate(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
+        """Do what `LIF.forward` says; with `rate`, all that a layer built on `LIF` has its neurons do."""
         if self._fused:
             spikes, v_mem = lif_scan(current, None if state is None else state.v_mem, self.constants)
             return spikes, LIFState(v_mem)

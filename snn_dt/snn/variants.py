@@ -20,6 +20,12 @@ def rest(like: Tensor, p: LIFParameters) -> LIFState:
     return LIFState(torch.full_like(like, p.v_rest), torch.zeros_like(like), torch.zeros_like(like))
 
 
+def begin(like: Tensor, state: LIFState | None, p: LIFParameters) -> LIFState:
+    """Return `state` with rest for what is `None` in it, or for all of it."""
+    start = rest(like, p)
+    return start if state is None else LIFState(*(r if x is None else x for x, r in zip(state, start, strict=True)))
+
+
 def step(
     current: Tensor,
     state: LIFState,
@@ -68,9 +74,7 @@ def scan(
     fire: SpikeFunction = spike,
 ) -> tuple[Tensor, LIFState]:
     """Run `step` over the first axis of `current`; `None`, as a state or a part of one, is rest."""
-    start = rest(current.new_empty(current.shape[1:]), p)
-    state = start if state is None else LIFState(*(r if x is None else x for x, r in zip(state, start, strict=True)))
-    spikes = []
+    state, spikes = begin(current.new_empty(current.shape[1:]), state, p), []
     for now in current.unbind(0):
         s, state = step(now, state, p, leak, v_threshold, fire)
         spikes.append(s)
