@@ -25,7 +25,7 @@ def parameter_bytes(module: nn.Module, whole: bool) -> float:
 
 def state_bytes(module: nn.Module, call: Call, count: Count) -> float:
     """Return what the decisions of one call, which made `count`, hold: membranes, or state carried on."""
-    if count.neuron_updates:
+    if count.neuron_updates and not call.carried:
         return VALUE_BYTES * count.neuron_updates / getattr(module, "sim_steps", 1)
     return VALUE_BYTES * sum(x.numel() for x in call.carried)
 

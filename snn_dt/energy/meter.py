@@ -70,8 +70,8 @@ class DecisionMeter:
     def count(self, attention_mask: Tensor, steps: Tensor | None = None) -> None:
         """Add the model's last forward, made with `attention_mask [B, K]` and `last_only=True`.
 
-        `steps [B]` tells how many steps each decision looks back on where the forward was given fewer, since the model
-        carries its past as state; it is what the yardsticks are counted at.
+        `steps [B]` tells how many steps each episode has lasted where the forward was given fewer, since the model
+        carries its past as state: the yardsticks are counted on so many, up to the context length.
         """
         begin = time.perf_counter()
         tokens = self.model.token_mask(attention_mask)
@@ -80,7 +80,7 @@ class DecisionMeter:
         tokens_first = bool(getattr(self.model, "tokens_first", False))
         for name, module, inputs, output in self._recorder.calls:
             self._add(name, module, Call(inputs, output, real, tokens_first))
-        fill = (attention_mask.sum(1) if steps is None else steps).double()
+        fill = (attention_mask.sum(1) if steps is None else steps.clamp(max=self.model.context_length)).double()
         self._steps += float(fill.sum())
         self._steps_squared += float(fill.square().sum())
         self.state_bytes["inputs"] += float(attention_mask.sum()) * self._bytes_of_a_step()
@@ -173,7 +173,8 @@ def by_part(modules: Modules) -> Modules:
     parts: Modules = {}
     for name, row in modules.items():
         pieces = name.split(".")
-        part = parts.setdefault(".".join(pieces[:3] if pieces[0] == "blocks" else pieces[:1]), dict.fromkeys(row, 0.0))
+        depth = 1 if pieces[0] != "blocks" else 3 if pieces[2] in ("attention", "mlp") else 2
+        part = parts.setdefault(".".join(pieces[:depth]), dict.fromkeys(row, 0.0))
         for key, value in row.items():
             part[key] += value
     return parts

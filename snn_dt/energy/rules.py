@@ -12,12 +12,15 @@ from snn_dt.energy.costs import Call, Cost, costs
 from snn_dt.energy.counts import Count
 from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.blocks import Block
+from snn_dt.models.decay import DecayAttention
 from snn_dt.models.embedding import TokenEmbedding
 from snn_dt.models.layers import ActionHead, SpikeLinear, TimeMean
 from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
 from snn_dt.models.norms import PTBN
 from snn_dt.models.positions import PhaseGate, PhaseGenerators, PhasePositions, SinusoidalPositions
 from snn_dt.models.routing import DendriticRouting
+from snn_dt.models.stream_block import StreamBlock
+from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
 from snn_dt.models.tokens import Tokens
 from snn_dt.snn import LIF
 
@@ -184,6 +187,36 @@ def pssa(module: PSSA, call: Call) -> Cost:
     q, k, v, tokens = call.inputs
     pairs = module.pairs(tokens)[:, 0] & call.mask(q)[..., None] & call.mask(k)[:, None]
     return Count(acs=_fan_out(k * v, pairs.sum(1)))
+
+
+@costs(DecayAttention)
+def decay_attention(module: DecayAttention, call: Call) -> Cost:
+    """Token by token: the sum decays, a coincidence of k and v adds to it, a spike of q reads a row; and the gain."""
+    q, k, v = call.inputs[:3]
+    width = q.shape[-1] // module.n_heads
+    k_heads, v_heads = (x.unflatten(-1, (module.n_heads, -1)).sum(-1) for x in (k, v))
+    decay = call.elements(call.output) * width
+    return Count(macs=decay + call.elements(call.output), acs=call.sum(k_heads * v_heads) + call.sum(q) * width)
+
+
+@costs(StreamBlock, inside=True)
+def stream_block(module: StreamBlock, call: Call) -> Cost:
+    """The additions of both branches to the residual stream."""
+    return {"residual": Count(acs=2 * call.elements(call.output))}
+
+
+@costs(ReturnCode)
+def return_code(module: ReturnCode, call: Call) -> Cost:
+    """A scale and a tanh per unit."""
+    return Count(macs=call.elements(call.output) * (1 + TRANSCENDENTAL_MACS))
+
+
+@costs(StreamEmbedding, inside=True)
+def stream_embedding(module: StreamEmbedding, call: Call) -> Cost:
+    """The sum of state and known action; one more than the gain, times the token, and the shift."""
+    elements = call.elements(call.output)
+    known = float(call.inputs[3].sum()) * call.output.shape[-1]
+    return Count(macs=elements, acs=known + elements)
 
 
 def softmax_count(scores: float) -> Count:

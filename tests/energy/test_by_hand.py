@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from snn_dt.energy import NORM_ACS, NORM_MACS, TRANSCENDENTAL_MACS, Count
+from snn_dt.energy import NORM_ACS, NORM_MACS, TRANSCENDENTAL_MACS, Count, DecisionMeter
+from snn_dt.models.stream_embedding import UNITS
 from tests.energy.tiny import HIDDEN, A, D, H, S, T, all_neurons, counted, model_of
 
 STEPS, TOKENS = 2, 5  # interleaved: R s a R s
@@ -137,6 +138,34 @@ def test_a_key_without_its_value_is_no_coincidence():
     model = all_neurons(model_of(kind="dsformer_pssa"), fire=True)
     model.blocks[0].attention.key[-1].register_forward_hook(lambda _, __, out: torch.zeros_like(out))
     assert counted(model).by_module["blocks.0.attention.attend"] == Count()
+
+
+@FIRES
+def test_a_streaming_decision_costs_the_same_whatever_its_past(fires):
+    model = all_neurons(model_of(kind="snn_dt_stream"), fires)
+    width, hidden = D // H, HIDDEN
+    analogue = Count(macs=UNITS * (1 + TRANSCENDENTAL_MACS) + UNITS * 2 * D + S * D) + norm(
+        D
+    )  # return code, gate, state
+    analogue += Count(macs=D, acs=D) + Count(acs=D)  # gated and shifted; the action, which is known from the second on
+    normed, residuals = norm(3 * D), Count(acs=2 * D)
+    synapses_ = (D * 3 * D + D * D + 2 * D * hidden) * fires  # in one step, not in T
+    attention = Count(macs=D * width + D, acs=(D * width + D * width) * fires)  # coincidences of k and v, rows for q
+    n = 3 * D + 3 * D + hidden
+    expected = analogue + normed + residuals + attention + head()
+    expected += Count(acs=synapses_, neuron_updates=n, spikes=n * fires)
+    state, mask = None, torch.ones(1, 1, dtype=torch.bool)
+    with torch.no_grad(), DecisionMeter(model) as meter:
+        for step in range(1, 9):
+            now = torch.rand(1, 1, 1), torch.randn(1, 1, S), torch.zeros(1, 1, dtype=torch.int64)
+            _, state = model(*now, None, mask, state=state, carry=True, last_only=True)
+            before = meter.total() * meter.decisions
+            meter.count(mask, steps=torch.tensor([step]))
+            own = meter.total() * meter.decisions
+            assert own == before + expected if step > 1 else own + Count(acs=D) == expected
+    summary = meter.summary()
+    assert summary["state_bytes"] == 4 * (n + H * width * width) + 4 * (1 + S + 1 + 1)
+    assert summary["context_steps"] == (1 + 2 * 7) / 8  # dense models would look back on two steps
 
 
 def test_the_counts_by_hand_are_these_numbers():

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from snn_dt.energy import LOIHI, Count, DecisionMeter, by_part
+from snn_dt.models.decay import DecayAttention
 from snn_dt.models.folding import fold_norms
 from snn_dt.models.layers import SpikeLinear
 from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SpikeAttention
@@ -18,7 +19,7 @@ from snn_dt.snn import LIF
 from tests.conftest import CONTINUOUS, TINY, VARIANTS, make_batch, make_model, run
 from tests.energy.tiny import all_neurons, counted
 
-SPIKE_DRIVEN = (SpikeLinear, SpikeAttention, LinearSpikeAttention, TSSA, PSSA)
+SPIKE_DRIVEN = (SpikeLinear, SpikeAttention, LinearSpikeAttention, TSSA, PSSA, DecayAttention)
 EVERY_KIND = pytest.mark.parametrize("variant", VARIANTS)
 
 
@@ -104,8 +105,11 @@ def test_modules_and_parts_add_up_to_the_whole(variant):
     for key, name in totals.items():
         for rows in (modules, by_part(modules)):
             assert math.fsum(row[key] for row in rows.values()) == pytest.approx(summary[name]), key
-    blocks = {f"blocks.{i}.{branch}" for i in range(2) for branch in ("attention", "mlp")}
-    assert set(by_part(modules)) - {"phase_gate", "time_mean", "blocks.1.time_mean"} == {
+    branches = ("",) if variant == "snn_dt_stream" else (".attention", ".mlp")
+    blocks = {f"blocks.{i}{branch}" for i in range(2) for branch in branches}
+    if "spikes" in variant:
+        blocks.add("blocks.1")  # the mean of its stream
+    assert set(by_part(modules)) - {"phase_gate", "time_mean"} == {
         "embedding",
         "inputs",
         "norm",

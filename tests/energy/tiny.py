@@ -28,8 +28,14 @@ def all_neurons(model: nn.Module, fire: bool) -> nn.Module:
     """Replace what every neuron hands on by spikes in all steps, or in none."""
     for module in model.modules():
         if isinstance(module, LIF):
-            module.register_forward_hook(lambda _, __, out: torch.full_like(out, float(fire)))
+            module.register_forward_hook(lambda _, __, out: _replaced(out, float(fire)))
     return model
+
+
+def _replaced(out, value: float):
+    if isinstance(out, tuple):  # spikes and the membrane that is carried on
+        return torch.full_like(out[0], value), *out[1:]
+    return torch.full_like(out, value)
 
 
 def counted(model: nn.Module, lengths=(2,), context: int | None = None, task: TaskShape = TASK) -> DecisionMeter:
