@@ -4,8 +4,9 @@
                                 [--jobs N] [--table-only] [--pretrained]
 
 A plan is a sweep file in configs/reproduce/. Runs live in runs/reproduce/<plan>/ and go on where they stopped. Each
-finished run becomes results/runs/<plan>/<run>.json; from these come results/runs.csv, the table in results/README.md
-and the figures. `--pretrained` copies the best seed's last checkpoints of dense and snn_dt to results/pretrained/.
+finished run becomes results/runs/<plan>/<run>.json, and is not run again while that is there (name another --results to
+repeat it). From these come results/runs.csv, the table in results/README.md and the figures. `--pretrained` copies the
+best seed's last checkpoints of dense and snn_dt to results/pretrained/.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from typing import Any
 from snn_dt import strict
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.main import guarded
+from snn_dt.config import config_to_dict
 from snn_dt.errors import ConfigError
 from snn_dt.report.suite import page, to_csv
 from snn_dt.report.suite_figures import returns_against_energy
 from snn_dt.sweep.backends import LocalProcesses, available_cores
-from snn_dt.sweep.folder import prepare, read
+from snn_dt.sweep.folder import difference, prepare, read
 from snn_dt.sweep.grid import Trial, read_sweep
 from snn_dt.sweep.scheduler import TrialStatus, run_sweep
 from snn_dt.sweep.view import View
@@ -67,12 +69,7 @@ def main(arguments: list[str]) -> int:
     trials = chosen(args)
     signum = None
     if not args.table_only:
-        signum = run(trials, args)
-    for trial in trials:
-        if result := read(folder(trial, args) / "result.json"):
-            target = args.results / "runs" / args.plan / f"{trial.name}.json"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(target, dumps(result, indent=1) + "\n")
+        signum = run([trial for trial in trials if not recorded(trial, args)], args)
     write_table(args.results)
     if args.pretrained:
         ship(trials, args)
@@ -105,19 +102,45 @@ def folder(trial: Trial, args: Arguments) -> Path:
     return (args.run_root / args.plan / trial.name).resolve()
 
 
+def recorded(trial: Trial, args: Arguments) -> bool:
+    """Tell whether the results hold the run; a `ConfigError` if they hold one of another configuration."""
+    path = args.results / "runs" / args.plan / f"{trial.name}.json"
+    if not (found := read(path)):
+        return False
+    if other := difference(json.loads(dumps(config_to_dict(trial.config))), found["config"]):
+        raise ConfigError(
+            f"{path}: expected a run of the plan's configuration, found another: {other}; delete the file"
+        )
+    return True
+
+
+def record(trial: Trial, args: Arguments) -> None:
+    """Write the record of a run that is finished."""
+    if result := read(folder(trial, args) / "result.json"):
+        target = args.results / "runs" / args.plan / f"{trial.name}.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, dumps(result, indent=1) + "\n")
+
+
 def run(trials: list[Trial], args: Arguments) -> int | None:
     """Train and evaluate what is not finished; returns the signal that stopped it."""
+
+    def keep() -> None:
+        for trial in trials:
+            record(trial, args)
+
     for trial in trials:
         prepare(folder(trial, args), trial)
     statuses = [TrialStatus(trial, folder(trial, args)) for trial in trials]
     view = View(statuses)
     view.say(f"{args.plan}: {len(statuses)} runs in {args.run_root / args.plan} ({view.counts()})")
+    keep()
     if all(status.state == "done" for status in statuses):
         return None
     backend = LocalProcesses(args.jobs or available_cores(), threads=1)
     try:
         with view:
-            signum = run_sweep(statuses, backend, retries=2, view=view, summarize=lambda: None)
+            signum = run_sweep(statuses, backend, retries=2, view=view, summarize=keep)
     finally:
         backend.close()
     for status in statuses:

@@ -45,9 +45,9 @@ def prepare(folder: Path, trial: Trial) -> None:
         raise CheckpointError(
             f"expected a folder that can be written at {folder}, found: {error.strerror}; choose another --run_root"
         ) from error
-    if found and (difference := _difference(asked["config"], found["config"])):
+    if found and (found_other := difference(asked["config"], found["config"])):
         raise CheckpointError(
-            f"{folder}: expected a run of this sweep's configuration, found another: {difference}; choose another "
+            f"{folder}: expected a run of this sweep's configuration, found another: {found_other}; choose another "
             "--run_root, or delete the folder"
         )
 
@@ -121,14 +121,14 @@ class Attempt:
         write_atomically(self._path, dumps(facts | {"seconds": seconds, "host": platform.node()}) + "\n")
 
 
-def _difference(asked: dict[str, Any], found: dict[str, Any], prefix: str = "") -> str:
-    """Name the first field that differs; where a run is tracked and how many threads it has may change."""
+def difference(asked: dict[str, Any], found: dict[str, Any], prefix: str = "") -> str:
+    """Name the first field that differs, if one does; where a run is tracked and its threads may."""
     for key in sorted({*asked, *found}):
         name, a, b = f"{prefix}{key}", asked.get(key), found.get(key)
         if name in ("track", "train.threads") or a == b:
             continue
         if isinstance(a, dict) and isinstance(b, dict):
-            if inner := _difference(a, b, f"{name}."):
+            if inner := difference(a, b, f"{name}."):
                 return inner
         else:
             return f"{name} is {b} there and {a} in the sweep"
