@@ -43,7 +43,11 @@ class StreamTransformer(nn.Module):
         self.state_dim, self.action_dim, self.discrete = task.state_dim, task.action_dim, task.discrete
         self.context_length = config.context_length
         self.embedding = StreamEmbedding(
-            task.state_dim, task.action_dim, task.discrete, config.d_model, task.rtg_quantiles or task.rtg_range
+            task.state_dim,
+            task.action_dim,
+            task.discrete,
+            config.d_model,
+            (task.rtg_quantiles or task.rtg_range) if config.return_conditioned else (0.0, 0.0),
         )
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(StreamBlock(config) for _ in range(config.n_layers))
