@@ -22,8 +22,7 @@ from typing import Any
 from snn_dt import strict
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.main import guarded
-from snn_dt.config import config_to_dict
-from snn_dt.errors import ConfigError
+from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.report.suite import page, to_csv
 from snn_dt.report.suite_figures import returns_against_energy
 from snn_dt.sweep.backends import LocalProcesses, available_cores
@@ -64,16 +63,34 @@ class Arguments:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the script; 0 done, 2 the user's mistake, 128 + n after signal n."""
+    """Run the script; 0 done, 2 the user's mistake, 128 + n after signal n.
+
+    Raises:
+        TrainingError: some runs failed; the table has the others.
+    """
     args = parse(Arguments, arguments, "reproduce.py", bare_flags=True)
     trials = chosen(args)
-    signum = None
+    signum, failed = None, []
     if not args.table_only:
-        signum = run([trial for trial in trials if not recorded(trial, args)], args)
-    write_table(args.results)
+        missing = [trial for trial in trials if not recorded(trial, args)]
+        if len(missing) < len(trials):
+            print(
+                f"{len(trials) - len(missing)} of {len(trials)} runs are in {args.results / 'runs'} and are left alone"
+            )
+        signum, failed = run(missing, args)
+    if signum is None or any((args.results / "runs").glob("*/*.json")):
+        write_table(args.results)
     if args.pretrained:
         ship(trials, args)
-    return 0 if signum is None else 128 + signum
+    if signum is not None:
+        print("the same command goes on")
+        return 128 + signum
+    if failed:
+        raise TrainingError(
+            f"expected all runs to finish, found {len(failed)} failed, the first {failed[0].trial.name}: "
+            f"{failed[0].error}; mend what it says and run the same command again"
+        )
+    return 0
 
 
 def chosen(args: Arguments) -> list[Trial]:
@@ -107,7 +124,7 @@ def recorded(trial: Trial, args: Arguments) -> bool:
     path = args.results / "runs" / args.plan / f"{trial.name}.json"
     if not (found := read(path)):
         return False
-    if other := difference(json.loads(dumps(config_to_dict(trial.config))), found["config"]):
+    if other := difference(trial.config, found["config"]):
         raise ConfigError(
             f"{path}: expected a run of the plan's configuration, found another: {other}; delete the file"
         )
@@ -119,16 +136,19 @@ def record(trial: Trial, args: Arguments) -> None:
     if result := read(folder(trial, args) / "result.json"):
         target = args.results / "runs" / args.plan / f"{trial.name}.json"
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, dumps(result, indent=1) + "\n")
+        lines = [f"{json.dumps(key)}: {dumps(value)}" for key, value in result.items()]
+        write_atomically(target, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def run(trials: list[Trial], args: Arguments) -> int | None:
-    """Train and evaluate what is not finished; returns the signal that stopped it."""
+def run(trials: list[Trial], args: Arguments) -> tuple[int | None, list[TrialStatus]]:
+    """Train and evaluate what is not finished; returns the signal that stopped it, and what failed."""
 
     def keep() -> None:
         for trial in trials:
             record(trial, args)
 
+    if not trials:
+        return None, []
     for trial in trials:
         prepare(folder(trial, args), trial)
     statuses = [TrialStatus(trial, folder(trial, args)) for trial in trials]
@@ -136,17 +156,14 @@ def run(trials: list[Trial], args: Arguments) -> int | None:
     view.say(f"{args.plan}: {len(statuses)} runs in {args.run_root / args.plan} ({view.counts()})")
     keep()
     if all(status.state == "done" for status in statuses):
-        return None
+        return None, []
     backend = LocalProcesses(args.jobs or available_cores(), threads=1)
     try:
         with view:
             signum = run_sweep(statuses, backend, retries=2, view=view, summarize=keep)
     finally:
         backend.close()
-    for status in statuses:
-        if status.state == "failed":
-            print(f"{status.trial.name}: {status.error}", file=sys.stderr)
-    return signum
+    return signum, [status for status in statuses if status.state == "failed"]
 
 
 def write_table(results: Path) -> None:
@@ -188,20 +205,23 @@ def _order() -> Any:
 
 def ship(trials: list[Trial], args: Arguments) -> None:
     """Copy, of each dataset and shipped variant, the last checkpoint of the seed with the best return."""
-    best: dict[str, tuple[float, Path]] = {}
+    best: dict[str, tuple[float, Trial]] = {}
     for trial in trials:
         result = read(folder(trial, args) / "result.json")
         if not result or trial.variant not in SHIPPED:
             continue
         task = trial.name.removesuffix(f"-{trial.variant}-seed{trial.config.train.seed}")
         name = f"{task.removesuffix('-medium') if task != 'hopper-medium' else task}-{SHIPPED[trial.variant]}"
-        found = (result["evaluation"][0]["return_mean"], folder(trial, args) / "checkpoints" / "last")
-        best[name] = max(best.get(name, found), found)
-    for name, (_, checkpoint) in best.items():
+        found = (result["evaluation"][0]["return_mean"], trial)
+        best[name] = max(best.get(name, found), found, key=lambda pair: pair[0])
+    for name, (_, trial) in best.items():
         target = args.results / "pretrained" / name
         shutil.rmtree(target, ignore_errors=True)
+        checkpoint = folder(trial, args) / "checkpoints" / "last"
         shutil.copytree(checkpoint, target, ignore=shutil.ignore_patterns("training_state.pt"))
-        print(f"pretrained: {target} from {checkpoint.parents[1].name}")
+        facts = read(target / "provenance.json") | {"command": trial.command}  # which anyone can type, anywhere
+        write_atomically(target / "provenance.json", dumps(facts, indent=2) + "\n")
+        print(f"pretrained: {target} from {trial.name}")
 
 
 if __name__ == "__main__":

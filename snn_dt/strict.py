@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 from pathlib import Path
@@ -81,11 +82,16 @@ def _build(cls: type, values: Any, source: str, prefix: str) -> Any:
         values = {}
     if not isinstance(values, dict):
         raise ConfigError(f"{source}: {prefix.rstrip('.')}: expected a section of fields, found {values!r}")
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     for key in values:
         if key not in hints:
             raise ConfigError(f"{source}: unknown key {prefix}{key}{did_you_mean(str(key), hints)}")
     return cls(**{key: cast(value, hints[key], source, f"{prefix}{key}") for key, value in values.items()})
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
 
 
 def cast(value: Any, hint: Any, source: str, name: str) -> Any:

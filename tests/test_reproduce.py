@@ -6,16 +6,20 @@ import csv
 import importlib.util
 import json
 import shutil
+import signal
 import sys
 
 import numpy as np
 import pytest
 import yaml
 
-from snn_dt.errors import ConfigError
+from snn_dt.checkpoint import from_pretrained
+from snn_dt.cli.run import Run
+from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.report.suite import COLUMNS, page, to_csv
 from snn_dt.sweep.grid import read_sweep
 from tests.conftest import ROOT
+from tests.runs import stop_at_update
 
 
 @pytest.fixture
@@ -83,24 +87,34 @@ def test_the_plans_are_of_the_promised_size(plan):
     assert variants["dsformer_pssa"].model.resolved().reset == "hard"
 
 
-def test_a_plan_is_run_once_recorded_and_not_run_again(reproduce, tmp_path, monkeypatch, capfd):
-    configs = tmp_path / "configs" / "reproduce"
-    configs.mkdir(parents=True)
-    for name in ("classic", "mujoco", "d4rl"):
+@pytest.fixture
+def tiny_plans(tmp_path, monkeypatch):
+    """Return a function that writes plans of runs of 6 updates, with `changes`, into a folder, and goes there."""
+
+    def write(**changes: object) -> None:
+        grid = {
+            "data.dataset": str(ROOT / "datasets/sb3/cartpole/mixed-v0"), "model.d_model": 8, "model.n_layers": 1,
+            "train.steps": 6, "train.eval_every": 3, "train.save_every": 2, "eval.episodes": 2,
+            "track.wandb": "disabled",
+        } | {name.replace("__", "."): value for name, value in changes.items()}  # fmt: skip
         plan = {
             "configs": [str(ROOT / "configs" / "cartpole.yaml")],
             "variants": [str(ROOT / "configs" / "variant" / f"{name}.yaml") for name in ("dense", "bc10")],
             "seeds": [0, 1],
             "episodes": 3,
-            "grid": {
-                "data.dataset": [str(ROOT / "datasets/sb3/cartpole/mixed-v0")],
-                "model.d_model": [8], "model.n_layers": [1], "train.steps": [6], "train.eval_every": [3],
-                "eval.episodes": [2], "track.wandb": ["disabled"],
-            },
-        }  # fmt: skip
-        (configs / f"{name}.yaml").write_text(yaml.safe_dump(plan))
-    (configs / "published.yaml").write_text("{}")
+            "grid": {name: [value] for name, value in grid.items()},
+        }
+        (tmp_path / "configs" / "reproduce").mkdir(parents=True, exist_ok=True)
+        for name in ("classic", "mujoco", "d4rl"):
+            (tmp_path / "configs" / "reproduce" / f"{name}.yaml").write_text(yaml.safe_dump(plan))
+        (tmp_path / "configs" / "reproduce" / "published.yaml").write_text("{}")
+
     monkeypatch.chdir(tmp_path)
+    return write
+
+
+def test_a_plan_is_run_once_recorded_and_not_run_again(reproduce, tmp_path, tiny_plans):
+    tiny_plans()
     words = ["--only", "cartpole", "--variants", "dense", "--seeds", "1", "--jobs", "1", "--pretrained"]
     assert reproduce.main(words) == 0
     [path] = (tmp_path / "results" / "runs" / "classic").iterdir()
@@ -117,18 +131,51 @@ def test_a_plan_is_run_once_recorded_and_not_run_again(reproduce, tmp_path, monk
     assert {p.name for p in shipped.iterdir()} == {
         "config.json", "model.safetensors", "stats.safetensors", "provenance.json",
     }  # fmt: skip
+    facts = json.loads((shipped / "provenance.json").read_text())
+    assert facts["command"] == found["command"]
+    assert facts["command"].startswith("snn-dt train --config ")
+    assert from_pretrained(shipped).provenance["step"] == 6
     shutil.rmtree(tmp_path / "runs")
     assert reproduce.main(words) == 0
     assert not list(tmp_path.glob("runs/**/log.txt")), "what is recorded is not run again"
-    found["config"]["model"]["d_model"] = 9
+    found["config"]["model"]["d_model"] = 10
     path.write_text(json.dumps(found))
-    with pytest.raises(ConfigError, match="d_model is 9 there and 8 in the sweep"):
+    with pytest.raises(ConfigError, match="d_model is 10 there and 8 in the sweep"):
         reproduce.main(words)
     path.unlink()
     with pytest.raises(ConfigError, match="variants: dense, bc10"):
         reproduce.main(["--variants", "dence"])
     with pytest.raises(ConfigError, match="--plan to be one of classic, d4rl, mujoco"):
         reproduce.main(["--plan", "clasic"])
+
+
+def test_a_run_that_fails_is_named_and_leaves_no_record(reproduce, tmp_path, tiny_plans):
+    (tmp_path / "results" / "runs" / "classic").mkdir(parents=True)
+    (tmp_path / "results" / "runs" / "classic" / "x.json").write_text(json.dumps(record("full", 0, 2.0)))
+    tiny_plans(data__dataset="minari:no/such/set-v0")
+    with pytest.raises(TrainingError, match=r"1 failed, the first cartpole-dense-seed0: exit status 2.*no/such/set-v0"):
+        reproduce.main(["--variants", "dense", "--seeds", "1", "--jobs", "1"])
+    assert [path.name for path in (tmp_path / "results" / "runs" / "classic").iterdir()] == ["x.json"]
+    assert "| full | 1 | 2.0 |" in (tmp_path / "results" / "README.md").read_text(), "what there is becomes a table"
+
+
+def test_a_run_that_was_stopped_goes_on_in_its_folder(reproduce, tmp_path, tiny_plans, monkeypatch):
+    words = ["--variants", "dense", "--seeds", "1", "--jobs", "1"]
+    tiny_plans()
+    args = reproduce.parse(reproduce.Arguments, words, "reproduce.py", bare_flags=True)
+    [trial] = reproduce.chosen(args)
+    folder = reproduce.folder(trial, args)
+    reproduce.prepare(folder, trial)
+    with monkeypatch.context() as patch:
+        stop_at_update(patch, 3)
+        assert Run(trial.config, folder).train()[1] == signal.SIGTERM
+    assert json.loads((folder / "checkpoints" / "last" / "provenance.json").read_text())["step"] == 4
+    assert reproduce.main(words) == 0
+    [found] = [json.loads(path.read_text()) for path in (tmp_path / "results" / "runs" / "classic").iterdir()]
+    assert "updates 4 to 6" in (folder / "log.txt").read_text()
+    assert (found["updates"], found["evaluation_step"]) == (6, 6)
+    assert found["seed"] == 0
+    assert found["versions"]["torch"]
 
 
 def test_text_around_the_table_stays(reproduce, tmp_path):

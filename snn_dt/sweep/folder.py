@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt.config import Config, config_from_dict, config_to_dict
-from snn_dt.errors import CheckpointError
+from snn_dt.errors import CheckpointError, ConfigError
 from snn_dt.sweep.grid import Trial
 from snn_dt.training.jsonl import dumps, write_atomically
 
@@ -45,7 +45,7 @@ def prepare(folder: Path, trial: Trial) -> None:
         raise CheckpointError(
             f"expected a folder that can be written at {folder}, found: {error.strerror}; choose another --run_root"
         ) from error
-    if found and (found_other := difference(asked["config"], found["config"])):
+    if found and (found_other := difference(trial.config, found["config"])):
         raise CheckpointError(
             f"{folder}: expected a run of this sweep's configuration, found another: {found_other}; choose another "
             "--run_root, or delete the folder"
@@ -121,15 +121,26 @@ class Attempt:
         write_atomically(self._path, dumps(facts | {"seconds": seconds, "host": platform.node()}) + "\n")
 
 
-def difference(asked: dict[str, Any], found: dict[str, Any], prefix: str = "") -> str:
-    """Name the first field that differs, if one does; where a run is tracked and its threads may."""
-    for key in sorted({*asked, *found}):
-        name, a, b = f"{prefix}{key}", asked.get(key), found.get(key)
+def difference(asked: Config, found: dict[str, Any]) -> str:
+    """Name the first field in which a stored configuration differs from `asked`, if one does.
+
+    A field that is younger than what was stored counts with its default, which means "as before". Where a run is
+    tracked and how many threads it has may differ.
+    """
+    try:
+        stored = config_to_dict(config_from_dict(found))
+    except ConfigError as error:
+        return str(error)
+    return _first_difference(config_to_dict(asked), stored)
+
+
+def _first_difference(asked: dict[str, Any], found: dict[str, Any], prefix: str = "") -> str:
+    for key, a in asked.items():
+        name, b = f"{prefix}{key}", found[key]
         if name in ("track", "train.threads") or a == b:
             continue
-        if isinstance(a, dict) and isinstance(b, dict):
-            if inner := difference(a, b, f"{name}."):
-                return inner
-        else:
+        if not isinstance(a, dict):
             return f"{name} is {b} there and {a} in the sweep"
+        if inner := _first_difference(a, b, f"{name}."):
+            return inner
     return ""

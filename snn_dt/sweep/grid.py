@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
 import os
 import re
@@ -61,25 +63,37 @@ def read_sweep(path: Path) -> tuple[SweepConfig, list[Trial]]:
     sweep = strict.build(SweepConfig, strict.read_yaml(path), str(path))
     _validate(sweep, path)
     grid = {SEED: sweep.seeds, **sweep.grid} if sweep.seeds else sweep.grid
-    trials = {}
+    trials: dict[str, Trial] = {}
+    read_once = functools.cache(_read)  # the same few files, for every seed
     for values in itertools.product(*grid.values()):
         overrides = dict(zip(grid, values, strict=True))
         named = {key: value for key, value in overrides.items() if len(grid[key]) > 1 and key != SEED}
-        for config, variant in itertools.product(sweep.configs, sweep.variants or ("",)):
-            trial = _trial(path, [config, variant] if variant else [config], overrides, named, sweep.episodes)
+        for files in itertools.product(sweep.configs, sweep.variants or ("",)):
+            sources = tuple(Path(os.path.normpath(path.parent / file)) for file in files if file)
+            fields = copy.deepcopy(read_once(sources))
+            trial = _trial(path, sources, fields, overrides, named, sweep.episodes)
             if trial.name in trials:
                 raise ConfigError(f"{path}: two trials are named {trial.name}; rename one of the files in `configs`")
             trials[trial.name] = trial
     return sweep, list(trials.values())
 
 
-def _trial(path: Path, files: list[str], overrides: dict[str, Any], named: dict[str, Any], episodes: int) -> Trial:
-    sources = [Path(os.path.normpath(path.parent / file)) for file in files]
-    values = config_to_dict(load_config(*sources))
+def _read(sources: tuple[Path, ...]) -> dict[str, Any]:
+    return config_to_dict(load_config(*sources))
+
+
+def _trial(
+    path: Path,
+    sources: tuple[Path, ...],
+    values: dict[str, Any],
+    overrides: dict[str, Any],
+    named: dict[str, Any],
+    episodes: int,
+) -> Trial:
     for key, value in overrides.items():
         section, _, name = key.partition(".")
         values.setdefault(section, {})[name] = value
-    built = config_from_dict(values, source=f"{path}: {' with '.join(files)}")
+    built = config_from_dict(values, source=f"{path}: {' with '.join(map(str, sources))}")
     short = [key.rpartition(".")[2] for key in named]
     labels = [name if short.count(name) == 1 else key for key, name in zip(named, short, strict=True)]
     parts = [f"{label}={_slug(value)}" for label, value in zip(labels, named.values(), strict=True)]
