@@ -23,8 +23,9 @@ from snn_dt import strict
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.main import guarded
 from snn_dt.errors import ConfigError, TrainingError
+from snn_dt.report.style import png
 from snn_dt.report.suite import page, to_csv
-from snn_dt.report.suite_figures import returns_against_energy
+from snn_dt.report.suite_figures import returns_against_energy, returns_against_target
 from snn_dt.sweep.backends import LocalProcesses, available_cores
 from snn_dt.sweep.folder import difference, prepare, read
 from snn_dt.sweep.grid import Trial, read_sweep
@@ -34,6 +35,7 @@ from snn_dt.training.jsonl import dumps, write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- table: scripts/reproduce.py -->", "<!-- end of table -->"
+TITLES = {"classic": "Classic control", "mujoco": "MuJoCo", "d4rl": "D4RL"}
 SHIPPED = {"dense": "dense", "snn_dt-full": "snn_dt"}
 """Variants whose best seed ships, and the name it ships under."""
 
@@ -168,39 +170,60 @@ def run(trials: list[Trial], args: Arguments) -> tuple[int | None, list[TrialSta
 
 def write_table(results: Path) -> None:
     """Write runs.csv, the table between its marks in README.md, and the figures."""
-    records = [json.loads(path.read_text()) for path in sorted((results / "runs").glob("*/*.json"))]
+    plans = {plan: stored(results / "runs" / plan) for plan in TITLES}
+    records = [record for own in plans.values() for record in own]
     if not records:
         raise ConfigError(f"reproduce.py: expected records in {results / 'runs'}, found none; run without --table-only")
-    records.sort(key=_order())
-    write_atomically(results / "runs.csv", to_csv(records))
     published = strict.read_yaml(Path("configs/reproduce/published.yaml"))
+    figures = results / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for plan, own in plans.items():
+        if own:
+            parts.append(page(TITLES[plan], own, published, plan))
+            parts += [f"![{alt}]({path.relative_to(results)})\n" for alt, path in draw(plan, own, figures)]
     readme = results / "README.md"
     text = readme.read_text() if readme.exists() else f"# Results\n\n{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
     _, mark, after = rest.partition(END)
     if not mark:
         raise ConfigError(f"{readme}: expected the marks {BEGIN} and {END} around the table, found no such pair")
-    write_atomically(readme, f"{before}{BEGIN}\n\n{page(records, published)}\n{END}{after}")
-    figures = results / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    returns_against_energy(records).savefig(figures / "return-vs-energy.png", dpi=160)
+    write_atomically(results / "runs.csv", to_csv(records))
+    write_atomically(readme, f"{before}{BEGIN}\n\n" + "\n".join(parts) + f"\n{END}{after}")
     print(f"{len(records)} runs in {results / 'runs.csv'}; table in {readme}")
 
 
-def _order() -> Any:
-    """Return a sort key: plans, datasets and variants in the order of the plans' files, then seeds."""
-    datasets, variants = [], []
-    for plan in ("classic", "mujoco", "d4rl"):
-        for trial in read_sweep(Path("configs/reproduce") / f"{plan}.yaml")[1]:
-            datasets.append(trial.config.data.dataset.rpartition(":")[2].removeprefix("datasets/"))
-            variants.append(trial.variant)
+def draw(plan: str, records: list[dict[str, Any]], folder: Path) -> list[tuple[str, Path]]:
+    """Write the figures of a plan; returns what each shows and where it is."""
+    shown = {"return-vs-energy": ("Return over energy of a decision", returns_against_energy)}
+    if any(len(record["evaluation"]) > 1 for record in records):
+        shown["return-vs-target"] = ("Return over return asked for", returns_against_target)
+    files = []
+    for name, (alt, figure) in shown.items():
+        path = folder / f"{plan}-{name}.png"
+        write_atomically(path, png(figure(records), dpi=110))
+        files.append((f"{alt}, {TITLES[plan]}", path))
+    return files
 
-    def key(record: dict[str, Any]) -> tuple[int, str, int, str, int]:
-        dataset, variant = record["dataset"], record["variant"]
-        known = (datasets.index(dataset) if dataset in datasets else len(datasets), dataset)
-        return *known, variants.index(variant) if variant in variants else len(variants), variant, record["seed"]
 
-    return key
+def stored(folder: Path) -> list[dict[str, Any]]:
+    """Return a plan's records in the order of its file: by dataset, variant, seed."""
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    if not records:
+        return []
+    trials = read_sweep(Path("configs/reproduce") / f"{folder.name}.yaml")[1]
+    datasets = list(dict.fromkeys(trial.name.split(f"-{trial.variant}-")[0] for trial in trials))
+    variants = list(dict.fromkeys(trial.variant for trial in trials))
+
+    def key(record: dict[str, Any]) -> tuple[Any, ...]:
+        dataset, variant = record["trial"].split(f"-{record['variant']}-")[0], record["variant"]
+        return _place(datasets, dataset), _place(variants, variant), record["seed"]
+
+    return sorted(records, key=key)
+
+
+def _place(known: list[str], name: str) -> tuple[int, str]:
+    return known.index(name) if name in known else len(known), name
 
 
 def ship(trials: list[Trial], args: Arguments) -> None:

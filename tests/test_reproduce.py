@@ -16,6 +16,7 @@ import yaml
 from snn_dt.checkpoint import from_pretrained
 from snn_dt.cli.run import Run
 from snn_dt.errors import ConfigError, TrainingError
+from snn_dt.evaluation.statistics import interquartile_mean, stratified_interval
 from snn_dt.report.suite import COLUMNS, page, to_csv
 from snn_dt.sweep.grid import read_sweep
 from tests.conftest import ROOT
@@ -35,17 +36,24 @@ def reproduce(monkeypatch):
 
 def record(variant: str, seed: int, returns: float, dataset: str = "sb3/a", best: float | None = None) -> dict:
     row = {
-        "target_return": 5.0, "episodes": 4, "return_mean": returns, "normalized_score": 10 * returns,
-        "spikes_per_decision": 1000.0, "macs_per_decision": 2e6, "acs_per_decision": 3e6,
-        "energy_pj_per_decision": 4e6, "energy_vs_same_tokens": 0.125, "energy_vs_dt": 0.0625,
-        "decisions_per_second": 50.4,
+        "target_return": 5.0, "episodes": 4, "returns": [returns] * 4, "return_mean": returns,
+        "normalized_score": 10 * returns, "spikes_per_decision": 1000.0, "macs_per_decision": 2e6,
+        "acs_per_decision": 3e6, "energy_pj_per_decision": 4e6, "energy_vs_same_tokens": 0.125, "energy_vs_dt": 0.0625,
+        "decisions_per_second": 50.4, "layer_flags": {"blocks.1": "dead"} if variant == "silent" else {},
     }  # fmt: skip
     low = row | {"target_return": 1.0, "return_mean": returns / 2}
     return {
-        "dataset": dataset, "env_id": "A-v0", "model": "dense", "variant": variant, "seed": seed, "updates": 7,
-        "evaluation": [row, low], "best_evaluation": [row | {"return_mean": best or returns}], "minutes": 1.5,
-        "commit": "abc", "command": "snn-dt train", "reference": {"min": 0.0, "max": 10.0},
+        "trial": f"{dataset[-1]}-{variant}-seed{seed}", "dataset": dataset, "env_id": "A-v0", "model": "dense",
+        "variant": variant, "seed": seed, "updates": 7, "evaluation": [row, low],
+        "best_evaluation": [row | {"return_mean": best or returns}], "minutes": 1.5, "commit": "abc",
+        "command": "snn-dt train", "reference": {"min": 0.0, "max": 10.0, "source": "made up"},
     }  # fmt: skip
+
+
+def line_of(text: str, start: str) -> list[str]:
+    """The cells of the one line of a page that begins so."""
+    [line] = [line for line in text.splitlines() if line.startswith(start)]
+    return [cell.strip() for cell in line.split("|")[1:-1]]
 
 
 def test_the_csv_has_the_promised_columns_and_the_headline_target():
@@ -53,25 +61,55 @@ def test_the_csv_has_the_promised_columns_and_the_headline_target():
     assert tuple(row) == COLUMNS
     assert (row["target_return"], row["last_return_mean"], row["best_return_mean"]) == ("5.0", "2.0", "2.5")
     assert (row["energy_vs_same_tokens"], row["energy_vs_dt"], row["minutes"]) == ("0.125", "0.0625", "1.5")
+    assert (row["macs"], row["energy_pj"], row["variant"], row["seed"]) == ("2000000.0", "4000000.0", "full", "3")
 
 
-def test_the_table_has_means_over_seeds_and_the_interquartile_mean():
-    returns = [1.0, 2.0, 3.0, 4.0, 100.0]
-    text = page([record("full", i, r) for i, r in enumerate(returns)], {"A-v0": {"published": "42"}})
-    [line] = [line for line in text.splitlines() if line.startswith("| full | 5 | 22.0")]
-    assert f"22.0 ± {np.std(returns, ddof=1):.1f}" in line
-    assert "| 3.0 (" in line, "the middle three of five"
-    assert "12.5 %" in line
-    assert "- published: 42" in text
-    assert "5 → 22.0, 1 → 11.0" in text
+def test_what_was_not_measured_is_empty_and_not_zero():
+    old = record("full", 0, 2.0)
+    for name in ("energy_vs_same_tokens", "energy_vs_dt", "layer_flags"):
+        del old["evaluation"][0][name]
+    [row] = csv.DictReader(to_csv([old]).splitlines())
+    assert row["energy_vs_same_tokens"] == row["energy_vs_dt"] == ""
+    assert line_of(page("T", [old], {}), "| full | 1 | 2.0 | 2.0")[10:12] == ["", ""]
+
+
+def test_the_table_has_means_over_seeds_and_the_interquartile_mean_with_its_interval():
+    returns = [1.0, 2.0, 3.0, 4.0, 9.5]
+    text = page("Toys", [record("full", i, r) for i, r in enumerate(returns)], {"A-v0": ["published 42"]})
+    cells = line_of(text, "| full | 5 | 3.9 ±")
+    assert cells[2] == f"3.9 ± {np.std(returns, ddof=1):.1f}"
+    assert cells[3].startswith("3.0 ("), "the middle three of five"
+    low, high = stratified_interval(interquartile_mean, np.array(returns)[:, None], rng=np.random.default_rng(5))
+    found = [float(word) for word in cells[3].removeprefix("3.0 (").removesuffix(")").split(" to ")]
+    assert found == pytest.approx([float(low), float(high)], abs=0.4), (
+        "equal episodes leave the spread of the runs alone"
+    )
+    assert cells[9:12] == ["4.00", "12.5 %", "6.2 %"]
+    assert "- published 42" in text
+    assert line_of(text, "| *random policy*")[2] == "0.0"
+    assert line_of(text, "| *best known agent*")[2] == "10.0"
+    assert line_of(text, "| full | 3.9 / 1.9")[1] == "3.9 / 1.9", "asked for 5 and for 1"
+    assert "†" not in text
+
+
+def test_better_than_the_best_known_agent_is_marked_as_suspicious_and_a_dead_layer_is_named():
+    text = page("T", [record("silent", 0, 11.0), record("silent", 1, 12.0), record("dense", 0, 9.0)], {})
+    assert line_of(text, "| silent | 2 | 11.5")[3].endswith("†")
+    assert "†" not in line_of(text, "| dense | 1 | 9.0 |")[3]
+    assert "† above the best known agent" in text
+    assert "Dead or saturated layers: silent `blocks.1` dead in 2 of 2 runs." in text
 
 
 def test_all_datasets_together_take_the_seeds_that_every_dataset_has():
     records = [record("full", s, 1.0, d) for d in ("sb3/a", "sb3/b") for s in range(2)] + [record("full", 2, 9.0)]
-    text = page([*records, record("only-a", 0, 1.0)], {})
-    aggregate = text[text.index("### All of them") : text.index("### Asked for less")]
-    assert "| full | 2 | 10.0 |" in aggregate
-    assert "only-a" not in aggregate
+    records += [record("dense", 0, 3.0), record("dense", 0, 0.5, "sb3/b"), record("only-a", 0, 1.0)]
+    text = page("T", records, {})
+    full = line_of(text, "| full | 2 | 10.0 (10.0 to 10.0)")
+    assert full[3] == "12.5 %"
+    assert full[4].startswith("+0.7 ("), "the mean of 1, 1, 9 minus 3"
+    assert full[5] == "+0.5 (+0.5 to +0.5)"
+    assert line_of(text, "| dense | 1 | 17.5")[4:] == ["", ""]
+    assert line_of(text, "| only-a |  |  |")[4].startswith("-2.0")
 
 
 @pytest.mark.parametrize("plan", ["classic", "mujoco", "d4rl"])
@@ -126,7 +164,9 @@ def test_a_plan_is_run_once_recorded_and_not_run_again(reproduce, tmp_path, tiny
     assert float(row["last_return_mean"]) == pytest.approx(found["evaluation"][0]["return_mean"], abs=1e-3)
     assert row["updates"] == "6"
     assert "| dense | 1 |" in (tmp_path / "results" / "README.md").read_text()
-    assert (tmp_path / "results" / "figures" / "return-vs-energy.png").stat().st_size > 1000
+    for figure in ("classic-return-vs-energy.png", "classic-return-vs-target.png"):
+        assert (tmp_path / "results" / "figures" / figure).read_bytes()[1:4] == b"PNG"
+        assert f"(figures/{figure})" in (tmp_path / "results" / "README.md").read_text()
     shipped = tmp_path / "results" / "pretrained" / "cartpole-dense"
     assert {p.name for p in shipped.iterdir()} == {
         "config.json", "model.safetensors", "stats.safetensors", "provenance.json",

@@ -78,12 +78,36 @@ def stratified_interval(
     Returns:
         The lower and the upper end, each of the statistic's own shape.
     """
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
-    resampled = [_resample(_matrix(matrix), samples, rng) for matrix in scores]
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(statistic(*resampled), [tail, 1.0 - tail], axis=0)
-    return np.asarray(low), np.asarray(high)
+    return _quantiles(statistic(*(_resample(_matrix(matrix), samples, rng) for matrix in scores)), confidence)
+
+
+def nested_interval(
+    statistic: Callable[..., Array],
+    *returns: npt.ArrayLike,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+    samples: int = 2000,
+) -> tuple[Array, Array]:
+    """Return the interval of `statistic` over runs, with what few episodes leave unsure of each run's own score.
+
+    A percentile bootstrap in two stages: runs are resampled within each task, then the episodes of every run drawn;
+    their mean is the score. With one run it is the interval over its episodes, with many episodes that over runs.
+
+    Args:
+        statistic: As in `stratified_interval`, of matrices of scores.
+        returns: For each argument of the statistic, episode returns `[R, M, E]` of R runs of M tasks.
+        rng, confidence, samples: As in `stratified_interval`.
+    """
+    resampled = []
+    for argument in returns:
+        episodes = np.asarray(argument, dtype=np.float64)
+        if episodes.ndim != 3:
+            raise ValueError(f"expected returns of shape [runs, tasks, episodes], got shape {episodes.shape}")
+        runs, tasks, n = _matrix(episodes).shape
+        picked = rng.integers(runs, size=(samples, runs, tasks))
+        drawn = rng.integers(n, size=(samples, runs, tasks, n))
+        resampled.append(episodes[picked[..., None], np.arange(tasks)[:, None], drawn].mean(axis=-1))
+    return _quantiles(statistic(*resampled), confidence)
 
 
 def bootstrap_interval(
@@ -109,6 +133,15 @@ def _resample(scores: Array, samples: int, rng: np.random.Generator) -> Array:
     runs, tasks = scores.shape
     picked = rng.integers(runs, size=(samples, runs, tasks))
     return np.asarray(scores[picked, np.arange(tasks)])
+
+
+def _quantiles(resampled: Array, confidence: float) -> tuple[Array, Array]:
+    """Return the ends of the percentile interval of values `[samples, ...]`."""
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(resampled, [tail, 1.0 - tail], axis=0)
+    return np.asarray(low), np.asarray(high)
 
 
 def _matrix(scores: npt.ArrayLike) -> Array:

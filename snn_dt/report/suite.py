@@ -8,40 +8,69 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from snn_dt.evaluation.statistics import interquartile_mean, stratified_interval
-
-Record = Mapping[str, Any]
+from snn_dt.report.suite_cells import (
+    Record,
+    by_dataset,
+    by_variant,
+    difference,
+    flagged_layers,
+    headline,
+    interval,
+    mean_of,
+    number,
+    percent,
+    scores,
+    spread,
+    table,
+)
 
 COLUMNS = (
-    "dataset", "env_id", "model", "variant", "seed", "updates", "target_return", "last_return_mean",
-    "best_return_mean", "normalized_score", "spikes_per_decision", "macs", "acs", "energy_pj", "energy_vs_same_tokens",
-    "energy_vs_dt", "decisions_per_second", "minutes", "commit", "command",
-)  # fmt: skip
+    "dataset",
+    "env_id",
+    "model",
+    "variant",
+    "seed",
+    "updates",
+    "target_return",
+    "last_return_mean",
+    "best_return_mean",
+    "normalized_score",
+    "spikes_per_decision",
+    "macs",
+    "acs",
+    "energy_pj",
+    "energy_vs_same_tokens",
+    "energy_vs_dt",
+    "decisions_per_second",
+    "minutes",
+    "commit",
+    "command",
+)
+BASELINE = "dense"
+ABOVE = "† above the best known agent: to be taken for a mistake until it is explained."
 
 
 def csv_row(record: Record) -> dict[str, Any]:
     """Return the row of `runs.csv` of one run; what was not measured is empty."""
     last, best = record["evaluation"][0], record["best_evaluation"][0]
-    facts = {name: record.get(name) for name in COLUMNS}
-    return facts | {
-        "target_return": last["target_return"],
-        "last_return_mean": round(last["return_mean"], 3),
-        "best_return_mean": round(best["return_mean"], 3),
-        "normalized_score": _rounded(last["normalized_score"]),
-        "spikes_per_decision": _rounded(last["spikes_per_decision"], 1),
-        "macs": _rounded(last["macs_per_decision"], 1),
-        "acs": _rounded(last["acs_per_decision"], 1),
-        "energy_pj": _rounded(last["energy_pj_per_decision"], 1),
-        "energy_vs_same_tokens": _rounded(last.get("energy_vs_same_tokens"), 4),
-        "energy_vs_dt": _rounded(last.get("energy_vs_dt"), 4),
-        "decisions_per_second": _rounded(last["decisions_per_second"], 0),
-        "minutes": _rounded(record["minutes"], 2),
+    measured = {
+        "last_return_mean": (last["return_mean"], 3),
+        "best_return_mean": (best["return_mean"], 3),
+        "normalized_score": (last["normalized_score"], 3),
+        "spikes_per_decision": (last["spikes_per_decision"], 1),
+        "macs": (last["macs_per_decision"], 1),
+        "acs": (last["acs_per_decision"], 1),
+        "energy_pj": (last["energy_pj_per_decision"], 1),
+        "energy_vs_same_tokens": (last.get("energy_vs_same_tokens"), 4),
+        "energy_vs_dt": (last.get("energy_vs_dt"), 4),
+        "decisions_per_second": (last["decisions_per_second"], 0),
+        "minutes": (record["minutes"], 2),
     }
+    rounded = {name: None if value is None else round(value, digits) for name, (value, digits) in measured.items()}
+    return {name: record.get(name) for name in COLUMNS} | {"target_return": last["target_return"]} | rounded
 
 
 def to_csv(records: Sequence[Record]) -> str:
@@ -53,130 +82,111 @@ def to_csv(records: Sequence[Record]) -> str:
     return text.getvalue()
 
 
-def page(records: Sequence[Record], published: Mapping[str, Mapping[str, str]]) -> str:
-    """Return the Markdown tables: one per dataset, then all datasets together, then the other targets.
+def page(title: str, records: Sequence[Record], published: Mapping[str, Sequence[str]], key: str = "") -> str:
+    """Return the Markdown of one plan: all its datasets together, then a table for each.
 
-    `published`: for an environment, lines `{name: text}` to print under its table.
+    `published`: for an environment, and for the plan under `key`, notes to print below.
     """
-    parts = []
-    for dataset in dict.fromkeys(record["dataset"] for record in records):
-        own = [record for record in records if record["dataset"] == dataset]
-        parts += [f"### {own[0]['env_id']}, `{dataset}`", "", _dataset_table(own), "", _bounds(own), ""]
-        if lines := published.get(own[0]["env_id"]):
-            parts += [f"- {name}: {text}" for name, text in lines.items()] + [""]
-    if len({record["dataset"] for record in records}) > 1:
-        parts += ["### All of them", "", _aggregate(records), ""]
-    return "\n".join([*parts, "### Asked for less", "", _conditioning(records), ""])
+    parts = [f"### {title}", "", *_notes(published.get(key, ())), *_together(records), *_conditioning(records)]
+    for dataset, own in by_dataset(records).items():
+        env_id = own[0]["env_id"]
+        parts += [f"#### {env_id}, `{dataset}`", "", *_dataset(own), *_notes(published.get(env_id, ()))]
+    return "\n".join(parts)
 
 
-def _dataset_table(records: Sequence[Record]) -> str:
+def _dataset(records: Sequence[Record]) -> list[str]:
     head = (
-        "variant", "seeds", "last return", "IQM of the seeds, 95 % interval", "best return", "score", "spikes",
-        "M MACs", "M ACs", "µJ", "of dense, same tokens", "of the 3-token DT", "decisions/s", "minutes",
+        "variant", "seeds", "last return", "IQM (95 %)", "best return", "score", "spikes", "M MACs", "M ACs", "µJ",
+        "of dense, same tokens", "of the 3-token DT", "decisions/s", "minutes",
     )  # fmt: skip
+    reference = next((record["reference"] for record in records if record.get("reference")), None)
+    rows = [_row(name, runs, reference) for name, runs in by_variant(records).items()]
+    notes = [ABOVE] if any("†" in row[3] for row in rows) else []
+    if reference:
+        bounds = ("*best known agent*", reference["max"], "100.0"), ("*random policy*", reference["min"], "0.0")
+        rows += [[name, "", number(value), "", "", score, *[""] * 8] for name, value, score in bounds]
+        notes.append(f"Scores: {reference['source']}.")
+    row = records[0]["evaluation"][0]
+    note = f"Asked for {row['target_return']:g}, {row['episodes']} episodes per seed. {flagged_layers(records)}"
+    return [note, "", table(head, rows), "", *(f"{note}\n" for note in notes)]
+
+
+def _row(name: str, runs: Sequence[Record], reference: Mapping[str, float] | None) -> list[str]:
+    middle, low, high = interval([headline(runs)])
+    above = " †" if reference and low > reference["max"] else ""
+    return [
+        name,
+        str(len(runs)),
+        spread([run["evaluation"][0]["return_mean"] for run in runs]),
+        f"{middle:.1f} ({low:.1f} to {high:.1f}){above}",
+        number(mean_of(runs, "return_mean", "best_evaluation")),
+        number(mean_of(runs, "normalized_score")),
+        number(mean_of(runs, "spikes_per_decision"), 0),
+        number(mean_of(runs, "macs_per_decision"), 2, 1e-6),
+        number(mean_of(runs, "acs_per_decision"), 2, 1e-6),
+        number(mean_of(runs, "energy_pj_per_decision"), 2, 1e-6),
+        percent(mean_of(runs, "energy_vs_same_tokens")),
+        percent(mean_of(runs, "energy_vs_dt")),
+        number(mean_of(runs, "decisions_per_second"), 0),
+        number(sum(run["minutes"] for run in runs) / len(runs)),
+    ]
+
+
+def _together(records: Sequence[Record]) -> list[str]:
+    """Of each variant: IQM of the scores on all datasets, and how far its return is from dense's on each."""
+    datasets = by_dataset(records)
     rows = []
     for name, runs in by_variant(records).items():
-        last, best = [r["evaluation"][0] for r in runs], [r["best_evaluation"][0] for r in runs]
-        returns = [row["return_mean"] for row in last]
+        of = {dataset: by_variant(own).get(name, []) for dataset, own in datasets.items()}
+        columns = [scores(own) for own in of.values()]
+        whole = all(len(column) for column in columns)
+        middle, low, high = interval(columns) if whole else (0.0, 0.0, 0.0)
         rows.append(
             [
                 name,
-                str(len(runs)),
-                _spread(returns),
-                _interval(returns),
-                _number(_mean(row["return_mean"] for row in best)),
-                _number(_mean(row["normalized_score"] for row in last)),
-                _number(_mean(row["spikes_per_decision"] for row in last), 0),
-                _number(_mean(row["macs_per_decision"] for row in last), 2, 1e-6),
-                _number(_mean(row["acs_per_decision"] for row in last), 2, 1e-6),
-                _number(_mean(row["energy_pj_per_decision"] for row in last), 2, 1e-6),
-                _percent(_mean(row.get("energy_vs_same_tokens") for row in last)),
-                _percent(_mean(row.get("energy_vs_dt") for row in last)),
-                _number(_mean(row["decisions_per_second"] for row in last), 0),
-                _number(_mean(r["minutes"] for r in runs)),
+                str(min(map(len, columns))) if whole else "",
+                f"{middle:.1f} ({low:.1f} to {high:.1f})" if whole else "",
+                percent(mean_of(runs, "energy_vs_same_tokens")),
+                *(_against(own, by_variant(datasets[dataset]).get(BASELINE, []), name) for dataset, own in of.items()),
             ]
         )
-    target = records[0]["evaluation"][0]["target_return"]
-    note = f"Target {target:g}, {records[0]['evaluation'][0]['episodes']} episodes per seed."
-    return f"{note}\n\n{_table(head, rows)}"
+    environments = [f"{own[0]['env_id']} `{dataset.split('/')[-1]}`" for dataset, own in datasets.items()]
+    head = ("variant", "seeds", "score, all datasets (95 %)", "energy of dense, same tokens")
+    note = f"Scores and, per dataset, return minus that of {BASELINE}: IQM, in brackets its 95 % interval."
+    return [note, "", table((*head, *environments), rows), ""]
 
 
-def _aggregate(records: Sequence[Record]) -> str:
-    """Scores of all datasets: IQM over seeds and datasets, runs resampled within each dataset."""
-    datasets = list(dict.fromkeys(record["dataset"] for record in records))
+def _against(runs: Sequence[Record], baseline: Sequence[Record], name: str) -> str:
+    if not runs or not baseline or name == BASELINE:
+        return ""
+    middle, low, high = difference(headline(runs), headline(baseline))
+    return f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _conditioning(records: Sequence[Record]) -> list[str]:
+    """What each variant returns at each target: means over seeds, the headline first."""
+    datasets = {
+        dataset: own for dataset, own in by_dataset(records).items() if len(own[0]["evaluation"]) > 1
+    }  # one target shows no conditioning
+    if not datasets:
+        return []
     rows = []
-    for name, runs in by_variant(records).items():
-        scores = [[r["evaluation"][0]["normalized_score"] for r in runs if r["dataset"] == d] for d in datasets]
-        depth = min(map(len, scores))
-        if depth == 0:
-            continue  # a variant that some dataset has not is no mean over them
-        matrix = np.array([column[:depth] for column in scores], dtype=float).T  # [seeds, datasets]
-        low, high = stratified_interval(interquartile_mean, matrix, rng=np.random.default_rng(0))
-        rows.append([name, str(depth), f"{float(interquartile_mean(matrix)):.1f}", f"{low:.1f} to {high:.1f}"])
-    return _table(("variant", "seeds", "IQM of the scores", "95 % interval, stratified bootstrap"), rows)
+    for name in by_variant(records):
+        cells = []
+        for own in datasets.values():
+            runs = by_variant(own).get(name, [])
+            returns = [[row["return_mean"] for row in run["evaluation"]] for run in runs]
+            cells.append(" / ".join(number(sum(at) / len(at)) for at in zip(*returns, strict=True)))
+        rows.append([name, *cells])
+    targets = [" / ".join(f"{row['target_return']:g}" for row in own[0]["evaluation"]) for own in datasets.values()]
+    head = [f"{own[0]['env_id']}: {asked}" for own, asked in zip(datasets.values(), targets, strict=True)]
+    return [
+        "Asked for more and for less, mean return of the last checkpoints:",
+        "",
+        table(("variant", *head), rows),
+        "",
+    ]
 
 
-def _conditioning(records: Sequence[Record]) -> str:
-    rows = []
-    for dataset in dict.fromkeys(record["dataset"] for record in records):
-        own = [record for record in records if record["dataset"] == dataset]
-        for name, runs in by_variant(own).items():
-            targets = [row["target_return"] for row in runs[0]["evaluation"]]
-            if len(targets) > 1:
-                cells = [
-                    f"{target:g} → {_number(_mean(r['evaluation'][i]['return_mean'] for r in runs))}"
-                    for i, target in enumerate(targets)
-                ]
-                rows.append([own[0]["env_id"], name, str(len(runs)), ", ".join(cells)])
-    return _table(("environment", "variant", "seeds", "asked → got"), rows)
-
-
-def _bounds(records: Sequence[Record]) -> str:
-    reference = next((record["reference"] for record in records if record.get("reference")), None)
-    if not reference:
-        return "No reference returns are known."
-    low, high = reference["min"], reference["max"]
-    return f"A random policy gets {low:.1f} (score 0), the best known agent {high:.1f} (score 100)."
-
-
-def by_variant(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Group records by variant, in the order in which they come."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(record["variant"] or record["model"], []).append(record)
-    return groups
-
-
-def _interval(returns: Sequence[float]) -> str:
-    if len(returns) < 3:
-        return "-"
-    column = np.array(returns)[:, None]
-    low, high = stratified_interval(interquartile_mean, column, rng=np.random.default_rng(0))
-    return f"{float(interquartile_mean(column)):.1f} ({low:.1f} to {high:.1f})"
-
-
-def _spread(returns: Sequence[float]) -> str:
-    mean = f"{np.mean(returns):.1f}"
-    return f"{mean} ± {np.std(returns, ddof=1):.1f}" if len(returns) > 1 else mean
-
-
-def _mean(values: Any) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _rounded(value: float | None, digits: int = 3) -> float | None:
-    return None if value is None else round(value, digits)
-
-
-def _number(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
-    return "-" if value is None else f"{value * scale:,.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    line: Callable[[Sequence[str]], str] = lambda cells: "| " + " | ".join(cells) + " |"  # noqa: E731
-    return "\n".join([line(head), "|" + "---|" * len(head), *map(line, rows)])
+def _notes(lines: Sequence[str]) -> list[str]:
+    return [*(f"- {line}" for line in lines), ""] if lines else []

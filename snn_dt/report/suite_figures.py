@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from snn_dt.report.style import CYCLE, GREY, INK, new_figure, tidy
-from snn_dt.report.suite import Record, by_variant
+from snn_dt.report.suite_cells import Record, by_dataset, by_variant
 
 MARKERS = "osD^vPX*<>"
 
@@ -18,29 +21,64 @@ def returns_against_energy(records: Sequence[Record]) -> Figure:
 
     The dotted line is the best known agent, where the data name one.
     """
-    datasets = list(dict.fromkeys(record["dataset"] for record in records))
+
+    def draw(axes: Axes, runs: Sequence[Record], style: dict[str, Any]) -> Any:
+        energy = np.array([run["evaluation"][0]["energy_pj_per_decision"] * 1e-6 for run in runs])
+        returns = np.array([run["evaluation"][0]["return_mean"] for run in runs])
+        axes.scatter(energy, returns, s=14, alpha=0.45, linewidths=0, **style)
+        return axes.scatter(energy.mean(), returns.mean(), s=60, linewidths=0, **style)
+
+    figure = _panels(records, draw, "energy of a decision, µJ", "last return")
+    for axes in figure.axes:
+        axes.set_xscale("log")
+        axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    return figure
+
+
+def returns_against_target(records: Sequence[Record]) -> Figure:
+    """Draw, for each dataset, the return over the return asked for: a small dot a seed, a line through the means."""
+
+    def draw(axes: Axes, runs: Sequence[Record], style: dict[str, Any]) -> Any:
+        targets = [row["target_return"] for row in runs[0]["evaluation"]]
+        returns = np.array([[row["return_mean"] for row in run["evaluation"]] for run in runs])  # [seeds, targets]
+        for one in returns:
+            axes.scatter(targets, one, s=14, alpha=0.45, linewidths=0, **style)
+        [line] = axes.plot(targets, returns.mean(0), linewidth=1.5, markersize=6, **style)
+        return line
+
+    shown = [record for record in records if len(record["evaluation"]) > 1]
+    figure = _panels(shown, draw, "return asked for", "last return")
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        axes.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1, zorder=0)
+        axes.set_xlim(low, high)
+    return figure
+
+
+def _panels(
+    records: Sequence[Record], draw: Callable[[Axes, Sequence[Record], dict[str, Any]], Any], xlabel: str, ylabel: str
+) -> Figure:
+    """Make a panel for each dataset, in which `draw` draws each variant and returns its mark for the legend."""
+    datasets = by_dataset(records)
     columns = min(2, len(datasets))
-    rows = -(-len(datasets) // columns)
-    figure = new_figure(5.2 * columns, 3.6 * rows + 0.5)
-    names = list(dict.fromkeys(record["variant"] or record["model"] for record in records))
-    handles = {}
-    for i, dataset in enumerate(datasets):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        own = [record for record in records if record["dataset"] == dataset]
+    lines = -(-len(datasets) // columns)
+    figure = new_figure(5.2 * columns, 3.6 * lines + 0.7)
+    names, marks = list(by_variant(records)), {}
+    for i, (dataset, own) in enumerate(datasets.items()):
+        axes = figure.add_subplot(lines, columns, i + 1)
+        axes.margins(x=0.08, y=0.12)
         for name, runs in by_variant(own).items():
             k = names.index(name)
-            style = {"color": CYCLE[k % len(CYCLE)], "marker": MARKERS[k % len(MARKERS)], "linewidths": 0}
-            energy = np.array([run["evaluation"][0]["energy_pj_per_decision"] * 1e-6 for run in runs])
-            returns = np.array([run["evaluation"][0]["return_mean"] for run in runs])
-            axes.scatter(energy, returns, s=14, alpha=0.45, **style)
-            handles[name] = axes.scatter(energy.mean(), returns.mean(), s=60, **style)
+            marks[name] = draw(axes, runs, {"color": CYCLE[k % len(CYCLE)], "marker": MARKERS[k % len(MARKERS)]})
         if reference := next((run["reference"] for run in own if run.get("reference")), None):
             axes.axhline(reference["max"], color=GREY, linestyle=":", linewidth=1.2)
             axes.annotate(
                 "best known agent", (0.01, reference["max"]), xycoords=("axes fraction", "data"), va="bottom",
                 fontsize=8, color=INK,
             )  # fmt: skip
-        axes.set_xscale("log")
-        tidy(axes, f"{own[0]['env_id']}", "energy of a decision, µJ", "last return")
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize=9, frameon=False)
+        tidy(axes, f"{own[0]['env_id']}, {dataset.split('/')[-1]}", xlabel, ylabel)
+    figure.legend(
+        [marks[name] for name in names], names, loc="outside lower center", ncols=5, fontsize=9, frameon=False
+    )
     return figure

@@ -95,3 +95,36 @@ def test_unequal_tasks_and_impossible_confidence_are_refused():
         st.probability_of_improvement(SCORES, OTHERS[:, :4])
     with pytest.raises(ValueError, match="confidence"):
         st.bootstrap_interval([1.0, 2.0], confidence=95)
+
+
+def test_the_nested_interval_has_the_variance_of_runs_and_of_their_episodes():
+    rng = np.random.default_rng(0)
+    returns = rng.normal(size=(40, 1, 30)) + 0.5 * rng.normal(size=(40, 1, 1))
+    # Of the mean, closed form: between / R + within / (R E), the plug-in variances of what is resampled.
+    between, within = returns.mean(-1).var(), returns.var(-1).mean()
+    deviation = np.sqrt(between / 40 + within / (40 * 30))
+    low, high = st.nested_interval(st.mean, returns, rng=rng, samples=20_000)
+    assert (high - low) / (2 * 1.959964) == pytest.approx(deviation, rel=0.03)
+    assert (high + low) / 2 == pytest.approx(returns.mean(), abs=0.1 * deviation)
+
+
+def test_the_nested_interval_of_one_run_is_that_of_its_episodes_and_of_equal_episodes_that_of_runs():
+    episodes = np.random.default_rng(1).gamma(2.0, size=50)
+    one = st.nested_interval(st.mean, episodes[None, None], rng=np.random.default_rng(2), samples=20_000)
+    np.testing.assert_allclose(one, st.bootstrap_interval(episodes, samples=20_000), atol=0.02)
+    same = np.repeat(SCORES[..., None], 4, axis=-1)
+    interval = st.nested_interval(st.interquartile_mean, same, rng=np.random.default_rng(3), samples=10_000)
+    np.testing.assert_allclose(interval, RLIABLE_IQM_INTERVAL, atol=0.4)
+
+
+def test_the_nested_interval_of_a_difference_resamples_both_sides():
+    a, b = np.zeros((3, 1, 2)) + 5.0, np.zeros((2, 1, 4)) + 3.0
+    assert st.nested_interval(lambda x, y: st.mean(x) - st.mean(y), a, b, rng=np.random.default_rng(0)) == (2.0, 2.0)
+    a[0] = 8.0
+    low, high = st.nested_interval(lambda x, y: st.mean(x) - st.mean(y), a, b, rng=np.random.default_rng(0))
+    assert (low, high) == (2.0, 5.0)  # none of three runs, or all of them, drawn with a probability of 8/27 and 1/27
+
+
+def test_returns_without_an_axis_of_episodes_are_refused():
+    with pytest.raises(ValueError, match=r"\[runs, tasks, episodes\]"):
+        st.nested_interval(st.mean, SCORES, rng=np.random.default_rng(0))

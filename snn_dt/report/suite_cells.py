@@ -1,0 +1,112 @@
+"""Cells of the tables of a suite of runs. R runs (training seeds), M datasets, E episodes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_dt.evaluation.statistics import interquartile_mean, nested_interval
+
+Record = Mapping[str, Any]
+Returns = NDArray[np.float64]
+
+
+def by_dataset(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Group records by dataset, in the order in which they come."""
+    return _grouped(records, lambda record: record["dataset"])
+
+
+def by_variant(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Group records by variant, in the order in which they come."""
+    return _grouped(records, lambda record: record["variant"] or record["model"])
+
+
+def _grouped(records: Sequence[Record], key: Any) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def headline(runs: Sequence[Record]) -> list[Returns]:
+    """Return the episode returns `[E]` of each run at the first target, last checkpoint."""
+    return [np.array(run["evaluation"][0]["returns"], dtype=np.float64) for run in runs]
+
+
+def scores(runs: Sequence[Record]) -> list[Returns]:
+    """Return the same as normalised scores; empty where no reference returns are known."""
+    if not runs or not (reference := runs[0].get("reference")):
+        return []
+    low, high = reference["min"], reference["max"]
+    return [100 * (returns - low) / (high - low) for returns in headline(runs)]
+
+
+def interval(columns: Sequence[Sequence[Returns]]) -> tuple[float, float, float]:
+    """Return the IQM over runs and datasets, and its 95 % interval, runs and their episodes resampled.
+
+    `columns`: for each dataset its runs' returns. Where datasets have different numbers of runs or episodes, those
+    that all have count.
+    """
+    returns = _stacked(columns)
+    low, high = nested_interval(interquartile_mean, returns, rng=np.random.default_rng(0))
+    return float(interquartile_mean(returns.mean(-1))), float(low), float(high)
+
+
+def difference(ours: Sequence[Returns], theirs: Sequence[Returns]) -> tuple[float, float, float]:
+    """Return the IQM over our runs minus that over theirs, and its 95 % interval."""
+
+    def gap(a: Returns, b: Returns) -> Returns:
+        return interquartile_mean(a) - interquartile_mean(b)
+
+    a, b = _stacked([ours]), _stacked([theirs])
+    low, high = nested_interval(gap, a, b, rng=np.random.default_rng(0))
+    return float(gap(a.mean(-1), b.mean(-1))), float(low), float(high)
+
+
+def _stacked(columns: Sequence[Sequence[Returns]]) -> Returns:
+    """Return `[R, M, E]`."""
+    runs = min(map(len, columns))
+    episodes = min(len(run) for column in columns for run in column[:runs])
+    return np.array([[run[:episodes] for run in column[:runs]] for column in columns]).swapaxes(0, 1)
+
+
+def flagged_layers(records: Sequence[Record]) -> str:
+    """Name the dead and the saturated layers of each variant, and in how many runs they are."""
+    found = []
+    for name, runs in by_variant(records).items():
+        flags = Counter(pair for run in runs for pair in (run["evaluation"][0].get("layer_flags") or {}).items())
+        found += [f"{name} `{layer}` {flag} in {n} of {len(runs)} runs" for (layer, flag), n in flags.items()]
+    return f"Dead or saturated layers: {'; '.join(found)}." if found else "No layer is dead or saturated."
+
+
+def mean_of(runs: Sequence[Record], name: str, key: str = "evaluation") -> float | None:
+    """Return the mean over runs of one number of the first target; None if no run has it."""
+    values = [run[key][0].get(name) for run in runs]
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return mean ± deviation."""
+    mean = f"{np.mean(values):.1f}"
+    return f"{mean} ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else mean
+
+
+def number(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
+    """Return a number with so many digits after the point."""
+    return "" if value is None else f"{value * scale:,.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share as a percentage."""
+    return "" if value is None else f"{100 * value:.1f} %"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, numbers to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
