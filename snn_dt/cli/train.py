@@ -73,13 +73,17 @@ def _read(arguments: Sequence[str]) -> tuple[Path, Config, bool]:
 
 
 def _flag(arguments: Sequence[str], name: str) -> list[str]:
-    """Find one flag's values before the others are read, whose defaults depend on them."""
+    """Find a flag's values, wherever it stands, before the others are read, whose defaults depend on them."""
+    values = []
     for i, argument in enumerate(arguments):
-        if argument == name:
-            return list(takewhile(lambda word: not word.startswith("--"), arguments[i + 1 :]))
-        if argument.startswith(name + "="):
-            return [argument.partition("=")[2]]
-    return []
+        flag, equals, value = argument.partition("=")
+        if flag == name:
+            found = [value] if equals else []
+            found += takewhile(lambda word: not word.startswith("--"), arguments[i + 1 :])
+            if not found:
+                raise ConfigError(f"snn-dt train: expected a path after {name}, found none; name one or leave it out")
+            values += found
+    return values
 
 
 def _new_run_dir(config: Config) -> Path:

@@ -40,6 +40,22 @@ def test_defaults_lose_against_a_base_which_loses_against_the_file_which_loses_a
 
 
 @pytest.mark.parametrize(
+    "words", ["--config A B", "--config A --config B", "--config=A --config=B", "--config A --train.seed 3 --config=B"]
+)
+def test_of_several_config_files_each_is_laid_over_those_before_it(tmp_path, words):
+    (tmp_path / "a.yaml").write_text("train: {steps: 1, seed: 3}")
+    (tmp_path / "b.yaml").write_text("train: {steps: 2}\nmodel: {return_conditioned: false}")
+    made = config(words.replace("A", f"{tmp_path}/a.yaml").replace("B", f"{tmp_path}/b.yaml"))
+    assert (made.train.steps, made.train.seed, made.model.return_conditioned) == (2, 3, False)
+
+
+def test_a_config_flag_without_a_file_is_a_mistake():
+    for words in ("--config", "--config --train.steps 3"):
+        with pytest.raises(ConfigError, match="expected a path after --config, found none"):
+            config(words)
+
+
+@pytest.mark.parametrize(
     ("words", "section", "field", "value"),
     [
         ("--train.learning_rate 1e-4", "train", "learning_rate", 1e-4),

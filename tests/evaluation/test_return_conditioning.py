@@ -5,9 +5,11 @@ from __future__ import annotations
 import minari
 import numpy as np
 import pytest
+import torch
 from minari.data_collector import EpisodeBuffer
 
 from snn_dt.checkpoint import from_pretrained
+from snn_dt.data import Windows, load_dataset
 from snn_dt.evaluation.rollout import evaluate
 from tests.conftest import CountdownEnv, register_countdown
 from tests.runs import shared_cache as shared_cache
@@ -58,3 +60,30 @@ def test_a_lower_target_gives_a_lower_return_and_a_middle_one_a_middle_return(mi
     assert low < 0.5
     assert abs(middle - 2) < 0.7
     assert high > 4  # of the 5 that are there on average
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:minari.*")
+def test_behaviour_cloning_of_the_best_episodes_trains_on_them_alone_and_plays_alike_whatever_it_is_asked(
+    mixed_data, tmp_path, monkeypatch
+):
+    changes = {
+        **{"model__return_conditioned": False, "data__top_fraction": 0.1, "data__validation_fraction": 0.0},
+        **{"data__dataset": mixed_data, "train__learning_rate": 3e-2, "train__warmup_steps": 0, "train__eval_every": 0},
+        **{"eval__episodes": 1, "eval__env_id": register_countdown()},
+    }
+    seen: list[np.ndarray] = []
+    at = Windows.at
+    monkeypatch.setattr(Windows, "at", lambda self, ends: seen.append(ends) or at(self, ends))
+    assert train(tmp_path / "run", **changes) == 0
+    data = load_dataset(str(mixed_data))
+    trained = np.unique(np.searchsorted(data.episode_offsets, np.concatenate(seen), side="right") - 1)
+    others = np.setdiff1d(np.arange(data.n_episodes), trained)
+    assert 0 < data.episode_lengths[trained].sum() <= 0.12 * data.n_steps
+    assert data.episode_returns[trained].min() >= np.quantile(data.episode_returns[others], 0.95)
+    policy = from_pretrained(tmp_path / "run")
+    logits: list[torch.Tensor] = []
+    policy.model.register_forward_hook(lambda *call: logits.append(call[2]))
+    low, high = evaluate(policy, [0, 7], episodes=10, seed=1000, env_id=changes["eval__env_id"])
+    half = len(logits) // 2
+    assert all(torch.equal(a, b) for a, b in zip(logits[:half], logits[half:], strict=True))
+    assert low["returns"] == high["returns"]
