@@ -1,21 +1,20 @@
 """The results table, made again: trains what is missing of a plan, evaluates it, writes the table.
 
     python scripts/reproduce.py [--plan classic|mujoco|d4rl] [--only cartpole ...] [--variants dense ...] [--seeds N]
-                                [--jobs N] [--table-only] [--pretrained]
+                                [--jobs N] [--again] [--table-only] [--pretrained]
 
 A plan is a sweep file in configs/reproduce/. Runs live in runs/reproduce/<plan>/ and go on where they stopped. Each
-finished run becomes results/runs/<plan>/<run>.json, and is not run again while that is there (name another --results to
-repeat it). From these come results/runs.csv, the table in results/README.md and the figures. `--pretrained` copies the
-best seed's last checkpoints of dense and snn_dt to results/pretrained/.
+finished run becomes results/runs/<plan>/<run>.json, and is not run again while that is there. From these come
+results/runs.csv, the table in results/README.md and the figures. `--again` makes recorded runs once more, beside the
+records, and compares.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,7 @@ from snn_dt import strict
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.main import guarded
 from snn_dt.errors import ConfigError, TrainingError
-from snn_dt.report.style import png
-from snn_dt.report.suite import page, to_csv
-from snn_dt.report.suite_figures import returns_against_energy, returns_against_target
+from snn_dt.report.suite_folder import write_record, write_table
 from snn_dt.sweep.backends import LocalProcesses, available_cores
 from snn_dt.sweep.folder import difference, prepare, read
 from snn_dt.sweep.grid import Trial, read_sweep
@@ -34,8 +31,8 @@ from snn_dt.sweep.view import View
 from snn_dt.training.jsonl import dumps, write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- table: scripts/reproduce.py -->", "<!-- end of table -->"
-TITLES = {"classic": "Classic control", "mujoco": "MuJoCo", "d4rl": "D4RL"}
+PLANS = Path("configs/reproduce")
+AGAIN = Path("runs/again")
 SHIPPED = {"dense": "dense", "snn_dt-full": "snn_dt"}
 """Variants whose best seed ships, and the name it ships under."""
 
@@ -54,10 +51,12 @@ class Arguments:
     """How many of the plan's seeds to run; 0 runs all."""
     jobs: int = 0
     """Runs side by side, one thread each; 0 takes all cores."""
+    again: bool = False
+    """Make the runs in runs/again/, whether or not they are recorded, and compare with the records."""
     table_only: bool = False
     """Only write the table and the figures from the records that exist."""
     pretrained: bool = False
-    """Copy the best seeds' checkpoints to results/pretrained/."""
+    """Copy the best seeds' last checkpoints of dense and snn_dt to results/pretrained/."""
     run_root: Path = Path("runs/reproduce")
     """Folder of the run folders."""
     results: Path = Path("results")
@@ -70,18 +69,21 @@ def main(arguments: list[str]) -> int:
     Raises:
         TrainingError: some runs failed; the table has the others.
     """
-    args = parse(Arguments, arguments, "reproduce.py", bare_flags=True)
+    asked = parse(Arguments, arguments, "reproduce.py", bare_flags=True)
+    args = replace(asked, run_root=AGAIN, results=AGAIN / "results") if asked.again else asked
     trials = chosen(args)
     signum, failed = None, []
     if not args.table_only:
         missing = [trial for trial in trials if not recorded(trial, args)]
         if len(missing) < len(trials):
-            print(
-                f"{len(trials) - len(missing)} of {len(trials)} runs are in {args.results / 'runs'} and are left alone"
-            )
+            print(f"{len(trials) - len(missing)} of {len(trials)} runs are recorded in {args.results / 'runs'}")
+        if not missing and not args.again:
+            print("nothing to run; to make recorded runs once more: --again")
         signum, failed = run(missing, args)
     if signum is None or any((args.results / "runs").glob("*/*.json")):
-        write_table(args.results)
+        table(args.results)
+    if args.again:
+        print("\n".join(comparison(trial, asked, args) for trial in trials))
     if args.pretrained:
         ship(trials, args)
     if signum is not None:
@@ -95,12 +97,18 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def plans() -> list[str]:
+    """Return the names of the plans."""
+    found = {path.stem for path in PLANS.glob("*.yaml")} - {"published"}
+    known = [name for name in ("classic", "mujoco", "d4rl") if name in found]
+    return known + sorted(found - {*known})
+
+
 def chosen(args: Arguments) -> list[Trial]:
     """Return the trials of the plan that were asked for, all of a seed before the next seed."""
-    path = Path("configs/reproduce") / f"{args.plan}.yaml"
-    if not path.is_file():
-        plans = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem != "published"))
-        raise ConfigError(f"reproduce.py: expected --plan to be one of {plans}, found {args.plan!r}")
+    path = PLANS / f"{args.plan}.yaml"
+    if args.plan not in plans():
+        raise ConfigError(f"reproduce.py: expected --plan to be one of {', '.join(plans())}, found {args.plan!r}")
     sweep, trials = read_sweep(path)
     seeds = sweep.seeds[: args.seeds or None]
     found = [
@@ -121,25 +129,20 @@ def folder(trial: Trial, args: Arguments) -> Path:
     return (args.run_root / args.plan / trial.name).resolve()
 
 
+def record(trial: Trial, args: Arguments) -> Path:
+    """Return the file of a trial's record."""
+    return args.results / "runs" / args.plan / f"{trial.name}.json"
+
+
 def recorded(trial: Trial, args: Arguments) -> bool:
     """Tell whether the results hold the run; a `ConfigError` if they hold one of another configuration."""
-    path = args.results / "runs" / args.plan / f"{trial.name}.json"
-    if not (found := read(path)):
+    if not (found := read(record(trial, args))):
         return False
     if other := difference(trial.config, found["config"]):
         raise ConfigError(
-            f"{path}: expected a run of the plan's configuration, found another: {other}; delete the file"
+            f"{record(trial, args)}: expected a run of the plan's configuration, found another: {other}; delete it"
         )
     return True
-
-
-def record(trial: Trial, args: Arguments) -> None:
-    """Write the record of a run that is finished."""
-    if result := read(folder(trial, args) / "result.json"):
-        target = args.results / "runs" / args.plan / f"{trial.name}.json"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lines = [f"{json.dumps(key)}: {dumps(value)}" for key, value in result.items()]
-        write_atomically(target, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def run(trials: list[Trial], args: Arguments) -> tuple[int | None, list[TrialStatus]]:
@@ -147,7 +150,8 @@ def run(trials: list[Trial], args: Arguments) -> tuple[int | None, list[TrialSta
 
     def keep() -> None:
         for trial in trials:
-            record(trial, args)
+            if result := read(folder(trial, args) / "result.json"):
+                write_record(result, record(trial, args))
 
     if not trials:
         return None, []
@@ -168,73 +172,48 @@ def run(trials: list[Trial], args: Arguments) -> tuple[int | None, list[TrialSta
     return signum, [status for status in statuses if status.state == "failed"]
 
 
-def write_table(results: Path) -> None:
-    """Write runs.csv, the table between its marks in README.md, and the figures."""
-    plans = {plan: stored(results / "runs" / plan) for plan in TITLES}
-    records = [record for own in plans.values() for record in own]
-    if not records:
-        raise ConfigError(f"reproduce.py: expected records in {results / 'runs'}, found none; run without --table-only")
-    published = strict.read_yaml(Path("configs/reproduce/published.yaml"))
-    figures = results / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    parts = []
-    for plan, own in plans.items():
-        if own:
-            parts.append(page(TITLES[plan], own, published, plan))
-            parts += [f"![{alt}]({path.relative_to(results)})\n" for alt, path in draw(plan, own, figures)]
-    readme = results / "README.md"
-    text = readme.read_text() if readme.exists() else f"# Results\n\n{BEGIN}\n{END}\n"
-    before, _, rest = text.partition(BEGIN)
-    _, mark, after = rest.partition(END)
-    if not mark:
-        raise ConfigError(f"{readme}: expected the marks {BEGIN} and {END} around the table, found no such pair")
-    write_atomically(results / "runs.csv", to_csv(records))
-    write_atomically(readme, f"{before}{BEGIN}\n\n" + "\n".join(parts) + f"\n{END}{after}")
-    print(f"{len(records)} runs in {results / 'runs.csv'}; table in {readme}")
+def table(results: Path) -> None:
+    """Write the table of all plans."""
+    orders = {}
+    for plan in plans():
+        trials = read_sweep(PLANS / f"{plan}.yaml")[1]
+        orders[plan] = [(task(trial), trial.variant) for trial in trials]
+    write_table(results, orders, strict.read_yaml(PLANS / "published.yaml"))
+    print(f"table: {results / 'README.md'}, {results / 'runs.csv'}")
 
 
-def draw(plan: str, records: list[dict[str, Any]], folder: Path) -> list[tuple[str, Path]]:
-    """Write the figures of a plan; returns what each shows and where it is."""
-    shown = {"return-vs-energy": ("Return over energy of a decision", returns_against_energy)}
-    if any(len(record["evaluation"]) > 1 for record in records):
-        shown["return-vs-target"] = ("Return over return asked for", returns_against_target)
-    files = []
-    for name, (alt, figure) in shown.items():
-        path = folder / f"{plan}-{name}.png"
-        write_atomically(path, png(figure(records), dpi=110))
-        files.append((f"{alt}, {TITLES[plan]}", path))
-    return files
+def task(trial: Trial) -> str:
+    """Return the name of the trial's config: hopper-medium."""
+    return trial.name.removesuffix(f"-{trial.variant}-seed{trial.config.train.seed}")
 
 
-def stored(folder: Path) -> list[dict[str, Any]]:
-    """Return a plan's records in the order of its file: by dataset, variant, seed."""
-    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    if not records:
-        return []
-    trials = read_sweep(Path("configs/reproduce") / f"{folder.name}.yaml")[1]
-    datasets = list(dict.fromkeys(trial.name.split(f"-{trial.variant}-")[0] for trial in trials))
-    variants = list(dict.fromkeys(trial.variant for trial in trials))
-
-    def key(record: dict[str, Any]) -> tuple[Any, ...]:
-        dataset, variant = record["trial"].split(f"-{record['variant']}-")[0], record["variant"]
-        return _place(datasets, dataset), _place(variants, variant), record["seed"]
-
-    return sorted(records, key=key)
-
-
-def _place(known: list[str], name: str) -> tuple[int, str]:
-    return known.index(name) if name in known else len(known), name
+def comparison(trial: Trial, before: Arguments, now: Arguments) -> str:
+    """Say in a line how a run's last return compares with the recorded one."""
+    rows = [(read(record(trial, args)).get("evaluation") or [None])[0] for args in (before, now)]
+    if not rows[0] or not rows[1]:
+        return f"{trial.name}: {'not recorded' if not rows[0] else 'not made again'}"
+    if rows[0]["returns"] == rows[1]["returns"]:
+        verdict = f"the same in all {rows[0]['episodes']} episodes"
+    else:
+        (low, high), (other_low, other_high) = (row["return_interval"] for row in rows)
+        verdict = (
+            "within noise (the intervals overlap)" if max(low, other_low) <= min(high, other_high) else "different"
+        )
+    texts = [
+        f"{row['return_mean']:.1f} ({row['return_interval'][0]:.1f} to {row['return_interval'][1]:.1f})" for row in rows
+    ]
+    return f"{trial.name}: {texts[0]} recorded, {texts[1]} again: {verdict}"
 
 
 def ship(trials: list[Trial], args: Arguments) -> None:
     """Copy, of each dataset and shipped variant, the last checkpoint of the seed with the best return."""
     best: dict[str, tuple[float, Trial]] = {}
     for trial in trials:
-        result = read(folder(trial, args) / "result.json")
+        result: dict[str, Any] = read(folder(trial, args) / "result.json")
         if not result or trial.variant not in SHIPPED:
             continue
-        task = trial.name.removesuffix(f"-{trial.variant}-seed{trial.config.train.seed}")
-        name = f"{task.removesuffix('-medium') if task != 'hopper-medium' else task}-{SHIPPED[trial.variant]}"
+        name = task(trial) if task(trial) == "hopper-medium" else task(trial).removesuffix("-medium")
+        name = f"{name}-{SHIPPED[trial.variant]}"
         found = (result["evaluation"][0]["return_mean"], trial)
         best[name] = max(best.get(name, found), found, key=lambda pair: pair[0])
     for name, (_, trial) in best.items():

@@ -18,6 +18,7 @@ from snn_dt.cli.run import Run
 from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.evaluation.statistics import interquartile_mean, stratified_interval
 from snn_dt.report.suite import COLUMNS, page, to_csv
+from snn_dt.report.suite_folder import BEGIN, END, read_records, write_record, write_table
 from snn_dt.sweep.grid import read_sweep
 from tests.conftest import ROOT
 from tests.runs import stop_at_update
@@ -151,13 +152,25 @@ def tiny_plans(tmp_path, monkeypatch):
     return write
 
 
-def test_a_plan_is_run_once_recorded_and_not_run_again(reproduce, tmp_path, tiny_plans):
+def test_a_plan_goes_on_where_it_stopped_is_recorded_and_not_run_again(
+    reproduce, tmp_path, tiny_plans, monkeypatch, capfd
+):
     tiny_plans()
     words = ["--only", "cartpole", "--variants", "dense", "--seeds", "1", "--jobs", "1", "--pretrained"]
+    args = reproduce.parse(reproduce.Arguments, words, "reproduce.py", bare_flags=True)
+    [trial] = reproduce.chosen(args)
+    folder = reproduce.folder(trial, args)
+    reproduce.prepare(folder, trial)
+    with monkeypatch.context() as patch:
+        stop_at_update(patch, 3)
+        assert Run(trial.config, folder).train()[1] == signal.SIGTERM
     assert reproduce.main(words) == 0
+    assert "updates 4 to 6" in (folder / "log.txt").read_text()
     [path] = (tmp_path / "results" / "runs" / "classic").iterdir()
     found = json.loads(path.read_text())
     assert path.name == "cartpole-dense-seed0.json"
+    assert (found["seed"], found["updates"], found["evaluation_step"]) == (0, 6, 6)
+    assert found["versions"]["torch"]
     assert [len(row["returns"]) for row in found["evaluation"]] == [3, 3]
     assert len(found["best_evaluation"]) == 1
     [row] = csv.DictReader((tmp_path / "results" / "runs.csv").open())
@@ -176,8 +189,14 @@ def test_a_plan_is_run_once_recorded_and_not_run_again(reproduce, tmp_path, tiny
     assert facts["command"].startswith("snn-dt train --config ")
     assert from_pretrained(shipped).provenance["step"] == 6
     shutil.rmtree(tmp_path / "runs")
+    capfd.readouterr()
     assert reproduce.main(words) == 0
     assert not list(tmp_path.glob("runs/**/log.txt")), "what is recorded is not run again"
+    assert "nothing to run" in capfd.readouterr().out
+    kept = (tmp_path / "results" / "README.md").read_bytes()
+    assert reproduce.main([*words[:-1], "--again"]) == 0
+    assert "again: the same in all 3 episodes" in capfd.readouterr().out
+    assert (tmp_path / "results" / "README.md").read_bytes() == kept
     found["config"]["model"]["d_model"] = 10
     path.write_text(json.dumps(found))
     with pytest.raises(ConfigError, match="d_model is 10 there and 8 in the sweep"):
@@ -185,7 +204,7 @@ def test_a_plan_is_run_once_recorded_and_not_run_again(reproduce, tmp_path, tiny
     path.unlink()
     with pytest.raises(ConfigError, match="variants: dense, bc10"):
         reproduce.main(["--variants", "dence"])
-    with pytest.raises(ConfigError, match="--plan to be one of classic, d4rl, mujoco"):
+    with pytest.raises(ConfigError, match="--plan to be one of classic, mujoco, d4rl"):
         reproduce.main(["--plan", "clasic"])
 
 
@@ -199,36 +218,61 @@ def test_a_run_that_fails_is_named_and_leaves_no_record(reproduce, tmp_path, tin
     assert "| full | 1 | 2.0 |" in (tmp_path / "results" / "README.md").read_text(), "what there is becomes a table"
 
 
-def test_a_run_that_was_stopped_goes_on_in_its_folder(reproduce, tmp_path, tiny_plans, monkeypatch):
-    words = ["--variants", "dense", "--seeds", "1", "--jobs", "1"]
-    tiny_plans()
-    args = reproduce.parse(reproduce.Arguments, words, "reproduce.py", bare_flags=True)
-    [trial] = reproduce.chosen(args)
-    folder = reproduce.folder(trial, args)
-    reproduce.prepare(folder, trial)
-    with monkeypatch.context() as patch:
-        stop_at_update(patch, 3)
-        assert Run(trial.config, folder).train()[1] == signal.SIGTERM
-    assert json.loads((folder / "checkpoints" / "last" / "provenance.json").read_text())["step"] == 4
-    assert reproduce.main(words) == 0
-    [found] = [json.loads(path.read_text()) for path in (tmp_path / "results" / "runs" / "classic").iterdir()]
-    assert "updates 4 to 6" in (folder / "log.txt").read_text()
-    assert (found["updates"], found["evaluation_step"]) == (6, 6)
-    assert found["seed"] == 0
-    assert found["versions"]["torch"]
-
-
-def test_text_around_the_table_stays(reproduce, tmp_path):
+def test_text_around_the_table_stays(tmp_path):
     readme = tmp_path / "README.md"
-    (tmp_path / "runs" / "classic").mkdir(parents=True)
-    (tmp_path / "runs" / "classic" / "x.json").write_text(json.dumps(record("full", 0, 2.0)))
-    readme.write_text(f"before\n{reproduce.BEGIN}\nold\n{reproduce.END}\nafter\n")
-    reproduce.write_table(tmp_path)
+    write_record(record("full", 0, 2.0), tmp_path / "runs" / "toys" / "x.json")
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    orders = {"toys": [("a", "full")], "nothing": [("b", "full")]}
+    write_table(tmp_path, orders, {})
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
+    assert "### toys" in text
+    assert "nothing" not in text
+    write_table(tmp_path, orders, {})
+    assert readme.read_text() == text, "twice is the same"
     readme.write_text("no marks\n")
     with pytest.raises(ConfigError, match="marks"):
-        reproduce.write_table(tmp_path)
+        write_table(tmp_path, orders, {})
     assert readme.read_text() == "no marks\n"
+
+
+def test_rows_come_in_the_order_of_the_plan_then_by_seed_and_strangers_last(tmp_path):
+    runs = [
+        ("b", "full", 0),
+        ("a", "full", 11),
+        ("a", "full", 2),
+        ("a", "dense", 0),
+        ("z", "dense", 0),
+        ("a", "new", 0),
+    ]
+    for task, variant, seed in runs:
+        write_record(record(variant, seed, 1.0, f"sb3/{task}"), tmp_path / f"{task}-{variant}-{seed}.json")
+    found = read_records(tmp_path, [("b", "dense"), ("b", "full"), ("a", "dense"), ("a", "full")])
+    assert [record["trial"] for record in found] == [
+        "b-full-seed0", "a-dense-seed0", "a-full-seed2", "a-full-seed11", "a-new-seed0", "z-dense-seed0",
+    ]  # fmt: skip
+    assert found[0] == record("full", 0, 1.0, "sb3/b")
+
+
+def test_a_run_made_again_is_compared_with_its_record(reproduce, tmp_path, tiny_plans):
+    tiny_plans()
+    before = reproduce.Arguments(results=tmp_path / "results")
+    now = reproduce.Arguments(results=tmp_path / "again")
+    trial = reproduce.chosen(before)[0]
+
+    def compare(returns: list[float], interval: list[float]) -> str:
+        other = record("dense", 0, 3.0)
+        other["evaluation"][0] |= {"returns": returns, "return_mean": np.mean(returns), "return_interval": interval}
+        write_record(other, reproduce.record(trial, now))
+        return reproduce.comparison(trial, before, now)
+
+    assert reproduce.comparison(trial, before, now) == "cartpole-dense-seed0: not recorded"
+    first = record("dense", 0, 3.0)
+    first["evaluation"][0] |= {"return_interval": [2.0, 4.0]}
+    write_record(first, reproduce.record(trial, before))
+    assert reproduce.comparison(trial, before, now).endswith("not made again")
+    assert compare([3.0] * 4, [2.0, 4.0]).endswith("the same in all 4 episodes")
+    assert "3.0 (2.0 to 4.0) recorded, 5.0 (4.0 to 6.0) again: within noise" in compare([5.0] * 4, [4.0, 6.0])
+    assert compare([5.0] * 4, [4.1, 6.0]).endswith("different")

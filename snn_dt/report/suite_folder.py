@@ -1,0 +1,85 @@
+"""The folder of a suite's results: records in `runs/<plan>/`; made from them `runs.csv`, the table, the figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from snn_dt.errors import ConfigError
+from snn_dt.report.style import png
+from snn_dt.report.suite import page, to_csv
+from snn_dt.report.suite_cells import Record
+from snn_dt.report.suite_figures import returns_against_energy, returns_against_target
+from snn_dt.training.jsonl import dumps, write_atomically
+
+BEGIN, END = "<!-- table: scripts/reproduce.py -->", "<!-- end of table -->"
+TITLES = {"classic": "Classic control", "mujoco": "MuJoCo", "d4rl": "D4RL"}
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write one run's record, one key a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (f"{json.dumps(key)}: {dumps(value)}" for key, value in record.items())
+    write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def write_table(
+    results: Path, orders: Mapping[str, Sequence[tuple[str, str]]], published: Mapping[str, Sequence[str]]
+) -> None:
+    """Write runs.csv, the table between its marks in README.md, and the figures, of all records.
+
+    Args:
+        results: the folder.
+        orders: for each plan the (task, variant) of its rows.
+        published: notes, see `snn_dt.report.suite.page`.
+
+    Raises:
+        ConfigError: no records, or a README.md without the marks.
+    """
+    plans = {plan: read_records(results / "runs" / plan, order) for plan, order in orders.items()}
+    records = [record for own in plans.values() for record in own]
+    if not records:
+        raise ConfigError(f"expected records in {results / 'runs'}, found none; run the plan first")
+    readme = results / "README.md"
+    text = readme.read_text() if readme.exists() else f"# Results\n\n{BEGIN}\n{END}\n"
+    before, _, rest = text.partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise ConfigError(f"{readme}: expected the marks {BEGIN} and {END} around the table, found no such pair")
+    parts = []
+    for plan, own in plans.items():
+        if own:
+            parts.append(page(TITLES.get(plan, plan), own, published, plan))
+            parts += [f"![{name}]({path.relative_to(results)})\n" for name, path in _draw(plan, own, results).items()]
+    write_atomically(results / "runs.csv", to_csv(records))
+    write_atomically(readme, f"{before}{BEGIN}\n\n" + "\n".join(parts) + f"\n{END}{after}")
+
+
+def read_records(folder: Path, order: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return the records in a folder: by task and variant as in `order` (others last), then by seed."""
+    tasks, variants = (list(dict.fromkeys(names)) for names in zip(*order, strict=True))
+
+    def key(record: Record) -> tuple[Any, ...]:
+        task, variant = str(record["trial"]).split(f"-{record['variant']}-")[0], record["variant"]
+        return _place(tasks, task), _place(variants, variant), record["seed"]
+
+    return sorted((json.loads(path.read_text()) for path in folder.glob("*.json")), key=key)
+
+
+def _place(known: list[str], name: str) -> tuple[int, str]:
+    return known.index(name) if name in known else len(known), name
+
+
+def _draw(plan: str, records: Sequence[Record], results: Path) -> dict[str, Path]:
+    shown = {"return over energy of a decision": ("return-vs-energy", returns_against_energy)}
+    if any(len(record["evaluation"]) > 1 for record in records):
+        shown["return over return asked for"] = ("return-vs-target", returns_against_target)
+    files = {}
+    (results / "figures").mkdir(parents=True, exist_ok=True)
+    for text, (name, figure) in shown.items():
+        path = results / "figures" / f"{plan}-{name}.png"
+        write_atomically(path, png(figure(records), dpi=110))
+        files[f"{TITLES.get(plan, plan)}: {text}"] = path
+    return files
