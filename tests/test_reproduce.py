@@ -47,7 +47,7 @@ def record(variant: str, seed: int, returns: float, dataset: str = "sb3/a", best
         "trial": f"{dataset[-1]}-{variant}-seed{seed}", "dataset": dataset, "env_id": "A-v0", "model": "dense",
         "variant": variant, "seed": seed, "updates": 7, "evaluation": [row, low],
         "best_evaluation": [row | {"return_mean": best or returns}], "minutes": 1.5, "commit": "abc",
-        "command": "snn-dt train", "reference": {"min": 0.0, "max": 10.0, "source": "made up"},
+        "command": "snn-dt train", "config": {"train": {}}, "reference": {"min": 0.0, "max": 10.0, "source": "made up"},
     }  # fmt: skip
 
 
@@ -111,6 +111,19 @@ def test_all_datasets_together_take_the_seeds_that_every_dataset_has():
     assert full[5] == "+0.5 (+0.5 to +0.5)"
     assert line_of(text, "| dense | 1 | 17.5")[4:] == ["", ""]
     assert line_of(text, "| only-a |  |  |")[4].startswith("-2.0")
+
+
+def test_the_fewest_spikes_are_those_of_the_sparsest_variant_with_95_percent_of_the_score():
+    def limited(name: str, returns: float, spikes: float) -> dict:
+        run = record(name, 0, returns)
+        run["evaluation"][0]["spikes_per_decision"] = spikes
+        budget = {} if name == "snn_dt-full" else {"synaptic_operations": 5.0}
+        return run | {"config": {"train": {"budget": budget}}}
+
+    free, good, poor = limited("snn_dt-full", 8.0, 900), limited("good", 7.6, 70), limited("poor", 7.5, 9)
+    cells = line_of(page("T", [free, good, poor], {}), "| A-v0 | 900")
+    assert cells == ["A-v0", "900", "80.0", "good", "70", "76.0", "4.00"]
+    assert "fewest spikes" not in page("T", [free, limited("snn_dt-full", 8.0, 900)], {}), "nothing is limited"
 
 
 @pytest.mark.parametrize("plan", ["classic", "mujoco", "d4rl"])
