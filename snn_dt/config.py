@@ -67,7 +67,8 @@ class BudgetConfig:
     mean_firing_rate: float | None = None
     """Spikes per neuron and simulation step, mean over all neurons, in (0, 1]."""
     weight: float = 1.0
-    """Loss for each factor e above a limit. Smaller ones make a limit a wish."""
+    """Loss for each factor e above a limit, from half of the training on; before that it grows from 0. Smaller ones
+    make a limit a wish."""
 
     @property
     def limits(self) -> dict[str, float]:

@@ -112,7 +112,7 @@ def train(
                 predictions = forward(part.rtg, part.states, part.actions, part.timesteps, part.attention_mask)
             loss, metrics = action_loss(predictions.float(), part.actions, part.attention_mask, half_range)
             if calls:
-                above, measured = excess(config.budget, model, calls, part.attention_mask)
+                above, measured = excess(config.budget, state.step / config.steps, model, calls, part.attention_mask)
                 loss, metrics = loss + above, metrics | measured
             # Weighted by its real steps, so that parts and processes add up to the loss of the whole batch.
             share = part.attention_mask.sum() / valid
