@@ -21,6 +21,7 @@ from snn_dt.errors import CheckpointError, ConfigError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.rollout import evaluate
 from snn_dt.learning.losses import action_loss
+from snn_dt.learning.plasticity import TrainingPlasticity
 from snn_dt.learning.slopes import make_schedule
 from snn_dt.models import build_model
 from snn_dt.training.console import Console
@@ -69,6 +70,8 @@ class Run:
         model = build_model(config.model, self.task).to(self.device)
         self.policy = make_policy(model, self.trajectories, config, self.rtg_scale)
         self.state = TrainingState(make_optimizer(config.train, model), slopes=make_schedule(config))
+        if config.train.plasticity.eta:
+            self.state.plasticity = TrainingPlasticity(config.train.plasticity, model.head, model.discrete)
         if resume:
             self._restore()
         self.workers.begin(model, config.train.seed, self.state.step)

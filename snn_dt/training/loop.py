@@ -110,6 +110,8 @@ def train(
             with autocast:
                 predictions = forward(part.rtg, part.states, part.actions, part.timesteps, part.attention_mask)
             loss, metrics = action_loss(predictions.float(), part.actions, part.attention_mask, half_range)
+            if state.plasticity is not None:
+                state.plasticity.observe(part, predictions.float())
             # Weighted by its real steps, so that parts and processes add up to the loss of the whole batch.
             share = part.attention_mask.sum() / valid
             (loss * share).backward()
@@ -118,6 +120,8 @@ def train(
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or math.inf)
         state.add({"grad_norm": norm.detach()})
         state.optimizer.step()
+        if state.plasticity is not None:
+            state.add(state.plasticity.apply(workers.sum))
         state.step += 1
 
         if _due(state.step, config.log_every) or state.step == config.steps:
