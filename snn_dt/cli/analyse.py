@@ -71,7 +71,7 @@ class EpropArguments:
     checkpoint: Path | None = None
     """Checkpoint or run folder, looked at on its own training data."""
     config: tuple[Path, ...] = ()
-    """YAML files, in place of a checkpoint: the model as it is before its first update."""
+    """YAML files, each laid over those before it, in place of a checkpoint: the model before its first update."""
     propagation: Literal["rate", "spikes"] | None = None
     """Another way through the layers than the model's own; its weights serve both."""
     batches: int = 10

@@ -165,6 +165,7 @@ class OnlinePlasticity(_HeadPlasticity):
         self.missing = self.missing[rows]
 
     @property
+    @torch.no_grad()
     def change(self) -> float:
         """The norm of what was learned, in norms of the weights."""
         assert self.head.plastic is not None
