@@ -49,11 +49,14 @@ def plasticity_checks(name: str, p: PlasticityConfig) -> list[Check]:
     ]
 
 
-def rule_checks(model: ModelConfig, rule: str, plasticity: PlasticityConfig, compiled: bool) -> list[Check]:
+def rule_checks(
+    model: ModelConfig, rule: str, plasticity: PlasticityConfig, compiled: bool, limited: bool
+) -> list[Check]:
     """Return what the rules of the `train` section ask of it."""
     eprop = rule == "eprop"
     return [
         *plasticity_checks("train.plasticity", plasticity),
         ("train.rule", not eprop or model.kind == "snn_dt", f"bptt for {model.kind}", rule),
+        ("train.rule", not eprop or not limited, "bptt with a limit in train.budget", rule),
         ("train.compile", not compiled or not (eprop or plasticity.eta), "false for eprop and plasticity", compiled),
     ]

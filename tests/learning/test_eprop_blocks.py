@@ -226,9 +226,10 @@ def make_untrained(run_dir, changes):
     [
         ({"model": {"kind": "dense"}}, "train.rule: expected bptt for dense, found eprop"),
         ({"model": {"kind": "snn_dt_stream"}}, "train.rule: expected bptt for snn_dt_stream"),
+        ({"train": {"budget": {"mean_firing_rate": 0.1}}}, "train.rule: expected bptt with a limit in train.budget"),
         ({"train": {"compile": True}}, "train.compile: expected false for eprop and plasticity"),
     ],
-    ids=["dense", "stream", "compile"],
+    ids=["dense", "stream", "budget", "compile"],
 )
 def test_what_eprop_is_not_for_is_refused(changes, message):
     with pytest.raises(ConfigError) as error:
