@@ -73,7 +73,7 @@ class Run:
         self.policy = make_policy(model, self.trajectories, config, self.rtg_scale)
         self.state = TrainingState(make_optimizer(config.train, model), slopes=make_schedule(config))
         if config.train.plasticity.eta:
-            self.state.plasticity = TrainingPlasticity(config.train.plasticity, model.head, model.discrete)
+            self.state.plasticity = TrainingPlasticity(config.train.plasticity, model)
         if resume:
             self._restore()
         self.workers.begin(model, config.train.seed, self.state.step)

@@ -81,12 +81,11 @@ class Policy:
         learned at the end of an episode (the next `reset`, `restart` or `keep`) is a bounded addition to the head that
         no checkpoint holds. See `snn_dt.learning.plasticity.OnlinePlasticity`.
         """
-        model: Any = self.model
         if self._plasticity is not None:
             self._plasticity.close()
             self._plasticity = self._context = None
         if plasticity is not None and plasticity.eta > 0:
-            self._plasticity = OnlinePlasticity(plasticity, model.head, model.discrete, self.spec.rtg_scale)
+            self._plasticity = OnlinePlasticity(plasticity, self.model, self.spec.rtg_scale)
             self._context = None
 
     @property

@@ -46,6 +46,7 @@ from snn_dt.models.layers import ActionHead, Chain, TimedLIF, through
 from snn_dt.rule_config import EpropConfig
 from snn_dt.snn import get_surrogate
 from snn_dt.snn.reference import reset
+from snn_dt.snn.scan import HALF
 
 Undo = Callable[[], None]
 
@@ -92,7 +93,7 @@ def hand_down(before: Sequence[nn.Module], neurons: TimedLIF, own: Tensor, x: Te
     current = x
     for part in (*before, *(() if neurons.norm is None else (neurons.norm,))):
         current = functional_call(part, {name: p.detach() for name, p in part.named_parameters()}, (current,))
-    handed = same_step(current.detach(), neurons) * current
+    handed = (same_step(current.detach(), neurons) * current).to(own.dtype)
     return own + (handed - handed.detach())
 
 
@@ -100,6 +101,7 @@ def hand_down(before: Sequence[nn.Module], neurons: TimedLIF, own: Tensor, x: Te
 def same_step(current: Tensor, neurons: TimedLIF) -> Tensor:
     """Return `dz_t / dI_t` [T, ...] of neurons that begin at rest: gain times the surrogate where a step may fire."""
     p, found = neurons.constants, []
+    current = current.float() if current.dtype in HALF else current  # as the neurons do
     v, psi = torch.full_like(current[0], p.v_rest), get_surrogate(p.surrogate).derivative
     for now in current:
         h = v + p.leak * (p.v_rest - v) + p.gain * now

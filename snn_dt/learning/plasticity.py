@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_dt.data.windows import Batch
@@ -36,15 +36,19 @@ def action_activity(head: ActionHead, actions: Tensor, discrete: bool) -> Tensor
 
 
 class _HeadPlasticity:
-    """What both have in common: they see what the head reads, and know the post factor."""
+    """What both have in common: they see what the head of `model` reads, `[B, K, D]`, and know the post factor."""
 
-    def __init__(self, config: PlasticityConfig, head: ActionHead, discrete: bool) -> None:
-        self.config, self.head, self.discrete = config, head, discrete
-        self._pre = head.weight.new_empty(0)
-        self._hook = head.register_forward_pre_hook(self._watch)
+    def __init__(self, config: PlasticityConfig, model: nn.Module) -> None:
+        model_: Any = model
+        self.config, self.discrete = config, model_.discrete
+        self.head: ActionHead = model_.head
+        self._tokens_first = getattr(model, "tokens_first", False)
+        self._pre = self.head.weight.new_empty(0)
+        self._hook = self.head.register_forward_pre_hook(self._watch)
 
     def _watch(self, head: ActionHead, inputs: tuple[Any, ...]) -> None:
-        self._pre = inputs[0].detach()
+        pre = inputs[0].detach()
+        self._pre = pre.transpose(0, 1) if self._tokens_first else pre
 
     def _post(self, predictions: Tensor, actions: Tensor) -> Tensor:
         post = output_activity(self.head, predictions.detach(), self.discrete)
@@ -66,9 +70,9 @@ class TrainingPlasticity(_HeadPlasticity):
         plastic: all that was added to the weights so far, which is what the bound is about.
     """
 
-    def __init__(self, config: PlasticityConfig, head: ActionHead, discrete: bool) -> None:
-        super().__init__(config, head, discrete)
-        self.plastic = torch.zeros_like(head.weight, requires_grad=False)
+    def __init__(self, config: PlasticityConfig, model: nn.Module) -> None:
+        super().__init__(config, model)
+        self.plastic = torch.zeros_like(self.head.weight, requires_grad=False)
         self.baseline = RunningMean(config.baseline_rate)
         self._sums: list[Tensor] = []
 
@@ -115,11 +119,11 @@ class OnlinePlasticity(_HeadPlasticity):
     run side by side share F, and it grows in the order in which they end.
     """
 
-    def __init__(self, config: PlasticityConfig, head: ActionHead, discrete: bool, rtg_scale: float) -> None:
-        super().__init__(config, head, discrete)
+    def __init__(self, config: PlasticityConfig, model: nn.Module, rtg_scale: float) -> None:
+        super().__init__(config, model)
         self.rtg_scale = rtg_scale
-        self.begin(torch.zeros(0, dtype=torch.float64, device=head.weight.device))
-        head.plastic = torch.zeros_like(head.weight, requires_grad=False)
+        self.begin(torch.zeros(0, dtype=torch.float64, device=self.head.weight.device))
+        self.head.plastic = torch.zeros_like(self.head.weight, requires_grad=False)
 
     def close(self) -> None:
         """Forget all that was learned, and learn no more."""

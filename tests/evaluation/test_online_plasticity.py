@@ -101,14 +101,21 @@ def test_adapt_begins_at_the_weights_as_they_were_trained(back):
     assert all(torch.equal(a, b) for x, y in zip(before, after, strict=True) for a, b in zip(x, y, strict=True))
 
 
-def test_a_batch_learns_from_each_row_when_it_is_over_and_from_no_other():
-    policy = make_policy()
+@pytest.mark.parametrize("kind", ["snn_dt", "snn_dt_stream"])
+def test_a_batch_learns_from_each_row_when_it_is_over_and_from_no_other(kind):
+    policy = make_policy(kind=kind)
     policy.adapt(dataclasses.replace(ON, bound=100.0))
     observations = np.array([[0.0, 0.1], [0.2, 0.3], [0.4, 0.5]], np.float32)
     policy.reset(5.0, batch_size=3)
     policy.act(observations)
     policy.observe([1.0, 2.0, 3.0])
     e = policy._plasticity.trace.e.clone()
+    for row, observation in enumerate(observations):  # each row's trace is the one it has when it runs alone
+        alone = make_policy(kind=kind)
+        alone.adapt(ON)
+        alone.reset(5.0)
+        alone.act(observation)
+        torch.testing.assert_close(alone._plasticity.trace.e[0], e[row], rtol=1e-4, atol=1e-6)
     policy.restart(np.array([1]), 4.0)
     expected = 0.5 * -0.3 * e[1]
     torch.testing.assert_close(policy.model.head.plastic, expected)

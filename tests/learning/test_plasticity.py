@@ -42,7 +42,7 @@ def trained(plasticity=None, task=DISCRETE, steps=4, model=None, **config):
     config = TrainConfig(steps=steps, batch_size=6, warmup_steps=0, log_every=1, save_every=100, **config)
     state, record = TrainingState(make_optimizer(config, model)), Recorder()
     if plasticity is not None:
-        state.plasticity = TrainingPlasticity(plasticity, model.head, model.discrete)
+        state.plasticity = TrainingPlasticity(plasticity, model)
     draw = lambda step: make_batch(task, lengths=(6, 5, 4, 3, 2, 1), seed=step)  # noqa: E731
     train_loop(config, model, draw, record, lambda name, state: None, state, StopSignal())
     return model, state, record.lines
@@ -53,7 +53,9 @@ def head_of(plasticity, low=None, high=None):
     with torch.no_grad():
         head.weight.copy_(torch.tensor([[0.5, -0.25]]))
         head.bias.zero_()
-    return head, TrainingPlasticity(plasticity, head, discrete=False)
+    model = torch.nn.Module()
+    model.head, model.discrete = head, False
+    return head, TrainingPlasticity(plasticity, model)
 
 
 def one_window(rtg, x, actions):
@@ -141,13 +143,29 @@ def test_parts_of_a_batch_add_up_to_the_update_of_the_whole():
     torch.testing.assert_close(whole.plastic, parts.plastic, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["snn_dt", "snn_dt_stream", "dsformer_pssa", "dense"])
+def test_the_update_of_a_model_is_that_of_its_windows_one_by_one(kind):
+    """In a streaming model, whose tokens come first, as well."""
+    model, batch = make_model(dataclasses.replace(TINY, kind=kind), DISCRETE), make_batch(DISCRETE, lengths=(6, 4, 1))
+    rows = [dataclasses.replace(batch, **{k: v[i : i + 1] for k, v in vars(batch).items()}) for i in range(3)]
+    found = []
+    for parts in ([batch], rows):
+        plasticity = TrainingPlasticity(dataclasses.replace(ON, modulator="return", bound=100.0), model)
+        for part in parts:
+            plasticity.observe(part, run(model, part))
+        found.append(torch.stack(plasticity._sums).sum(0))
+        plasticity._hook.remove()
+    assert found[0][:-2].abs().max() > 1e-3
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
 def test_pads_have_no_part_in_an_update():
     batch, task = make_batch(DISCRETE, lengths=(4, 2)), DISCRETE
     pads = ~batch.attention_mask
     found = []
     for odd in (batch, dataclasses.replace(batch, rtg=batch.rtg.masked_fill(pads.unsqueeze(-1), 9.0))):
         model = make_model(TINY, task)
-        plasticity = TrainingPlasticity(dataclasses.replace(ON, modulator="return"), model.head, True)
+        plasticity = TrainingPlasticity(dataclasses.replace(ON, modulator="return"), model)
         plasticity.observe(odd, run(model, odd))
         plasticity.apply(lambda total: total)
         found.append((plasticity.plastic, plasticity.baseline.mean))
