@@ -16,6 +16,7 @@ from snn_dt import strict
 from snn_dt.errors import ConfigError
 from snn_dt.model_config import Check, model_checks
 from snn_dt.model_config import ModelConfig as ModelConfig
+from snn_dt.rule_config import EpropConfig, PlasticityConfig, rule_checks
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,12 @@ class TrainConfig:
     """CPU threads of torch; 0 takes the number of cores this process may use."""
     slope_schedule: SlopeConfig = field(default_factory=SlopeConfig)
     """Schedule of the surrogate's slope."""
+    rule: Literal["bptt", "eprop"] = "bptt"
+    """How gradients pass through the neurons of the last block: all of their time, or e-prop (snn_dt)."""
+    eprop: EpropConfig = field(default_factory=EpropConfig)
+    """Options of `rule: eprop`."""
+    plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
+    """Three-factor plasticity of the action head, after each update of the optimizer."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     """Limits of a spiking network's activity."""
     log_every: int = 50
@@ -212,6 +219,7 @@ def validate(config: Config) -> None:
     n_layers, adaptive, follows_loss = config.model.n_layers, s.kind == "adaptive", s.score == "loss"
     checks: list[Check] = [
         *model_checks(config.model),
+        *rule_checks(config.model, t.rule, t.plasticity, t.compile, bool(t.budget.limits)),
         ("data.rtg_scale", d.rtg_scale is None or d.rtg_scale > 0, "above 0 or null", d.rtg_scale),
         ("data.validation_fraction", 0 <= d.validation_fraction < 1, "in [0, 1)", d.validation_fraction),
         ("model.d_model", config.model.d_model >= 1, "at least 1", config.model.d_model),

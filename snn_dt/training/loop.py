@@ -111,6 +111,8 @@ def train(
             with autocast, recorded(model, config.budget) as calls:
                 predictions = forward(part.rtg, part.states, part.actions, part.timesteps, part.attention_mask)
             loss, metrics = action_loss(predictions.float(), part.actions, part.attention_mask, half_range)
+            if state.plasticity is not None:
+                state.plasticity.observe(part, predictions.float())
             if calls:
                 above, measured = excess(config.budget, state.step / config.steps, model, calls, part.attention_mask)
                 loss, metrics = loss + above, metrics | measured
@@ -122,6 +124,8 @@ def train(
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or math.inf)
         state.add({"grad_norm": norm.detach()})
         state.optimizer.step()
+        if state.plasticity is not None:
+            state.add(state.plasticity.apply(workers.sum))
         state.step += 1
 
         if _due(state.step, config.log_every) or state.step == config.steps:
