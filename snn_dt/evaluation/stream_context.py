@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from snn_dt.models.stream_fused import fused_step
 from snn_dt.snn.states import keep_rows, reset_rows
 
 
@@ -23,12 +24,13 @@ class StreamContext:
 
     def __init__(self, model: Any, n: int, device: torch.device) -> None:
         self.state: dict[str, Tensor] = model.rest(n)
+        self._fused = fused_step(model)
         self.age = torch.zeros(n, dtype=torch.int64, device=device)
 
-    def decide(self, model: nn.Module, rtg: Tensor, states: Tensor) -> Tensor:
+    def decide(self, model: Any, rtg: Tensor, states: Tensor) -> Tensor:
         """Advance by one step with `rtg [N]` (scaled) and `states [N, S]`; return predictions `[N, A]`."""
-        streaming: Any = model
-        predictions, self.state = streaming.step(rtg.unsqueeze(-1), states, self.state)
+        streaming: Any = self._fused if self._fused is not None and self._fused.usable else model.step
+        predictions, self.state = streaming(rtg.unsqueeze(-1), states, self.state)
         self.age += 1
         return predictions
 
