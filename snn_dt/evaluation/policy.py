@@ -144,7 +144,9 @@ class Policy:
         values = {n.removeprefix("context."): x for n, x in state.items() if n.startswith("context.")}
         rtg = state.get("returns_to_go", self._rtg)
         context = make_context(self.model, len(rtg), self.device)
-        expected, found = ({name: tuple(x.shape) for name, x in part.items()} for part in (context.state_dict(), values))
+        expected, found = (
+            {name: tuple(x.shape) for name, x in part.items()} for part in (context.state_dict(), values)
+        )
         if expected != found or "single" not in state:
             raise CheckpointError(
                 f"expected the state of a running policy with this model, {expected}, found {found}; load the policy "

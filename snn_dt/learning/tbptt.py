@@ -88,12 +88,14 @@ class TBPTT:
             following = end if end == length else max(begin, min(end + self.stride, length) - self.window)
             earlier, state = self._run(inputs, starts, begin, following, detach(self.state))
             later, last = self._run(inputs, starts, following, end, state)
-            outputs = (parts := earlier + later)[0] if len(earlier + later) == 1 else torch.cat(parts, self.dim)
-            steps = slice(handed, end)
+            parts = earlier + later
+            outputs = parts[0] if len(parts) == 1 else torch.cat(parts, self.dim)
             outputs = outputs.narrow(self.dim, handed - begin, end - handed)
-            self.state = detach(last)
-            yield steps, outputs
-            self.state = detach(state)
+            self.state, state = detach(last), detach(state)
+            del earlier, later, parts, last  # or the graph of this window would live through the next one's forward
+            yield slice(handed, end), outputs
+            del outputs
+            self.state = state
             begin, handed = following, end
 
     def _run(

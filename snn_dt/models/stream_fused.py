@@ -46,7 +46,10 @@ class FusedStep:
         action = embedding.action.weight
         self._first = [
             *(embedding.code.slope, embedding.code.shift, *_matrix(embedding.gate), *_matrix(embedding.state)),
-            *(action.detach().contiguous() if task.discrete else action.detach().t().contiguous(), *_norm(embedding.norm)),
+            *(
+                action.detach().contiguous() if task.discrete else action.detach().t().contiguous(),
+                *_norm(embedding.norm),
+            ),
         ]
         self._blocks = [(_weights(b), [f"blocks.{i}.{name}" for name in b.state]) for i, b in enumerate(model.blocks)]
         self._last = [*_norm(model.norm), *_matrix(head), *((head.low, head.high) if head.bounded else ())]
