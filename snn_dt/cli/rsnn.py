@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt import strict
+from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import writable_folder
 from snn_dt.cli.record import Record
-from snn_dt.cli.run_arguments import check_new, read_run
+from snn_dt.cli.run_folder import check_new, flag, resumed_folder
 from snn_dt.rsnn.config import RSNNConfig, load_rsnn_config, validate_rsnn
 
 
@@ -44,9 +46,7 @@ class Told(Record):
 
 def rsnn_main(arguments: Sequence[str]) -> int:
     """Run the command; 128 + n after signal n, with a run that can be resumed."""
-    folder, config, resume = read_run(arguments, "snn-dt rsnn", RSNNArguments, load_rsnn_config, validate_rsnn)
-    name = f"{config.task.kind}-{config.learn.rule}-seed{config.learn.seed}-{datetime.now():%Y%m%d-%H%M%S}"
-    run_dir = folder or Path("runs") / "rsnn" / name
+    run_dir, config, resume = _read(arguments)
     if not resume:
         check_new(run_dir)
     from snn_dt.rsnn.run import RSNNRun
@@ -71,3 +71,16 @@ def rsnn_main(arguments: Sequence[str]) -> int:
         return 128 + (stop.signum or 0)
     print(f"run: {run_dir}, error {-run.state.best_score:.4g} at best, {run.state.step} updates")
     return 0
+
+
+def _read(arguments: Sequence[str]) -> tuple[Path, RSNNConfig, bool]:
+    """Return the run folder, its configuration, and whether it is resumed."""
+    if folder := resumed_folder(arguments):
+        return folder, load_rsnn_config(folder / "config.yaml"), True
+    base = load_rsnn_config(*flag(arguments, "--config"))
+    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(RSNNConfig)}
+    args = parse(RSNNArguments, arguments, "snn-dt rsnn", RSNNArguments(**fields))
+    config = RSNNConfig(**{name: getattr(args, name) for name in fields})
+    validate_rsnn(config)
+    name = f"{config.task.kind}-{config.learn.rule}-seed{config.learn.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    return args.run_dir or Path("runs") / "rsnn" / name, config, False

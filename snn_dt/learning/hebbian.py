@@ -5,9 +5,13 @@ T steps, B samples, O outputs. Spikes of the source `[T, B, S]`, of the target `
 ```
 x_t = trace x_(t-1) + pre_t,    e_ji = 1/T sum_t post_j,t x_i,t          what fired together
 m   = r_y - max_(k != y) r_k                                             margin of the right answer
-R   = low + (high - low) sigma(steepness (m - margin))                   or: high where m > 0, else low
-dw_ji = eta mean_b (R - Rbar) gate_j e_ji,    Rbar <- Rbar + baseline (mean_b R - Rbar)
+R   = low + (high - low) sigma(steepness m)                              or: high where m > 0, else low
+dw_ji = eta [mean_b (R - Rbar) gate_j e_ji + homeostasis (rate_target - r_j)]
+Rbar  = Rbar + baseline (mean_b R - Rbar)
 ```
+
+The term of homeostasis, r_j a neuron's own mean rate, wakes what has been punished into silence, where e would be 0 for
+ever; GliaGL moves thresholds to the same end.
 
 No error and no derivative: only the reward knows the right answer. R rises with the margin; the "softplus margin" of
 GliaGL (f08ecd3), `sigma(g (margin - m))`, falls with it, and so pays for being wrong.
@@ -38,9 +42,10 @@ class HebbianConfig:
     low: float = -0.8
     """Reward of a clearly wrong one."""
     margin: float = 0.05
-    """Difference of rates at which half of the way between them is paid, and from which a right answer is clear."""
-    steepness: float = 20.0
-    """Steepness of the reward over the margin, per unit of rate."""
+    """Difference of rates from which a right answer is clear."""
+    steepness: float = 100.0
+    """Steepness of the reward over the margin, per unit of rate; half of the way between them is paid at a margin of 0.
+    Were it paid at a clear margin, answers that are just right would be worth less than the mean and be unlearned."""
     skip_clear: bool = True
     """Change nothing for an answer that is right by `margin` or more."""
     gate: Literal["winner", "target", "none"] = "winner"
@@ -49,6 +54,10 @@ class HebbianConfig:
     """Decay per step of the trace that a source's spike leaves."""
     baseline: float = 0.1
     """Weight of the newest reward in the running mean that rewards are measured from."""
+    homeostasis: float = 0.1
+    """Weight of the term that keeps each target neuron near `rate_target`; 0 leaves it out."""
+    rate_target: float = 0.05
+    """That rate, in spikes per step."""
     plastic: tuple[str, ...] = ("readout",)
     """Connections that change: input, recurrent, readout."""
 
@@ -57,7 +66,7 @@ def reward(config: HebbianConfig, margin: Tensor) -> Tensor:
     """Return R of margins `[B]`."""
     if config.reward == "sign":
         return torch.where(margin > 0, config.high, config.low).to(margin)
-    return config.low + (config.high - config.low) * torch.sigmoid(config.steepness * (margin - config.margin))
+    return config.low + (config.high - config.low) * torch.sigmoid(config.steepness * margin)
 
 
 def eligibility(pre: Tensor, post: Tensor, trace: float) -> Tensor:
@@ -91,12 +100,14 @@ class Hebbian:
             chosen = rates.argmax(-1) if config.gate == "winner" else targets
             gate = F.one_hot(chosen, rates.shape[-1]).to(rates)
         before = torch.cat([torch.zeros_like(spikes[:1]), spikes[:-1]])
-        pairs = {"input": (x, spikes), "recurrent": (before, spikes), "readout": (spikes, outputs * gate)}
+        pairs = {"input": (x, spikes, 1), "recurrent": (before, spikes, 1), "readout": (spikes, outputs, gate)}
         for name, part in self.network.synapses.items():
             part.weight.grad = None
             if name in config.plastic:
-                e = eligibility(*pairs[name], config.trace)
-                part.weight.grad = -torch.tensordot(better, e, 1) * part.mask / len(better)
+                pre, post, active = pairs[name]
+                change = torch.tensordot(better, eligibility(pre, post * active, config.trace), 1) / len(better)
+                change += config.homeostasis * (config.rate_target - post.mean((0, 1))).unsqueeze(-1)
+                part.weight.grad = -change * part.mask
         return value
 
     def state_dict(self) -> dict[str, Any]:

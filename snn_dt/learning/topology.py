@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from snn_dt.errors import ConfigError
+from snn_dt.learning.streams import stream
 from snn_dt.snn.network import RecurrentSNN
 
 
@@ -49,7 +50,7 @@ class Topology:
         self.network, self.config, self.seed = network, config, seed
         self.allowed = allowed_connections(network, config.allowed)
         self.weak = {name: torch.zeros_like(part.weight) for name, part in network.synapses.items()}
-        generator = torch.Generator().manual_seed(seed)
+        generator = stream(seed, 0)
         for name, part in network.synapses.items():
             exists = torch.rand(part.mask.shape, generator=generator).to(part.mask) < config.start
             part.mask.copy_(self.allowed[name] & exists)
@@ -82,7 +83,7 @@ class Topology:
         synapses = self.network.synapses
         may = {name: self.allowed[name] & (part.mask == 0) & ~pruned[name] for name, part in synapses.items()}
         places = torch.cat([m.flatten() for m in may.values()]).nonzero().flatten()
-        generator = torch.Generator().manual_seed((self.seed << 32) + step + 1)
+        generator = stream(self.seed, step)
         order = torch.randperm(len(places), generator=generator)[: self.config.grow]
         chosen = torch.zeros(sum(m.numel() for m in may.values()), dtype=torch.bool, device=places.device)
         chosen[places[order.to(places.device)]] = True

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from snn_dt.learning.rates import margins, mean_rate, rate_cross_entropy
+from snn_dt.learning.streams import stream
 from snn_dt.rsnn.config import TaskConfig
 
 CUE, CUE_ON, RECALL = 150, 100, 150
@@ -155,8 +156,3 @@ TASKS: dict[str, type[Pattern] | type[Evidence] | type[Classes]] = {
 def make_task(config: TaskConfig, temperature: float = 0.1) -> Task:
     """Build the task of `config.kind`."""
     return TASKS[config.kind](config, temperature)
-
-
-def stream(seed: int, step: int) -> torch.Generator:
-    """Return the random numbers of one update: the same however often, and in whatever order, they are asked for."""
-    return torch.Generator().manual_seed(((seed << 32) + step) % 2**63)
