@@ -58,6 +58,25 @@ class SlopeConfig:
 
 
 @dataclass(frozen=True)
+class BudgetConfig:
+    """What a spiking network may spend. Activity above it is added to the loss; null sets no limit."""
+
+    synaptic_operations: float | None = None
+    """Accumulates that spikes cause in one decision, whole network (a limit for `acs_per_decision` without the
+    additions of norms and residual branches)."""
+    mean_firing_rate: float | None = None
+    """Spikes per neuron and simulation step, mean over all neurons, in (0, 1]."""
+    weight: float = 1.0
+    """Loss for each factor e above a limit. Smaller ones make a limit a wish."""
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set."""
+        found = {"synaptic_operations": self.synaptic_operations, "mean_firing_rate": self.mean_firing_rate}
+        return {name: limit for name, limit in found.items() if limit is not None}
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """The optimisation."""
 
@@ -89,6 +108,8 @@ class TrainConfig:
     """CPU threads of torch; 0 takes the number of cores this process may use."""
     slope_schedule: SlopeConfig = field(default_factory=SlopeConfig)
     """Schedule of the surrogate's slope."""
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    """Limits of a spiking network's activity."""
     log_every: int = 50
     """Updates between two lines of metrics."""
     eval_every: int = 0
@@ -213,6 +234,10 @@ def validate(config: Config) -> None:
         ("eval.episodes", e.episodes > 0 or follows_loss or not adaptive, "above 0 for an adaptive slope", e.episodes),
         ("data.validation_fraction", d.validation_fraction > 0 or not (adaptive and follows_loss),
          "above 0 for a slope that follows the loss", d.validation_fraction),
+        *[(f"train.budget.{name}", limit > 0, "above 0 or null", limit) for name, limit in t.budget.limits.items()],
+        ("train.budget.weight", t.budget.weight > 0, "above 0", t.budget.weight),
+        ("train.budget", config.model.kind != "dense" or not t.budget.limits, "no limits for dense", t.budget.limits),
+        ("train.compile", not (t.compile and t.budget.limits), "false with a budget", t.compile),
         ("train.log_every", t.log_every >= 1, "at least 1", t.log_every),
         ("train.eval_every", t.eval_every >= 0, "at least 0", t.eval_every),
         ("train.save_every", t.save_every >= 1, "at least 1", t.save_every),
