@@ -199,15 +199,15 @@ def config_to_dict(config: Config) -> dict[str, Any]:
     return strict.to_dict(config)
 
 
-def save_config(config: Config, path: Path) -> None:
-    """Write the resolved config as YAML, whole or not at all.
+def save_config(config: Any, path: Path) -> None:
+    """Write a resolved config, a dataclass of sections, as YAML, whole or not at all.
 
     Raises:
         ConfigError: it cannot be written.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))
+        partial.write_text(yaml.safe_dump(strict.to_dict(config), sort_keys=False))
         partial.replace(path)
     except OSError as error:
         raise ConfigError(

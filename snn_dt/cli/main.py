@@ -11,6 +11,7 @@ from snn_dt.errors import SnnDtError, did_you_mean
 
 COMMANDS = {
     "train": ("snn_dt.cli.train", "train_main", "train a model on a dataset, or resume a run"),
+    "rsnn": ("snn_dt.cli.rsnn", "rsnn_main", "train a recurrent spiking network with BPTT, e-prop or a reward"),
     "evaluate": ("snn_dt.cli.evaluate", "evaluate_main", "roll a checkpoint out, conditioned on target returns"),
     "sweep": ("snn_dt.cli.sweep", "sweep_main", "run a grid of trainings side by side, here or on a Ray cluster"),
     "trial": ("snn_dt.cli.trial", "trial_main", "run or go on with one training of a sweep"),
