@@ -10,7 +10,7 @@ import torch
 
 from snn_dt import strict
 from snn_dt.checkpoint import provenance
-from snn_dt.config import save_config
+from snn_dt.cli.iterations import run_iterations
 from snn_dt.device import keep_memory, set_threads
 from snn_dt.errors import CheckpointError
 from snn_dt.online.config import OnlineConfig
@@ -19,7 +19,6 @@ from snn_dt.online.saved import ACTOR, BEST_ACTOR, save_actor
 from snn_dt.online.trainer import Trainer, make_actor
 from snn_dt.training.console import Console
 from snn_dt.training.jsonl import write_atomically
-from snn_dt.training.signals import StopSignal
 from snn_dt.training.tracking import Tracker
 
 STATE = "state.pt"
@@ -63,30 +62,21 @@ class OnlineRun:
 
     def train(self) -> tuple[dict[str, float] | None, int | None]:
         """Train to the end, or to the end of the iteration in which a signal comes; returns the last score, signal."""
-        config, trainer = self.config, self.trainer
-        if not self.resume:
-            save_config(config, self.run_dir / "config.yaml")  # type: ignore[arg-type]
-        resume_step = trainer.iteration if self.resume else None
-        tracker = Tracker(self.run_dir, config.track, strict.to_dict(config), resume_step)
-        done = False
-        try:
-            with self.console as console, StopSignal() as stop:
-                console.start(config.train.iterations, trainer.iteration)
-                while trainer.iteration < config.train.iterations and stop.signum is None:
-                    self._iterate(tracker, console)
-                    done = trainer.iteration >= config.train.iterations
-                    if done or stop.signum is not None or trainer.iteration % config.train.save_every == 0:
-                        self._save()
-        finally:
-            tracker.finish(0 if done else 1)
-        return self.score, stop.signum
+        train, trainer = self.config.train, self.trainer
+        done = trainer.iteration if self.resume else None
+        signum = run_iterations(
+            *(self.config, self.run_dir, self.console, train.iterations, done, train.save_every),
+            iterate=self._iterate,
+            save=self._save,
+        )
+        return self.score, signum
 
-    def _iterate(self, tracker: Tracker, console: Console) -> None:
+    def _iterate(self, tracker: Tracker) -> int:
         trainer = self.trainer
         metrics, score = trainer.iterate()
         if score is not None:
             self.score = score
-            console.print(
+            self.console.print(
                 f"score at iteration {trainer.iteration}: return {score['return']:.1f}, in the air for "
                 f"{score['length']:.0f} steps, {score['lasted']:.0%} to the end"
             )
@@ -94,7 +84,8 @@ class OnlineRun:
                 trainer.best = score["return"]
                 self._save_actor(BEST_ACTOR)
         tracker.log(trainer.iteration, metrics if score is None else {**metrics, "score": score})
-        console.update(trainer.iteration, metrics)
+        self.console.update(trainer.iteration, metrics)
+        return trainer.iteration
 
     def _save(self) -> None:
         content = io.BytesIO()

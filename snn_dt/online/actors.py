@@ -5,6 +5,7 @@ T steps, B sequences, O observation columns (the first ones of what is handed in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,14 +43,20 @@ class SpikingActor(nn.Module):
 
 
 class MLPActor(nn.Module):
-    """A stateless policy with tanh throughout: the guide (146-64-64-4 in the publication)."""
+    """A stateless policy with tanh throughout: the guide (146-64-64-4 in the publication).
 
-    def __init__(self, obs_dim: int, action_dim: int, hidden: Sequence[int]) -> None:
+    Before it has learned anything its action is close to `trim`.
+    """
+
+    def __init__(self, obs_dim: int, action_dim: int, hidden: Sequence[int], trim: float = 0.0) -> None:
         super().__init__()
         self.obs_dim = obs_dim
         sizes = [obs_dim, *hidden, action_dim]
         layers = [(nn.Linear(a, b), nn.Tanh()) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
         self.layers = nn.Sequential(*(part for pair in layers for part in pair))
+        with torch.no_grad():
+            layers[-1][0].weight.mul_(0.1)
+            layers[-1][0].bias.fill_(math.atanh(trim))
 
     def forward(self, observations: Tensor, state: Any = ()) -> tuple[Tensor, State]:
         """Act on every step for itself."""

@@ -107,8 +107,10 @@ class JumpStartConfig:
 class GuideConfig:
     """The privileged guide."""
 
-    kind: Literal["td3", "pilot"] = "td3"
+    kind: Literal["td3", "pilot"] = "pilot"
     """`td3`: an MLP that learns until it stays in the air for `until` steps; `pilot`: the scripted controller."""
+    skill: float = 0.0
+    """`pilot`: 1 is an expert (return 470 of 500), 0 a slack one that loses a third of its drones (260)."""
     load: str | None = None
     """A guide.safetensors of an earlier run, instead of training one (td3)."""
     until: float = 150.0
@@ -214,6 +216,7 @@ def validate_online(config: OnlineConfig) -> None:
         ("learn.gamma", 0 <= k.gamma <= 1, "in [0, 1]", k.gamma),
         ("train.offline", j.enabled or not t.offline, "false without a guide (jump_start.enabled)", t.offline),
         ("jump_start.growth", j.growth >= 0, "at least 0", j.growth),
+        ("guide.skill", 0 <= g.skill <= 1, "in [0, 1]", g.skill),
         ("guide.load", g.load is None or g.kind == "td3", "null for the pilot", g.load),
         ("eval.guided", config.eval.guided == 0 or j.enabled, "0 without a guide", config.eval.guided),
         ("train.seed", 0 <= t.seed < 2**32, "in [0, 2^32)", t.seed),
