@@ -70,9 +70,7 @@ class RecordedEnv(gym.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated, truncated, info
 
 
-def gather(
-    explorer: Explorer, envs: Sequence[Any], target_return: float, episodes: int, seed: int
-) -> list[Episode]:
+def gather(explorer: Explorer, envs: Sequence[Any], target_return: float, episodes: int, seed: int) -> list[Episode]:
     """Run episodes `seed, seed + 1, ...` to their ends, asking for `target_return`."""
     finished: list[Episode] = []
     recorded = [RecordedEnv(env, explorer.flatten, finished.append) for env in envs]

@@ -62,7 +62,14 @@ class Source:
         terminated = last & data.terminated[episodes]
         following = np.where(last, rows, rows + 1)
         here, there = ((data.observations[r] - data.state_mean) / data.state_std for r in (rows, following))
-        arrays = (here, data.actions[rows], data.rewards[rows], terminated.astype(np.float32), ~last | terminated, there)
+        arrays = (
+            here,
+            data.actions[rows],
+            data.rewards[rows],
+            terminated.astype(np.float32),
+            ~last | terminated,
+            there,
+        )
         tensors = (torch.from_numpy(np.ascontiguousarray(a)) for a in arrays)
         return Transitions(*tensors, self.windows.at(following), self._returns(episodes))
 

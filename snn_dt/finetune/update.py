@@ -97,7 +97,9 @@ class FineTuner:
         if self.critic is None:
             predictions = self.model(*_inputs(windows))
         else:
-            both = [torch.cat(pair) for pair in zip(_inputs(windows), _inputs(asking(windows, returns, asked)), strict=True)]
+            both = [
+                torch.cat(pair) for pair in zip(_inputs(windows), _inputs(asking(windows, returns, asked)), strict=True)
+            ]
             predictions, own = self.model(*both).chunk(2)
         loss, metrics = action_loss(predictions, windows.actions, windows.attention_mask, self.half_range)
         if self.critic is not None:

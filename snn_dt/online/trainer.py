@@ -107,9 +107,7 @@ class Trainer:
             draw, rounds = (lambda _: horizon), train.offline_flights if self.iteration == 0 else 0
         returns, lengths = [], []
         for _ in range(rounds):
-            flights = fly(
-                self.drones, horizon, self.learner.actor, self.guide, draw, j.noise, j.guide_noise, rng
-            )
+            flights = fly(self.drones, horizon, self.learner.actor, self.guide, draw, j.noise, j.guide_noise, rng)
             for flight in flights:
                 self.buffer.add(flight)
                 self.env_steps += len(flight.rewards)
