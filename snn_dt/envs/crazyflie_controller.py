@@ -77,7 +77,7 @@ _ALLOCATION = np.linalg.inv(np.vstack([np.ones(4), model.MIXER.T]))
 
 
 def pilot_of_skill(skill: float) -> Pilot:
-    """Return a pilot with slack loops that does not make up for the rotors' lag (skill 0), up to `Pilot()` (skill 1)."""
+    """Return a pilot between slack loops that do not make up for the rotors' lag (skill 0) and `Pilot()` (skill 1)."""
     return Pilot(1.5 + 1.5 * skill, 8.0 + 13.0 * skill, lead=1.0 + 3.0 * skill)
 
 

@@ -1,4 +1,4 @@
-"""The loop of fine-tuning: gather episodes, update, evaluate; between two iterations it can be saved and taken up again.
+"""The loop of fine-tuning: gather episodes, update; between two iterations it can be saved and taken up again.
 
 All that is random in iteration i comes from generators seeded with (seed, i): none has to be saved.
 """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,15 +22,15 @@ State = tuple[LIFState, ...]
 class SpikingActor(nn.Module):
     """Linear, LIF, Linear, LIF, Linear, tanh: one simulation step per control step, the membranes carried on.
 
-    The first linear layer injects current, the last one decodes the spikes of its step. `forward(observations [T, B, O],
-    state) -> (actions [T, B, A], state)`; `state=None` is rest. Source: the actor of arXiv 2510.24461, 18-256-128-4.
+    The first linear layer injects current, the last one decodes the spikes of its step. `forward(observations
+    [T, B, O], state) -> (actions [T, B, A], state)`; `state=None` is rest. Source: the actor of arXiv 2510.24461, 18-256-128-4.
     """
 
     def __init__(self, obs_dim: int, action_dim: int, hidden: Sequence[int], surrogate_slope: float) -> None:
         super().__init__()
         self.obs_dim = obs_dim
         sizes = [obs_dim, *hidden]
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.neurons = nn.ModuleList(OwnConstantsLIF(n, surrogate_slope) for n in hidden)
         self.decoder = nn.Linear(sizes[-1], action_dim)
 
@@ -52,7 +53,7 @@ class MLPActor(nn.Module):
         super().__init__()
         self.obs_dim = obs_dim
         sizes = [obs_dim, *hidden, action_dim]
-        layers = [(nn.Linear(a, b), nn.Tanh()) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        layers = [(nn.Linear(a, b), nn.Tanh()) for a, b in pairwise(sizes)]
         self.layers = nn.Sequential(*(part for pair in layers for part in pair))
         with torch.no_grad():
             layers[-1][0].weight.mul_(0.1)

@@ -54,9 +54,8 @@ class Curriculum:
 
     def advance(self, score: float | None) -> None:
         """End an iteration, with the score of its evaluation if there was one."""
-        if self.config.curriculum != "score":
-            self.stage += 1
-        elif score is not None and score >= self.best - self.config.tolerance:
+        good = score is not None and score >= self.best - self.config.tolerance
+        if good or self.config.curriculum != "score":
             self.stage += 1
         if score is not None:
             self.best = max(self.best, score)

@@ -55,6 +55,7 @@ def load_actor(folder: str | Path) -> SpikingActor:
         actor.load_state_dict(load_file(folder / "model.safetensors"))
     except Exception as error:  # a missing, damaged or misfitting file each raise their own kind
         raise CheckpointError(
-            f"expected the weights of an actor in {folder}, found: {' '.join(str(error).split())}; copy or train it again"
+            f"expected the weights of an actor in {folder}, found: {' '.join(str(error).split())}; copy or train it "
+            "again"
         ) from error
     return actor.eval()
