@@ -9,8 +9,10 @@ y    = r + gamma (1 - terminated) min_j Q'_j(s', clip(f'(rtg' + asked - R, ...) 
 ```
 
 R is the return of the window's episode, so `rtg + asked - R` is what a rollout that asks for `asked` would show at this
-step. Why these two terms: hindsight labels alone (online Decision Transformer, Zheng et al. 2022) make every new
-episode, good or bad, a true example for its own return, so nothing has to be filtered and lower targets go on meaning what they
+step.
+
+Why these two terms: hindsight labels alone (online Decision Transformer, Zheng et al. 2022) make every new episode,
+good or bad, a true example for its own return, so nothing has to be filtered and lower targets go on meaning what they
 meant; but imitation does not get beyond the best of what it sees. A critic does (TD3+BC, Fujimoto and Gu 2021, with the
 sequence model as its actor; the states of Gymnasium's tasks are Markov, so a dense critic of single steps is enough),
 and as it judges only what is done at the target asked for, it does not pull up the answers to lower ones.

@@ -23,7 +23,8 @@ class SpikingActor(nn.Module):
     """Linear, LIF, Linear, LIF, Linear, tanh: one simulation step per control step, the membranes carried on.
 
     The first linear layer injects current, the last one decodes the spikes of its step. `forward(observations
-    [T, B, O], state) -> (actions [T, B, A], state)`; `state=None` is rest. Source: the actor of arXiv 2510.24461, 18-256-128-4.
+    [T, B, O], state) -> (actions [T, B, A], state)`; `state=None` is rest. Source: the actor of arXiv 2510.24461,
+    18-256-128-4.
     """
 
     def __init__(self, obs_dim: int, action_dim: int, hidden: Sequence[int], surrogate_slope: float) -> None:

@@ -10,8 +10,8 @@ actor:   -q_weight alpha / mean|Q_1| mean Q_1(s_t, pi(s_t)) + bc_weight mean |pi
 
 The actor and its target run over the whole sequence from rest: the first n_w steps bring their membranes to where they
 would be. Source: arXiv 2510.24461, after Fujimoto et al. 2018 and Fujimoto and Gu 2021. Its public code takes the
-actor's Q at the recorded actions, adds the smoothing noise to them in place and bootstraps from them; here Q is taken at the
-actor's own actions, the noise is a tensor of its own, and a time-out is no end.
+actor's Q at the recorded actions, adds the smoothing noise to them in place and bootstraps from them; here Q is taken
+at the actor's own actions, the noise is a tensor of its own, and a time-out is no end.
 """
 
 from __future__ import annotations
