@@ -67,9 +67,10 @@ class BudgetConfig:
     additions of norms and residual branches)."""
     mean_firing_rate: float | None = None
     """Spikes per neuron and simulation step, mean over all neurons, in (0, 1]."""
-    weight: float = 1.0
-    """Loss for each factor e above a limit, from half of the training on; before that it grows from 0. Smaller ones
-    make a limit a wish."""
+    weight: float = 0.2
+    """Loss for each factor e above a limit, from half of the training on; before that it grows from 0. A smaller one
+    makes a limit a wish; with a larger one AdamW, which sees the sum of both gradients, hardly learns anything else,
+    and the policy no longer hears what is asked for (results/README.md)."""
 
     @property
     def limits(self) -> dict[str, float]:
