@@ -80,6 +80,9 @@ class Policy:
         Begins at the weights as they were trained, whatever was learned online before, and never changes them: what is
         learned at the end of an episode (the next `reset`, `restart` or `keep`) is a bounded addition to the head that
         no checkpoint holds. See `snn_dt.learning.plasticity.OnlinePlasticity`.
+
+        Raises:
+            ConfigError: `post: error` for continuous actions.
         """
         if self._plasticity is not None:
             self._plasticity.close()

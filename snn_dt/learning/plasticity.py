@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_dt.data.windows import Batch
+from snn_dt.errors import ConfigError
 from snn_dt.models.layers import ActionHead
 from snn_dt.rule_config import PlasticityConfig
 from snn_dt.snn.plasticity import Eligibility, RunningMean, bounded, modulated
@@ -117,10 +118,19 @@ class OnlinePlasticity(_HeadPlasticity):
     delta is the observed return minus the one asked for, over `rtg_scale`: what led to too little is unlearned, and an
     episode that does what it was asked to teaches nothing. W itself, and so a checkpoint, stays as it is; episodes that
     run side by side share F, and it grows in the order in which they end.
+
+    Raises:
+        ConfigError: `post: error` for continuous actions, which never differ from the output.
     """
 
     def __init__(self, config: PlasticityConfig, model: nn.Module, rtg_scale: float) -> None:
         super().__init__(config, model)
+        if config.post == "error" and not self.discrete:
+            self._hook.remove()
+            raise ConfigError(
+                "plasticity.post: expected output for a policy of continuous actions, which acts as it says and makes "
+                "no error to learn from; found error; choose output"
+            )
         self.rtg_scale = rtg_scale
         self.begin(torch.zeros(0, dtype=torch.float64, device=self.head.weight.device))
         self.head.plastic = torch.zeros_like(self.head.weight, requires_grad=False)
