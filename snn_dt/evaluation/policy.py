@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from snn_dt.errors import EnvironmentMismatchError
+from snn_dt.evaluation.adaptation import OnlinePlasticity
 from snn_dt.evaluation.context import Context
-from snn_dt.learning.plasticity import OnlinePlasticity
 from snn_dt.rule_config import PlasticityConfig
 
 
@@ -79,7 +79,7 @@ class Policy:
 
         Begins at the weights as they were trained, whatever was learned online before, and never changes them: what is
         learned at the end of an episode (the next `reset`, `restart` or `keep`) is a bounded addition to the head that
-        no checkpoint holds. See `snn_dt.learning.plasticity.OnlinePlasticity`.
+        no checkpoint holds. See `snn_dt.evaluation.adaptation.OnlinePlasticity`.
 
         Raises:
             ConfigError: `post: error` for continuous actions.
