@@ -68,7 +68,8 @@ class BudgetConfig:
     mean_firing_rate: float | None = None
     """Spikes per neuron and simulation step, mean over all neurons, in (0, 1]."""
     weight: float = 1.0
-    """Loss for each factor e above a limit. Smaller ones make a limit a wish."""
+    """Loss for each factor e above a limit, from half of the training on; before that it grows from 0. Smaller ones
+    make a limit a wish."""
 
     @property
     def limits(self) -> dict[str, float]:
@@ -95,6 +96,10 @@ class TrainConfig:
     """Updates of linear warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate after the warm-up; `cosine` falls to 0 at the last update."""
+    carry_state: bool = False
+    """Truncated BPTT (snn_dt_stream): batches read whole episodes side by side, a window of context_length steps per
+    update, and go on from the state that the update before has left behind; the gradient ends where a window begins.
+    False draws single windows, each from rest."""
     grad_clip: float = 1.0
     """Largest global gradient norm; 0 switches clipping off."""
     seed: int = 0
@@ -194,15 +199,15 @@ def config_to_dict(config: Config) -> dict[str, Any]:
     return strict.to_dict(config)
 
 
-def save_config(config: Config, path: Path) -> None:
-    """Write the resolved config as YAML, whole or not at all.
+def save_config(config: Any, path: Path) -> None:
+    """Write a resolved config, a dataclass of sections, as YAML, whole or not at all.
 
     Raises:
         ConfigError: it cannot be written.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))
+        partial.write_text(yaml.safe_dump(strict.to_dict(config), sort_keys=False))
         partial.replace(path)
     except OSError as error:
         raise ConfigError(
@@ -216,6 +221,7 @@ def validate(config: Config) -> None:
     """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
     d, t, e, s = config.data, config.train, config.eval, config.train.slope_schedule
     n_layers, adaptive, follows_loss = config.model.n_layers, s.kind == "adaptive", s.score == "loss"
+    stream = config.model.kind == "snn_dt_stream"
     checks: list[Check] = [
         *model_checks(config.model),
         *rule_checks(config.model, t.rule, t.plasticity, t.compile, bool(t.budget.limits)),
@@ -227,6 +233,8 @@ def validate(config: Config) -> None:
         ("train.steps", t.steps >= 1, "at least 1", t.steps),
         ("train.batch_size", t.batch_size >= 1, "at least 1", t.batch_size),
         ("train.accumulate", t.accumulate > 0 and not t.batch_size % t.accumulate, "dividing batch_size", t.accumulate),
+        ("train.carry_state", stream or not t.carry_state, f"false for {config.model.kind}", t.carry_state),
+        ("train.accumulate", t.accumulate == 1 or not t.carry_state, "1 where train.carry_state is true", t.accumulate),
         ("train.learning_rate", t.learning_rate > 0, "above 0", t.learning_rate),
         ("train.weight_decay", t.weight_decay >= 0, "at least 0", t.weight_decay),
         ("train.warmup_steps", t.warmup_steps >= 0, "at least 0", t.warmup_steps),

@@ -204,15 +204,18 @@ def progress_bar(unit: str) -> Any:
 
 
 def _report(policy: Any, rows: list[dict[str, Any]], args: EvaluateArguments, command: Sequence[str]) -> None:
-    from snn_dt.evaluation.raster import record_raster
+    from snn_dt.evaluation.raster import record_gates, record_raster
     from snn_dt.report.run_report import write_run_report
 
-    raster = record_raster(policy, rows[0]["target_return"], seed=args.seed, env_id=args.env_id)
+    target = rows[0]["target_return"]
+    raster = record_raster(policy, target, seed=args.seed, env_id=args.env_id)
+    gates = record_gates(policy, target, seed=args.seed, env_id=args.env_id)
     page = write_run_report(
         args.checkpoint,
         rows,
         args.report,
         raster=raster,
+        gates=gates,
         data_returns=policy.provenance.get("dataset_return_quantiles"),
         command=shlex.join(["snn-dt", "evaluate", *command]),
     )

@@ -15,6 +15,7 @@ from snn_dt.cli.record import Record
 from snn_dt.cli.task import make_policy, rtg_scale, task_shape
 from snn_dt.config import Config, config_to_dict, save_config
 from snn_dt.data import Windows, load_dataset
+from snn_dt.data.lanes import Lanes
 from snn_dt.data.windows import Batch
 from snn_dt.device import keep_memory, set_threads
 from snn_dt.errors import CheckpointError, ConfigError
@@ -51,7 +52,7 @@ class Run:
         config = replace(config, model=config.model.resolved())
         self.config, self.run_dir, self.resume = config, run_dir, resume
         self.workers = Workers(config.train.device)
-        self.workers.check(config.train.batch_size, config.train.accumulate)
+        self.workers.check(config.train.batch_size, config.train.accumulate, config.train.carry_state)
         self.device = self.workers.device
         keep_memory()
         self.threads = set_threads(config.train.threads, self.workers.local_size)
@@ -61,7 +62,8 @@ class Run:
         )
         train_episodes, validation_episodes = self.trajectories.split(data.validation_fraction, data.split_seed)
         self.rtg_scale = rtg_scale(config, self.trajectories)
-        self.windows = self._windows(self.trajectories.best(train_episodes, data.top_fraction))
+        chosen = self.trajectories.best(train_episodes, data.top_fraction)
+        self.windows = self._windows(chosen, Lanes if config.train.carry_state else Windows)
         self._batches = Prefetch(self._batch)
         self.held_out = self._windows(validation_episodes) if len(validation_episodes) else None
 
@@ -125,9 +127,9 @@ class Run:
     def _stop_signal(self) -> StopSignal:
         return StopSignal(echo=1.0 if self.workers.world_size > 1 else 0.0)
 
-    def _windows(self, episodes: np.ndarray) -> Windows:
+    def _windows(self, episodes: np.ndarray, kind: type[Windows] = Windows) -> Windows:
         context, normalize = self.config.model.context_length, self.config.data.normalize
-        return Windows(self.trajectories, context, rtg_scale=self.rtg_scale, episodes=episodes, normalize=normalize)
+        return kind(self.trajectories, context, rtg_scale=self.rtg_scale, episodes=episodes, normalize=normalize)
 
     def _draw(self, step: int) -> Batch:
         return self._batches(step).to(self.device, non_blocking=True)

@@ -133,7 +133,7 @@ def run_episodes(
             batch = np.stack([observations[e] for e in live])
             begin, metering = time.perf_counter(), meter.seconds
             actions = policy.act(batch)
-            meter.count(policy.context.window()[-1])
+            meter.count(*policy.context.counted())
             seconds += time.perf_counter() - begin - (meter.seconds - metering)
             rewards, finished, restarted = np.zeros(len(live)), [], []
             for row, e in enumerate(live):
