@@ -8,11 +8,10 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import writable_folder, write_json
-from snn_dt.config import load_config
 from snn_dt.errors import ConfigError, did_you_mean
 
 
@@ -62,35 +61,11 @@ class StabilityArguments:
     """CPU threads of torch; 0 takes all cores this process may use."""
 
 
-@dataclass(frozen=True)
-class EpropArguments:
-    """Compare e-prop's gradient with that of backpropagation through time, layer by layer (kind snn_dt)."""
-
-    out: Path
-    """Folder for eprop.json, eprop.csv and eprop.png."""
-    checkpoint: Path | None = None
-    """Checkpoint or run folder, looked at on its own training data."""
-    config: tuple[Path, ...] = ()
-    """YAML files, each laid over those before it, in place of a checkpoint: the model before its first update."""
-    propagation: Literal["rate", "spikes"] | None = None
-    """Another way through the layers than the model's own; its weights serve both."""
-    batches: int = 10
-    """Batches to average over."""
-    batch_size: int = 64
-    """Windows per batch."""
-    dataset: str | None = None
-    """Other data than the checkpoint's own, named as in a config."""
-    seed: int = 0
-    """Seed of the batches, of random feedback, and of the weights of an untrained model."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:N`."""
-    threads: int = 0
-    """CPU threads of torch; 0 takes all cores this process may use."""
-
-
 def analyse_main(arguments: Sequence[str]) -> int:
     """Run `snn-dt analyse NAME ...`."""
-    commands = {"gradients": _gradients, "stability": _stability, "eprop": _eprop}
+    from snn_dt.cli.analyse_eprop import analyse_eprop
+
+    commands = {"gradients": _gradients, "stability": _stability, "eprop": analyse_eprop}
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):
         print(
@@ -114,14 +89,14 @@ def _gradients(arguments: Sequence[str]) -> None:
     if args.checkpoint is None:
         draws, title = paper_draws(args.draws or 100, args.seed), "four spiking layers, noise"
     else:
-        policy = _policy(args.checkpoint, args.device, args.threads)
+        policy = load_policy(args.checkpoint, args.device, args.threads)
         batch = training_batches(policy, args.dataset, args.batch_size, args.seed)
         draws = ((policy.model, lambda i=i: training_loss(policy, batch(i))) for i in range(args.draws or 10))
         title = f"{policy.model.config.kind}, {policy.spec.dataset_id}"
     writable_folder(args.out)
     rows = gradient_rows(draws, args.slopes, args.reference)
     _print_gradients(rows)
-    _write(args.out / "gradients", rows, gradient_figure(rows, title))
+    write_analysis(args.out / "gradients", rows, gradient_figure(rows, title))
 
 
 def _stability(arguments: Sequence[str]) -> None:
@@ -132,75 +107,32 @@ def _stability(arguments: Sequence[str]) -> None:
     from snn_dt.analysis.stability import stability_rows
     from snn_dt.report.analysis import stability_figure
 
-    policy = _policy(args.checkpoint, args.device, args.threads)
+    policy = load_policy(args.checkpoint, args.device, args.threads)
     batch = whole_windows(training_batches(policy, args.dataset, args.batch_size, args.seed)(0))
     rows = stability_rows(policy.model, lambda: training_loss(policy, batch))
     if not rows:
         raise ConfigError(f"expected a model with spiking neurons, found none in {args.checkpoint}; choose another one")
     writable_folder(args.out)
     _print_stability(rows)
-    _write(
+    write_analysis(
         args.out / "stability", rows, stability_figure(rows, f"{policy.model.config.kind}, {policy.spec.dataset_id}")
     )
 
 
-def _eprop(arguments: Sequence[str]) -> None:
-    args = parse(EpropArguments, arguments, "snn-dt analyse eprop")
-    if min(args.threads, args.seed) < 0 or min(args.batch_size, args.batches) < 1:
-        raise ConfigError("expected --batches and --batch_size of at least 1 and no negative number; see --help")
-    if (args.checkpoint is None) == (not args.config):
-        raise ConfigError("expected either --checkpoint or --config, found both or none; see --help")
-    from snn_dt.analysis.batches import training_batches, training_loss
-    from snn_dt.analysis.eprop import eprop_rows
-    from snn_dt.cli.task import untrained_policy, with_propagation
-    from snn_dt.report.analysis import eprop_figure
-
-    dataset = args.dataset
-    if args.checkpoint is None:
-        config = load_config(*args.config)
-        dataset = dataset or config.data.dataset
-        policy = untrained_policy(config, dataset, args.seed).to(_device(args.device, args.threads))
-    else:
-        policy = _policy(args.checkpoint, args.device, args.threads)
-    if policy.model.config.kind != "snn_dt":
-        raise ConfigError(f"expected a model of kind snn_dt, found {policy.model.config.kind}; choose another one")
-    if args.propagation is not None:
-        policy = with_propagation(policy, args.propagation)
-    batch = training_batches(policy, dataset, args.batch_size, args.seed)
-    losses = (lambda i=i: training_loss(policy, batch(i)) for i in range(args.batches))
-    writable_folder(args.out)
-    rows = eprop_rows(policy.model, losses, args.seed)
-    _print_eprop(rows)
-    title = f"{policy.model.config.propagation}, {policy.spec.dataset_id}"
-    _write(args.out / "eprop", rows, eprop_figure(rows, title))
-
-
-def _policy(checkpoint: Path, device: str, threads: int) -> Any:
+def load_policy(checkpoint: Path, device: str, threads: int) -> Any:
+    """Load a checkpoint onto a device and set the threads."""
     from snn_dt.checkpoint import from_pretrained
 
-    return from_pretrained(checkpoint, str(_device(device, threads)))
+    return from_pretrained(checkpoint, str(set_up(device, threads)))
 
 
-def _device(device: str, threads: int) -> Any:
+def set_up(device: str, threads: int) -> Any:
+    """Set the threads and return the device."""
     from snn_dt.device import choose_device, keep_memory, set_threads
 
     keep_memory()
     set_threads(threads)
     return choose_device(device)
-
-
-def _print_eprop(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="cosine to the gradient of backpropagation through time (and relative size)")
-    rules = list(dict.fromkeys(row["rule"] for row in rows))
-    for name in ("layer", *rules):
-        table.add_column(name, justify="left" if name == "layer" else "right")
-    found = {(row["layer"], row["rule"]): f"{row['cosine']:.4f} ({row['size']:.2f})" for row in rows}
-    for layer in dict.fromkeys(row["layer"] for row in rows):
-        table.add_row(layer, *(found[layer, rule] for rule in rules))
-    Console(width=120).print(table)
 
 
 def _print_gradients(rows: list[dict[str, Any]]) -> None:
@@ -240,7 +172,7 @@ def _print_stability(rows: list[dict[str, Any]]) -> None:
     Console(width=150).print(table)
 
 
-def _write(path: Path, rows: list[dict[str, Any]], figure: Any) -> None:
+def write_analysis(path: Path, rows: list[dict[str, Any]], figure: Any) -> None:
     """Write rows as JSON, as CSV too where a row is flat, and their figure."""
     from snn_dt.report.style import png
     from snn_dt.training.jsonl import write_atomically

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError
+from snn_dt.evaluation.adaptation import OnlinePlasticity
 from snn_dt.evaluation.context import Context, make_context
 from snn_dt.evaluation.stream_context import StreamContext
-from snn_dt.learning.plasticity import OnlinePlasticity
 from snn_dt.rule_config import PlasticityConfig
 
 
@@ -80,7 +80,10 @@ class Policy:
 
         Begins at the weights as they were trained, whatever was learned online before, and never changes them: what is
         learned at the end of an episode (the next `reset`, `restart` or `keep`) is a bounded addition to the head that
-        no checkpoint holds. See `snn_dt.learning.plasticity.OnlinePlasticity`.
+        no checkpoint holds. See `snn_dt.evaluation.adaptation.OnlinePlasticity`.
+
+        Raises:
+            ConfigError: `post: error` for continuous actions.
         """
         if self._plasticity is not None:
             self._plasticity.close()

@@ -1,6 +1,6 @@
-"""Three-factor plasticity of an action head (`snn_dt.snn.plasticity`): on logged data beside the optimizer, and online.
+"""Three-factor plasticity of an action head (`snn_dt.snn.plasticity`) on logged data, beside the optimizer.
 
-B windows of K steps, or N episodes; D width, A action dimensions or number of discrete actions.
+B windows of K steps; D width, A action dimensions or number of discrete actions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from snn_dt.data.windows import Batch
 from snn_dt.models.layers import ActionHead
 from snn_dt.rule_config import PlasticityConfig
-from snn_dt.snn.plasticity import Eligibility, RunningMean, bounded, modulated
+from snn_dt.snn.plasticity import RunningMean, bounded, modulated
 
 
 def output_activity(head: ActionHead, predictions: Tensor, discrete: bool) -> Tensor:
@@ -35,31 +35,32 @@ def action_activity(head: ActionHead, actions: Tensor, discrete: bool) -> Tensor
     return output_activity(head, actions, discrete)
 
 
-class _HeadPlasticity:
-    """What both have in common: they see what the head of `model` reads, `[B, K, D]`, and know the post factor."""
+class HeadPlasticity:
+    """What training and acting share: to see what the head of `model` reads, `[B, K, D]`, and the post factor."""
 
     def __init__(self, config: PlasticityConfig, model: nn.Module) -> None:
         model_: Any = model
         self.config, self.discrete = config, model_.discrete
         self.head: ActionHead = model_.head
         self._tokens_first = getattr(model, "tokens_first", False)
-        self._pre = self.head.weight.new_empty(0)
-        self._hook = self.head.register_forward_pre_hook(self._watch)
+        self.pre = self.head.weight.new_empty(0)
+        self.hook = self.head.register_forward_pre_hook(self._watch)
 
     def _watch(self, head: ActionHead, inputs: tuple[Any, ...]) -> None:
         pre = inputs[0].detach()
-        self._pre = pre.transpose(0, 1) if self._tokens_first else pre
+        self.pre = pre.transpose(0, 1) if self._tokens_first else pre
 
-    def _post(self, predictions: Tensor, actions: Tensor) -> Tensor:
+    def post(self, predictions: Tensor, actions: Tensor) -> Tensor:
+        """Return the post factor `[..., A]`."""
         post = output_activity(self.head, predictions.detach(), self.discrete)
         return action_activity(self.head, actions, self.discrete) - post if self.config.post == "error" else post
 
-    def _grown(self, plastic: Tensor, change: Tensor, weight: Tensor) -> Tensor:
+    def grown(self, plastic: Tensor, change: Tensor, weight: Tensor) -> Tensor:
         """Return `plastic + change`, within the bound."""
         return bounded(plastic + change, self.config.bound * torch.linalg.vector_norm(weight))
 
 
-class TrainingPlasticity(_HeadPlasticity):
+class TrainingPlasticity(HeadPlasticity):
     r"""After each update of the optimizer, `W += eta \sum_t delta_t E_t`, the mean over the real steps of the batch.
 
     E starts at 0 with each window, delta_t is the return-to-go of the step minus the mean of earlier batches, so the
@@ -83,8 +84,8 @@ class TrainingPlasticity(_HeadPlasticity):
         delta = rtg if self.config.modulator == "return" else rtg - self.baseline.mean.to(rtg)
         if self.config.modulator == "advantage" and not self.baseline.count:
             delta = torch.zeros_like(rtg)
-        post = self._post(predictions, batch.actions)
-        change = modulated(self._pre.to(post.dtype), post, delta.clamp(-1, 1), mask, self.config.decay)
+        post = self.post(predictions, batch.actions)
+        change = modulated(self.pre.to(post.dtype), post, delta.clamp(-1, 1), mask, self.config.decay)
         steps = torch.stack([rtg.masked_fill(~mask, 0).sum(), mask.sum().to(rtg)])
         self._sums.append(torch.cat([change.flatten(), steps]))
 
@@ -95,7 +96,7 @@ class TrainingPlasticity(_HeadPlasticity):
         self._sums = []
         weight = self.head.weight
         change = self.config.eta * change.view_as(self.plastic) / steps
-        plastic = self._grown(self.plastic, change, weight - self.plastic)
+        plastic = self.grown(self.plastic, change, weight - self.plastic)
         weight += plastic - self.plastic
         self.plastic = plastic
         self.baseline.add((returns / steps).squeeze())
@@ -109,68 +110,3 @@ class TrainingPlasticity(_HeadPlasticity):
         """Take over what `state_dict` returned."""
         self.plastic = state["plastic"].to(self.plastic)
         self.baseline.mean, self.baseline.count = state["mean"], state["count"]
-
-
-class OnlinePlasticity(_HeadPlasticity):
-    """Learning while acting: at the end of an episode `F += eta delta E`, with `W + F` in the place of the head's W.
-
-    delta is the observed return minus the one asked for, over `rtg_scale`: what led to too little is unlearned, and an
-    episode that does what it was asked to teaches nothing. W itself, and so a checkpoint, stays as it is; episodes that
-    run side by side share F, and it grows in the order in which they end.
-    """
-
-    def __init__(self, config: PlasticityConfig, model: nn.Module, rtg_scale: float) -> None:
-        super().__init__(config, model)
-        self.rtg_scale = rtg_scale
-        self.begin(torch.zeros(0, dtype=torch.float64, device=self.head.weight.device))
-        self.head.plastic = torch.zeros_like(self.head.weight, requires_grad=False)
-
-    def close(self) -> None:
-        """Forget all that was learned, and learn no more."""
-        self._hook.remove()
-        self.head.plastic = None
-
-    def begin(self, asked: Tensor) -> None:
-        """Begin episodes that are asked for the returns `asked` [N], and forget what was running."""
-        self.trace = Eligibility(len(asked), self.head.weight, self.config.decay)
-        self.missing = asked.clone()
-
-    def step(self, predictions: Tensor, actions: Tensor) -> None:
-        """Take what the head has just said, [N, A], and the actions that were taken, [N] or [N, A]."""
-        self.trace.step(self._pre[:, -1], self._post(predictions, actions))
-
-    def observe(self, reward: Tensor) -> None:
-        """Take the reward [N] of the last action."""
-        self.missing = self.missing - reward
-
-    @torch.no_grad()
-    def finish(self, rows: Tensor) -> None:
-        """Learn from the episodes of some rows, which are over."""
-        assert self.head.plastic is not None
-        delta = (-self.missing[rows] / self.rtg_scale).clamp(-1, 1).to(self.trace.e.dtype)
-        change = self.config.eta * torch.tensordot(delta, self.trace.e[rows], 1)
-        self.head.plastic = self._grown(self.head.plastic, change, self.head.weight)
-
-    def finish_all(self) -> None:
-        """Learn from whatever is running, which is over."""
-        self.finish(torch.arange(len(self.missing), device=self.missing.device))
-
-    def restart(self, rows: Tensor, asked: float) -> None:
-        """Learn from the episodes of some rows and begin others there."""
-        self.finish(rows)
-        self.trace.forget(rows)
-        self.missing = self.missing.index_fill(0, rows, asked)
-
-    def keep(self, rows: Tensor) -> None:
-        """Learn from the episodes of all other rows, and go on with these."""
-        over = torch.ones(len(self.missing), dtype=torch.bool, device=rows.device).index_fill_(0, rows, False)
-        self.finish(over.nonzero().squeeze(1))
-        self.trace.keep(rows)
-        self.missing = self.missing[rows]
-
-    @property
-    @torch.no_grad()
-    def change(self) -> float:
-        """The norm of what was learned, in norms of the weights."""
-        assert self.head.plastic is not None
-        return float(torch.linalg.vector_norm(self.head.plastic) / torch.linalg.vector_norm(self.head.weight))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from snn_dt.checkpoint import from_pretrained
 from snn_dt.cli.main import main
 from snn_dt.config import PlasticityConfig
 from snn_dt.energy import DecisionMeter
+from snn_dt.errors import ConfigError
 from snn_dt.evaluation.rollout import evaluate
 from tests.conftest import ROOT
 from tests.policies import countdown_policy, make_policy
@@ -50,6 +52,18 @@ def test_an_episode_teaches_the_trace_times_the_error_of_its_return(kind, post):
     policy.reset(5.0)
     torch.testing.assert_close(policy.model.head.plastic, 0.5 * (2.0 - 5.0) / 10 * e)
     assert policy.adapted > 0
+
+
+def test_continuous_actions_learn_from_the_output_and_have_no_error():
+    low, high = np.array([-2.0], np.float32), np.array([2.0], np.float32)
+    policy = make_policy(action_space=gym.spaces.Box(low, high))
+    with pytest.raises(ConfigError, match="expected output for a policy of continuous actions"):
+        policy.adapt(dataclasses.replace(ON, post="error"))
+    assert not policy.model.head._forward_pre_hooks
+    policy.adapt(dataclasses.replace(ON, bound=100.0))
+    (x, y), *_ = episode(policy, [1.0])
+    policy.reset()
+    torch.testing.assert_close(policy.model.head.plastic, 0.5 * (1.0 - 5.0) / 10 * torch.outer(y / 2, x))
 
 
 def test_an_episode_that_returns_what_it_was_asked_for_teaches_nothing():

@@ -154,7 +154,7 @@ def test_the_update_of_a_model_is_that_of_its_windows_one_by_one(kind):
         for part in parts:
             plasticity.observe(part, run(model, part))
         found.append(torch.stack(plasticity._sums).sum(0))
-        plasticity._hook.remove()
+        plasticity.hook.remove()
     assert found[0][:-2].abs().max() > 1e-3
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
