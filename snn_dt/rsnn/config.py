@@ -89,8 +89,12 @@ class LearnConfig:
     the read-out's weights."""
     grad_clip: float = 0.0
     """Largest global gradient norm; 0 switches clipping off."""
+    loss: Literal["cross_entropy", "margin"] = "cross_entropy"
+    """Of rates (`classes`): cross-entropy of their softmax, or a hinge on the margin of the right one."""
     temperature: float = 0.1
-    """Temperature of the softmax over rates (`classes`)."""
+    """Temperature of that softmax."""
+    margin: float = 0.05
+    """Margin from which the hinge is 0, in spikes per step."""
     steps: int = 2000
     """Updates."""
     batch_size: int = 1
@@ -154,6 +158,7 @@ def validate_rsnn(config: RSNNConfig) -> None:
         ("network.refractory", n.refractory >= 0, "at least 0", n.refractory),
         ("network.readout", (n.readout == "spiking") == classes, "spiking for classes, else leaky", n.readout),
         ("learn.rule", e.rule != "hebbian" or classes, "bptt or eprop but for classes", e.rule),
+        ("learn.loss", e.loss == "cross_entropy" or classes, "cross_entropy but for classes", e.loss),
         ("learn.steps", e.steps >= 1, "at least 1", e.steps),
         ("learn.batch_size", e.batch_size >= 1, "at least 1", e.batch_size),
         ("learn.seed", 0 <= e.seed < 2**32, "in [0, 2^32)", e.seed),
@@ -165,7 +170,9 @@ def validate_rsnn(config: RSNNConfig) -> None:
         ("hebbian.trace", 0 <= h.trace < 1, "in [0, 1)", h.trace),
     ]
     positive = {"network": ("tau_mem", "tau_out", "tau_adaptation", "v_threshold", "dampening")}
-    positive |= {"learn": ("learning_rate", "temperature", "log_every", "eval_every", "eval_samples", "save_every")}
+    positive |= {
+        "learn": ("learning_rate", "temperature", "margin", "log_every", "eval_every", "eval_samples", "save_every")
+    }
     not_negative = {
         "learn": ("weight_decay", "grad_clip", "stop_error", "threads"),
         "topology": ("every", "prune_below"),
