@@ -147,6 +147,7 @@ def validate_rsnn(config: RSNNConfig) -> None:
     """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
     t, n, e, p, h, y = config.task, config.network, config.learn, config.penalty, config.hebbian, config.topology
     classes, groups = t.kind == "classes", 4 if t.kind == "evidence" else 1
+    parts = {"input", "readout"} | ({"recurrent"} if n.recurrent else set())
     checks: list[tuple[str, bool, str, object]] = [
         ("task.inputs", t.inputs >= 1 and t.inputs % groups == 0, f"a multiple of {groups} above 0", t.inputs),
         ("task.steps", t.steps >= (150 if t.kind == "evidence" else 1), "at least 1, 150 for evidence", t.steps),
@@ -166,6 +167,7 @@ def validate_rsnn(config: RSNNConfig) -> None:
         ("topology.grow", y.grow >= 0, "at least 0", y.grow),
         ("topology.patience", y.patience >= 1, "at least 1", y.patience),
         ("topology.start", 0 < y.start <= 1, "in (0, 1]", y.start),
+        ("hebbian.plastic", set(h.plastic) <= parts, f"some of {', '.join(sorted(parts))}", ", ".join(h.plastic)),
         ("hebbian.baseline", 0 < h.baseline <= 1, "in (0, 1]", h.baseline),
         ("hebbian.trace", 0 <= h.trace < 1, "in [0, 1)", h.trace),
     ]

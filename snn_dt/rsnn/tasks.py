@@ -118,7 +118,7 @@ class Classes:
     """Noisy trains of C classes, each a set of rates of the inputs; the output that fires most is the answer.
 
     In each class a fifth of the inputs fires at the full rate, the others at a tenth of it. Loss: cross-entropy of
-    `softmax(rates / temperature)`, or `max(0, wanted - margin)`. The margin is that of the right output over the best of
+    `softmax(rates / temperature)`, or `max(0, wanted - margin)`. The margin is the right output's over the best of
     the others; an answer without one is wrong.
     """
 
