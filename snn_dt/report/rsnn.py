@@ -33,7 +33,7 @@ def rsnn_figure(runs: Mapping[str, Rows], title: str = "") -> Figure:
         for axes, what in ((left, "test_error"), (right, "test_operations")):
             values = [row[what] for row in points]
             axes.plot(steps, values, color=colour, linewidth=1.6, marker="o", markersize=3.5, label=name)
-    tidy(left, title, "update", "error on samples not trained on")
+    tidy(left, title, "update", "error")
     tidy(right, "", "update", "accumulates per sample")
     left.set_ylim(bottom=0)
     right.set_ylim(bottom=0)
