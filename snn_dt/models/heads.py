@@ -15,7 +15,7 @@ from snn_dt.model_config import ModelConfig
 from snn_dt.models.layers import ActionHead
 from snn_dt.snn.neurons import RateLIF
 
-SILENCE = 1e-3  # weight, in rates, of the middle of the bounds: the action of a population in which nobody fires
+SILENCE = 1e-4  # weight, in rates, of the middle of the bounds: the action of a population in which nobody fires
 
 
 class PopulationDecode(nn.Module):
