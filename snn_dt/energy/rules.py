@@ -60,9 +60,13 @@ def linear(module: nn.Linear, call: Call) -> Cost:
 
 @costs(ActionHead)
 def action_head(module: ActionHead, call: Call) -> Cost:
-    """The linear layer, and `tanh` and stretch of bounded actions."""
-    squash = TRANSCENDENTAL_MACS + 1 if module.bounded else 0
-    return Count(macs=call.elements(call.output) * (module.in_features + squash))
+    """The linear layer, `tanh` and stretch of bounded actions, and the eligibilities of one that learns while it acts.
+
+    A decision multiplies each of them with its decay and adds one product; the softmax or tanh is that of the output.
+    """
+    squash = TRANSCENDENTAL_MACS + 1 if module.bounded or module.plastic is not None else 0
+    per_output = module.in_features * (1 if module.plastic is None else 3)
+    return Count(macs=call.elements(call.output) * (per_output + squash))
 
 
 @costs(PopulationDecode)

@@ -39,22 +39,25 @@ def recorded(model: nn.Module, config: BudgetConfig) -> Iterator[Calls]:
 
 
 def excess(
-    config: BudgetConfig, model: nn.Module, calls: Calls, attention_mask: Tensor
+    config: BudgetConfig, progress: float, model: nn.Module, calls: Calls, attention_mask: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return `weight * sum max(0, log(measured / limit))` over the limits, and what was measured.
+    """Return `w sum max(0, log(measured / limit))` over the limits, and what was measured.
 
     The logarithm makes a loss that asks for the same relative change however far above the limit the network is; with
-    a weight larger than what a percent of activity is worth to the prediction, the limit is kept.
+    a weight w larger than what a percent of activity is worth to the prediction, the limit is kept. w grows from 0 to
+    `config.weight` over the first half of the training: a network that is silenced before it has learned anything
+    stays behind one that is made sparse while it learns.
 
     Args:
         config: the limits.
+        progress: share of the updates that are done, in [0, 1].
         model: whose forward over windows `calls` are.
         calls: see `recorded`.
         attention_mask: of the windows, `[B, K]` bool.
     """
     measured = activity(model, calls, attention_mask)
     above = [(measured[name] / limit).clamp(min=1.0).log() for name, limit in config.limits.items()]
-    total = config.weight * torch.stack(above).sum().float()
+    total = config.weight * min(2 * progress, 1.0) * torch.stack(above).sum().float()
     return total, {"budget_loss": total.detach(), **{name: measured[name].detach().float() for name in config.limits}}
 
 

@@ -71,9 +71,11 @@ def test_what_lies_above_the_limits_is_a_logarithm_with_the_gradient_of_the_coun
     config = BudgetConfig(spent["synaptic_operations"] / 4, spent["mean_firing_rate"] * 2, weight=0.5)
     with recorded(model, config) as calls:
         run(model, batch)
-    loss, metrics = excess(config, model, calls, batch.attention_mask)
-    assert float(loss) == pytest.approx(0.5 * torch.tensor(4.0).log().item(), rel=1e-5)
+    loss, metrics = excess(config, 0.5, model, calls, batch.attention_mask)
+    assert loss.item() == pytest.approx(0.5 * torch.tensor(4.0).log().item(), rel=1e-5)
     assert float(metrics["synaptic_operations"]) == pytest.approx(spent["synaptic_operations"], rel=1e-5)
+    early = [float(excess(config, x, model, calls, batch.attention_mask)[0].detach()) for x in (0.0, 0.25, 1.0)]
+    assert early == pytest.approx([0.0, loss.item() / 2, loss.item()])
     loss.backward()
     gain = model.blocks[0].mlp[0].norm.bias
     assert gain.grad.sum() > 0, "a lower current is a lower loss"
