@@ -54,6 +54,13 @@ class ModelConfig:
     spikes of queries, keys and values."""
     phase_generators: int = 8
     """Spike generators per head (`positions: phase`); g per head tell at most 2^(g * n_heads) timesteps apart."""
+    head: Literal["linear", "rate"] = "linear"
+    """How a prediction is read: a linear layer, or the firing rates of a population of neurons for each action or
+    action dimension (spiking kinds with a window)."""
+    head_neurons: int = 8
+    """Neurons of a population (`head: rate`)."""
+    head_temperature: float = 0.1
+    """Divisor of the mean rate of a discrete action, which makes it a logit: rates span no more than [0, 1]."""
     sim_steps: int = 4
     """T, simulation steps of a LIF neuron per token; one for snn_dt_stream whatever this says."""
     tau_mem: float | None = None
@@ -128,6 +135,9 @@ def model_checks(config: ModelConfig) -> list[Check]:
         ("model.phase_input", m.phase_input != "gate" or gates, f"current for {m.kind} {m.positions}", m.phase_input),
         ("model.phase_generators", m.phase_input == "current" or not m.d_model % generators, fits, m.phase_generators),
         ("model.phase_generators", m.phase_generators >= 1, "at least 1", m.phase_generators),
+        ("model.head", m.head == "linear" or snn_dt or dsformer, f"linear for {m.kind}", m.head),
+        ("model.head_neurons", m.head_neurons >= 2, "at least 2", m.head_neurons),
+        ("model.head_temperature", m.head_temperature > 0, "above 0", m.head_temperature),
         ("model.sim_steps", m.sim_steps >= 1, "at least 1", m.sim_steps),
         ("model.tau_mem", m.tau_mem >= 1, "at least 1 simulation step", m.tau_mem),
         ("model.v_threshold", m.v_threshold > 0, "above 0", m.v_threshold),

@@ -33,6 +33,7 @@ VARIANTS = {
         "kind": "snn_dt", "tokens": "merged", "propagation": "spikes", "attention": "linear", "positions": "none",
     },
     "dense-merged": {"kind": "dense", "tokens": "merged"},
+    "snn_dt-rate-head": {"kind": "snn_dt", "head": "rate", "head_neurons": 3},
     "snn_dt_stream": {"kind": "snn_dt_stream"},
     "dsformer_tssa": {"kind": "dsformer_tssa"},
     "dsformer_pssa": {"kind": "dsformer_pssa", "attention_window": 3},

@@ -16,6 +16,7 @@ from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.blocks import Block
 from snn_dt.models.decay import DecayAttention
 from snn_dt.models.embedding import TokenEmbedding
+from snn_dt.models.heads import PopulationDecode
 from snn_dt.models.layers import ActionHead, SpikeLinear, TimeMean
 from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
 from snn_dt.models.norms import PTBN
@@ -66,6 +67,13 @@ def action_head(module: ActionHead, call: Call) -> Cost:
     squash = TRANSCENDENTAL_MACS + 1 if module.bounded or module.plastic is not None else 0
     per_output = module.in_features * (1 if module.plastic is None else 3)
     return Count(macs=call.elements(call.output) * (per_output + squash))
+
+
+@costs(PopulationDecode)
+def population_decode(module: PopulationDecode, call: Call) -> Cost:
+    """One addition per spike, two where its value and the number of spikes are added up; a scale per action."""
+    spikes = call.sum(call.inputs[0]) * module.sim_steps
+    return Count(macs=call.elements(call.output), acs=spikes * (2 if module.bounded else 1))
 
 
 @costs(nn.Embedding)

@@ -17,7 +17,7 @@ def same_tokens(config: ModelConfig) -> ModelConfig:
     """Return the dense model of the same width, depth and tokens; a learned table stands for phase-shifted spikes."""
     config = config.resolved()
     positions = "learned" if config.positions == "phase" else config.positions
-    plain: dict[str, Any] = {"attention": "softmax", "routing": False, "phase_input": "current"}
+    plain: dict[str, Any] = {"attention": "softmax", "routing": False, "phase_input": "current", "head": "linear"}
     return dataclasses.replace(config, kind="dense", positions=positions, **plain)
 
 

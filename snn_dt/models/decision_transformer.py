@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from snn_dt.config import ModelConfig
 from snn_dt.models.blocks import build_block
 from snn_dt.models.embedding import TokenEmbedding
-from snn_dt.models.layers import ActionHead, TimeMean
+from snn_dt.models.heads import build_head
+from snn_dt.models.layers import TimeMean
 from snn_dt.models.positions import LearnedPositions, PhaseGate, PhasePositions, SinusoidalPositions
 from snn_dt.models.tokens import Tokens, causal_mask
 
@@ -69,7 +70,7 @@ class DecisionTransformer(nn.Module):
         self.time_mean = TimeMean()
         self.norm = nn.LayerNorm(config.d_model)
         bounds = [None if b is None else torch.tensor(b) for b in (task.action_low, task.action_high)]
-        self.head = ActionHead(config.d_model, task.action_dim, *bounds)
+        self.head = build_head(config, task.action_dim, task.discrete, *bounds)
 
     def forward(
         self,

@@ -12,6 +12,7 @@ from snn_dt.errors import ConfigError
 from snn_dt.learning.hebbian import HebbianConfig
 from snn_dt.learning.penalties import PenaltyConfig
 from snn_dt.learning.topology import TopologyConfig
+from snn_dt.rsnn.checks import rsnn_checks
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,12 @@ class LearnConfig:
     the read-out's weights."""
     grad_clip: float = 0.0
     """Largest global gradient norm; 0 switches clipping off."""
+    loss: Literal["cross_entropy", "margin"] = "cross_entropy"
+    """Of rates (`classes`): cross-entropy of their softmax, or a hinge on the margin of the right one."""
     temperature: float = 0.1
-    """Temperature of the softmax over rates (`classes`)."""
+    """Temperature of that softmax."""
+    margin: float = 0.05
+    """Margin from which the hinge is 0, in spikes per step."""
     steps: int = 2000
     """Updates."""
     batch_size: int = 1
@@ -141,41 +146,6 @@ def load_rsnn_config(*paths: str | Path) -> RSNNConfig:
 
 def validate_rsnn(config: RSNNConfig) -> None:
     """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
-    t, n, e, p, h, y = config.task, config.network, config.learn, config.penalty, config.hebbian, config.topology
-    classes, groups = t.kind == "classes", 4 if t.kind == "evidence" else 1
-    checks: list[tuple[str, bool, str, object]] = [
-        ("task.inputs", t.inputs >= 1 and t.inputs % groups == 0, f"a multiple of {groups} above 0", t.inputs),
-        ("task.steps", t.steps >= (150 if t.kind == "evidence" else 1), "at least 1, 150 for evidence", t.steps),
-        ("task.rate_hz", 0 < t.rate_hz <= 1000, "in (0, 1000]", t.rate_hz),
-        ("task.cues", t.cues >= 1 and t.cues % 2 == 1, "an odd number above 0", t.cues),
-        ("task.classes", t.classes >= 2, "at least 2", t.classes),
-        ("network.neurons", n.neurons >= 1, "at least 1", n.neurons),
-        ("network.adaptive", 0 <= n.adaptive <= n.neurons, f"in [0, {n.neurons}]", n.adaptive),
-        ("network.refractory", n.refractory >= 0, "at least 0", n.refractory),
-        ("network.readout", (n.readout == "spiking") == classes, "spiking for classes, else leaky", n.readout),
-        ("learn.rule", e.rule != "hebbian" or classes, "bptt or eprop but for classes", e.rule),
-        ("learn.steps", e.steps >= 1, "at least 1", e.steps),
-        ("learn.batch_size", e.batch_size >= 1, "at least 1", e.batch_size),
-        ("learn.seed", 0 <= e.seed < 2**32, "in [0, 2^32)", e.seed),
-        ("task.seed", 0 <= t.seed < 2**32, "in [0, 2^32)", t.seed),
-        ("topology.grow", y.grow >= 0, "at least 0", y.grow),
-        ("topology.patience", y.patience >= 1, "at least 1", y.patience),
-        ("topology.start", 0 < y.start <= 1, "in (0, 1]", y.start),
-        ("hebbian.baseline", 0 < h.baseline <= 1, "in (0, 1]", h.baseline),
-        ("hebbian.trace", 0 <= h.trace < 1, "in [0, 1)", h.trace),
-    ]
-    positive = {"network": ("tau_mem", "tau_out", "tau_adaptation", "v_threshold", "dampening")}
-    positive |= {"learn": ("learning_rate", "temperature", "log_every", "eval_every", "eval_samples", "save_every")}
-    not_negative = {
-        "learn": ("weight_decay", "grad_clip", "stop_error", "threads"),
-        "topology": ("every", "prune_below"),
-    }
-    not_negative |= {"penalty": tuple(vars(p))}
-    for bound, names in (("above 0", positive), ("at least 0", not_negative)):
-        for section, fields in names.items():
-            for name in fields:
-                value = getattr(getattr(config, section), name)
-                checks.append((f"{section}.{name}", value > 0 or (value == 0 and bound != "above 0"), bound, value))
-    for name, good, expected, found in checks:
+    for name, good, expected, found in rsnn_checks(config):
         if not good:
             raise ConfigError(f"{name}: expected {expected}, found {found}; change it in the config or with --{name}")

@@ -40,7 +40,7 @@ class RSNNRun:
         keep_memory()
         set_threads(config.learn.threads)
         torch.manual_seed(config.learn.seed)
-        task = make_task(config.task, config.learn.temperature)
+        task = make_task(config.task, config.learn)
         network = build_network(config.network, task.inputs, task.outputs)
         topology = Topology(network, config.topology, config.learn.seed)
         self.parts = Trained(network, task, make_rule(config, network, task), topology)
@@ -102,7 +102,7 @@ def load_network(run_dir: str | Path) -> RecurrentSNN:
     """
     folder = Path(run_dir)
     config = load_rsnn_config(folder / "config.yaml")
-    task = make_task(config.task)
+    task = make_task(config.task, config.learn)
     network = build_network(config.network, task.inputs, task.outputs)
     path = folder / "checkpoints" / "last" / "model.safetensors"
     try:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from snn_dt.learning.rates import margins, mean_rate, rate_cross_entropy
+from snn_dt.learning.rates import margin_hinge, margins, mean_rate, rate_cross_entropy
 from snn_dt.learning.streams import stream
-from snn_dt.rsnn.config import TaskConfig
+from snn_dt.rsnn.config import LearnConfig, TaskConfig
 
 CUE, CUE_ON, RECALL = 150, 100, 150
 MAJORITY = 0.7
@@ -52,7 +52,7 @@ class Pattern:
     Loss: half the squared error, summed over steps. Error: squared error over the curve's variance.
     """
 
-    def __init__(self, config: TaskConfig, temperature: float) -> None:
+    def __init__(self, config: TaskConfig, learn: LearnConfig) -> None:
         generator = torch.Generator().manual_seed(config.seed)
         self.inputs, self.outputs = config.inputs, 1
         time = torch.arange(config.steps) / 1.0
@@ -85,7 +85,7 @@ class Evidence:
     Loss: cross-entropy of the softmax, mean over the recall. Answer: the side that is likelier in its mean.
     """
 
-    def __init__(self, config: TaskConfig, temperature: float) -> None:
+    def __init__(self, config: TaskConfig, learn: LearnConfig) -> None:
         self.inputs, self.outputs, self.cues = config.inputs, 2, config.cues
         self.length, self.rate = config.cues * CUE + config.steps, config.rate_hz / 1000
 
@@ -118,16 +118,17 @@ class Classes:
     """Noisy trains of C classes, each a set of rates of the inputs; the output that fires most is the answer.
 
     In each class a fifth of the inputs fires at the full rate, the others at a tenth of it. Loss: cross-entropy of
-    `softmax(rates / temperature)`. The margin is that of the right output over the best of the others.
+    `softmax(rates / temperature)`, or `max(0, wanted - margin)`. The margin is the right output's over the best of
+    the others; an answer without one is wrong.
     """
 
-    def __init__(self, config: TaskConfig, temperature: float) -> None:
+    def __init__(self, config: TaskConfig, learn: LearnConfig) -> None:
         generator = torch.Generator().manual_seed(config.seed)
         self.inputs, self.outputs, self.length = config.inputs, config.classes, config.steps
         order = torch.rand(config.classes, config.inputs, generator=generator).argsort(-1)
         active = order < max(1, config.inputs // 5)
         self.rates = torch.where(active, 1.0, 0.1) * config.rate_hz / 1000
-        self.temperature = temperature
+        self.learn = learn
 
     def draw(self, seed: int, step: int, samples: int) -> Sample:
         """Return new trains of random classes."""
@@ -137,8 +138,10 @@ class Classes:
         return Sample((noise < self.rates[classes]).float(), classes)
 
     def loss(self, y: Tensor, target: Tensor) -> Tensor:
-        """Return the cross-entropy of mean rates."""
-        return rate_cross_entropy(mean_rate(y), target, self.temperature)
+        """Return the cross-entropy of mean rates, or the hinge on their margin."""
+        if self.learn.loss == "margin":
+            return margin_hinge(mean_rate(y), target, self.learn.margin)
+        return rate_cross_entropy(mean_rate(y), target, self.learn.temperature)
 
     def scores(self, y: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the share of answers that are not clearly right, and the mean margin."""
@@ -153,6 +156,6 @@ TASKS: dict[str, type[Pattern] | type[Evidence] | type[Classes]] = {
 }
 
 
-def make_task(config: TaskConfig, temperature: float = 0.1) -> Task:
+def make_task(config: TaskConfig, learn: LearnConfig) -> Task:
     """Build the task of `config.kind`."""
-    return TASKS[config.kind](config, temperature)
+    return TASKS[config.kind](config, learn)

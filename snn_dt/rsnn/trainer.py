@@ -75,7 +75,7 @@ def train(
             scores = evaluate(parts, config)
             record.log(state.step, {f"test_{name}": value for name, value in scores.items()})
             state.evaluated_at, state.best_score = state.step, max(state.best_score, -scores["error"])
-        if _due(state.step, config.save_every) or last:
+        if _due(state.step, config.save_every):
             save(state)
     save(state)
     return _done(config, state)

@@ -107,6 +107,22 @@ def test_with_the_total_derivative_for_a_learning_signal_the_factorisation_is_ex
     assert_same(dict(zip(names, found, strict=True)), {name: bptt[name] for name in names})
 
 
+def test_dampening_and_the_gain_of_the_read_out_are_in_every_gradient():
+    def grads(recurrent, dampening, gain):
+        network = network_of(beta=0.0, recurrent=recurrent, gain=gain)
+        network.neurons.dampening = dampening
+        target = network(inputs())[0].detach() - 1.0  # an error of 1 whatever the gain
+        return online(network, target)[1], gradients(network, True, target), gradients(network, False, target)
+
+    for recurrent in (False, True):
+        forward, local, bptt = grads(recurrent, 0.3, 2.0)
+        assert_same(forward, local)
+        if not recurrent:
+            assert_same(local, bptt)
+            plain = grads(recurrent, 1.0, 1.0)[2]["input.weight"]
+            torch.testing.assert_close(bptt["input.weight"], 0.6 * plain, rtol=1e-12, atol=1e-14)
+
+
 def test_a_trace_by_hand():
     # one LIF, alpha 1/2, V_th 1, soft reset, triangle of slope 1: psi = 1 - |u|
     neurons = RecurrentLIF(1, tau_mem=2.0, reset="soft", surrogate="triangle", surrogate_slope=1.0)

@@ -22,7 +22,7 @@ def network_of(hidden: int = 2, outputs: int = 3, inputs: int = 2) -> RecurrentS
 
 
 def test_the_reward_rises_with_the_margin_and_is_half_way_for_a_tie():
-    margins = torch.linspace(-0.2, 0.2, 101)
+    margins = torch.linspace(-0.05, 0.05, 101)
     paid = reward(CONFIG, margins)
     assert (paid.diff() > 0).all()
     assert reward(CONFIG, torch.tensor([0.0])).item() == pytest.approx(0.2)  # (1.2 - 0.8) / 2

@@ -23,7 +23,7 @@ def test_predictions_have_the_shape_of_the_actions(config, task):
 
 def test_continuous_predictions_stay_inside_the_action_bounds(config):
     model = make_model(config, CONTINUOUS)
-    nn.init.normal_(model.head.weight, std=100.0)
+    nn.init.normal_(next(model.head.parameters()), std=100.0)
     y = run(model, make_batch(CONTINUOUS))
     low, high = torch.tensor(CONTINUOUS.action_low), torch.tensor(CONTINUOUS.action_high)
     assert (y >= low).all()

@@ -85,7 +85,7 @@ def test_a_run_says_what_it_measured_and_its_network_can_be_loaded(tmp_path, cap
     line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"test_error", "test_loss", "test_firing_rate", "test_operations"} <= line.keys()
     assert "accumulates per sample" in capsys.readouterr().out
-    network, task = load_network(run), Pattern_of(run)
+    network, task = load_network(run), pattern_of(run)
     with torch.no_grad():
         sample = task.draw(0, 0, 1)
         y, spikes = network(sample.x)
@@ -93,10 +93,11 @@ def test_a_run_says_what_it_measured_and_its_network_can_be_loaded(tmp_path, cap
     assert float(network.synaptic_operations(sample.x, spikes)) == pytest.approx(line["test_operations"])
 
 
-def Pattern_of(run: Path) -> Pattern:  # noqa: N802
+def pattern_of(run: Path) -> Pattern:
     from snn_dt.rsnn.config import load_rsnn_config
 
-    return Pattern(load_rsnn_config(run / "config.yaml").task, 0.1)
+    config = load_rsnn_config(run / "config.yaml")
+    return Pattern(config.task, config.learn)
 
 
 def test_a_run_that_is_good_enough_stops(tmp_path, capsys):

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from snn_dt.rsnn.config import TaskConfig
+from snn_dt.rsnn.config import LearnConfig, TaskConfig
 from snn_dt.rsnn.tasks import TASKS, Classes, Evidence, Pattern, make_task
 
 CONFIGS = {
@@ -19,7 +19,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("kind", TASKS)
 def test_a_sample_is_a_function_of_seed_and_step(kind):
-    task, again = make_task(CONFIGS[kind]), make_task(CONFIGS[kind])
+    task, again = make_task(CONFIGS[kind], LearnConfig()), make_task(CONFIGS[kind], LearnConfig())
     first = task.draw(0, 3, 2)
     same = again.draw(0, 3, 2)
     assert torch.equal(first.x, same.x)
@@ -31,7 +31,7 @@ def test_a_sample_is_a_function_of_seed_and_step(kind):
 
 
 def test_the_pattern_is_four_sines_of_largest_value_1_on_frozen_noise():
-    task = Pattern(CONFIGS["pattern"], 0.1)
+    task = Pattern(CONFIGS["pattern"], LearnConfig())
     assert task.curve.shape == (1000, 1, 1)
     assert task.curve.abs().max() == 1
     power = torch.fft.rfft(task.curve.flatten()).abs().square()
@@ -46,7 +46,7 @@ def test_the_pattern_is_four_sines_of_largest_value_1_on_frozen_noise():
 
 
 def test_evidence_has_the_published_times_and_rates_and_the_answer_is_the_side_with_more_cues():
-    task = Evidence(CONFIGS["evidence"], 0.1)
+    task = Evidence(CONFIGS["evidence"], LearnConfig())
     x, target = task.draw(0, 0, 400)
     assert x.shape == (2250, 400, 40)
     cues = x[:1050].view(7, 150, 400, 4, 10)
@@ -64,7 +64,7 @@ def test_evidence_has_the_published_times_and_rates_and_the_answer_is_the_side_w
 
 
 def test_evidence_hears_only_the_recall():
-    task = Evidence(CONFIGS["evidence"], 0.1)
+    task = Evidence(CONFIGS["evidence"], LearnConfig())
     y, target = torch.zeros(2250, 3, 2), torch.tensor([0, 1, 1])
     y[:-150, :, 0] = 9
     assert task.loss(y, target).item() == pytest.approx(math.log(2), rel=1e-5)
@@ -73,7 +73,7 @@ def test_evidence_hears_only_the_recall():
 
 
 def test_classes_differ_in_which_inputs_fire_and_a_tie_is_wrong():
-    task = Classes(CONFIGS["classes"], 0.1)
+    task = Classes(CONFIGS["classes"], LearnConfig())
     x, target = task.draw(0, 0, 256)
     for c in range(4):
         rates = x[:, target == c].mean((0, 1))
@@ -86,3 +86,7 @@ def test_classes_differ_in_which_inputs_fire_and_a_tie_is_wrong():
     scores = task.scores(y, torch.tensor([2, 1]))
     assert scores["error"] == 0.5
     assert scores["margin"].item() == pytest.approx(0.25)
+    by_hand = (math.log(math.exp(5) + 3) - 5 + math.log(4)) / 2  # rates .5 and 0 at temperature .1
+    assert task.loss(y, torch.tensor([2, 1])).item() == pytest.approx(by_hand)
+    hinge = Classes(CONFIGS["classes"], LearnConfig(loss="margin", margin=0.2))
+    assert hinge.loss(y, torch.tensor([2, 1])).item() == pytest.approx(0.1)  # 0 and .2

@@ -1,0 +1,112 @@
+"""Read-outs of a prediction: linear, or by the firing rates of a population of neurons.
+
+B batch, L tokens, D width, A actions or action dimensions, P neurons of each, T simulation steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_dt.errors import ConfigError
+from snn_dt.model_config import ModelConfig
+from snn_dt.models.layers import ActionHead
+from snn_dt.snn.neurons import RateLIF
+
+SILENCE = 1e-4  # weight, in rates, of the middle of the bounds: the action of a population in which nobody fires
+
+
+class PopulationDecode(nn.Module):
+    """Rates `[..., A P]` to actions `[..., A]`; r_p is the rate of the p-th of an action's P neurons.
+
+    ```
+    discrete    logit = 1/(P temperature) sum_p r_p
+    bounded     a = (sum_p r_p c_p + eps middle) / (sum_p r_p + eps),    c_p evenly from the low to the high bound
+    ```
+
+    The second is the centre of mass of the values that neurons stand for (Georgopoulos et al. 1986), so within bounds.
+    """
+
+    centres: Tensor
+
+    def __init__(self, neurons: int, sim_steps: int, temperature: float, bounds: tuple[Tensor, Tensor] | None) -> None:
+        super().__init__()
+        self.neurons, self.sim_steps, self.temperature = neurons, sim_steps, temperature
+        self.bounded = bounds is not None
+        if bounds is not None:
+            share = torch.linspace(0, 1, neurons)
+            centres = bounds[0].unsqueeze(-1) + (bounds[1] - bounds[0]).unsqueeze(-1) * share  # [A, P]
+            self.register_buffer("centres", centres.float(), persistent=False)
+
+    def forward(self, rates: Tensor) -> Tensor:
+        """Decode."""
+        rates = rates.unflatten(-1, (-1, self.neurons))
+        if not self.bounded:
+            return rates.mean(-1) / self.temperature
+        middle = self.centres.mean(-1)
+        return ((rates * self.centres).sum(-1) + SILENCE * middle) / (rates.sum(-1) + SILENCE)
+
+
+class RateHead(nn.Module):
+    """P neurons for each action, or action dimension, whose mean rates over T steps are the prediction.
+
+    `D -> A P` currents, `RateLIF`, `PopulationDecode`. With cross-entropy the logits make it that of `softmax(r / T)`
+    of `snn_dt.learning.rates`: the loss's gradient by a population's rate is `(p - y) / temperature`.
+
+    Attributes:
+        bounded, low, high: as of `ActionHead`.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(
+        self,
+        d_model: int,
+        action_dim: int,
+        low: Tensor | None,
+        high: Tensor | None,
+        neurons: int,
+        sim_steps: int,
+        temperature: float,
+        lif: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.bounded = low is not None and high is not None
+        if low is not None and high is not None:
+            self.register_buffer("low", low.float())
+            self.register_buffer("high", high.float())
+        self.synapses = nn.Linear(d_model, action_dim * neurons)
+        nn.init.normal_(self.synapses.weight, std=d_model**-0.5)
+        self.lif = RateLIF(sim_steps, **lif)
+        bounds = (low, high) if low is not None and high is not None else None
+        self.decode = PopulationDecode(neurons, sim_steps, temperature, bounds)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[B, L, D]` to logits or actions `[B, L, A]`."""
+        return self.decode(self.lif(self.synapses(x)))
+
+
+def build_head(
+    config: ModelConfig, action_dim: int, discrete: bool, low: Tensor | None, high: Tensor | None
+) -> ActionHead | RateHead:
+    """Build the head of `config.head`, nulls of `config` resolved.
+
+    Raises:
+        ConfigError: a population must stand for actions without bounds.
+    """
+    if config.head == "linear":
+        return ActionHead(config.d_model, action_dim, low, high)
+    if not discrete and (low is None or high is None):
+        raise ConfigError(
+            "model.head: expected linear for actions without finite bounds, found rate; a population stands for values "
+            "between two bounds"
+        )
+    lif = {name: getattr(config, name) for name in LIF_FIELDS}
+    neurons, temperature = config.head_neurons, config.head_temperature
+    return RateHead(config.d_model, action_dim, low, high, neurons, config.sim_steps, temperature, lif)
+
+
+LIF_FIELDS = ("tau_mem", "v_threshold", "reset", "detach_reset", "surrogate", "surrogate_slope")
