@@ -89,14 +89,14 @@ def _dense(block: Any) -> Weights | None:
     none: Weights = [None, None]
     return [
         *_pair(norm_in),
-        *_packed(query),
-        *_packed(key_value),
+        *_packed(query, dense=True),
+        *_packed(key_value, dense=True),
         *none * 4,
-        *_packed(out),
+        *_packed(out, dense=True),
         *_pair(mlp[0]),
-        *_packed(mlp[1]),
+        *_packed(mlp[1], dense=True),
         *none,
-        *_packed(mlp[3]),
+        *_packed(mlp[3], dense=True),
     ]
 
 
@@ -131,7 +131,7 @@ def _pair(norm: nn.LayerNorm) -> Weights:
     return [norm.weight.detach(), norm.bias.detach()]
 
 
-def _packed(*linears: nn.Linear) -> Weights:
+def _packed(*linears: nn.Linear, dense: bool = False) -> Weights:
     """Return the packed weight and the bias of linear layers side by side."""
     weight, bias = (torch.cat([getattr(m, name).detach() for m in linears]) for name in ("weight", "bias"))
-    return [cpp.pack_weight(weight), bias]
+    return [cpp.pack_weight(weight, dense), bias]

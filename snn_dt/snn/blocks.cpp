@@ -47,11 +47,8 @@ inline float dot(const float* x, const float* y, int64_t width) {
     return sum<float>(parts[0] + parts[1]) + rest;
 }
 
-inline void add_scaled(float* to, float w, const float* x, int64_t width) {
-    const Reg by = all(w);
-    int64_t j = 0;
-    for (; j + WIDTH <= width; j += WIDTH) put(to + j, multiply_add<float>(by, load(x + j), load(to + j)));
-    for (; j < width; ++j) to[j] += w * x[j];
+inline void add(float* to, const float* x, int64_t n) {
+    for (int64_t j = 0; j < n; ++j) to[j] += x[j];
 }
 
 template <bool SPIKING, bool Z>
@@ -98,23 +95,24 @@ struct Stack {
     // What token i of a sequence takes from itself and the real tokens before it.
     void attend(int64_t layer, int64_t b, int64_t i, int64_t begin, float* scores, float* to) const {
         const int64_t D = s.width, d = D / s.heads;
-        const float *own = queries(layer) + (b * s.length + i) * D, *all = keys(layer) + b * s.length * 2 * D;
-        const uint8_t* known = real + b * s.length;
+        const float *own = queries(layer) + (b * s.length + i) * D, *all_keys = keys(layer) + b * s.length * 2 * D;
+        thread_local std::vector<int32_t> at;  // where the keys of the tokens it sees are
+        at.clear();
+        for (int64_t j = begin; j <= i; ++j)
+            if (real[b * s.length + j] || j == i) at.push_back(int32_t(j * 2 * D));
+        const int64_t n = int64_t(at.size());
         std::fill_n(to, D, 0.0f);
         for (int64_t h = 0; h < s.heads; ++h) {
-            float highest = -INFINITY, sum = 0;
-            for (int64_t j = begin; j <= i; ++j) {
-                const bool seen = known[j] || j == i;
-                scores[j] = seen ? float(s.scale) * dot(own + h * d, all + j * 2 * D + h * d, d) : -INFINITY;
-                highest = std::max(highest, scores[j]);
+            float highest = -INFINITY, total = 0;
+            for (int64_t e = 0; e < n; ++e) {
+                scores[e] = float(s.scale) * dot(own + h * d, all_keys + at[e] + h * d, d);
+                highest = std::max(highest, scores[e]);
             }
-            for (int64_t j = begin; j <= i; j += WIDTH) put(scores + j, exponential(load(scores + j) - highest));
-            for (int64_t j = begin; j <= i; ++j) {
-                if (!known[j] && j != i) continue;
-                sum += scores[j];
-                add_scaled(to + h * d, scores[j], all + j * 2 * D + D + h * d, d);
-            }
-            for (int64_t c = h * d; c < (h + 1) * d; ++c) to[c] = to[c] / sum * float(s.gain);
+            for (int64_t e = 0; e < n; e += WIDTH) put(scores + e, exponential(load(scores + e) - highest));
+            for (int64_t e = 0; e < n; ++e) total += scores[e];
+            for (int64_t e = 0; e < n; ++e) scores[e] *= float(s.gain) / total;
+            for (int64_t c = h * d; c < (h + 1) * d; c += PANEL)
+                add_listed(all_keys + D + c, at.data(), scores, n, to + c, to + c, (h + 1) * d - c);
         }
     }
 
@@ -124,7 +122,7 @@ struct Stack {
         for (int64_t i = first; i < end; ++i) attend(layer, b, i, begin, scores, in + (i - first) * D);
         if constexpr (SPIKING) norm(in, part(layer, OUT_NORM), in, rows, D, D);
         product(in, part(layer, OUT), out, rows, D, D);
-        add_scaled(own, 1.0f, out, rows * D);
+        add(own, out, rows * D);
         norm(own, part(layer, MLP_NORM), in, rows, D, D);
         product(in, part(layer, UP), out, rows, D, s.hidden);
         if constexpr (SPIKING)
@@ -132,7 +130,7 @@ struct Stack {
         else
             for (int64_t j = 0; j < rows * s.hidden; ++j) out[j] = std::max(out[j], 0.0f);
         product(out, part(layer, DOWN), in, rows, s.hidden, D);
-        add_scaled(own, 1.0f, in, rows * D);
+        add(own, in, rows * D);
     }
 
     void item(int64_t layer, int64_t b, int64_t part, int64_t parts) const {

@@ -27,7 +27,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "norm_rate_backward": (7, SIZE, SIZE),
     "column_sums": (4, SIZE, SIZE),
     "batch_norm_backward": (7, SIZE, SIZE),
-    "pack_weight": (2, SIZE, SIZE),
+    "pack_weight": (2, SIZE, SIZE, SIZE),
     "spike_linear": (4, SIZE, SIZE, SIZE),
     "spike_linear_backward": (4, SIZE, SIZE, SIZE),
     "last_token": (5, CONSTANTS, CONSTANTS),
@@ -133,10 +133,10 @@ def batch_norm_backward(x: Tensor, grad: Tensor, weights: Tensor, gain: Tensor, 
     return by_x
 
 
-def pack_weight(weight: Tensor) -> Tensor:
-    """Return `weight [O, I]` of a linear layer as `spike_linear` reads it, `[ceil(O / 64), I, 64]`."""
+def pack_weight(weight: Tensor, dense: bool = False) -> Tensor:
+    """Return `weight [O, I]` of a linear layer as kernels read it, for rows that are mostly zeros or for dense ones."""
     packed = weight.new_empty(-(-weight.shape[0] // PANEL), weight.shape[1], PANEL)
-    _call("pack_weight", (weight.contiguous(), packed), weight.shape[1], weight.shape[0])
+    _call("pack_weight", (weight.contiguous(), packed), weight.shape[1], weight.shape[0], dense)
     return packed
 
 
@@ -179,7 +179,8 @@ def last_token(x: Tensor, real: Tensor, stack: Stack) -> Tensor:
     `x` is overwritten.
     """
     batch, length, width = x.shape
-    q, kv = x.new_empty(2, batch, length, width), x.new_empty(2, batch, length, 2 * width)
+    tokens = 2 * batch * length
+    q, kv = x.new_empty(tokens * width), x.new_empty(tokens * 2 * width + PANEL)  # read by whole panels
     shape = _Shape(batch=batch, length=length, width=width, **stack.shape)
     _call("last_token", (x, real, stack.pointers, q, kv), ctypes.byref(shape), _at(stack.constants))
     return x[:, -1:]

@@ -1,7 +1,7 @@
 // Rows of numbers times a weight matrix, float32: one kernel that adds only what is not zero, one for dense rows.
 //
-// Layout: x [n, k], y [n, m] and bias [m] row-major; a matrix [k, m] is packed into panels of 64 columns, [m / 64][k][64],
-// the last one filled up with zeros. Sums run over k in order, in blocks of 128: what a first-level cache holds.
+// Layout: x [n, k], y [n, m] and bias [m] row-major; a matrix [k, m] is packed into panels of P columns, [m / P][k][P], the
+// last one filled up with zeros: P is 64 for sparse rows, what fills the registers that three dense rows leave otherwise. Sums run over k in order, in blocks of 128: what a first-level cache holds.
 
 #pragma once
 
@@ -17,14 +17,15 @@ typedef Vec<float> Reg;
 constexpr int64_t WIDTH = LANES<float>;
 // LIST: of a list, longer than DEPTH lest the lists' ends compete for the same lines of a cache.
 constexpr int64_t PANEL = 64, DEPTH = 128, TOGETHER = 64, LIST = DEPTH + 16;
+constexpr int64_t DENSE_PANEL = 4 * WIDTH;
 
 inline Reg load(const float* from) { return get(from); }
 
-// Packs w [m, k], as a linear layer has it.
-inline void pack(const float* w, float* to, int64_t k, int64_t m) {
-    for (int64_t p = 0; p < m; p += PANEL, to += k * PANEL)
+// Packs w [m, k], as a linear layer has it, into panels of `columns`.
+inline void pack(const float* w, float* to, int64_t k, int64_t m, int64_t columns) {
+    for (int64_t p = 0; p < m; p += columns, to += k * columns)
         for (int64_t i = 0; i < k; ++i)
-            for (int64_t c = 0; c < PANEL; ++c) to[i * PANEL + c] = p + c < m ? w[(p + c) * k + i] : 0.0f;
+            for (int64_t c = 0; c < columns; ++c) to[i * columns + c] = p + c < m ? w[(p + c) * k + i] : 0.0f;
 }
 
 // The numbers of some rows that are not zero, with the offsets of their rows in a panel.
@@ -115,7 +116,10 @@ inline void sparse_product(const float* x, const float* packed, const float* bia
                                         &list.value[r * LIST]);
             for (int64_t p = 0; p < m; p += PANEL) {
                 const float* panel = packed + p * k + k0 * PANEL;
+                const int64_t share = DEPTH * PANEL / rows / 16;  // lines of the next panel to fetch at each row
                 for (int64_t r = 0; r < rows; ++r) {
+                    for (int64_t i = r * share; i < (r + 1) * share; ++i)
+                        __builtin_prefetch(panel + k * PANEL + i * 16, 0, 2);
                     float* to = y + (first + r) * m + p;
                     add_listed(panel, &list.at[r * LIST], &list.value[r * LIST], list.count[r], k0 ? to : bias + p, to,
                                m - p);
@@ -137,7 +141,7 @@ inline void add_dense(std::index_sequence<I...>, const float* panel, const float
                       const float* const* from, float* const* to) {
     Reg a[] = {load(from[0] + I * WIDTH)...}, b[] = {load(from[1] + I * WIDTH)...}, c[] = {load(from[2] + I * WIDTH)...};
     const float *x0 = x[0], *x1 = x[1], *x2 = x[2];
-    for (int64_t i = 0; i < depth; ++i, panel += PANEL) {
+    for (int64_t i = 0; i < depth; ++i, panel += DENSE_PANEL) {
         const Reg y0 = all(x0[i]), y1 = all(x1[i]), y2 = all(x2[i]);
         (add_row(a[I], b[I], c[I], load(panel + I * WIDTH), y0, y1, y2), ...);
     }
@@ -149,12 +153,11 @@ inline void add_dense(std::index_sequence<I...>, const float* panel, const float
 // y = x w + b for dense rows x, `packed` being w.
 inline void dense_product(const float* x, const float* packed, const float* bias, float* y, int64_t n, int64_t k,
                           int64_t m) {
-    constexpr int64_t COLUMNS = 4 * WIDTH;
-    alignas(64) float part[3][COLUMNS] = {};
+    alignas(64) float part[3][DENSE_PANEL] = {};
     for (int64_t k0 = 0; k0 < k; k0 += DEPTH) {
-        for (int64_t p = 0; p < m; p += COLUMNS) {
-            const float* panel = packed + p / PANEL * PANEL * k + k0 * PANEL + p % PANEL;
-            const int64_t columns = std::min(COLUMNS, m - p);
+        for (int64_t p = 0; p < m; p += DENSE_PANEL) {
+            const float* panel = packed + p * k + k0 * DENSE_PANEL;
+            const int64_t columns = std::min(DENSE_PANEL, m - p);
             for (int64_t r = 0; r < n; r += 3) {
                 const float *rows[3], *from[3];
                 float *to[3], *direct[3];
@@ -163,11 +166,11 @@ inline void dense_product(const float* x, const float* packed, const float* bias
                     rows[i] = x + row * k + k0;
                     direct[i] = y + row * m + p;
                     from[i] = k0 ? direct[i] : bias + p;
-                    to[i] = columns == COLUMNS ? direct[i] : part[i];
-                    if (columns < COLUMNS) from[i] = std::copy_n(from[i], columns, part[i]) - columns;
+                    to[i] = columns == DENSE_PANEL ? direct[i] : part[i];
+                    if (columns < DENSE_PANEL) from[i] = std::copy_n(from[i], columns, part[i]) - columns;
                 }
                 add_dense(std::make_index_sequence<4>{}, panel, rows, std::min(DEPTH, k - k0), from, to);
-                if (columns < COLUMNS)
+                if (columns < DENSE_PANEL)
                     for (int64_t i = 0; i < 3; ++i) std::copy_n(part[i], columns, direct[i]);
             }
         }

@@ -40,7 +40,9 @@ void weight_gradient(const float* x, const float* g, float* by_w, float* by_b, i
 
 }  // namespace
 
-extern "C" void pack_weight_f32(const float* w, float* packed, int64_t k, int64_t m, int) { pack(w, packed, k, m); }
+extern "C" void pack_weight_f32(const float* w, float* packed, int64_t k, int64_t m, int64_t dense, int) {
+    pack(w, packed, k, m, dense ? DENSE_PANEL : PANEL);
+}
 
 extern "C" void spike_linear_f32(const float* x, const float* packed, const float* bias, float* y, int64_t n, int64_t k,
                                  int64_t m, int threads) {
