@@ -11,7 +11,7 @@ namespace {
 // Calls it for `width` neurons from the current `x`.
 template <int S, bool DERIVATIVE, class F, bool Z>
 void rates(const F* x, F* rate, F* by_x, int64_t T, int64_t width, const Neuron<F, Z>& c) {
-    constexpr int64_t vectors = 4, most = vectors * LANES<F>;  // what registers hold
+    constexpr int64_t vectors = REGISTER == 64 ? 4 : 2, most = vectors * LANES<F>;  // what registers hold
     for (int64_t first = 0; first < width; first += most) {
         const int64_t n = std::min(most, width - first);
         Vec<F> drive[vectors] = {}, v[vectors], dv[vectors] = {}, spikes[vectors] = {}, dspikes[vectors] = {};
