@@ -48,11 +48,11 @@ F between(F low, F high) {
     return low;
 }
 
-// A constant current and a hard reset give the more spikes the higher the current, rounded as it may be: at `current[i]`,
-// the lowest number that does, `more[i]` come on top. No other reset needs to be so; it has no ladder.
+// A constant current and a hard reset give the more spikes the higher the current, rounded as it may be: `current[i]` is
+// the lowest number that gives `rate[i]`. No other reset needs to be so; it has no ladder.
 template <class F>
 struct Ladder {
-    std::vector<F> current, more;
+    std::vector<F> current, rate;
 };
 
 template <class F, bool Z>
@@ -79,9 +79,9 @@ const Ladder<F>& ladder(int64_t T, const Neuron<F, Z>& c) {
         F high = std::numeric_limits<F>::max() / 4;  // more than `seen` spikes; `low`: no more
         for (F middle; (middle = between(low, high)) != low;)
             (spikes_of(middle, T, c) > seen ? high : low) = middle;
+        seen = spikes_of(high, T, c);
         found.current.push_back(high);
-        found.more.push_back(spikes_of(high, T, c) - seen);
-        seen += found.more.back();
+        found.rate.push_back(seen / F(T));
         low = high;
     }
     return found;
@@ -99,10 +99,10 @@ struct Firing {
         if (neuron.keep != 0) return rates<FAST_SIGMOID, false>(x, rate, static_cast<F*>(nullptr), T, width, neuron);
         for_lanes<F>(width, [&](int64_t j, int64_t m) {
             const Vec<F> current = get(x + j, m);
-            Vec<F> spikes = {};
+            Vec<F> highest = {};
             for (size_t i = 0; i < rungs.current.size(); ++i)
-                spikes += current >= rungs.current[i] ? all(rungs.more[i]) : Vec<F>{};
-            put(rate + j, spikes / F(T), m);
+                highest = current >= rungs.current[i] ? all(rungs.rate[i]) : highest;
+            put(rate + j, highest, m);
         });
     }
 };
