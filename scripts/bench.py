@@ -1,11 +1,11 @@
 """The benchmark: every speed as a ratio against a named peer in the same run.
 
     python scripts/bench.py [--quick] [--only lif model data rollout ...] [--lif-peers PYTHON] [--dt-peers PYTHON]
-                            [--device cuda] [--out results/bench]
+                            [--device cuda] [--threads 1] [--out results/bench]
 
 Prints the table and writes `bench.json` (a list of rows) and `bench.md` to the output folder. The peers live in venvs
 of their own, each script in scripts/bench/ says which packages; without them their columns stay empty. The machine must
-be quiet.
+be quiet; `--threads 1` takes the model rows on one thread and in CPU time, which a busy one disturbs less.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ def main() -> int:
     parser.add_argument("--lif-peers", metavar="PYTHON", help="interpreter with snnTorch, SpikingJelly and Norse")
     parser.add_argument("--dt-peers", metavar="PYTHON", help="interpreter with transformers and d3rlpy")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=2, choices=(1, 2), help="of the model rows; 1: CPU time")
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for part in arguments.only:
         peers = getattr(arguments, PARTS[part]) if PARTS[part] else None
-        for row in import_module(part).rows(arguments.quick, device=arguments.device, peers_python=peers):
+        options = {"threads": arguments.threads} if part == "model" else {}
+        for row in import_module(part).rows(arguments.quick, device=arguments.device, peers_python=peers, **options):
             rows.append({"part": part, **row, "device": arguments.device})
             print(line(row), flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -71,8 +73,9 @@ def page(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
     import torch
 
     peers = [f"--{name} PYTHON" for name in ("lif-peers", "dt-peers") if getattr(arguments, name.replace("-", "_"))]
-    quick = ["--quick"] if arguments.quick else []
-    command = " ".join(["python scripts/bench.py", *quick, "--only", *arguments.only, *peers])
+    options = ["--quick"] if arguments.quick else []
+    options += ["--threads", "1"] if arguments.threads == 1 else []
+    command = " ".join(["python scripts/bench.py", *options, "--only", *arguments.only, *peers])
     head = [
         "# Benchmark",
         "",

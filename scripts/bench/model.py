@@ -1,6 +1,6 @@
 """Model rows of the benchmark: a train step, a decision, a block, against the peers' Decision Transformers.
 
-    python scripts/bench/model.py [--quick] [--device cuda] [--peers-python PYTHON]
+    python scripts/bench/model.py [--quick] [--device cuda] [--threads 1] [--peers-python PYTHON]
 
 PYTHON is that of a venv made with `pip install torch==2.13.0 transformers==5.23.0 d3rlpy==2.8.1`. Size: state 11,
 action 3, K = 20, d = 128, 3 layers, 1 head, batch 64; each side with its own defaults (the peers have dropout 0.1, ours
@@ -30,11 +30,11 @@ OURS: dict[str, dict[str, Any]] = {
 DECIDING = ("dense", "snn_dt", *PEERS)
 
 
-def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> list[dict[str, Any]]:
+def rows(quick: bool, device: str = "cpu", peers_python: str | None = None, threads: int = 2) -> list[dict[str, Any]]:
     """Measure and return the rows of the table."""
     rounds = 5 if quick else 15
-    ours, block = (Worker(sys.executable, __file__, n, "--device", device) for n in (2, 1))
-    peers = Worker(peers_python, __file__, 2, "--device", device) if peers_python else None
+    ours, block = (Worker(sys.executable, __file__, n, "--device", device) for n in (threads, 1))
+    peers = Worker(peers_python, __file__, threads, "--device", device) if peers_python else None
     sides = [(name, ours) for name in OURS] + [(name, peers) for name in PEERS if peers]
 
     def measure(names: Collection[str], *request: Any) -> dict[str, list[float]]:
@@ -88,7 +88,8 @@ class Side:
             self.built[key] = make(work, batch, dropout, self.device)
         call = self.built[key]
         repeats = {"step": 2, "decision": 20 if batch == 1 else 5, "block": 3}[work]
-        clock = time.process_time if work == "block" and self.device == "cpu" else time.perf_counter
+        one_thread = torch.get_num_threads() == 1 and self.device == "cpu"
+        clock = time.process_time if one_thread else time.perf_counter
         if self.device == "cuda":
             torch.cuda.synchronize()
         begin = clock()
@@ -243,7 +244,7 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--peers-python")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--threads", type=int, default=2, help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=2, choices=(1, 2))
     arguments = parser.parse_args()
     if arguments.serve:
         import torch
@@ -251,5 +252,5 @@ if __name__ == "__main__":
         torch.set_num_threads(arguments.threads)
         serve(Side(arguments.device))
     else:
-        for one in rows(arguments.quick, arguments.device, arguments.peers_python):
+        for one in rows(arguments.quick, arguments.device, arguments.peers_python, arguments.threads):
             print(json.dumps(one))

@@ -15,7 +15,12 @@ class Count:
     spikes: float = 0.0
 
     def __add__(self, other: Count) -> Count:
-        return Count(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+        return Count(
+            self.macs + other.macs,
+            self.acs + other.acs,
+            self.neuron_updates + other.neuron_updates,
+            self.spikes + other.spikes,
+        )
 
     def __mul__(self, n: float) -> Count:
         return Count(*(a * n for a in vars(self).values()))

@@ -21,7 +21,7 @@ Modules = dict[str, dict[str, float]]
 
 
 class DecisionMeter:
-    """Counts the decisions of a model while the context is open: call `count(mask)` after each forward.
+    """Counts the decisions of a model while the context is open, once or again: `count(mask)` after each forward.
 
     ```
     with DecisionMeter(model) as meter:

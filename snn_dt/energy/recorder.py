@@ -28,6 +28,7 @@ class Recorder:
         self._handles: list[Any] = []
 
     def __enter__(self) -> Recorder:
+        self.unknown.clear()
         self._handles.append(self.model.register_forward_pre_hook(lambda *_: self.calls.clear()))
         covered: set[nn.Module] = set()  # by the rule of a module around them
         for name, module in self.model.named_modules():

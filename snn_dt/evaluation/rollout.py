@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -38,6 +39,7 @@ def evaluate(
     seed: int = 10_000,
     num_envs: int = 32,
     env_id: str | None = None,
+    meter_every: int = 1,
     progress: Progress | None = None,
     plasticity: PlasticityConfig | None = None,
 ) -> list[dict[str, Any]]:
@@ -49,6 +51,8 @@ def evaluate(
         episodes: per target; exactly these are run, each to its end.
         num_envs: environments stepped side by side; it changes the speed, not the episodes.
         env_id: another environment than the policy's own.
+        meter_every: operations, spikes and energy are counted on every so manieth step of the rollout. Counting costs
+            as much as deciding, and keeps a model to its modules where it could decide in one call.
         progress: called with (episodes done, episodes in all).
         plasticity: let the policy learn while it acts, for each target from the weights as they were trained, which it
             has again afterwards. Episodes then depend on those before them, and on `num_envs`.
@@ -58,12 +62,14 @@ def evaluate(
 
     Raises:
         EnvironmentMismatchError: the environment is missing or does not fit the policy.
-        ValueError: a target that is not finite, no episodes, no environments.
+        ValueError: a target that is not finite, no episodes, no environments, `meter_every` below 1.
     """
     from snn_dt.data.scores import ReferenceScores, normalized_score
 
     if min(episodes, num_envs) < 1:
         raise ValueError(f"expected at least 1 episode and 1 environment, found {episodes} and {num_envs}")
+    if meter_every < 1:
+        raise ValueError(f"meter_every: expected at least 1, found {meter_every}")
     asked: list[float] = [] if target_returns is None else np.ravel(target_returns).tolist()
     targets = asked or [policy.spec.target_return]
     rows = []
@@ -79,7 +85,7 @@ def evaluate(
                     progress(offset + done, len(targets) * episodes)
 
             policy.adapt(plasticity)
-            result = run_episodes(policy, envs, target, episodes, seed, report)
+            result = run_episodes(policy, envs, target, episodes, seed, report, meter_every)
             low, high = bootstrap_interval(result.returns, rng=np.random.default_rng(seed))
             mean = float(result.returns.mean())
             rows.append(
@@ -115,6 +121,7 @@ def run_episodes(
     episodes: int,
     seed: int,
     report: Callable[[int], None] | None = None,
+    meter_every: int = 1,
 ) -> Rollout:
     """Run episodes `seed .. seed + episodes - 1`, as many at a time as there are environments.
 
@@ -125,39 +132,43 @@ def run_episodes(
     n = min(len(envs), episodes)
     live = list(range(n))  # environment of each row of the batch
     episode = list(range(n))  # episode of each environment
-    started, done, seconds = n, 0, 0.0
+    started, done, step, seconds = n, 0, 0, 0.0
     observations = {e: policy.flatten(envs[e].reset(seed=seed + e)[0]) for e in live}
     policy.reset(target_return, batch_size=n)
-    with DecisionMeter(policy.model) as meter:
-        while live:
-            batch = np.stack([observations[e] for e in live])
+    meter = DecisionMeter(policy.model)
+    while live:
+        batch = np.stack([observations[e] for e in live])
+        metered = step % meter_every == 0
+        step += 1
+        with meter if metered else nullcontext():
             begin, metering = time.perf_counter(), meter.seconds
             actions = policy.act(batch)
-            meter.count(*policy.context.counted())
+            if metered:
+                meter.count(*policy.context.counted())
             seconds += time.perf_counter() - begin - (meter.seconds - metering)
-            rewards, finished, restarted = np.zeros(len(live)), [], []
-            for row, e in enumerate(live):
-                observation, reward, terminated, truncated, _ = envs[e].step(actions[row])
-                rewards[row] = reward
-                returns[episode[e]] += reward
-                lengths[episode[e]] += 1
-                if terminated or truncated:
-                    done += 1
-                    if started < episodes:
-                        episode[e] = started
-                        observation, _ = envs[e].reset(seed=seed + started)
-                        started += 1
-                        restarted.append(row)
-                    else:
-                        finished.append(row)
-                observations[e] = policy.flatten(observation)
-            policy.observe(rewards)
-            if restarted:
-                policy.restart(np.array(restarted), target_return)
-            if finished:
-                rows = np.setdiff1d(np.arange(len(live)), finished)
-                live = [live[row] for row in rows]
-                policy.keep(rows)
-            if report:
-                report(done)
+        rewards, finished, restarted = np.zeros(len(live)), [], []
+        for row, e in enumerate(live):
+            observation, reward, terminated, truncated, _ = envs[e].step(actions[row])
+            rewards[row] = reward
+            returns[episode[e]] += reward
+            lengths[episode[e]] += 1
+            if terminated or truncated:
+                done += 1
+                if started < episodes:
+                    episode[e] = started
+                    observation, _ = envs[e].reset(seed=seed + started)
+                    started += 1
+                    restarted.append(row)
+                else:
+                    finished.append(row)
+            observations[e] = policy.flatten(observation)
+        policy.observe(rewards)
+        if restarted:
+            policy.restart(np.array(restarted), target_return)
+        if finished:
+            rows = np.setdiff1d(np.arange(len(live)), finished)
+            live = [live[row] for row in rows]
+            policy.keep(rows)
+        if report:
+            report(done)
     return Rollout(returns, lengths, seconds, meter)

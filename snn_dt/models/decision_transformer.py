@@ -14,6 +14,7 @@ from snn_dt.config import ModelConfig
 from snn_dt.models.blocks import build_block
 from snn_dt.models.embedding import TokenEmbedding
 from snn_dt.models.heads import build_head
+from snn_dt.models.last_token import LastToken
 from snn_dt.models.layers import TimeMean
 from snn_dt.models.positions import LearnedPositions, PhaseGate, PhasePositions, SinusoidalPositions
 from snn_dt.models.tokens import Tokens, causal_mask
@@ -71,6 +72,7 @@ class DecisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.d_model)
         bounds = [None if b is None else torch.tensor(b) for b in (task.action_low, task.action_high)]
         self.head = build_head(config, task.action_dim, task.discrete, *bounds)
+        self._last_token = LastToken()
 
     def forward(
         self,
@@ -96,6 +98,8 @@ class DecisionTransformer(nn.Module):
         """
         x = self.dropout(self.embedding(rtg, states, actions, timesteps, attention_mask))
         real = self.token_mask(attention_mask)
+        if last_only and self.phase_gate is None and (last := self._last_token(self, x, real)) is not None:
+            return self.head(self.norm(last))
         gate = None if self.phase_gate is None else self.embedding.per_token(self.phase_gate(timesteps))
         tokens = Tokens(real, causal_mask(real), gate=gate)
         for block in self.blocks[:-1]:
@@ -103,6 +107,11 @@ class DecisionTransformer(nn.Module):
         # The last block is asked for no other tokens than those a prediction is read from.
         x = self.blocks[-1](x, replace(tokens, read=slice(-1, None) if last_only else self.embedding.read))
         return self.head(self.norm(self.time_mean(x)))
+
+    def train(self, mode: bool = True) -> DecisionTransformer:
+        """Switch to training or, with `mode` False, to evaluation; what was prepared for decisions is forgotten."""
+        self._last_token = LastToken()
+        return super().train(mode)
 
     def token_mask(self, attention_mask: Tensor) -> Tensor:
         """Return which tokens are no pads, `[B, K] -> [B, L]`."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_dt.snn import LIF
+from snn_dt.snn.spike_linear import spike_linear
 
 
 class TimedLIF(LIF):
@@ -59,6 +60,10 @@ class SpikeLinear(nn.Linear):
         self.sim_steps = sim_steps
         nn.init.normal_(self.weight, std=in_features**-0.5)
         nn.init.zeros_(self.bias)
+
+    def forward(self, s: Tensor) -> Tensor:
+        """Map spikes or rates `[..., in_features]` to currents `[..., out_features]`."""
+        return spike_linear(s, self.weight, self.bias)
 
 
 class Chain(nn.Sequential):

@@ -19,8 +19,9 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-SOURCES = [Path(__file__).with_name(name) for name in ("lif.cpp", "rate.cpp", "batch_norm.cpp", "stream.cpp")]
-HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "neuron.h")]
+NAMES = ("lif.cpp", "rate.cpp", "batch_norm.cpp", "spikes.cpp", "blocks.cpp", "stream.cpp")
+SOURCES = [Path(__file__).with_name(name) for name in NAMES]
+HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "neuron.h", "rate.h", "products.h")]
 # No -ffast-math: spikes have to equal torch's bit for bit. The last two allow if-conversion and change no result.
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]

@@ -1,6 +1,7 @@
-"""The C++ kernels of `lif.cpp`, `rate.cpp` and `batch_norm.cpp` on CPU tensors, through ctypes.
+"""The C++ kernels (`build.py` lists their files) on CPU tensors, through ctypes.
 
-Shapes: `current` and spikes [T, ...], `v0` and the last membrane [...]; for a rate all [...]. Dtypes: float32, float64.
+Shapes: `current` and spikes [T, ...], `v0` and the last membrane [...]; for a rate all [...]. Dtypes: float32, and
+float64 where `ARGUMENTS` does not say otherwise.
 """
 
 from __future__ import annotations
@@ -26,8 +27,14 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "norm_rate_backward": (7, SIZE, SIZE),
     "column_sums": (4, SIZE, SIZE),
     "batch_norm_backward": (7, SIZE, SIZE),
+    "pack_weight": (2, SIZE, SIZE, SIZE),
+    "spike_linear": (4, SIZE, SIZE, SIZE),
+    "spike_linear_backward": (4, SIZE, SIZE, SIZE),
+    "last_token": (5, CONSTANTS, CONSTANTS),
     "stream_step": (0, ctypes.c_void_p, ctypes.c_void_p, CONSTANTS),
 }
+SINGLE = ("pack_weight", "spike_linear", "spike_linear_backward", "last_token")  # float32 only
+PANEL = 64  # columns that products.h takes at a time
 
 
 class _Constants(ctypes.Structure):
@@ -45,7 +52,7 @@ def load() -> ctypes.CDLL | None:
     library = load_library()
     if library is not None:
         for name, (pointers, *others) in ARGUMENTS.items():
-            for suffix in SUFFIX.values():
+            for suffix in ("f32",) if name in SINGLE else SUFFIX.values():
                 function = getattr(library, f"{name}_{suffix}")
                 function.restype = None
                 function.argtypes = [*[ctypes.c_void_p] * pointers, *others, ctypes.c_int]
@@ -126,3 +133,56 @@ def batch_norm_backward(x: Tensor, grad: Tensor, weights: Tensor, gain: Tensor, 
     by_x = torch.empty_like(x)
     _call("batch_norm_backward", (x, grad, weights, gain, slope, shift, by_x), *x.shape)
     return by_x
+
+
+def pack_weight(weight: Tensor, dense: bool = False) -> Tensor:
+    """Return `weight [O, I]` of a linear layer as kernels read it, for rows that are mostly zeros or for dense ones."""
+    packed = weight.new_empty(-(-weight.shape[0] // PANEL), weight.shape[1], PANEL)
+    _call("pack_weight", (weight.contiguous(), packed), weight.shape[1], weight.shape[0], dense)
+    return packed
+
+
+def spike_linear(x: Tensor, packed: Tensor, bias: Tensor, outputs: int) -> Tensor:
+    """Return `x W^T + b` `[..., O]` for `x [..., I]` and the packed weight, adding only what is not zero."""
+    y = x.new_empty(*x.shape[:-1], outputs)
+    _call("spike_linear", (x, packed, bias, y), x.numel() // x.shape[-1], x.shape[-1], outputs)
+    return y
+
+
+def spike_linear_backward(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of the weight `[O, I]` and of the bias `[O]`."""
+    threads, inputs, outputs = torch.get_num_threads(), x.shape[-1], grad.shape[-1]
+    by_weight, by_bias = x.new_zeros(threads, inputs, outputs), x.new_zeros(threads, outputs)
+    _call("spike_linear_backward", (x, grad, by_weight, by_bias), x.numel() // inputs, inputs, outputs)
+    return by_weight.sum(0).t().contiguous(), by_bias.sum(0)
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = [
+        *((name, SIZE) for name in ("batch", "length", "width", "hidden", "heads", "layers", "sim_steps")),
+        *((name, ctypes.c_double) for name in ("eps", "scale", "gain")),
+    ]
+
+
+class Stack:
+    """Blocks for `last_token`: 24 tensors each, in pairs, in the order of `Part` in `blocks.cpp`, None for no neurons.
+
+    `constants` are the neurons'; `shape` the rest of `Shape` there.
+    """
+
+    def __init__(self, weights: list[Tensor | None], constants: LIFParameters, **shape: Any) -> None:
+        self.weights, self.constants, self.shape = weights, constants, shape
+        self.pointers = torch.tensor([0 if w is None else w.data_ptr() for w in weights], dtype=torch.int64)
+
+
+def last_token(x: Tensor, real: Tensor, stack: Stack) -> Tensor:
+    """Return the last token `[B, 1, D]` of `x [B, L, D]` after a stack of blocks; `real [B, L]` is False on pads.
+
+    `x` is overwritten.
+    """
+    batch, length, width = x.shape
+    tokens = 2 * batch * length
+    q, kv = x.new_empty(tokens * width), x.new_empty(tokens * 2 * width + PANEL)  # read by whole panels
+    shape = _Shape(batch=batch, length=length, width=width, **stack.shape)
+    _call("last_token", (x, real, stack.pointers, q, kv), ctypes.byref(shape), _at(stack.constants))
+    return x[:, -1:]

@@ -1,5 +1,4 @@
-// Vectors of the CPU's registers, in the compiler's own extension (g++, clang++). Not wider: g++ takes a selection or a
-// comparison of vectors that no register holds apart into single numbers, ten times as slow.
+// Vectors in the compiler's own extension (g++, clang++), as wide as the CPU's registers: wider ones would live in memory.
 
 #pragma once
 
@@ -10,30 +9,30 @@
 #endif
 
 #if defined(__AVX512F__)
-#define VECTOR_BYTES 64
+constexpr int64_t REGISTER = 64;
 #elif defined(__AVX__)
-#define VECTOR_BYTES 32
+constexpr int64_t REGISTER = 32;
 #else
-#define VECTOR_BYTES 16
+constexpr int64_t REGISTER = 16;
 #endif
 
 template <class F> struct Lanes;
 template <> struct Lanes<float> {
-    typedef float Vec __attribute__((vector_size(VECTOR_BYTES)));
-    typedef int32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
+    typedef float Vec __attribute__((vector_size(REGISTER)));
+    typedef int32_t Bits __attribute__((vector_size(REGISTER)));
     static constexpr int32_t no_sign = INT32_MAX;
 };
 template <> struct Lanes<double> {
-    typedef double Vec __attribute__((vector_size(VECTOR_BYTES)));
-    typedef int64_t Bits __attribute__((vector_size(VECTOR_BYTES)));
+    typedef double Vec __attribute__((vector_size(REGISTER)));
+    typedef int64_t Bits __attribute__((vector_size(REGISTER)));
     static constexpr int64_t no_sign = INT64_MAX;
 };
 template <class F> using Vec = typename Lanes<F>::Vec;
-template <class F> constexpr int64_t LANES = VECTOR_BYTES / sizeof(F);
+template <class F> constexpr int64_t LANES = REGISTER / sizeof(F);
 
 template <class F>
 inline Vec<F> all(F x) {
-    return Vec<F>{} + x;
+    return x - Vec<F>{};  // x + 0 would have to turn -0 into 0
 }
 
 template <class F>

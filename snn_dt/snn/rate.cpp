@@ -4,74 +4,26 @@
 // 1 / deviation; gamma, beta [width]. A rate depends on its own neuron's current alone, so its derivative rides along,
 // forward, and the backward pass needs no membrane.
 
-#include "neuron.h"
+#include "rate.h"
 
 namespace {
 
-// Calls it for `width` neurons from the current `x`.
-template <int S, bool DERIVATIVE, class F, bool Z>
-void rates(const F* x, F* rate, F* by_x, int64_t T, int64_t width, const Neuron<F, Z>& c) {
-    constexpr int64_t vectors = 4, most = vectors * LANES<F>;  // what registers hold
-    for (int64_t first = 0; first < width; first += most) {
-        const int64_t n = std::min(most, width - first);
-        Vec<F> drive[vectors] = {}, v[vectors], dv[vectors] = {}, spikes[vectors] = {}, dspikes[vectors] = {};
-        for_lanes<F>(n, [&](int64_t j, int64_t m) { drive[j / LANES<F>] = c.gain * get(x + first + j, m); });
-        std::fill_n(v, vectors, all(c.v_rest));
-        for (int64_t t = 0; t < T; ++t) {
-            for (int64_t i = 0; i < vectors; ++i) {  // many at a time, since each waits for its own last step
-                const Vec<F> h = c.charge(v[i], drive[i]), u = h - c.v_threshold;
-                spikes[i] += u >= F(0) ? all(F(1)) : Vec<F>{};
-                v[i] = c.after(h, u);
-                if constexpr (DERIVATIVE) {
-                    const Vec<F> dh = multiply_add<F>(all(c.decay), dv[i], all(c.gain));
-                    const Vec<F> ds = psi<S>(u, c.slope) * dh;
-                    dspikes[i] += ds;
-                    dv[i] = multiply_add<F>(c.by_spike(u), ds, c.by_h(u, dh));
-                }
-            }
-        }
-        for_lanes<F>(n, [&](int64_t j, int64_t m) {
-            put(rate + first + j, spikes[j / LANES<F>] / F(T), m);
-            if constexpr (DERIVATIVE) put(by_x + first + j, dspikes[j / LANES<F>] / F(T), m);
-        });
-    }
-}
-
 template <int S, bool DERIVATIVE, class F, bool Z>
 void rate_forward(const F* x, F* rate, F* by_x, int64_t T, int64_t n, const Neuron<F, Z>& neuron, int threads) {
-    for_blocks(n, 4096, T * n, threads, [=](int64_t first, int64_t width) {
+    const Firing<F, Z> fire(T, neuron);
+    for_blocks(n, 4096, T * n, threads, [=, &fire](int64_t first, int64_t width) {
         const Neuron<F, Z> c = neuron;  // a local: stores through F* cannot change it
-        rates<S, DERIVATIVE>(x + first, rate + first, DERIVATIVE ? by_x + first : nullptr, T, width, c);
+        if constexpr (DERIVATIVE) rates<S, true>(x + first, rate + first, by_x + first, T, width, c);
+        else fire(x + first, rate + first, width);
     });
-}
-
-template <class F>
-F sum(Vec<F> x) {
-    F total = 0;
-    for (int64_t i = 0; i < LANES<F>; ++i) total += x[i];
-    return total;
-}
-
-// Mean and 1 / deviation of a row.
-template <class F>
-void moments(const F* x, int64_t width, F eps, F* stats) {
-    Vec<F> total = {}, squares = {};
-    for_lanes<F>(width, [&](int64_t j, int64_t m) { total += get(x + j, m); });
-    const F mean = sum<F>(total) / F(width);
-    const Vec<F> means = all(mean);
-    for_lanes<F>(width, [&](int64_t j, int64_t m) {  // lanes beyond the row are 0 on both sides
-        const Vec<F> centred = get(x + j, m) - get(reinterpret_cast<const F*>(&means), m);
-        squares += centred * centred;
-    });
-    stats[0] = mean;
-    stats[1] = F(1) / std::sqrt(sum<F>(squares) / F(width) + eps);
 }
 
 template <int S, bool DERIVATIVE, class F, bool Z>
 void norm_rate_forward(const F* x, const F* gamma, const F* beta, F* rate, F* by_y, F* stats, F eps, int64_t T,
                        int64_t rows, int64_t width, const Neuron<F, Z>& neuron, int threads) {
     const int64_t together = std::max<int64_t>(256 / width, 1);  // rows that fill the registers of `rates`
-    for_blocks(rows, together * 4, T * rows * width, threads, [=](int64_t begin, int64_t count) {
+    const Firing<F, Z> fire(T, neuron);
+    for_blocks(rows, together * 4, T * rows * width, threads, [=, &fire](int64_t begin, int64_t count) {
         const Neuron<F, Z> c = neuron;
         thread_local std::vector<F> scratch;
         scratch.resize(std::max<size_t>(scratch.size(), together * width));
@@ -82,12 +34,11 @@ void norm_rate_forward(const F* x, const F* gamma, const F* beta, F* rate, F* by
                 const F* row = x + (r + i) * width;
                 F own[2], *to = y + i * width;
                 moments(row, width, eps, own);
-                for_lanes<F>(width, [&](int64_t j, int64_t m) {
-                    put(to + j, (get(row + j, m) - own[0]) * own[1] * get(gamma + j, m) + get(beta + j, m), m);
-                });
+                normalise(row, own, gamma, beta, to, width);
                 if constexpr (DERIVATIVE) std::copy_n(own, 2, stats + 2 * (r + i));
             }
-            rates<S, DERIVATIVE>(y, rate + r * width, DERIVATIVE ? by_y + r * width : nullptr, T, n * width, c);
+            if constexpr (DERIVATIVE) rates<S, true>(y, rate + r * width, by_y + r * width, T, n * width, c);
+            else fire(y, rate + r * width, n * width);
         }
     });
 }

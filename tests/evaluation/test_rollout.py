@@ -95,6 +95,16 @@ def test_short_episodes_do_not_crowd_out_long_ones():
     assert result.meter.decisions == result.lengths.sum()
 
 
+def test_counting_every_third_step_counts_those_and_changes_no_episode():
+    policy = scripted_policy()
+    every, third = (run_episodes(policy, environment_copies(policy, 3), 1.0, 3, 0, meter_every=m) for m in (1, 3))
+    assert every.returns.tolist() == third.returns.tolist()
+    counted = sum(-(-n // 3) for n in third.lengths)  # steps 0, 3, ... of each
+    assert third.meter.decisions == counted
+    with pytest.raises(ValueError, match="meter_every: expected at least 1"):
+        evaluate(policy, [1.0], meter_every=0)
+
+
 def environment_copies(policy: Policy, n: int) -> list[gym.Env]:
     return [environments.make_environment(policy) for _ in range(n)]
 

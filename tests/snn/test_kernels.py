@@ -305,3 +305,23 @@ def test_a_rate_layer_with_a_norm_is_the_norm_and_the_layer():
     assert torch.equal(slow(x), RateLIF(4, reset_order="delayed")(slow.norm(x)))
     half = layer.to(torch.bfloat16)
     assert half(x.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("steps", [1, 4, 7, 25])
+@pytest.mark.parametrize(
+    "constants", [{}, {"tau_mem": 3.7, "v_rest": -0.3, "c_m": 0.6}, {"reset": "soft"}, {"reset": "none"}]
+)
+def test_rates_without_derivatives_equal_those_with_them_on_both_sides_of_every_step(constants, steps):
+    neuron = RateLIF(steps, **constants)
+    coarse = torch.linspace(-1.0, 4.0, 4001)
+    rate = neuron(coarse)
+    low, high = coarse[:-1][rate.diff() != 0], coarse[1:][rate.diff() != 0]
+    for _ in range(40):  # to the two neighbouring floats between which the rate changes
+        middle = (low + high) / 2
+        same = neuron(middle) == neuron(low)
+        low, high = torch.where(same, middle, low), torch.where(same, high, middle)
+    current = torch.cat([coarse, low, high])
+    with torch.no_grad():
+        found = neuron(current)
+    assert torch.equal(found, neuron(current.requires_grad_()).detach())
+    assert len(low) >= 1
