@@ -184,5 +184,5 @@ def last_token(x: Tensor, real: Tensor, stack: Stack) -> Tensor:
     tokens = 2 * batch * length
     q, kv = x.new_empty(tokens * width), x.new_empty(tokens * 2 * width + PANEL)  # read by whole panels
     shape = _Shape(batch=batch, length=length, width=width, **stack.shape)
-    _call("last_token", (x, real, stack.pointers, q, kv), ctypes.byref(shape), _at(stack.constants))
+    _call("last_token", (x, real, stack.pointers, q, kv), ctypes.byref(shape), pointer_to_constants(stack.constants))
     return x[:, -1:]

@@ -13,7 +13,7 @@ from snn_dt.snn import cpp
 from tests.conftest import CONTINUOUS, DISCRETE, ROOT, TINY, VARIANTS, make_batch, make_model, run
 
 pytestmark = pytest.mark.skipif(cpp.load() is None, reason="no C++ compiler")
-KNOWN = ("dense", "snn_dt", "snn_dt-phase", "snn_dt-sinusoidal", "dense-merged")
+KNOWN = ("dense", "snn_dt", "snn_dt-phase", "snn_dt-sinusoidal", "dense-merged", "snn_dt-rate-head")
 
 
 def calls(monkeypatch) -> list[bool]:
