@@ -92,8 +92,8 @@ def _memory(quick: bool) -> dict[str, Any]:
     import torch
 
     from snn_dt.learning.tbptt import TBPTT
-    from snn_dt.models import TaskShape, build_model
     from snn_dt.model_config import ModelConfig
+    from snn_dt.models import TaskShape, build_model
 
     model = build_model(ModelConfig(kind="snn_dt_stream"), TaskShape(4, 2, True, 500))
 
