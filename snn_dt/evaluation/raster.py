@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy
 from snn_dt.models.layers import TimedLIF
+from snn_dt.models.stream_block import TokenLIF
 from snn_dt.snn import LIF, RateLIF
 
 
@@ -19,13 +20,16 @@ def record_raster(
     """Return each layer's spikes at the token that is read out, over the first decisions of an episode.
 
     Returns:
-        Layer name to `[decisions * T, neurons]` bool; empty for a model without spikes.
+        Layer name to `[decisions * T, neurons]` bool (T is 1 for a streaming model); empty for a model without spikes.
     """
     env = make_environment(policy, env_id)
     trains: dict[str, list[NDArray[np.bool_]]] = {}
 
     def recorder(name: str) -> Any:
-        def record(layer: RateLIF | TimedLIF, inputs: Any, output: Any) -> None:
+        def record(layer: RateLIF | TimedLIF | TokenLIF, inputs: Any, output: Any) -> None:
+            if isinstance(layer, TokenLIF):  # its time is the trajectory: one step a decision
+                trains.setdefault(name, []).append(output[0][-1, :1].cpu().numpy().astype(bool))
+                return
             current = inputs[0][..., 0, -1, :]  # the last token, [D] or [T, D]
             current = current if layer.norm is None else layer.norm(current)
             spikes, _ = LIF.forward(layer, current.expand(layer.sim_steps, current.shape[-1]))
@@ -33,7 +37,7 @@ def record_raster(
 
         return record
 
-    layers = [(name, m) for name, m in policy.model.named_modules() if isinstance(m, RateLIF | TimedLIF)]
+    layers = [(name, m) for name, m in policy.model.named_modules() if isinstance(m, RateLIF | TimedLIF | TokenLIF)]
     handles = [layer.register_forward_hook(recorder(name)) for name, layer in layers]
     try:
         observation, _ = env.reset(seed=seed)
