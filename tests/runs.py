@@ -91,8 +91,8 @@ def state_of(run_dir: Path) -> dict[str, Any]:
 def left_behind(run_dir: Path) -> dict[str, Any]:
     """Everything a run leaves that must not depend on whether it was interrupted; tensors as lists of bytes."""
     return {
-        "weights": {n: _bits(load_file(run_dir / "checkpoints" / n / "model.safetensors")) for n in ("last", "best")},
-        "state": _bits(state_of(run_dir)),
+        "weights": {n: bits(load_file(run_dir / "checkpoints" / n / "model.safetensors")) for n in ("last", "best")},
+        "state": bits(state_of(run_dir)),
         "lines": lines_of(run_dir),
     }
 
@@ -107,9 +107,9 @@ def lines_of(run_dir: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _bits(value: Any) -> Any:
+def bits(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return (str(value.dtype), tuple(value.shape), value.contiguous().flatten().view(torch.uint8).tolist())
     if isinstance(value, dict):
-        return {key: _bits(item) for key, item in value.items()}
-    return [_bits(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: bits(item) for key, item in value.items()}
+    return [bits(item) for item in value] if isinstance(value, list | tuple) else value

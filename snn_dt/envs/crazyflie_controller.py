@@ -76,6 +76,11 @@ def rotor_speeds(history: Array) -> Array:
 _ALLOCATION = np.linalg.inv(np.vstack([np.ones(4), model.MIXER.T]))
 
 
+def pilot_of_skill(skill: float) -> Pilot:
+    """Return a pilot between slack loops that do not make up for the rotors' lag (skill 0) and `Pilot()` (skill 1)."""
+    return Pilot(1.5 + 1.5 * skill, 8.0 + 13.0 * skill, lead=1.0 + 3.0 * skill)
+
+
 class Apprentice:
     """Pilots of rising skill for `snn-dt data collect`: episode i of n is flown at skill i / (n - 1).
 
@@ -89,7 +94,7 @@ class Apprentice:
     def begin(self, episode: int) -> None:
         """Begin an episode: forget the actions, take up its skill and its own stream of noise."""
         skill = episode / max(self.episodes - 1, 1)
-        self.pilot = Pilot(1.5 + 1.5 * skill, 8.0 + 13.0 * skill, lead=1.0 + 3.0 * skill)
+        self.pilot = pilot_of_skill(skill)
         self.noise = 0.5 * (1.0 - skill)
         self.generator = np.random.default_rng([self.seed, episode])
         self.history = np.zeros((HISTORY, ACTION_DIM), np.float32)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from snn_dt.config import TrainConfig
 from snn_dt.data.windows import Batch
 from snn_dt.errors import TrainingError
+from snn_dt.learning.budget import excess, recorded
 from snn_dt.learning.losses import action_loss
 from snn_dt.learning.slopes import score_of, set_slope
 from snn_dt.snn.probe import Probe
@@ -110,9 +111,14 @@ def train(
         valid = workers.sum(batch.attention_mask.sum())
         totals: dict[str, Tensor] = {}
         for part in _split(batch, config.accumulate):
-            with autocast:
+            with autocast, recorded(model, config.budget) as calls:
                 predictions = forward(part.rtg, part.states, part.actions, part.timesteps, part.attention_mask)
             loss, metrics = action_loss(predictions.float(), part.actions, part.attention_mask, half_range)
+            if state.plasticity is not None:
+                state.plasticity.observe(part, predictions.float())
+            if calls:
+                above, measured = excess(config.budget, state.step / config.steps, model, calls, part.attention_mask)
+                loss, metrics = loss + above, metrics | measured
             # Weighted by its real steps, so that parts and processes add up to the loss of the whole batch.
             share = part.attention_mask.sum() / valid
             (loss * share).backward()
@@ -121,6 +127,8 @@ def train(
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or math.inf)
         state.add({"grad_norm": norm.detach()})
         state.optimizer.step()
+        if state.plasticity is not None:
+            state.add(state.plasticity.apply(workers.sum))
         state.step += 1
 
         if _due(state.step, config.log_every) or state.step == config.steps:

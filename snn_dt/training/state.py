@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from snn_dt.errors import CheckpointError
+from snn_dt.learning.plasticity import TrainingPlasticity
 from snn_dt.learning.slopes import SlopeSchedule
 
 
@@ -33,6 +34,8 @@ class TrainingState:
     """What a model with state has left behind after the last update, where `train.carry_state` is true."""
     slopes: SlopeSchedule | None = None
     """Schedule of the surrogate's slope; None leaves the model's."""
+    plasticity: TrainingPlasticity | None = None
+    """Three-factor plasticity of the action head; None: off."""
 
     def add(self, metrics: dict[str, Tensor]) -> None:
         """Add to the running sums without waiting for the device."""
@@ -56,6 +59,7 @@ class TrainingState:
             "counted": self.counted,
             "carried": {} if self.carried is None else self.carried,
             "slopes": {} if self.slopes is None else self.slopes.state_dict(),
+            "plasticity": {} if self.plasticity is None else self.plasticity.state_dict(),
             "cpu_generator": torch.get_rng_state(),
             "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -68,6 +72,8 @@ class TrainingState:
         self.carried = values.get("carried") or None
         if self.slopes is not None and values.get("slopes"):  # older checkpoints have none
             self.slopes.load_state_dict(values["slopes"])
+        if self.plasticity is not None:
+            self.plasticity.load_state_dict(values["plasticity"])
         torch.set_rng_state(values["cpu_generator"])
         if values["cuda_generators"] and torch.cuda.device_count() == len(values["cuda_generators"]):
             torch.cuda.set_rng_state_all(values["cuda_generators"])

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# All runs of results/online, one after another: hover (methods, ablation, slopes) and fine-tuning, SEEDS each ("0 1 2").
+# A run that is there is left alone, one that was cut off goes on. LONG=1 trains as long as was published (hours).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+OUT=${OUT:-runs/online}
+SEEDS=${SEEDS:-0}
+short=(configs/online/short.yaml)
+[ -n "${LONG:-}" ] && short=(configs/online/published.yaml)
+
+go() { # command, name, flags
+  local command=$1 run="$OUT/$2"
+  shift 2
+  if [ -f "$run/config.yaml" ]; then
+    snn-dt "$command" --resume "$run"
+  else
+    snn-dt "$command" "$@" --run-dir "$run" --track.wandb disabled
+  fi
+}
+hover() { # name, method, flags
+  local name=$1 method=$2
+  shift 2
+  go online "$name-seed$seed" --config "configs/online/$method.yaml" "${short[@]}" --train.seed "$seed" "$@"
+}
+
+for seed in $SEEDS; do
+  start=()
+  [ -z "${LONG:-}" ] && start=(--learn.bc_weight 1 --learn.bc_decay 0.95)
+  hover td3bc_jsrl td3bc_jsrl "${start[@]}"
+  hover bc bc
+  hover td3bc td3bc
+  hover td3 td3
+  hover jsrl_no_bc jsrl_no_bc
+  hover td3bc_no_jump_start td3bc_no_jump_start
+  hover td3bc_jsrl-k2 td3bc_jsrl "${start[@]}" --actor.slope_schedule fixed
+  hover td3bc_jsrl-k100 td3bc_jsrl "${start[@]}" --actor.slope_schedule fixed --actor.surrogate_slope 100
+  for task in pendulum hopper; do
+    go finetune "ft-$task-seed$seed" --config "configs/finetune/$task-snn_dt.yaml" --update.seed "$seed"
+    go finetune "ft-$task-no_critic-seed$seed" --config "configs/finetune/$task-snn_dt.yaml" --update.seed "$seed" \
+      --update.q_weight 0
+  done
+done
+python scripts/online_results.py "$OUT"

@@ -1,0 +1,68 @@
+"""Curves of `snn-dt online` and `snn-dt finetune` runs: `results/online/{hover,finetune}.{csv,png}`.
+
+    python scripts/online_results.py runs/online
+
+reads the metrics of every run folder in it; a folder is named METHOD-seedN (hover) or ft-TASK-seedN (fine-tuning).
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+from snn_dt.report.style import CYCLE, new_figure, png, tidy
+from snn_dt.training.jsonl import read_rows
+
+OUT = Path(__file__).parents[1] / "results" / "online"
+HOVER = ("return", "return_std", "length", "lasted", "distance")
+FINETUNE = ("target_return", "return_mean", "return_std", "episodes")
+COUNTS = ("env_steps", "updates", "surrogate_slope")
+
+
+def points(run: Path) -> list[dict[str, Any]]:
+    """One row per evaluation of a run, with the environment steps and updates made by then."""
+    rows, counts = [], {"env_steps": 0}
+    for line in read_rows(run / "metrics.jsonl"):
+        counts |= {name: line[name] for name in COUNTS if name in line}
+        where = {"run": run.name, "iteration": line["step"], **counts}
+        if "score" in line:
+            rows.append(where | {name: line["score"][name] for name in HOVER})
+        rows += [where | {name: row[name] for name in FINETUNE} for row in line.get("evaluation", ())]
+    return rows
+
+
+def write(rows: list[dict[str, Any]], name: str, x: str, y: str, group: tuple[str, ...], label: str) -> None:
+    """Write the rows, and draw y over x, one line per group of them."""
+    with (OUT / f"{name}.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0].keys())
+        table.writeheader()
+        table.writerows(rows)
+    figure = new_figure(6.8, 4.0)
+    axes = figure.add_subplot()
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault(", ".join(str(row[key]) for key in group), []).append(row)
+    for i, (title, of_line) in enumerate(lines.items()):
+        xs, ys = ([row[key] for row in of_line] for key in (x, y))
+        style = ("-", "--", ":")[i // len(CYCLE) % 3]
+        axes.plot(xs, ys, style, marker="o", markersize=4, color=CYCLE[i % len(CYCLE)], label=title)
+    tidy(axes, "", label, "return")
+    figure.legend(loc="outside right upper", fontsize=9, frameon=False)
+    (OUT / f"{name}.png").write_bytes(png(figure))
+
+
+def main(folder: Path) -> None:
+    OUT.mkdir(parents=True, exist_ok=True)
+    runs = [points(run) for run in sorted(folder.iterdir()) if (run / "metrics.jsonl").exists()]
+    hover = [row for rows in runs for row in rows if "target_return" not in row]
+    tuned = [row for rows in runs for row in rows if "target_return" in row]
+    if hover:
+        write(hover, "hover", "updates", "return", ("run",), "critic updates")
+    if tuned:
+        write(tuned, "finetune", "env_steps", "return_mean", ("run", "target_return"), "environment steps")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

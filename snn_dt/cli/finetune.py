@@ -1,0 +1,61 @@
+"""`snn-dt finetune`: a model that was trained on a dataset goes on learning in its environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from snn_dt.cli.arguments import parse
+from snn_dt.cli.evaluate import print_evaluation, writable_folder
+from snn_dt.cli.run_folder import check_new, flag, resumed_folder
+from snn_dt.finetune.config import FinetuneConfig, load_finetune_config, validate_finetune
+
+
+@dataclass(frozen=True)
+class FinetuneArguments(FinetuneConfig):
+    """Go on with a trained model in its environment. Flags win over the config file, the file over the defaults."""
+
+    config: tuple[Path, ...] = ()
+    """YAML files, each laid over those before it."""
+    run_dir: Path | None = None
+    """New folder for the run; none makes one under runs/."""
+    resume: Path | None = None
+    """Run folder to go on with, as if it had never stopped; takes no other flag."""
+
+
+def finetune_main(arguments: Sequence[str]) -> int:
+    """Run the command; 128 + n after signal n, with a run that can be resumed."""
+    run_dir, config, resume = _read(arguments)
+    if not resume:
+        check_new(run_dir)
+    from snn_dt.cli.finetune_run import FinetuneRun
+
+    run = FinetuneRun(config, run_dir, resume)  # what cannot be run leaves no folder behind
+    writable_folder(run_dir)
+    signum = run.train()
+    if signum is not None:
+        print(f"stopped after iteration {run.loop.iteration} of {config.update.iterations}")
+        print(f"go on with: snn-dt finetune --resume {shlex.quote(str(run_dir))}")
+        return 128 + signum
+    if run.rows:
+        print_evaluation(run.rows)
+    print(f"environment steps: {run.loop.env_steps}")
+    print(f"run: {run_dir}\nevaluate it with: snn-dt evaluate --checkpoint {shlex.quote(str(run_dir))}")
+    return 0
+
+
+def _read(arguments: Sequence[str]) -> tuple[Path, FinetuneConfig, bool]:
+    """Return the run folder, its configuration, and whether it is resumed."""
+    if folder := resumed_folder(arguments):
+        return folder, load_finetune_config(folder / "config.yaml"), True
+    base = load_finetune_config(*flag(arguments, "--config"))
+    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(FinetuneConfig)}
+    args = parse(FinetuneArguments, arguments, "snn-dt finetune", FinetuneArguments(**fields))
+    config = FinetuneConfig(**{name: getattr(args, name) for name in fields})
+    validate_finetune(config)
+    name = f"finetune-{Path(config.checkpoint).name}-seed{config.update.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    return args.run_dir or Path("runs") / name, config, False

@@ -1,0 +1,54 @@
+"""What runs that go by iterations share: record, progress, stopping between two iterations, saving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from snn_dt import strict
+from snn_dt.config import save_config
+from snn_dt.training.console import Console
+from snn_dt.training.signals import StopSignal
+from snn_dt.training.tracking import Tracker
+
+
+def run_iterations(
+    config: Any,
+    run_dir: Path,
+    console: Console,
+    total: int,
+    done: int | None,
+    save_every: int,
+    iterate: Callable[[Tracker], int],
+    save: Callable[[], None],
+    before: Callable[[Tracker], None] | None = None,
+) -> int | None:
+    """Iterate up to `total`, or to the end of the iteration in which a signal comes; returns the signal's number.
+
+    Args:
+        config: a dataclass with a `track` section; written to the folder when the run is new.
+        run_dir: where the record goes.
+        console: shows progress.
+        total: iterations.
+        done: those that a resumed run has behind it; None for a new run.
+        save_every: iterations between two saves; the last one always saves.
+        iterate: makes one iteration, reports it, and returns how many are done.
+        save: writes what resuming takes.
+        before: called once in a new run, before the first iteration.
+    """
+    if done is None:
+        save_config(config, run_dir / "config.yaml")
+    tracker, now = Tracker(run_dir, config.track, strict.to_dict(config), done), done or 0
+    try:
+        with console, StopSignal() as stop:
+            console.start(total, now)
+            if now == 0 and before is not None:
+                before(tracker)
+            while now < total and stop.signum is None:
+                now = iterate(tracker)
+                if now >= total or stop.signum is not None or now % save_every == 0:
+                    save()
+    finally:
+        tracker.finish(0 if now >= total else 1)
+    return stop.signum if now < total else None

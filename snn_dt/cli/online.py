@@ -1,0 +1,63 @@
+"""`snn-dt online`: a spiking policy learns to hover, from a guide and from its own flights."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from snn_dt.cli.arguments import parse
+from snn_dt.cli.evaluate import writable_folder
+from snn_dt.cli.run_folder import check_new, flag, resumed_folder
+from snn_dt.online.config import OnlineConfig, load_online_config, validate_online
+
+
+@dataclass(frozen=True)
+class OnlineArguments(OnlineConfig):
+    """Teach a spiking policy to hover online. Flags win over the config file, the file over the defaults shown here."""
+
+    config: tuple[Path, ...] = ()
+    """YAML files, see configs/online/, each laid over those before it."""
+    run_dir: Path | None = None
+    """New folder for the run; none makes one under runs/."""
+    resume: Path | None = None
+    """Run folder to go on with, as if it had never stopped; takes no other flag."""
+
+
+def online_main(arguments: Sequence[str]) -> int:
+    """Run the command; 128 + n after signal n, with a run that can be resumed."""
+    run_dir, config, resume = _read(arguments)
+    if not resume:
+        check_new(run_dir)
+    from snn_dt.cli.online_run import OnlineRun
+
+    writable_folder(run_dir)
+    run = OnlineRun(config, run_dir, resume)
+    score, signum = run.train()
+    if signum is not None:
+        print(f"stopped after iteration {run.trainer.iteration} of {config.train.iterations}")
+        print(f"go on with: snn-dt online --resume {shlex.quote(str(run_dir))}")
+        return 128 + signum
+    if score:
+        print(
+            f"return {score['return']:.1f} +- {score['return_std']:.1f} over {config.eval.flights} flights, in the air "
+            f"for {score['length']:.0f} steps, {score['distance']:.2f} m from the target at the end"
+        )
+    print(f"run: {run_dir}")
+    return 0
+
+
+def _read(arguments: Sequence[str]) -> tuple[Path, OnlineConfig, bool]:
+    """Return the run folder, its configuration, and whether it is resumed."""
+    if folder := resumed_folder(arguments):
+        return folder, load_online_config(folder / "config.yaml"), True
+    base = load_online_config(*flag(arguments, "--config"))
+    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(OnlineConfig)}
+    args = parse(OnlineArguments, arguments, "snn-dt online", OnlineArguments(**fields))
+    config = OnlineConfig(**{name: getattr(args, name) for name in fields})
+    validate_online(config)
+    default = Path("runs") / f"online-seed{config.train.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    return args.run_dir or default, config, False

@@ -1,0 +1,47 @@
+"""What commands that make runs share: their flags --config and --resume, and the folder of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from snn_dt.errors import CheckpointError, ConfigError
+
+
+def flag(arguments: Sequence[str], name: str) -> list[str]:
+    """Find a flag's values, wherever it stands, before the others are read, whose defaults depend on them."""
+    values = []
+    for i, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag == name:
+            found = [value] if equals else []
+            found += takewhile(lambda word: not word.startswith("--"), arguments[i + 1 :])
+            if not found:
+                raise ConfigError(f"expected a path after {name}, found none; name one or leave it out")
+            values += found
+    return values
+
+
+def resumed_folder(arguments: Sequence[str]) -> Path | None:
+    """Return the run folder that `--resume DIR`, which stands alone, names; None without the flag."""
+    resume = flag(arguments, "--resume")
+    if not resume:
+        return None
+    if list(arguments) not in (["--resume", resume[0]], [f"--resume={resume[0]}"]):
+        raise ConfigError("expected --resume DIR alone (a run keeps its config), found other flags too; leave them out")
+    folder = Path(resume[0])
+    if not (folder / "config.yaml").is_file():
+        raise CheckpointError(
+            f"expected a run folder with a config.yaml at {folder}, found none; see the runs in runs/"
+        )
+    return folder
+
+
+def check_new(run_dir: Path) -> None:
+    """Raise `CheckpointError` if `run_dir` holds a run."""
+    if (run_dir / "config.yaml").exists() or (run_dir / "checkpoints").exists():
+        raise CheckpointError(
+            f"expected a new run folder, found a run at {run_dir}; go on with it (--resume {run_dir}), choose another "
+            "--run-dir, or delete it"
+        )

@@ -1,0 +1,1 @@
+"""Going on with a return-conditioned model in its environment."""

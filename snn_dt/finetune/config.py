@@ -1,0 +1,127 @@
+"""The configuration of `snn-dt finetune`; the text under a field is its help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from snn_dt import strict
+from snn_dt.config import EvalConfig, TrackConfig
+from snn_dt.model_config import Check
+from snn_dt.online.config import check_all
+
+
+@dataclass(frozen=True)
+class ExploreConfig:
+    """How new episodes are gathered."""
+
+    episodes: int = 5
+    """Episodes per iteration."""
+    target_return: float | None = None
+    """Return asked of the learner meanwhile, environment units; null asks for its default, or for the best of its own
+    episodes where that is higher."""
+    noise: float = 0.1
+    """Continuous actions: deviation of the noise, in half-ranges of the action."""
+    epsilon: float = 0.05
+    """Discrete actions: probability of a random one."""
+
+
+@dataclass(frozen=True)
+class UpdateConfig:
+    """What is learned from them."""
+
+    iterations: int = 20
+    """Iterations: gather, update, and at times evaluate."""
+    updates: int = 100
+    """Updates per iteration."""
+    batch_size: int = 64
+    """Windows, and as many transitions, per update."""
+    learning_rate: float = 1e-4
+    """Learning rate of the model (AdamW)."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay, on matrices only."""
+    grad_clip: float = 1.0
+    """Largest norm of the model's gradient."""
+    dataset: str | None = None
+    """Dataset that is mixed in, the one the model was trained on in most cases; null learns from new episodes alone."""
+    dataset_share: float = 0.5
+    """Share of it in every batch."""
+    capacity: int = 200
+    """New episodes kept."""
+    q_weight: float = 1.0
+    """Weight of a critic's judgement of the actions taken at the target return; 0 is the online Decision Transformer
+    alone, and all that there is for discrete actions."""
+    critic_warm_up: int = 500
+    """Critic updates before the first update of the model."""
+    critic_rate: float = 1e-3
+    """Learning rate of the critics (Adam)."""
+    critic_hidden: tuple[int, ...] = (256, 256)
+    """Neurons of each layer of a critic."""
+    gamma: float = 0.99
+    """Discount."""
+    tau: float = 0.005
+    """How far the targets follow in an update."""
+    policy_noise: float = 0.2
+    """Deviation of the noise on the target's actions, in half-ranges."""
+    noise_clip: float = 0.5
+    """Its largest magnitude."""
+    eval_every: int = 5
+    """Iterations between two evaluations; there is one before the first and one after the last in any case."""
+    save_every: int = 5
+    """Iterations between two checkpoints."""
+    seed: int = 0
+    """Seeds noise, starts and batches."""
+    device: str = "auto"
+    """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:N`."""
+    threads: int = 0
+    """CPU threads of torch; 0 takes the number of cores this process may use."""
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """A whole run of `snn-dt finetune`."""
+
+    checkpoint: str = ""
+    """Checkpoint or run folder to begin with."""
+    env_id: str | None = None
+    """Gymnasium environment; null takes the policy's own."""
+    explore: ExploreConfig = field(default_factory=ExploreConfig)
+    update: UpdateConfig = field(default_factory=UpdateConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    track: TrackConfig = field(default_factory=TrackConfig)
+
+
+def load_finetune_config(*paths: str | Path) -> FinetuneConfig:
+    """Read YAML files, each laid over those before it, over the defaults.
+
+    Raises:
+        ConfigError: missing file, bad YAML, unknown key, value of a wrong type.
+    """
+    values: dict[str, Any] = {}
+    for path in paths:
+        values = strict.merge(values, strict.read_yaml(Path(path)))
+    return strict.build(FinetuneConfig, values, " with ".join(map(str, paths)) or "config")
+
+
+def validate_finetune(config: FinetuneConfig) -> None:
+    """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
+    x, u, e = config.explore, config.update, config.eval
+    counts = ("iterations", "updates", "batch_size", "capacity", "eval_every", "save_every")
+    checks: list[Check] = [
+        ("checkpoint", bool(config.checkpoint), "the folder of a trained model", "none"),
+        *((f"update.{name}", getattr(u, name) >= 1, "at least 1", getattr(u, name)) for name in counts),
+        *((f"update.{name}", getattr(u, name) > 0, "above 0", getattr(u, name))
+          for name in ("learning_rate", "critic_rate", "grad_clip", "tau")),
+        ("explore.episodes", x.episodes >= 1, "at least 1", x.episodes),
+        ("explore.noise", x.noise >= 0, "at least 0", x.noise),
+        ("explore.epsilon", 0 <= x.epsilon <= 1, "in [0, 1]", x.epsilon),
+        ("update.dataset_share", 0 <= u.dataset_share < 1, "in [0, 1)", u.dataset_share),
+        ("update.q_weight", u.q_weight >= 0, "at least 0", u.q_weight),
+        ("update.critic_warm_up", u.critic_warm_up >= 0, "at least 0", u.critic_warm_up),
+        ("update.gamma", 0 <= u.gamma <= 1, "in [0, 1]", u.gamma),
+        ("update.seed", 0 <= u.seed < 2**31, "in [0, 2^31)", u.seed),
+        ("eval.episodes", e.episodes >= 1, "at least 1", e.episodes),
+        ("eval.num_envs", e.num_envs >= 1, "at least 1", e.num_envs),
+    ]  # fmt: skip
+    check_all(checks)

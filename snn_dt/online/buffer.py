@@ -1,0 +1,99 @@
+"""Flights cut into sequences of one length, kept in a ring, drawn at random.
+
+L steps of a flight, T of a sequence, C capacity, B drawn; P observation columns, A action columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Flight(NamedTuple):
+    """An episode, or the part of it that was flown: observations [L + 1, P], actions [L, A], rewards [L].
+
+    `terminated`: its last step ended the task. A flight that ran out of time, or that was cut off, did not terminate.
+    `guided`: the steps at its beginning that the guide flew.
+    """
+
+    observations: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    terminated: bool
+    guided: int = 0
+
+
+class Sequences(NamedTuple):
+    """A batch, time first: observations [T + 1, B, P]; the others [T, B, ...]; pads, at the end, are not `valid`."""
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    terminated: Tensor
+    """1.0 where the step ended the task: no value comes after it. Never 1.0 for a time-out."""
+    valid: Tensor
+
+
+def starts(steps: int, length: int, stride: int) -> list[int]:
+    """Return where the sequences of a flight begin: every `stride` steps, and the one that ends with the flight.
+
+    >>> starts(230, 100, 50)
+    [0, 50, 100, 130]
+    """
+    last = max(steps - length, 0)
+    return sorted({*range(0, last + 1, stride), last})
+
+
+class SequenceBuffer:
+    """The last `capacity` sequences; one shorter than `length`, from a flight that ended early, is padded."""
+
+    def __init__(self, capacity: int, length: int, stride: int, obs_dim: int, action_dim: int) -> None:
+        self.length, self.stride, self.size, self.next = length, stride, 0, 0
+        self.observations = np.zeros((capacity, length + 1, obs_dim), np.float32)
+        self.actions = np.zeros((capacity, length, action_dim), np.float32)
+        self.rewards = np.zeros((capacity, length), np.float32)
+        self.terminated = np.zeros((capacity, length), np.float32)
+        self.steps = np.zeros(capacity, np.int64)
+
+    def add(self, flight: Flight) -> None:
+        """Cut a flight into sequences, which take the place of the oldest ones."""
+        total = len(flight.rewards)
+        for start in starts(total, self.length, self.stride):
+            row, n = self.next, min(self.length, total - start)
+            for array, values in (
+                (self.observations, flight.observations[start : start + n + 1]),
+                (self.actions, flight.actions[start : start + n]),
+                (self.rewards, flight.rewards[start : start + n]),
+            ):
+                array[row] = 0.0
+                array[row, : len(values)] = values
+            self.terminated[row] = 0.0
+            self.terminated[row, n - 1] = float(flight.terminated and start + n == total)
+            self.steps[row] = n
+            self.next = (row + 1) % len(self.steps)
+            self.size = min(self.size + 1, len(self.steps))
+
+    def sample(self, count: int, rng: np.random.Generator) -> Sequences:
+        """Draw `count` sequences, each of the stored ones as likely."""
+        rows = rng.integers(self.size, size=count)
+        valid = np.arange(self.length) < self.steps[rows][:, None]
+        parts = (self.observations[rows], self.actions[rows], self.rewards[rows], self.terminated[rows], valid)
+        return Sequences(*(torch.from_numpy(part).transpose(0, 1).contiguous() for part in parts))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is stored, as tensors for `torch.save`."""
+        arrays = {name: torch.from_numpy(getattr(self, name)[: self.size].copy()) for name in _ARRAYS}
+        return arrays | {"size": self.size, "next": self.next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.size, self.next = state["size"], state["next"]
+        for name in _ARRAYS:
+            getattr(self, name)[: self.size] = state[name].numpy()
+
+
+_ARRAYS = ("observations", "actions", "rewards", "terminated", "steps")

@@ -1,0 +1,98 @@
+"""The privileged guide: an MLP that TD3 teaches to stay in the air for a while, or the scripted pilot.
+
+N drones, 146 privileged observation columns, 4 actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from snn_dt.envs.crazyflie import ACTION_DIM, HISTORY, HOVER_ACTION, PLAIN_DIM, CrazyflieHoverVectorEnv
+from snn_dt.envs.crazyflie_controller import pilot_of_skill
+from snn_dt.errors import CheckpointError
+from snn_dt.online.actors import MLPActor
+from snn_dt.online.buffer import SequenceBuffer
+from snn_dt.online.config import LearnConfig, OnlineConfig
+from snn_dt.online.critics import TwinCritic
+from snn_dt.online.jump_start import Guide, fly
+from snn_dt.online.score import score_flights
+from snn_dt.online.td3 import Learner
+
+PRIVILEGED_DIM = PLAIN_DIM + HISTORY * ACTION_DIM
+ROUND = 64
+"""Steps that every drone flies between two rounds of updates."""
+CRITIC_FIRST = 5 * ROUND * 16
+"""Environment steps in which the actor does not learn."""
+
+
+def as_guide(actor: MLPActor) -> Guide:
+    """Return an actor as a function of observations [N, 146]."""
+
+    @torch.no_grad()
+    def act(observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        return actor(torch.from_numpy(observations))[0].numpy()
+
+    return act
+
+
+def make_guide(config: OnlineConfig, path: Path, say: Callable[[str], None]) -> Guide:
+    """Return the guide that the configuration asks for; a trained one is kept at `path` and found there again.
+
+    Raises:
+        CheckpointError: `guide.load` is missing or is none of this size.
+    """
+    from safetensors.torch import load_file, save
+
+    if config.guide.kind == "pilot":
+        return pilot_of_skill(config.guide.skill)
+    source = path if path.exists() else config.guide.load and Path(config.guide.load)
+    actor = MLPActor(PRIVILEGED_DIM, ACTION_DIM, config.guide.hidden)
+    if source:
+        try:
+            actor.load_state_dict(load_file(source))
+        except Exception as error:  # a missing, damaged or misfitting file each raise their own kind
+            raise CheckpointError(
+                f"guide.load: expected the weights of a guide {config.guide.hidden} at {source}, found: "
+                f"{' '.join(str(error).split())}; name the guide.safetensors of a run, or leave it out"
+            ) from error
+    else:
+        actor = train_guide(config, say)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(save(actor.state_dict()))
+    return as_guide(actor)
+
+
+def train_guide(config: OnlineConfig, say: Callable[[str], None]) -> MLPActor:
+    """Teach an MLP by TD3 on single transitions, the same code with sequences of one step, until `guide.until`."""
+    rng = np.random.default_rng([config.train.seed, 1])
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    actor = MLPActor(PRIVILEGED_DIM, ACTION_DIM, config.guide.hidden, trim=HOVER_ACTION)
+    critic = TwinCritic(PRIVILEGED_DIM, ACTION_DIM, config.learn.critic_hidden)
+    settings = replace(LearnConfig(), q_weight=1.0, bc_weight=0.0, warm_up=0, length=1, tau=0.005, actor_rate=3e-4)
+    learner = Learner(actor, critic, settings)
+    buffer = SequenceBuffer(100_000, 1, 1, PRIVILEGED_DIM, ACTION_DIM)
+    drones = CrazyflieHoverVectorEnv(16, config.task.horizon, "privileged", 0.0, config.task.spread, autoreset=False)
+    flown = 0
+    # Rotors that stand still teach nothing: flying begins at hover, and the critics know something before it changes.
+    while flown < config.guide.most_steps:
+        for flight in fly(drones, ROUND, actor, None, lambda _: 0, 0.3, 0.0, rng):
+            buffer.add(flight)
+        flown += ROUND * drones.num_envs
+        for _ in range(ROUND * 4):
+            batch = buffer.sample(128, rng)
+            if flown <= CRITIC_FIRST:
+                learner.update_critic(batch, generator)
+            else:
+                learner.update(batch, 0.0, generator)
+        if flown % (ROUND * drones.num_envs * 10) == 0:
+            score = score_flights(actor, config, flights=64, seed=20_000)
+            say(f"guide: {flown} steps flown, in the air for {score['length']:.0f} steps, return {score['return']:.1f}")
+            if score["length"] >= config.guide.until:
+                break
+    return actor
