@@ -58,14 +58,13 @@ def main() -> None:
     """Draw the three panels."""
     constant = DRIVE.repeat_interleave(SIM_STEPS)
     rates = [f"{np.mean(integrate(part, None)[1]):.2g}" for part in constant.split(SIM_STEPS)]
-    train = (
-        torch.rand(STEPS * SIM_STEPS, 3, generator=torch.Generator().manual_seed(2)) < constant[:, None] / 1.6
-    ).float()
+    chances = torch.rand(STEPS * SIM_STEPS, 3, generator=torch.Generator().manual_seed(2))
+    varied = (chances < constant[:, None] / 1.6).float() @ torch.tensor([0.7, 0.5, 0.3])
     fig, axes = plt.subplots(3, 1, figsize=(7, 6.4), sharex=True, layout="constrained")
-    panel(axes[0], "rate: one constant current per token, T steps from rest; its mean rate goes on", constant, SIM_STEPS,
-          False, rates)  # fmt: skip
-    panel(axes[1], "spikes: a current of its own in each of T steps, from rest; the train goes on",
-          train @ torch.tensor([0.7, 0.5, 0.3]), SIM_STEPS, False, None)  # fmt: skip
+    title = "rate: one constant current per token, T steps from rest; its mean rate goes on"
+    panel(axes[0], title, constant, SIM_STEPS, False, rates)
+    title = "spikes: a current of its own in each of T steps, from rest; the train goes on"
+    panel(axes[1], title, varied, SIM_STEPS, False, None)
     panel(axes[2], "stream: one step per token, the membrane goes on; a spike or none", DRIVE, 1, True, None)
     axes[2].legend(loc="upper left", fontsize=8, ncols=3, frameon=False)
     axes[2].set(xlabel="environment step (one token each)")

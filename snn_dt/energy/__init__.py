@@ -18,7 +18,7 @@ from snn_dt.energy.costs import Call, costs
 from snn_dt.energy.counts import HOROWITZ, LOIHI, Count, EnergyTable
 from snn_dt.energy.meter import DecisionMeter, by_part
 from snn_dt.energy.rules import NORM_ACS, NORM_MACS, TRANSCENDENTAL_MACS
-from snn_dt.energy.yardsticks import decision_transformer, dense_count, same_tokens
+from snn_dt.energy.yardsticks import decision_transformer, dense_count, recurrent_twin, same_tokens
 
 __all__ = [
     "HOROWITZ",
@@ -34,5 +34,6 @@ __all__ = [
     "costs",
     "decision_transformer",
     "dense_count",
+    "recurrent_twin",
     "same_tokens",
 ]

@@ -66,3 +66,40 @@ def _first_decisions(config: ModelConfig, task: TaskShape) -> tuple[Count, ...]:
                 meter.count(mask)
             counts.append(meter.total())
     return tuple(counts)
+
+
+def recurrent_twin(config: ModelConfig, task: TaskShape) -> Count:
+    """Return what a decision of a streaming model costs without spikes: its dense recurrent twin.
+
+    The same layers, norms and state, with a real number in place of each spike and a tanh in place of each neuron. What
+    a streaming model saves against it is due to spikes; the rest of its distance to a Decision Transformer is due to
+    streaming.
+
+    Args:
+        config: of kind `snn_dt_stream`.
+        task: what it acts on.
+    """
+    from snn_dt.energy.rules import NORM_ACS, NORM_MACS, TRANSCENDENTAL_MACS
+
+    d, hidden = config.d_model, config.mlp_ratio * config.d_model
+    synapses = d * (3 * d) + d * d + 2 * d * hidden
+    attention = 3 * d * (d // config.n_heads) + d  # decay, k^T v, q S; and the gain
+    neurons, normed, added = d + 3 * d + d + d + hidden, 3 * d, 2 * d
+    macs = synapses + attention + TRANSCENDENTAL_MACS * neurons + NORM_MACS * normed
+    block = Count(macs=macs, acs=NORM_ACS * normed + added)
+    return _around_the_blocks(config, task) + block * config.n_layers
+
+
+@lru_cache(maxsize=64)
+def _around_the_blocks(config: ModelConfig, task: TaskShape) -> Count:
+    """Count embedding, last norm and head of a streaming model's decision, none of which spikes."""
+    from snn_dt.energy.meter import DecisionMeter
+
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        model: Any = build_model(config, task).eval()
+        state = model.rest(1)
+        state["begun"].fill_(True)
+        with DecisionMeter(model) as meter:
+            model.step(torch.zeros(1, 1), torch.zeros(1, task.state_dim), state)
+            meter.count(torch.ones(1, 1, dtype=torch.bool))
+    return sum((count for name, count in meter.by_module.items() if not name.startswith("blocks.")), Count())

@@ -14,6 +14,7 @@ from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy
 from snn_dt.models.layers import TimedLIF
 from snn_dt.models.routing import DendriticRouting
+from snn_dt.models.stream_block import TokenLIF
 from snn_dt.snn import LIF, RateLIF
 
 Hook = Callable[[Any, Any, Any], None]
@@ -25,12 +26,15 @@ def record_raster(
     """Return each layer's spikes at the token that is read out.
 
     Returns:
-        Layer name to `[decisions * T, neurons]` bool; empty for a model without spikes.
+        Layer name to `[decisions * T, neurons]` bool (T is 1 for a streaming model); empty for a model without spikes.
     """
     trains: dict[str, list[NDArray[np.bool_]]] = {}
 
     def recorder(name: str) -> Hook:
-        def record(layer: RateLIF | TimedLIF, inputs: Any, output: Any) -> None:
+        def record(layer: RateLIF | TimedLIF | TokenLIF, inputs: Any, output: Any) -> None:
+            if isinstance(layer, TokenLIF):  # its time is the trajectory: one step a decision
+                trains.setdefault(name, []).append(output[0][-1, :1].cpu().numpy().astype(bool))
+                return
             current = inputs[0][..., 0, -1, :]  # the last token, [D] or [T, D]
             current = current if layer.norm is None else layer.norm(current)
             spikes, _ = LIF.forward(layer, current.expand(layer.sim_steps, current.shape[-1]))
@@ -38,7 +42,7 @@ def record_raster(
 
         return record
 
-    layers = {name: m for name, m in policy.model.named_modules() if isinstance(m, RateLIF | TimedLIF)}
+    layers = {name: m for name, m in policy.model.named_modules() if isinstance(m, RateLIF | TimedLIF | TokenLIF)}
     _decide(policy, target_return, {m: recorder(name) for name, m in layers.items()}, decisions, seed, env_id)
     return {name: np.concatenate(parts) for name, parts in trains.items()}
 

@@ -29,8 +29,9 @@ class StreamContext:
 
     def decide(self, model: Any, rtg: Tensor, states: Tensor) -> Tensor:
         """Advance by one step with `rtg [N]` (scaled) and `states [N, S]`; return predictions `[N, A]`."""
-        streaming: Any = self._fused if self._fused is not None and self._fused.usable else model.step
-        predictions, self.state = streaming(rtg.unsqueeze(-1), states, self.state)
+        step = self._fused if self._fused is not None and self._fused.usable else model.step
+        predictions: Tensor
+        predictions, self.state = step(rtg.unsqueeze(-1), states, self.state)
         self.age += 1
         return predictions
 

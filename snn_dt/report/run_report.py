@@ -115,7 +115,8 @@ def _pictures(
             png(spikes.firing_rates(rates, first.get("firing_rate"))), caption, width=680
         )
     if raster:
-        sim_steps = int(run.config.get("model", {}).get("sim_steps", 1))
+        model = run.config.get("model", {})
+        sim_steps = 1 if model.get("kind") == "snn_dt_stream" else int(model.get("sim_steps", 1))
         caption = f"Spikes at the token that is read out, over the first decisions of an episode at target {target}."
         pictures["spike_raster"] = Picture(png(spikes.spike_raster(raster, sim_steps)), caption, width=900)
     if gates:

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from snn_dt.energy import NORM_ACS, NORM_MACS, TRANSCENDENTAL_MACS, Count, DecisionMeter
+from snn_dt.energy import NORM_ACS, NORM_MACS, TRANSCENDENTAL_MACS, Count, DecisionMeter, recurrent_twin
 from snn_dt.models.stream_embedding import UNITS
-from tests.energy.tiny import HIDDEN, A, D, H, S, T, all_neurons, counted, model_of
+from tests.energy.tiny import HIDDEN, TASK, A, D, H, S, T, all_neurons, counted, model_of
 
 STEPS, TOKENS = 2, 5  # interleaved: R s a R s
 FIRES = pytest.mark.parametrize("fires", [True, False], ids=["all fire", "all silent"])
@@ -166,6 +166,24 @@ def test_a_streaming_decision_costs_the_same_whatever_its_past(fires):
     summary = meter.summary()
     assert summary["state_bytes"] == 4 * (n + H * width * width) + 4 * (1 + S + 1 + 1)
     assert summary["context_steps"] == (1 + 2 * 7) / 8  # dense models would look back on two steps
+
+
+def test_the_recurrent_twin_multiplies_where_a_streaming_model_accumulates_the_spikes_of_all_its_neurons():
+    neurons = 3 * D + 3 * D + HIDDEN
+    counts = {}
+    for fire in (True, False):
+        model = all_neurons(model_of(kind="snn_dt_stream"), fire)
+        state, mask = model.rest(1), torch.ones(1, 1, dtype=torch.bool)
+        state["begun"].fill_(True)
+        with torch.no_grad(), DecisionMeter(model) as meter:
+            model.step(torch.rand(1, 1), torch.randn(1, S), state)
+            meter.count(mask)
+        counts[fire] = meter.total()
+    twin = recurrent_twin(model.config, TASK)
+    synapses = counts[True].acs - counts[False].acs
+    assert synapses > 100
+    assert twin.macs == counts[True].macs + synapses + TRANSCENDENTAL_MACS * neurons
+    assert (twin.acs, twin.spikes, twin.neuron_updates) == (counts[False].acs, 0, 0)
 
 
 def test_the_counts_by_hand_are_these_numbers():

@@ -46,13 +46,15 @@ def mixed_data(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:minari.*")
-@pytest.mark.parametrize("kind", ["dense", "snn_dt"])
+@pytest.mark.parametrize("kind", ["dense", "snn_dt", "snn_dt_stream"])
 def test_a_lower_target_gives_a_lower_return_and_a_middle_one_a_middle_return(mixed_data, tmp_path, kind):
     changes = {
         **{"model__kind": kind, "model__context_length": 8, "model__d_model": 32, "data__dataset": mixed_data},
         **{"train__steps": 250, "train__batch_size": 64, "train__learning_rate": 3e-3, "train__warmup_steps": 20},
         **{"train__eval_every": 0, "train__save_every": 500, "eval__episodes": 1, "eval__env_id": "Countdown-v0"},
     }
+    if kind == "snn_dt_stream":
+        changes |= {"model__tau_mem": 1.3, "train__carry_state": "true"}
     env_id = register_countdown()
     assert train(tmp_path / "run", **changes) == 0
     rows = evaluate(from_pretrained(tmp_path / "run"), [0, 2, 7], episodes=20, seed=1000, env_id=env_id)

@@ -11,11 +11,12 @@ import torch
 
 from snn_dt.energy import DecisionMeter
 from snn_dt.errors import CheckpointError
+from snn_dt.evaluation.raster import record_raster
 from snn_dt.evaluation.stream_context import StreamContext
 from snn_dt.models.stream_fused import fused_step
 from tests.conftest import CONTINUOUS, DISCRETE, VARIANTS, make_batch, make_model, run
 from tests.models.test_stream import CONFIG, doubled
-from tests.policies import TWO, make_policy
+from tests.policies import TWO, countdown_policy, make_policy
 
 ACTIONS = gym.spaces.Box(np.float32([-2, -1]), np.float32([2, 3]))
 TASKS = {
@@ -172,3 +173,11 @@ def test_restarted_and_kept_rows_are_those_asked_for():
     assert context.age.tolist() == [5, 0]
     assert torch.equal(context.state["blocks.0.sum"][0], before["blocks.0.sum"][2])
     assert before["blocks.0.sum"][2].any()
+
+
+def test_a_raster_has_one_step_of_every_neuron_per_decision():
+    policy = countdown_policy(kind="snn_dt_stream")
+    trains = record_raster(policy, 3.0, decisions=4, seed=4)  # an episode of 7 steps
+    assert len(trains) == 10
+    assert {x.shape for x in trains.values()} == {(4, 16), (4, 48), (4, 64)}
+    assert trains["blocks.0.lif_in"].any()
