@@ -96,6 +96,34 @@ def test_critics_learn_the_value_of_a_crash_exactly_and_bootstrap_otherwise():
     assert value < 10  # one that took the end for a step would go on to r / (1 - gamma) = 500
 
 
+@pytest.mark.parametrize("kind", ["dense", "snn_dt-spikes", "snn_dt_stream", "dsformer_tssa"])
+def test_every_kind_of_model_can_be_tuned(kind):
+    policy = make_policy(action_space=BOX, kind=kind)
+    source, tuner = filled(policy, episode(9, True)).source(), FineTuner(policy.model, SETTINGS)
+    before = [p.clone() for p in policy.model.parameters()]
+    parts = tuner.update_critic(source.transitions(4, np.random.default_rng(0)), 0.9, generator())
+    parts |= tuner.update_model(*source.batch(4, np.random.default_rng(0)), 0.9)
+    assert all(np.isfinite(float(value)) for value in parts.values())
+    assert any(not torch.equal(p, old) for p, old in zip(policy.model.parameters(), before, strict=True))
+
+
+def test_the_loss_is_imitation_minus_judgement_of_the_actions_under_the_target():
+    policy = continuous()
+    tuner = FineTuner(policy.model, SETTINGS)
+    windows, returns = filled(policy, episode(9, True)).source().batch(8, np.random.default_rng(0))
+    mask, asked = windows.attention_mask, asking(windows, returns, 2.0)
+    with torch.no_grad():
+        imitated, own = (
+            policy.model(w.rtg, w.states, w.actions, w.timesteps, w.attention_mask) for w in (windows, asked)
+        )
+        error = ((imitated - windows.actions) / torch.tensor([2.0, 2.0])).square().mean(-1)[mask].mean()
+        q = tuner.critic.first(windows.states, tuner.units(own))[mask]
+    found = tuner.update_model(windows, returns, 2.0)
+    torch.testing.assert_close(found["loss"], error)
+    torch.testing.assert_close(found["q"], q.mean())
+    assert not torch.equal(imitated, own)
+
+
 def test_critics_see_actions_in_units_of_their_bounds():
     tuner = FineTuner(continuous().model, SETTINGS)
     units = tuner.units(torch.tensor([[-2.0, -1.0], [2.0, 3.0], [0.0, 1.0]]))

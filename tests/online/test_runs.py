@@ -18,7 +18,7 @@ from tests.conftest import ROOT, read_jsonl
 from tests.runs import bits
 
 TINY = {
-    "task.drones": 2, "task.horizon": 30, "actor.hidden": "8 8", "learn.warm_up": 5, "learn.length": 10,
+    "task.drones": 2, "task.horizon": 30, "actor.hidden": "8 8", "learn.warm_up": 5, "learn.critic_first": 1, "learn.length": 10,
     "learn.stride": 5, "learn.batch_size": 4, "learn.critic_hidden": "8", "jump_start.first": 5,
     "jump_start.growth": 5, "train.iterations": 4, "train.updates": 2, "train.eval_every": 2, "train.save_every": 1,
     "train.threads": 1, "eval.flights": 3, "track.wandb": "disabled",
