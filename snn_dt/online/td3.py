@@ -39,7 +39,7 @@ def smoothed(actions: Tensor, sigma: float, clip: float, generator: torch.Genera
 
 
 def beyond_one(actions: Tensor) -> Tensor:
-    """Return `max(|u|, 1) - 1` of the u with `actions = tanh(u)`; unlike that of actions its gradient does not vanish."""
+    """Return `max(|u|, 1) - 1` of the u with `actions = tanh(u)`; its gradient stays where that of tanh vanishes."""
     return (torch.atanh(actions.clamp(-0.99999, 0.99999)).abs() - 1.0).clamp_min(0.0)
 
 

@@ -11,6 +11,7 @@ import torch
 
 from snn_dt.checkpoint import from_pretrained
 from snn_dt.cli.main import main
+from snn_dt.finetune.config import load_finetune_config, validate_finetune
 from snn_dt.finetune.loop import Loop
 from tests.conftest import ROOT, read_jsonl
 from tests.runs import CARTPOLE, left_behind
@@ -111,6 +112,14 @@ def test_a_mistake_is_one_line_and_leaves_no_folder(trained, tmp_path, capsys, c
     assert error.count("\n") == 1
     assert expected in error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/finetune/*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_name_what_ships(path):
+    config = load_finetune_config(path)
+    validate_finetune(config)
+    assert (ROOT / config.checkpoint / "config.json").is_file()
+    assert (ROOT / config.update.dataset).is_dir()
 
 
 def test_no_checkpoint_and_a_copied_one_are_mistakes(tmp_path, capsys):
