@@ -16,6 +16,7 @@ from snn_dt import strict
 from snn_dt.errors import ConfigError
 from snn_dt.model_config import Check, model_checks
 from snn_dt.model_config import ModelConfig as ModelConfig
+from snn_dt.rule_config import EpropConfig, PlasticityConfig, rule_checks
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,26 @@ class SlopeConfig:
 
 
 @dataclass(frozen=True)
+class BudgetConfig:
+    """What a spiking network may spend. Activity above it is added to the loss; null sets no limit."""
+
+    synaptic_operations: float | None = None
+    """Accumulates that spikes cause in one decision, whole network (a limit for `acs_per_decision` without the
+    additions of norms and residual branches)."""
+    mean_firing_rate: float | None = None
+    """Spikes per neuron and simulation step, mean over all neurons, in (0, 1]."""
+    weight: float = 1.0
+    """Loss for each factor e above a limit, from half of the training on; before that it grows from 0. Smaller ones
+    make a limit a wish."""
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set."""
+        found = {"synaptic_operations": self.synaptic_operations, "mean_firing_rate": self.mean_firing_rate}
+        return {name: limit for name, limit in found.items() if limit is not None}
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """The optimisation."""
 
@@ -75,6 +96,10 @@ class TrainConfig:
     """Updates of linear warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate after the warm-up; `cosine` falls to 0 at the last update."""
+    carry_state: bool = False
+    """Truncated BPTT (snn_dt_stream): batches read whole episodes side by side, a window of context_length steps per
+    update, and go on from the state that the update before has left behind; the gradient ends where a window begins.
+    False draws single windows, each from rest."""
     grad_clip: float = 1.0
     """Largest global gradient norm; 0 switches clipping off."""
     seed: int = 0
@@ -89,6 +114,14 @@ class TrainConfig:
     """CPU threads of torch; 0 takes the number of cores this process may use."""
     slope_schedule: SlopeConfig = field(default_factory=SlopeConfig)
     """Schedule of the surrogate's slope."""
+    rule: Literal["bptt", "eprop"] = "bptt"
+    """How gradients pass through the neurons of the last block: all of their time, or e-prop (snn_dt)."""
+    eprop: EpropConfig = field(default_factory=EpropConfig)
+    """Options of `rule: eprop`."""
+    plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
+    """Three-factor plasticity of the action head, after each update of the optimizer."""
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    """Limits of a spiking network's activity."""
     log_every: int = 50
     """Updates between two lines of metrics."""
     eval_every: int = 0
@@ -166,15 +199,15 @@ def config_to_dict(config: Config) -> dict[str, Any]:
     return strict.to_dict(config)
 
 
-def save_config(config: Config, path: Path) -> None:
-    """Write the resolved config as YAML, whole or not at all.
+def save_config(config: Any, path: Path) -> None:
+    """Write a resolved config, a dataclass of sections, as YAML, whole or not at all.
 
     Raises:
         ConfigError: it cannot be written.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False))
+        partial.write_text(yaml.safe_dump(strict.to_dict(config), sort_keys=False))
         partial.replace(path)
     except OSError as error:
         raise ConfigError(
@@ -188,8 +221,10 @@ def validate(config: Config) -> None:
     """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
     d, t, e, s = config.data, config.train, config.eval, config.train.slope_schedule
     n_layers, adaptive, follows_loss = config.model.n_layers, s.kind == "adaptive", s.score == "loss"
+    stream = config.model.kind == "snn_dt_stream"
     checks: list[Check] = [
         *model_checks(config.model),
+        *rule_checks(config.model, t.rule, t.plasticity, t.compile, bool(t.budget.limits)),
         ("data.rtg_scale", d.rtg_scale is None or d.rtg_scale > 0, "above 0 or null", d.rtg_scale),
         ("data.validation_fraction", 0 <= d.validation_fraction < 1, "in [0, 1)", d.validation_fraction),
         ("model.d_model", config.model.d_model >= 1, "at least 1", config.model.d_model),
@@ -198,6 +233,8 @@ def validate(config: Config) -> None:
         ("train.steps", t.steps >= 1, "at least 1", t.steps),
         ("train.batch_size", t.batch_size >= 1, "at least 1", t.batch_size),
         ("train.accumulate", t.accumulate > 0 and not t.batch_size % t.accumulate, "dividing batch_size", t.accumulate),
+        ("train.carry_state", stream or not t.carry_state, f"false for {config.model.kind}", t.carry_state),
+        ("train.accumulate", t.accumulate == 1 or not t.carry_state, "1 where train.carry_state is true", t.accumulate),
         ("train.learning_rate", t.learning_rate > 0, "above 0", t.learning_rate),
         ("train.weight_decay", t.weight_decay >= 0, "at least 0", t.weight_decay),
         ("train.warmup_steps", t.warmup_steps >= 0, "at least 0", t.warmup_steps),
@@ -213,6 +250,10 @@ def validate(config: Config) -> None:
         ("eval.episodes", e.episodes > 0 or follows_loss or not adaptive, "above 0 for an adaptive slope", e.episodes),
         ("data.validation_fraction", d.validation_fraction > 0 or not (adaptive and follows_loss),
          "above 0 for a slope that follows the loss", d.validation_fraction),
+        *[(f"train.budget.{name}", limit > 0, "above 0 or null", limit) for name, limit in t.budget.limits.items()],
+        ("train.budget.weight", t.budget.weight > 0, "above 0", t.budget.weight),
+        ("train.budget", config.model.kind != "dense" or not t.budget.limits, "no limits for dense", t.budget.limits),
+        ("train.compile", not (t.compile and t.budget.limits), "false with a budget", t.compile),
         ("train.log_every", t.log_every >= 1, "at least 1", t.log_every),
         ("train.eval_every", t.eval_every >= 0, "at least 0", t.eval_every),
         ("train.save_every", t.save_every >= 1, "at least 1", t.save_every),

@@ -155,7 +155,10 @@ def test_position_generators_and_their_synapses_are_counted():
     assert sinusoidal.by_module[name].macs == 2 * D * (1 + TRANSCENDENTAL_MACS)
 
 
-@pytest.mark.parametrize("kind", ["dense", "snn_dt"])
+KINDS = ["dense", "snn_dt", "snn_dt-spikes", "snn_dt_stream", "dsformer_tssa", "dsformer_pssa"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_a_rollout_reports_is_the_mean_over_its_decisions(kind):
     policy = countdown_policy(kind=kind)
     (row,) = evaluate(policy, [4.0], episodes=5, seed=0)

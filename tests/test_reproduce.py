@@ -47,7 +47,7 @@ def record(variant: str, seed: int, returns: float, dataset: str = "sb3/a", best
         "trial": f"{dataset[-1]}-{variant}-seed{seed}", "dataset": dataset, "env_id": "A-v0", "model": "dense",
         "variant": variant, "seed": seed, "updates": 7, "evaluation": [row, low],
         "best_evaluation": [row | {"return_mean": best or returns}], "minutes": 1.5, "commit": "abc",
-        "command": "snn-dt train", "reference": {"min": 0.0, "max": 10.0, "source": "made up"},
+        "command": "snn-dt train", "config": {"train": {}}, "reference": {"min": 0.0, "max": 10.0, "source": "made up"},
     }  # fmt: skip
 
 
@@ -113,10 +113,23 @@ def test_all_datasets_together_take_the_seeds_that_every_dataset_has():
     assert line_of(text, "| only-a |  |  |")[4].startswith("-2.0")
 
 
+def test_the_fewest_spikes_are_those_of_the_sparsest_variant_with_95_percent_of_the_score():
+    def limited(name: str, returns: float, spikes: float) -> dict:
+        run = record(name, 0, returns)
+        run["evaluation"][0]["spikes_per_decision"] = spikes
+        budget = {} if name == "snn_dt-full" else {"synaptic_operations": 5.0}
+        return run | {"config": {"train": {"budget": budget}}}
+
+    free, good, poor = limited("snn_dt-full", 8.0, 900), limited("good", 7.6, 70), limited("poor", 7.5, 9)
+    cells = line_of(page("T", [free, good, poor], {}), "| A-v0 | 900")
+    assert cells == ["A-v0", "900", "80.0", "good", "70", "76.0", "4.00"]
+    assert "fewest spikes" not in page("T", [free, limited("snn_dt-full", 8.0, 900)], {}), "nothing is limited"
+
+
 @pytest.mark.parametrize("plan", ["classic", "mujoco", "d4rl"])
 def test_the_plans_are_of_the_promised_size(plan):
     trials = read_sweep(ROOT / "configs" / "reproduce" / f"{plan}.yaml")[1]
-    assert len(trials) == {"classic": 4 * 9 * 5, "mujoco": 4 * 4 * 3, "d4rl": 9 * 4 * 5}[plan]
+    assert len(trials) == {"classic": 4 * 11 * 5, "mujoco": 4 * 6 * 3, "d4rl": 9 * 4 * 5}[plan]
     variants = {trial.variant: trial.config for trial in trials}
     full = variants["snn_dt-full"].model
     assert (full.kind, full.positions, full.routing) == ("snn_dt", "phase", True)

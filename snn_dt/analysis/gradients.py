@@ -42,7 +42,7 @@ def gradient_rows(draws: Iterable[Draw], slopes: Sequence[float], reference: flo
         at = {slope: _gradients(model, loss, weights, slope) for slope in slopes}
         for slope in slopes:
             for name, g, known in zip(weights, at[slope], at[reference], strict=True):
-                found = torch.stack([g.abs().mean(), _cosine(g, known)]).double().cpu()
+                found = torch.stack([g.abs().mean(), cosine(g, known)]).double().cpu()
                 totals[name, slope] = totals.get((name, slope), torch.zeros(2, dtype=torch.float64)) + found
     means = {key: (total / count).tolist() for key, total in totals.items()}
     names = dict.fromkeys(name for name, _ in means)
@@ -67,7 +67,8 @@ def _gradients(model: nn.Module, loss: Callable[[], Tensor], weights: dict[str, 
     return [torch.zeros_like(w) if g is None else g for w, g in zip(weights.values(), found, strict=True)]
 
 
-def _cosine(a: Tensor, b: Tensor) -> Tensor:
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Return the cosine between two tensors; 0 if either is 0."""
     a, b = a.flatten().double(), b.flatten().double()
     norms = a.norm() * b.norm()
     return a @ b / norms if norms > 0 else norms

@@ -6,12 +6,13 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from snn_dt.cli.arguments import parse
 from snn_dt.errors import CheckpointError, ConfigError
+from snn_dt.rule_config import PlasticityConfig, plasticity_checks
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class EvaluateArguments:
     """Environments stepped side by side."""
     threads: int = 0
     """CPU threads of torch; 0 takes all cores this process may use."""
+    plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
+    """Learn while acting, with an eta above 0; the checkpoint stays as it is."""
 
 
 def evaluate_main(arguments: Sequence[str]) -> int:
@@ -50,6 +53,9 @@ def evaluate_main(arguments: Sequence[str]) -> int:
             "expected --episodes and --num-envs of at least 1, --threads of at least 0, --seed in [0, 2^32), found "
             f"{args.episodes}, {args.num_envs}, {args.threads}, {args.seed}"
         )
+    for name, good, expected, found in plasticity_checks("plasticity", args.plasticity):
+        if not good:
+            raise ConfigError(f"--{name}: expected {expected}, found {found}")
     if args.json is not None and args.json.is_dir():
         raise ConfigError(f"expected a file for --json, found the folder {args.json}; name a file in it")
     from snn_dt.checkpoint import from_pretrained
@@ -71,6 +77,7 @@ def evaluate_main(arguments: Sequence[str]) -> int:
             num_envs=args.num_envs,
             env_id=args.env_id,
             progress=progress,
+            plasticity=args.plasticity if args.plasticity.eta else None,
         )
     print_evaluation(rows)
     if args.json is not None:
@@ -124,6 +131,8 @@ def print_evaluation(rows: list[dict[str, Any]]) -> None:
         for layer, flag in row["layer_flags"].items():
             rate = row["firing_rates"][layer]
             console.print(f"target {row['target_return']:g}: layer {layer} is {flag} (firing rate {rate:.2g})")
+        if learned := row.get("plasticity"):
+            console.print(f"target {row['target_return']:g}: the head changed by {learned['change']:.2g} of its norm")
     console.print(_parts_table(first))
 
 
@@ -195,15 +204,18 @@ def progress_bar(unit: str) -> Any:
 
 
 def _report(policy: Any, rows: list[dict[str, Any]], args: EvaluateArguments, command: Sequence[str]) -> None:
-    from snn_dt.evaluation.raster import record_raster
+    from snn_dt.evaluation.raster import record_gates, record_raster
     from snn_dt.report.run_report import write_run_report
 
-    raster = record_raster(policy, rows[0]["target_return"], seed=args.seed, env_id=args.env_id)
+    target = rows[0]["target_return"]
+    raster = record_raster(policy, target, seed=args.seed, env_id=args.env_id)
+    gates = record_gates(policy, target, seed=args.seed, env_id=args.env_id)
     page = write_run_report(
         args.checkpoint,
         rows,
         args.report,
         raster=raster,
+        gates=gates,
         data_returns=policy.provenance.get("dataset_return_quantiles"),
         command=shlex.join(["snn-dt", "evaluate", *command]),
     )

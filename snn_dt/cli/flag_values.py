@@ -44,7 +44,7 @@ def _read(words: Sequence[str], hint: Any) -> Any:
     if optional and words[0] in ("null", "None"):
         return None
     if inner is Path:
-        return Path(words[0])
+        return tuple(map(Path, words)) if several else Path(words[0])
     text = inner is str or get_origin(inner) is Literal
     try:
         values = [word if text else yaml.safe_load(word) for word in words]

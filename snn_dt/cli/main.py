@@ -11,6 +11,7 @@ from snn_dt.errors import SnnDtError, did_you_mean
 
 COMMANDS = {
     "train": ("snn_dt.cli.train", "train_main", "train a model on a dataset, or resume a run"),
+    "rsnn": ("snn_dt.cli.rsnn", "rsnn_main", "train a recurrent spiking network with BPTT, e-prop or a reward"),
     "evaluate": ("snn_dt.cli.evaluate", "evaluate_main", "roll a checkpoint out, conditioned on target returns"),
     "online": ("snn_dt.cli.online", "online_main", "teach a spiking policy to hover, online, with a guide"),
     "finetune": ("snn_dt.cli.finetune", "finetune_main", "go on with a trained model in its environment"),

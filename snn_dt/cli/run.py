@@ -12,15 +12,18 @@ import torch
 
 from snn_dt.checkpoint import find_checkpoint, provenance, read_json, save_checkpoint
 from snn_dt.cli.record import Record
-from snn_dt.cli.task import make_policy, task_shape
+from snn_dt.cli.task import make_policy, rtg_scale, task_shape
 from snn_dt.config import Config, config_to_dict, save_config
 from snn_dt.data import Windows, load_dataset
+from snn_dt.data.lanes import Lanes
 from snn_dt.data.windows import Batch
 from snn_dt.device import keep_memory, set_threads
 from snn_dt.errors import CheckpointError, ConfigError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.rollout import evaluate
+from snn_dt.learning.eprop_blocks import use_eprop
 from snn_dt.learning.losses import action_loss
+from snn_dt.learning.plasticity import TrainingPlasticity
 from snn_dt.learning.slopes import make_schedule
 from snn_dt.models import build_model
 from snn_dt.training.console import Console
@@ -49,7 +52,7 @@ class Run:
         config = replace(config, model=config.model.resolved())
         self.config, self.run_dir, self.resume = config, run_dir, resume
         self.workers = Workers(config.train.device)
-        self.workers.check(config.train.batch_size, config.train.accumulate)
+        self.workers.check(config.train.batch_size, config.train.accumulate, config.train.carry_state)
         self.device = self.workers.device
         keep_memory()
         self.threads = set_threads(config.train.threads, self.workers.local_size)
@@ -58,17 +61,21 @@ class Run:
             lambda: load_dataset(data.dataset, reward_mode=data.reward_mode, download=data.download)
         )
         train_episodes, validation_episodes = self.trajectories.split(data.validation_fraction, data.split_seed)
-        returns_to_go = self.trajectories.returns_to_go
-        self.rtg_scale = data.rtg_scale or max(float(returns_to_go.max()), -float(returns_to_go.min()), 1e-6)
-        self.windows = self._windows(self.trajectories.best(train_episodes, data.top_fraction))
+        self.rtg_scale = rtg_scale(config, self.trajectories)
+        chosen = self.trajectories.best(train_episodes, data.top_fraction)
+        self.windows = self._windows(chosen, Lanes if config.train.carry_state else Windows)
         self._batches = Prefetch(self._batch)
         self.held_out = self._windows(validation_episodes) if len(validation_episodes) else None
 
         torch.manual_seed(config.train.seed)
         self.task = task_shape(self.trajectories, self.rtg_scale)
         model = build_model(config.model, self.task).to(self.device)
+        if config.train.rule == "eprop":
+            use_eprop(model, config.train.eprop, config.train.seed)
         self.policy = make_policy(model, self.trajectories, config, self.rtg_scale)
         self.state = TrainingState(make_optimizer(config.train, model), slopes=make_schedule(config))
+        if config.train.plasticity.eta:
+            self.state.plasticity = TrainingPlasticity(config.train.plasticity, model)
         if resume:
             self._restore()
         self.workers.begin(model, config.train.seed, self.state.step)
@@ -120,9 +127,9 @@ class Run:
     def _stop_signal(self) -> StopSignal:
         return StopSignal(echo=1.0 if self.workers.world_size > 1 else 0.0)
 
-    def _windows(self, episodes: np.ndarray) -> Windows:
+    def _windows(self, episodes: np.ndarray, kind: type[Windows] = Windows) -> Windows:
         context, normalize = self.config.model.context_length, self.config.data.normalize
-        return Windows(self.trajectories, context, rtg_scale=self.rtg_scale, episodes=episodes, normalize=normalize)
+        return kind(self.trajectories, context, rtg_scale=self.rtg_scale, episodes=episodes, normalize=normalize)
 
     def _draw(self, step: int) -> Batch:
         return self._batches(step).to(self.device, non_blocking=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 import torch
 
-from snn_dt.config import Config
-from snn_dt.data import Trajectories
+from snn_dt.config import Config, validate
+from snn_dt.data import Trajectories, load_dataset
 from snn_dt.evaluation.policy import Policy, PolicySpec
-from snn_dt.models import TaskShape
+from snn_dt.models import TaskShape, build_model
 
 
 def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
@@ -26,6 +29,30 @@ def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
         rtg_range=(float(returns_to_go.min()) / rtg_scale, float(returns_to_go.max()) / rtg_scale),
         rtg_quantiles=tuple(float(q) / rtg_scale for q in np.quantile(sample, np.linspace(0, 1, 33))),
     )
+
+
+def rtg_scale(config: Config, trajectories: Trajectories) -> float:
+    """Return the divisor of the return-to-go: the configured one, or the largest |return-to-go| of the dataset."""
+    returns_to_go = trajectories.returns_to_go
+    return config.data.rtg_scale or max(float(returns_to_go.max()), -float(returns_to_go.min()), 1e-6)
+
+
+def untrained_policy(config: Config, dataset: str, seed: int) -> Policy:
+    """Return a policy with the weights that training from `seed` begins with."""
+    trajectories = load_dataset(dataset, reward_mode=config.data.reward_mode, download=config.data.download)
+    scale = rtg_scale(config, trajectories)
+    torch.manual_seed(seed)
+    model = build_model(config.model.resolved(), task_shape(trajectories, scale))
+    return make_policy(model, trajectories, config, scale)
+
+
+def with_propagation(policy: Policy, propagation: Literal["rate", "spikes"]) -> Policy:
+    """Return the policy with the same weights and another way through its layers."""
+    config = replace(policy.model.config, propagation=propagation)
+    validate(Config(model=config))
+    model = build_model(config, policy.model.task)
+    model.load_state_dict(policy.model.state_dict())
+    return Policy(model.to(policy.device), policy.spec, policy.state_mean, policy.state_std, policy.provenance)
 
 
 def make_policy(model: torch.nn.Module, trajectories: Trajectories, config: Config, rtg_scale: float) -> Policy:

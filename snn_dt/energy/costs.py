@@ -39,10 +39,18 @@ class Call:
         returned: the output, or `(output, *state)`.
         real: `{L: mask [B, L]}`; a module works on the steps, on all tokens or on the last one: its length tells.
         tokens_first: tensors are `[L, B, D]`.
+        with_gradient: sums over spikes are tensors that a loss may use, not floats.
     """
 
-    def __init__(self, inputs: tuple[Any, ...], returned: Any, real: dict[int, Tensor], tokens_first: bool) -> None:
-        self.inputs, self.real, self.tokens_first = inputs, real, tokens_first
+    def __init__(
+        self,
+        inputs: tuple[Any, ...],
+        returned: Any,
+        real: dict[int, Tensor],
+        tokens_first: bool,
+        with_gradient: bool = False,
+    ) -> None:
+        self.inputs, self.real, self.tokens_first, self.with_gradient = inputs, real, tokens_first, with_gradient
         self.output, *carried = returned if isinstance(returned, tuple) else (returned,)
         self.carried = [x for x in carried if torch.is_tensor(x)]
 
@@ -58,9 +66,13 @@ class Call:
         """Return how many numbers the real tokens of `x` hold."""
         return self.tokens(x) * x.shape[-1]
 
-    def sum(self, x: Tensor) -> float:
+    def sum(self, x: Tensor) -> Any:
         """Return the sum of `x` over its real tokens: the spikes in a train."""
-        return float((x * self.mask(x).unsqueeze(-1)).sum(dtype=torch.float64))
+        return self.number((x.sum(-1, dtype=torch.float64) * self.mask(x)).sum())
+
+    def number(self, total: Tensor) -> Any:
+        """Return a sum as it is asked for: a float, or a tensor that keeps its gradient."""
+        return total if self.with_gradient else float(total)
 
     @property
     def decisions(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -15,13 +15,13 @@ class Count:
     spikes: float = 0.0
 
     def __add__(self, other: Count) -> Count:
-        return Count(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Count(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
     def __mul__(self, n: float) -> Count:
-        return Count(*(a * n for a in astuple(self)))
+        return Count(*(a * n for a in vars(self).values()))
 
     def __truediv__(self, n: float) -> Count:
-        return Count(*(a / n for a in astuple(self)))
+        return Count(*(a / n for a in vars(self).values()))
 
 
 @dataclass(frozen=True)

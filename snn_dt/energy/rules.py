@@ -5,6 +5,8 @@ B batch, L tokens, Q tokens asked for, H heads, D width, T simulation steps, G g
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -57,9 +59,13 @@ def linear(module: nn.Linear, call: Call) -> Cost:
 
 @costs(ActionHead)
 def action_head(module: ActionHead, call: Call) -> Cost:
-    """The linear layer, and `tanh` and stretch of bounded actions."""
-    squash = TRANSCENDENTAL_MACS + 1 if module.bounded else 0
-    return Count(macs=call.elements(call.output) * (module.in_features + squash))
+    """The linear layer, `tanh` and stretch of bounded actions, and the eligibilities of one that learns while it acts.
+
+    A decision multiplies each of them with its decay and adds one product; the softmax or tanh is that of the output.
+    """
+    squash = TRANSCENDENTAL_MACS + 1 if module.bounded or module.plastic is not None else 0
+    per_output = module.in_features * (1 if module.plastic is None else 3)
+    return Count(macs=call.elements(call.output) * (per_output + squash))
 
 
 @costs(nn.Embedding)
@@ -177,7 +183,7 @@ def tssa(module: TSSA, call: Call) -> Cost:
     """Linear attention over trains laid side by side: a score counts the coincidences of all simulation steps."""
     q, _, v, tokens = call.inputs
     pairs = _pairs(call, tokens)
-    products = _fan_out(q, pairs.sum(2)) + _fan_out(v, pairs.sum(1))
+    products = _fan_out(call, q, pairs.sum(2)) + _fan_out(call, v, pairs.sum(1))
     return Count(macs=call.elements(call.output), acs=products)
 
 
@@ -186,7 +192,7 @@ def pssa(module: PSSA, call: Call) -> Cost:
     """A coincidence of k and v adds a bias for each query whose window it is in; q gates the sum."""
     q, k, v, tokens = call.inputs
     pairs = module.pairs(tokens)[:, 0] & call.mask(q)[..., None] & call.mask(k)[:, None]
-    return Count(acs=_fan_out(k * v, pairs.sum(1)))
+    return Count(acs=_fan_out(call, k * v, pairs.sum(1)))
 
 
 @costs(DecayAttention)
@@ -224,7 +230,7 @@ def softmax_count(scores: float) -> Count:
     return Count(macs=scores * (TRANSCENDENTAL_MACS + 1), acs=scores)
 
 
-def _spikes(call: Call, x: Tensor, sim_steps: int) -> float:
+def _spikes(call: Call, x: Tensor, sim_steps: int) -> Any:
     """Count the spikes in trains `[T, B, L, D]`, or in rates of `sim_steps` steps."""
     return call.sum(x) * (1 if x.dim() == 4 else sim_steps)
 
@@ -237,10 +243,10 @@ def _pairs(call: Call, tokens: Tokens) -> Tensor:
 
 def _spike_products(call: Call, pairs: Tensor, sim_steps: int) -> Count:
     q, _, v = call.inputs[:3]
-    acs = _fan_out(q, pairs.sum(2)) + _fan_out(v, pairs.sum(1))
+    acs = _fan_out(call, q, pairs.sum(2)) + _fan_out(call, v, pairs.sum(1))
     return Count(acs=acs * sim_steps / call.steps(q))
 
 
-def _fan_out(x: Tensor, partners: Tensor) -> float:
+def _fan_out(call: Call, x: Tensor, partners: Tensor) -> Any:
     """Sum over the spikes `x [(T,) B, L, D]` how many partners `[B, L]` each one's token has."""
-    return float((x.sum(-1, dtype=torch.float64) * partners).sum())
+    return call.number((x.sum(-1, dtype=torch.float64) * partners).sum())

@@ -6,8 +6,23 @@ N episodes, K context length, S state size, A action size. A mirrored ring: step
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from snn_dt.evaluation.stream_context import StreamContext
+
+
+def make_context(model: Any, n: int, device: torch.device) -> Context | StreamContext:
+    """Return the memory of `n` episodes that a model asks for: its own state if it has one, else the last K steps."""
+    if hasattr(model, "step"):
+        return StreamContext(model, n, device)
+    return Context(n, model.context_length, model.state_dim, model.action_dim, model.discrete, device)
+
+
+TENSORS = ("rtg", "states", "actions", "timesteps", "mask", "age")
+COUNTERS = ("step", "length")
 
 
 class Context:
@@ -29,6 +44,12 @@ class Context:
         self.age = torch.zeros(n, dtype=torch.int64, device=device)
         self.step = -1  # of the rollout, not of an episode
         self.length = 0  # steps, from the last back, that some episode has filled
+
+    def decide(self, model: nn.Module, rtg: Tensor, states: Tensor) -> Tensor:
+        """Begin a step with `rtg [N]` (scaled) and `states [N, S]`; return the model's predictions for it `[N, A]`."""
+        self.push(rtg, states)
+        predictions: Tensor = model(*self.window(), last_only=True)[:, -1]
+        return predictions
 
     def push(self, rtg: Tensor, states: Tensor) -> None:
         """Begin a step with `rtg [N]` (scaled) and `states [N, S]`; its action is 0 until `set_action`."""
@@ -59,6 +80,10 @@ class Context:
             self.mask[:, view],
         )
 
+    def counted(self) -> tuple[Tensor, None]:
+        """Return what `DecisionMeter.count` asks for."""
+        return self.window()[-1], None
+
     def restart(self, rows: Tensor) -> None:
         """Forget the episodes of `rows` (int64 indices): new ones begin there."""
         self.mask[rows] = False
@@ -67,9 +92,21 @@ class Context:
 
     def keep(self, rows: Tensor) -> None:
         """Drop all episodes but those of `rows`."""
-        for name in ("rtg", "states", "actions", "timesteps", "mask", "age"):
+        for name in TENSORS:
             setattr(self, name, getattr(self, name)[rows])
         self.length = min(self.length, int(self.age.max())) if len(self.age) else 0
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return copies of all tensors, and the counters as tensors."""
+        counters = {name: torch.tensor(getattr(self, name)) for name in COUNTERS}
+        return {name: getattr(self, name).clone() for name in TENSORS} | counters
+
+    def load_state_dict(self, values: dict[str, Tensor]) -> None:
+        """Take over what `state_dict` returned."""
+        for name in TENSORS:
+            setattr(self, name, values[name].to(self.age.device, copy=True))
+        for name in COUNTERS:
+            setattr(self, name, int(values[name]))
 
     def _slots(self) -> tuple[int, int]:
         i = self.step % self.context_length

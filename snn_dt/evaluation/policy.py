@@ -11,8 +11,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from snn_dt.errors import EnvironmentMismatchError
-from snn_dt.evaluation.context import Context
+from snn_dt.errors import CheckpointError, EnvironmentMismatchError
+from snn_dt.evaluation.context import Context, make_context
+from snn_dt.evaluation.stream_context import StreamContext
+from snn_dt.learning.plasticity import OnlinePlasticity
+from snn_dt.rule_config import PlasticityConfig
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,38 @@ class Policy:
         self.model, self.spec, self.provenance = model, spec, provenance or {}
         self.device = next(model.parameters()).device
         self.state_mean, self.state_std = state_mean.to(self.device), state_std.to(self.device)
-        self._context: Context | None = None
+        self._context: Context | StreamContext | None = None
         self._single = True
         self._rtg = torch.zeros(0)
+        self._plasticity: OnlinePlasticity | None = None
 
     def to(self, device: torch.device | str) -> Policy:
-        """Move the whole policy, context included, to a device (a running episode is forgotten); returns itself."""
+        """Move the whole policy to a device; a running episode, and what was learned online, are forgotten."""
         self.model.to(device)
         self.device = next(self.model.parameters()).device
         self.state_mean, self.state_std = self.state_mean.to(self.device), self.state_std.to(self.device)
         self._context = None
+        self.adapt(None if self._plasticity is None else self._plasticity.config)
         return self
+
+    def adapt(self, plasticity: PlasticityConfig | None) -> None:
+        """Learn while acting, from what was observed against what was asked for; None, or an eta of 0, learns nothing.
+
+        Begins at the weights as they were trained, whatever was learned online before, and never changes them: what is
+        learned at the end of an episode (the next `reset`, `restart` or `keep`) is a bounded addition to the head that
+        no checkpoint holds. See `snn_dt.learning.plasticity.OnlinePlasticity`.
+        """
+        if self._plasticity is not None:
+            self._plasticity.close()
+            self._plasticity = self._context = None
+        if plasticity is not None and plasticity.eta > 0:
+            self._plasticity = OnlinePlasticity(plasticity, self.model, self.spec.rtg_scale)
+            self._context = None
+
+    @property
+    def adapted(self) -> float:
+        """Norm of what was learned online, in norms of the head's weights."""
+        return 0.0 if self._plasticity is None else self._plasticity.change
 
     def reset(self, target_return: float | ArrayLike | None = None, batch_size: int | None = None) -> None:
         """Begin an episode, or `batch_size` of them, asking for `target_return` (environment units; None: the default).
@@ -81,12 +105,14 @@ class Policy:
         self.model.eval()
         self._single = batch_size is None
         n = 1 if batch_size is None else batch_size
-        model: Any = self.model
-        self._context = Context(n, model.context_length, model.state_dim, model.action_dim, model.discrete, self.device)
+        self._context = make_context(self.model, n, self.device)
         target = self.spec.target_return if target_return is None else target_return
         if not np.isfinite(np.asarray(target, dtype=np.float64)).all():
             raise ValueError(f"expected a finite target_return, found {target_return!r}")
         self._rtg = torch.zeros(n, dtype=torch.float64, device=self.device) + self._tensor(target)
+        if self._plasticity is not None:
+            self._plasticity.finish_all()
+            self._plasticity.begin(self._rtg)
 
     @torch.inference_mode()
     def act(self, observation: Any) -> Any:
@@ -97,10 +123,12 @@ class Policy:
         """
         context = self._running()
         states = self._states(observation)
-        context.push((self._rtg / self.spec.rtg_scale).float(), (states - self.state_mean) / self.state_std)
-        prediction = self.model(*context.window(), last_only=True)[:, -1]
+        rtg = (self._rtg / self.spec.rtg_scale).float()
+        prediction = context.decide(self.model, rtg, (states - self.state_mean) / self.state_std)
         action = prediction.argmax(-1) if self.model.discrete else self._clip(prediction)
         context.set_action(action)
+        if self._plasticity is not None:
+            self._plasticity.step(prediction, action)
         return self._to_environment(action.cpu().numpy())
 
     def observe(self, reward: float | ArrayLike) -> None:
@@ -114,22 +142,57 @@ class Policy:
             raise EnvironmentMismatchError("expected finite rewards, found NaN or infinity; check the environment")
         if not self.spec.delayed:
             self._rtg -= self._tensor(reward)
+        if self._plasticity is not None:
+            self._plasticity.observe(self._tensor(reward))
 
     def restart(self, rows: NDArray[np.int64], target_return: float) -> None:
         """Begin new episodes in some rows of a batch."""
         index = torch.as_tensor(rows, device=self.device)
         self._running().restart(index)
         self._rtg[index] = target_return
+        if self._plasticity is not None:
+            self._plasticity.restart(index, target_return)
 
     def keep(self, rows: NDArray[np.int64]) -> None:
         """Go on with some rows of a batch only."""
         index = torch.as_tensor(rows, device=self.device)
         self._running().keep(index)
         self._rtg = self._rtg[index]
+        if self._plasticity is not None:
+            self._plasticity.keep(index)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return copies of all that the running episodes have left behind: `load_state` goes on from there.
+
+        Tensors by name, for `torch.save`. How many episodes there are is part of it, the weights are not.
+        """
+        running = {f"context.{name}": x for name, x in self._running().state_dict().items()}
+        return running | {"returns_to_go": self._rtg.clone(), "single": torch.tensor(self._single)}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` returned, in this policy or in another one with the same weights.
+
+        Raises:
+            CheckpointError: the state is of a policy with another model.
+        """
+        values = {n.removeprefix("context."): x for n, x in state.items() if n.startswith("context.")}
+        rtg = state.get("returns_to_go", self._rtg)
+        context = make_context(self.model, len(rtg), self.device)
+        expected, found = (
+            {name: tuple(x.shape) for name, x in part.items()} for part in (context.state_dict(), values)
+        )
+        if expected != found or "single" not in state:
+            raise CheckpointError(
+                f"expected the state of a running policy with this model, {expected}, found {found}; load the policy "
+                "that it was taken from"
+            )
+        context.load_state_dict(values)
+        self.model.eval()
+        self._context, self._rtg, self._single = context, rtg.to(self.device, copy=True), bool(state["single"])
 
     @property
-    def context(self) -> Context:
-        """The running episodes' last steps."""
+    def context(self) -> Context | StreamContext:
+        """What is remembered of the running episodes: their last steps, or the model's state."""
         return self._running()
 
     @cached_property
@@ -150,7 +213,7 @@ class Policy:
             observation = spaces.flatten(self.observation_space, observation)
         return np.asarray(observation, dtype=np.float32).reshape(-1)
 
-    def _running(self) -> Context:
+    def _running(self) -> Context | StreamContext:
         if self._context is None:
             raise RuntimeError("expected policy.reset(target_return=...) before the first act; call it at every reset")
         return self._context

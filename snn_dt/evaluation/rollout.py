@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from snn_dt.energy import DecisionMeter
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.statistics import bootstrap_interval
+from snn_dt.rule_config import PlasticityConfig
 
 Progress = Callable[[int, int], None]
 
@@ -38,6 +39,7 @@ def evaluate(
     num_envs: int = 32,
     env_id: str | None = None,
     progress: Progress | None = None,
+    plasticity: PlasticityConfig | None = None,
 ) -> list[dict[str, Any]]:
     """Roll a policy out for each target return; episode i is reset with `seed + i`, the same for every target.
 
@@ -48,6 +50,8 @@ def evaluate(
         num_envs: environments stepped side by side; it changes the speed, not the episodes.
         env_id: another environment than the policy's own.
         progress: called with (episodes done, episodes in all).
+        plasticity: let the policy learn while it acts, for each target from the weights as they were trained, which it
+            has again afterwards. Episodes then depend on those before them, and on `num_envs`.
 
     Returns:
         One object per target, as `snn-dt evaluate --json` writes it; counts are means over the decisions.
@@ -74,6 +78,7 @@ def evaluate(
                 if progress:
                     progress(offset + done, len(targets) * episodes)
 
+            policy.adapt(plasticity)
             result = run_episodes(policy, envs, target, episodes, seed, report)
             low, high = bootstrap_interval(result.returns, rng=np.random.default_rng(seed))
             mean = float(result.returns.mean())
@@ -94,7 +99,10 @@ def evaluate(
                     "seed": seed,
                 }
             )
+            if plasticity is not None:
+                rows[-1]["plasticity"] = {**asdict(plasticity), "change": policy.adapted}
     finally:
+        policy.adapt(None)
         for env in envs:
             env.close()
     return rows
@@ -125,7 +133,7 @@ def run_episodes(
             batch = np.stack([observations[e] for e in live])
             begin, metering = time.perf_counter(), meter.seconds
             actions = policy.act(batch)
-            meter.count(policy.context.window()[-1])
+            meter.count(*policy.context.counted())
             seconds += time.perf_counter() - begin - (meter.seconds - metering)
             rewards, finished, restarted = np.zeros(len(live)), [], []
             for row, e in enumerate(live):

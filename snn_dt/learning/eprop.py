@@ -14,7 +14,7 @@ e_t = psi (eps_V - beta eps_b)                   eps_V = m eps_h + r e_t,  eps_b
 is `dz_t / dW` through the neuron's own state (its Jacobian, times what one input adds), and
 
 ```
-dE/dW_ji  =  sum_t  L_j^t  ebar_ji^t,      L_j = sum_k B_kj dE/dy_k,      ebar_t = kappa ebar_(t-1) + (1 - kappa) e_t
+dE/dW_ji  =  sum_t  L_j^t  ebar_ji^t,      L_j = sum_k B_kj dE/dy_k,      ebar_t = kappa ebar_(t-1) + gain e_t
 ```
 
 exact where no spike acts on another neuron. Reward-based: traces of `L ebar` fade with gamma and meet the error of the
@@ -106,11 +106,11 @@ class OnlineEprop:
         assert isinstance(readout, LeakyReadout)
         back = None if network.recurrent is None else network.recurrent()
         now = network.neurons.run((x @ network.input().t()).unsqueeze(0), back, self.state)
-        kappa, self.state = readout.kappa, now.state
+        kappa, gain, self.state = readout.kappa, readout.gain, now.state
         for name, trace in self.eligibility.items():
             e = trace.step(x if name == "input" else before, before, now)
-            self.filtered[name] = kappa * self.filtered[name] + (1 - kappa) * e
-        self.z_bar = kappa * self.z_bar + (1 - kappa) * now.spikes[0]
+            self.filtered[name] = kappa * self.filtered[name] + gain * e
+        self.z_bar = kappa * self.z_bar + gain * now.spikes[0]
         self.y = self.z_bar @ readout.synapses().t()
         return self.y if readout.bias is None else self.y + readout.bias
 

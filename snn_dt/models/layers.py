@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from snn_dt.snn import LIF
 
@@ -84,6 +85,10 @@ class ActionHead(nn.Linear):
         d_model: width of the input.
         action_dim: number of discrete actions, or of action dimensions.
         low, high: bounds `[action_dim]` in environment units; None for discrete or unbounded actions.
+
+    Attributes:
+        plastic: what a policy has learned while it acts `[action_dim, d_model]`, on top of `weight`, which stays as it
+            is; in no checkpoint. None: nothing.
     """
 
     low: Tensor
@@ -91,6 +96,7 @@ class ActionHead(nn.Linear):
 
     def __init__(self, d_model: int, action_dim: int, low: Tensor | None = None, high: Tensor | None = None) -> None:
         super().__init__(d_model, action_dim)
+        self.plastic: Tensor | None = None
         self.bounded = low is not None and high is not None
         if self.bounded:
             self.register_buffer("low", low.float())
@@ -98,7 +104,11 @@ class ActionHead(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., d_model]` to logits or actions `[..., action_dim]`."""
-        y = super().forward(x)
+        y = self.drive(x)
         if not self.bounded:
             return y
         return self.low + (self.high - self.low) * (y.tanh() + 1) / 2
+
+    def drive(self, x: Tensor) -> Tensor:
+        """Return what the synapses add up to, before the bounds."""
+        return F.linear(x, self.weight if self.plastic is None else self.weight + self.plastic, self.bias)

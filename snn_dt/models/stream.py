@@ -103,6 +103,22 @@ class StreamTransformer(nn.Module):
         result: tuple[Tensor, State] = self(rtg, states, actions, None, attention_mask, state=state, carry=True)
         return result
 
+    def step(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
+        """Advance by one real step, `rtg [B, 1]`, `states [B, state_dim]`: predictions `[B, A]` and the next state."""
+        actions = torch.zeros_like(state["action"]).unsqueeze(1)
+        mask = torch.ones(len(rtg), 1, dtype=torch.bool, device=rtg.device)
+        predictions, state = self.scan(rtg.unsqueeze(1), states.unsqueeze(1), actions, mask, state)
+        return predictions[:, 0], state
+
+    def rest(self, n: int) -> State:
+        """Return the state of `n` rows at the beginning of an episode, all zero."""
+        weight = self.embedding.state.weight
+        action = weight.new_zeros(n, dtype=torch.int64) if self.discrete else weight.new_zeros(n, self.action_dim)
+        state = {"begun": weight.new_zeros(n, dtype=torch.bool), "action": action}
+        for i, block in enumerate(self.blocks):
+            state |= {f"blocks.{i}.{name}": weight.new_zeros(n, *shape) for name, shape in block.state.items()}
+        return state
+
     def token_mask(self, attention_mask: Tensor) -> Tensor:
         """Return which tokens are no pads, `[B, K] -> [B, K]`."""
         return attention_mask

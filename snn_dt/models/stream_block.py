@@ -42,14 +42,16 @@ class StreamBlock(nn.Module):
     """`x + W_o LIF(attend(LIF(W LIF(x))))`, then `x + W_2 LIF(W_1 LIF(x))`; every weight matrix is fed by spikes.
 
     Attributes:
-        state: names of what is carried from token to token: five membranes `[B, ...]` and the sum of attention.
+        state: what is carried from token to token, five membranes and the sum of attention: name to shape of a row.
     """
-
-    state = ("v_in", "v_qkv", "sum", "v_out", "v_mlp", "v_hidden")
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        d, hidden = config.d_model, config.mlp_ratio * config.d_model
+        d, hidden, head = config.d_model, config.mlp_ratio * config.d_model, config.d_model // config.n_heads
+        self.state = {
+            **{"v_in": (d,), "v_qkv": (3 * d,), "sum": (config.n_heads, head, head)},
+            **{"v_out": (d,), "v_mlp": (d,), "v_hidden": (hidden,)},
+        }
         neuron: dict[str, Any] = {
             "tau_mem": config.tau_mem,
             "v_threshold": config.v_threshold,

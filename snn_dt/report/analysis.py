@@ -80,6 +80,26 @@ def stability_figure(rows: Sequence[Row], title: str = "") -> Figure:
     return figure
 
 
+def eprop_figure(rows: Sequence[Row], title: str = "") -> Figure:
+    """Draw the cosine between e-prop's gradient and that of BPTT; rows of `analysis.eprop.eprop_rows`."""
+    layers = list(dict.fromkeys(row["layer"] for row in rows))
+    rules = list(dict.fromkeys(row["rule"] for row in rows))
+    figure = new_figure(8.5, max(4.2, 1.0 + 0.24 * len(layers)))
+    axes = figure.subplots()
+    for rule, colour, marker in zip(rules, (INK, BLUE, VERMILLION), "osd", strict=True):
+        cosines = {row["layer"]: row["cosine"] for row in rows if row["rule"] == rule}
+        axes.plot(
+            [cosines[name] for name in layers], range(len(layers)), marker, color=colour, markersize=5, label=rule
+        )
+    axes.axvline(1.0, color=GREY, linestyle=":", linewidth=1.4)
+    axes.set_yticks(range(len(layers)), layers)
+    axes.invert_yaxis()
+    tidy(axes, title, "cosine to the gradient of backpropagation through time", "", grid="x")
+    axes.tick_params(axis="y", labelsize=7)
+    axes.legend(fontsize=8, frameon=False, loc="lower left")
+    return figure
+
+
 def _positive(values: Sequence[float]) -> list[float]:
     """Return values for a logarithmic axis: what is 0 (nothing depends on the last state) leaves a gap."""
     return [value if value > 0 else math.nan for value in values]

@@ -26,6 +26,7 @@ def write_run_report(
     out_dir: Path,
     raster: Mapping[str, ArrayLike] | None = None,
     data_returns: ArrayLike | None = None,
+    gates: Mapping[str, ArrayLike] | None = None,
     command: str = "",
 ) -> Path:
     """Write evaluation.json, the figures (PNG) and report.html to `out_dir`; return the page's path.
@@ -36,6 +37,7 @@ def write_run_report(
         out_dir: made if missing; files of these names are replaced.
         raster: layer to `[decisions * T, neurons]` spikes (`snn_dt.evaluation.raster.record_raster`).
         data_returns: `[E]` episode returns of the training data.
+        gates: layer to `[decisions, H]` gates of dendritic routing (`snn_dt.evaluation.raster.record_gates`).
         command: what made the evaluation; the training's is in the provenance.
 
     Raises:
@@ -44,7 +46,7 @@ def write_run_report(
     if not evaluations:
         raise ValueError("expected at least one evaluation row, found none")
     run = _Run(run_dir)
-    pictures = _pictures(run, evaluations, raster or {}, data_returns)
+    pictures = _pictures(run, evaluations, raster or {}, gates or {}, data_returns)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         jsonl.write_atomically(out_dir / "evaluation.json", jsonl.dumps(list(evaluations), indent=2) + "\n")
@@ -92,7 +94,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _pictures(
-    run: _Run, evaluations: Rows, raster: Mapping[str, ArrayLike], data_returns: ArrayLike | None
+    run: _Run,
+    evaluations: Rows,
+    raster: Mapping[str, ArrayLike],
+    gates: Mapping[str, ArrayLike],
+    data_returns: ArrayLike | None,
 ) -> dict[str, Picture]:
     first = evaluations[0]
     target, rates = f"{first['target_return']:g}", first.get("firing_rates") or {}
@@ -112,6 +118,9 @@ def _pictures(
         sim_steps = int(run.config.get("model", {}).get("sim_steps", 1))
         caption = f"Spikes at the token that is read out, over the first decisions of an episode at target {target}."
         pictures["spike_raster"] = Picture(png(spikes.spike_raster(raster, sim_steps)), caption, width=900)
+    if gates:
+        caption = f"Gates of dendritic routing over the first decisions of an episode at target {target}."
+        pictures["routing_gates"] = Picture(png(spikes.routing_gates(gates)), caption, width=680)
     if any(isinstance(row.get("loss"), float) for row in run.metrics):
         caption = "The training as metrics.jsonl records it; bands are 95 % intervals."
         pictures["learning_curve"] = Picture(png(figures.learning_curve(run.metrics)), caption, width=900)
@@ -130,7 +139,9 @@ def _sections(
     sections: list[tuple[str, list[Part]]] = [
         ("Evaluation", [_table(evaluations), Text(conditions), pictures["return_vs_target"]])
     ]
-    spiking: list[Part] = [pictures[name] for name in ("firing_rates", "spike_raster") if name in pictures]
+    spiking: list[Part] = [
+        pictures[name] for name in ("firing_rates", "spike_raster", "routing_gates") if name in pictures
+    ]
     if first.get("layer_flags"):
         flags = ", ".join(f"{layer} is {flag}" for layer, flag in first["layer_flags"].items())
         spiking.append(Text(f"Layers that tell the next one next to nothing: {flags}."))

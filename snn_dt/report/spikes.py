@@ -1,4 +1,4 @@
-"""Figures of spiking activity: plain data in, a matplotlib Figure out."""
+"""Figures of spikes and gates: plain data in, a matplotlib Figure out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from snn_dt.report.style import BLUE, GREY, INK, VERMILLION, new_figure, tidy
+from snn_dt.report.style import BLUE, CYCLE, GREY, INK, VERMILLION, new_figure, tidy
 from snn_dt.snn.probe import DEAD, layer_flag
 
 SHOWN_NEURONS = 64
@@ -47,6 +47,27 @@ def firing_rates(per_layer: Mapping[str, float], mean: float | None = None) -> F
     axes.set_xticks([tick for tick in axes.get_xticks() if tick <= min(1.0, axes.get_xlim()[1])])
     axes.set_yticklabels(names)
     tidy(axes, "firing rate of each layer", "spikes per neuron and simulation step", grid="x")
+    return figure
+
+
+def routing_gates(gates: Mapping[str, ArrayLike]) -> Figure:
+    """Draw how far each gate of dendritic routing was open, decision by decision: one panel a layer, one line a head.
+
+    `gates`: layer to `[decisions, H]`, in [0, 1]. A gate that never moves routes nothing.
+    """
+    if not gates:
+        raise ValueError("expected the gates of at least one layer, found none: the model has no routing")
+    figure = new_figure(7.0, 0.6 + 1.9 * len(gates))
+    panels = figure.subplots(len(gates), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, values) in zip(panels, gates.items(), strict=True):
+        alpha = np.asarray(values, dtype=float)
+        for head, line in enumerate(alpha.T):
+            label = f"head {head + 1}: {line.mean():.2f} ± {line.std():.2f}"
+            axes.plot(line, color=CYCLE[head % len(CYCLE)], linewidth=1.4, label=label)
+        axes.set_ylim(0, 1)
+        tidy(axes, name, "", "gate")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+    panels[-1].set_xlabel("decision")
     return figure
 
 

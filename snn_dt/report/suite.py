@@ -11,6 +11,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from snn_dt.report.suite_activity import fewest_spikes
 from snn_dt.report.suite_cells import (
     Record,
     by_dataset,
@@ -87,7 +88,8 @@ def page(title: str, records: Sequence[Record], published: Mapping[str, Sequence
 
     `published`: for an environment, and for the plan under `key`, notes to print below.
     """
-    parts = [f"### {title}", "", *_notes(published.get(key, ())), *_together(records), *_conditioning(records)]
+    parts = [f"### {title}", "", *_notes(published.get(key, ())), *_together(records), *fewest_spikes(records)]
+    parts += _conditioning(records)
     for dataset, own in by_dataset(records).items():
         env_id = own[0]["env_id"]
         parts += [f"#### {env_id}, `{dataset}`", "", *_dataset(own), *_notes(published.get(env_id, ()))]

@@ -21,18 +21,29 @@ def returns_against_energy(records: Sequence[Record]) -> Figure:
 
     The dotted line is the best known agent, where the data name one.
     """
+    return _returns_against(records, "energy_pj_per_decision", 1e-6, "energy of a decision, µJ")
 
+
+def returns_against_spikes(records: Sequence[Record]) -> Figure:
+    """Draw the same over the spikes of a decision, of the models that spike."""
+    spiking = [record for record in records if record["evaluation"][0]["spikes_per_decision"]]
+    return _returns_against(spiking, "spikes_per_decision", 1.0, "spikes of a decision")
+
+
+def _returns_against(records: Sequence[Record], name: str, scale: float, label: str) -> Figure:
     def draw(axes: Axes, runs: Sequence[Record], style: dict[str, Any]) -> Any:
-        energy = np.array([run["evaluation"][0]["energy_pj_per_decision"] * 1e-6 for run in runs])
+        cost = np.array([run["evaluation"][0][name] * scale for run in runs])
         returns = np.array([run["evaluation"][0]["return_mean"] for run in runs])
-        axes.scatter(energy, returns, s=14, alpha=0.45, linewidths=0, **style)
-        return axes.scatter(energy.mean(), returns.mean(), s=60, linewidths=0, **style)
+        axes.scatter(cost, returns, s=14, alpha=0.45, linewidths=0, **style)
+        return axes.scatter(cost.mean(), returns.mean(), s=60, linewidths=0, **style)
 
-    figure = _panels(records, draw, "energy of a decision, µJ", "last return")
+    figure = _panels(records, draw, label, "last return")
     for axes in figure.axes:
         axes.set_xscale("log")
-        axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        low, high = axes.get_xlim()
+        steps = (1, 2, 5) if high / low < 100 else (1,)
+        axes.xaxis.set(major_locator=LogLocator(subs=steps), minor_locator=NullLocator())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     return figure
 
 

@@ -11,11 +11,11 @@ from snn_dt.errors import ConfigError
 from snn_dt.report.style import png
 from snn_dt.report.suite import page, to_csv
 from snn_dt.report.suite_cells import Record
-from snn_dt.report.suite_figures import returns_against_energy, returns_against_target
+from snn_dt.report.suite_figures import returns_against_energy, returns_against_spikes, returns_against_target
 from snn_dt.training.jsonl import dumps, write_atomically
 
 BEGIN, END = "<!-- table: scripts/reproduce.py -->", "<!-- end of table -->"
-TITLES = {"classic": "Classic control", "mujoco": "MuJoCo", "d4rl": "D4RL"}
+TITLES = {"classic": "Classic control", "mujoco": "MuJoCo", "d4rl": "D4RL", "budget": "Held to a budget of activity"}
 
 
 def write_record(record: Record, path: Path) -> None:
@@ -74,6 +74,8 @@ def _place(known: list[str], name: str) -> tuple[int, str]:
 
 def _draw(plan: str, records: Sequence[Record], results: Path) -> dict[str, Path]:
     shown = {"return over energy of a decision": ("return-vs-energy", returns_against_energy)}
+    if any(record["evaluation"][0]["spikes_per_decision"] for record in records):
+        shown["return over spikes of a decision"] = ("return-vs-spikes", returns_against_spikes)
     if any(len(record["evaluation"]) > 1 for record in records):
         shown["return over return asked for"] = ("return-vs-target", returns_against_target)
     files = {}

@@ -19,7 +19,7 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-SOURCES = [Path(__file__).with_name(name) for name in ("lif.cpp", "rate.cpp", "batch_norm.cpp")]
+SOURCES = [Path(__file__).with_name(name) for name in ("lif.cpp", "rate.cpp", "batch_norm.cpp", "stream.cpp")]
 HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "neuron.h")]
 # No -ffast-math: spikes have to equal torch's bit for bit. The last two allow if-conversion and change no result.
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"]

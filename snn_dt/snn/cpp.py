@@ -26,6 +26,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "norm_rate_backward": (7, SIZE, SIZE),
     "column_sums": (4, SIZE, SIZE),
     "batch_norm_backward": (7, SIZE, SIZE),
+    "stream_step": (0, ctypes.c_void_p, ctypes.c_void_p, CONSTANTS),
 }
 
 
@@ -61,14 +62,15 @@ def _call(name: str, tensors: tuple[Tensor | None, ...], *others: Any) -> None:
     function(*[None if x is None else x.data_ptr() for x in tensors], *others, torch.get_num_threads())
 
 
-def _at(p: LIFParameters) -> Any:
+def pointer_to_constants(p: LIFParameters) -> Any:
+    """Return what kernels take as the neuron."""
     return ctypes.byref(_constants(p.coefficients))
 
 
 def scan_forward(current: Tensor, v0: Tensor | None, p: LIFParameters) -> tuple[Tensor, Tensor]:
     """Return spikes [T, ...] and the last membrane [...]; all tensors contiguous, `v0=None` at rest."""
     spikes, v_mem = torch.empty_like(current), current.new_empty(current.shape[1:])
-    _call("scan_forward", (current, v0, spikes, v_mem), current.shape[0], v_mem.numel(), _at(p))
+    _call("scan_forward", (current, v0, spikes, v_mem), current.shape[0], v_mem.numel(), pointer_to_constants(p))
     return spikes, v_mem
 
 
@@ -78,14 +80,14 @@ def scan_backward(
     """Return the gradients of `current` and of `v0`, h recomputed."""
     grad_current, grad_v0 = torch.empty_like(current), current.new_empty(current.shape[1:])
     tensors = current, v0, grad_spikes, grad_v, grad_current, grad_v0
-    _call("scan_backward", tensors, current.shape[0], grad_v0.numel(), _at(p))
+    _call("scan_backward", tensors, current.shape[0], grad_v0.numel(), pointer_to_constants(p))
     return grad_current, grad_v0
 
 
 def rate_forward(current: Tensor, sim_steps: int, p: LIFParameters, derivative: bool) -> tuple[Tensor, Tensor | None]:
     """Return the rate and, if asked for, its derivative with respect to `current`, elementwise."""
     rate, by_current = torch.empty_like(current), torch.empty_like(current) if derivative else None
-    _call("rate_forward", (current, rate, by_current), sim_steps, current.numel(), _at(p))
+    _call("rate_forward", (current, rate, by_current), sim_steps, current.numel(), pointer_to_constants(p))
     return rate, by_current
 
 
@@ -97,7 +99,7 @@ def norm_rate_forward(
     rate = torch.empty_like(x)
     by_current, stats = (torch.empty_like(x), x.new_empty(rows, 2)) if derivative else (None, None)
     tensors = x, weight, bias, rate, by_current, stats
-    _call("norm_rate_forward", tensors, sim_steps, rows, width, eps, _at(p))
+    _call("norm_rate_forward", tensors, sim_steps, rows, width, eps, pointer_to_constants(p))
     return rate, by_current, stats
 
 

@@ -66,7 +66,7 @@ def linearise(current: Tensor, state: LIFState, p: LIFParameters, leak: Constant
     # rows of derivatives by (V, b, w, I)
     dv, db, dw, di = (torch.stack([one if i == j else zero for j in range(4)], -1) for i in range(4))
     m, r, psi = m[..., None], r[..., None], psi[..., None]
-    dh = (1 - torch.as_tensor(leak).unsqueeze(-1)) * dv - dw + p.gain * di
+    dh = (1 - torch.as_tensor(leak, dtype=v.dtype, device=v.device).unsqueeze(-1)) * dv - dw + p.gain * di
     ds = psi * ((dv if delayed else dh) - beta * db)
     dv_next, db_next = m * dh + r * ds, rho * db + ds
     dw_next = rho * dw + p.voltage_adaptation * (dv if delayed else dv_next) + p.current_adaptation * ds

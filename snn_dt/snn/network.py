@@ -87,18 +87,27 @@ class Readout(nn.Module):
 
 
 class LeakyReadout(Readout):
-    """`y_t = kappa y_(t-1) + (1 - kappa) W z_t`, plus a bias, with `kappa = e^(-1/tau_out)`."""
+    """`y_t = kappa y_(t-1) + gain W z_t`, plus a bias, with `kappa = e^(-1/tau_out)`; `gain` None is 1 - kappa."""
 
-    def __init__(self, neurons: int, outputs: int, tau_out: float, bias: bool = True, **feedback: Any) -> None:
+    def __init__(
+        self,
+        neurons: int,
+        outputs: int,
+        tau_out: float,
+        bias: bool = True,
+        gain: float | None = None,
+        **feedback: Any,
+    ) -> None:
         super().__init__(neurons, outputs, **feedback)
         if tau_out <= 0:
             raise ValueError(f"tau_out: expected above 0; found {tau_out!r}")
         self.kappa = float(torch.exp(torch.tensor(-1 / tau_out, dtype=torch.float64)))
+        self.gain = 1 - self.kappa if gain is None else gain
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, spikes: Tensor, local: bool = False) -> Tensor:
         """Map spikes `[T, B, N]` to `[T, B, O]`."""
-        y = leaky_sum(self.drive(spikes, local), self.kappa) * (1 - self.kappa)
+        y = leaky_sum(self.drive(spikes, local), self.kappa) * self.gain
         return y if self.bias is None else y + self.bias
 
 
@@ -147,7 +156,17 @@ class RecurrentSNN(nn.Module):
         spikes, _ = self.neurons(x @ self.input().t(), back, state, local)
         return self.readout(spikes, local), spikes
 
+    @property
+    def synapses(self) -> dict[str, Synapses]:
+        """All connections by name: `input`, `recurrent` if there are any, `readout`."""
+        parts = {"input": self.input, "recurrent": self.recurrent, "readout": self.readout.synapses}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def fan_out(self) -> Tensor:
+        """Connections that leave each hidden neuron `[N]`."""
+        return self.readout.synapses.fan_out + (0 if self.recurrent is None else self.recurrent.fan_out)
+
     def synaptic_operations(self, x: Tensor, spikes: Tensor) -> Tensor:
         """Return the accumulates of a sample, all steps: spikes times the connections that leave their neuron."""
-        fan_out = self.readout.synapses.fan_out + (0 if self.recurrent is None else self.recurrent.fan_out)
-        return ((x * self.input.fan_out).sum() + (spikes * fan_out).sum()) / x.shape[1]
+        return ((x * self.input.fan_out).sum() + (spikes * self.fan_out).sum()) / x.shape[1]

@@ -60,6 +60,7 @@ class RecurrentLIF(nn.Module):
         neurons: N.
         adaptive: how many of them, the last ones, have the adaptive threshold of `threshold_adaptation` (ALIF).
         refractory: steps after a spike in which a neuron cannot fire; the membrane goes on, the surrogate is 0.
+        dampening: what the surrogate, which peaks at 1, is multiplied with (gamma / V_th in Bellec et al. 2020).
         lif: constants of `snn_dt.snn.LIFParameters`; adaptation currents are not for these.
 
     Raises:
@@ -68,14 +69,16 @@ class RecurrentLIF(nn.Module):
 
     beta: Tensor
 
-    def __init__(self, neurons: int, adaptive: int = 0, refractory: int = 0, **lif: Any) -> None:
+    def __init__(
+        self, neurons: int, adaptive: int = 0, refractory: int = 0, dampening: float = 1.0, **lif: Any
+    ) -> None:
         super().__init__()
         self.constants = p = LIFParameters(**lif)
         if p.current_adaptation or p.voltage_adaptation:
             raise ValueError("current_adaptation, voltage_adaptation: expected 0 for recurrent neurons; use LIF")
         if not 0 <= adaptive <= neurons or refractory < 0:
             raise ValueError(f"expected 0 <= adaptive <= {neurons}, refractory >= 0; found {adaptive}, {refractory}")
-        self.neurons, self.refractory = neurons, refractory
+        self.neurons, self.refractory, self.dampening = neurons, refractory, dampening
         own = torch.arange(neurons) >= neurons - adaptive
         self.register_buffer("beta", own.double() * p.threshold_adaptation, persistent=False)
 
@@ -123,8 +126,8 @@ class RecurrentLIF(nn.Module):
         return Steps(spikes, u, h, RecurrentState(v, b, z.clone(), quiet))
 
     def psi(self, u: Tensor) -> Tensor:
-        """Return the surrogate's derivative at `u`; 0 for a refractory neuron."""
-        return get_surrogate(self.constants.surrogate).derivative(u, self.constants.surrogate_slope)
+        """Return the dampened derivative of the surrogate at `u`; 0 for a refractory neuron."""
+        return self.dampening * get_surrogate(self.constants.surrogate).derivative(u, self.constants.surrogate_slope)
 
 
 class _Recurrent(torch.autograd.Function):

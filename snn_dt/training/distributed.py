@@ -69,12 +69,17 @@ class Workers:
                 "docs/scale.md"
             ) from error
 
-    def check(self, batch_size: int, accumulate: int) -> None:
+    def check(self, batch_size: int, accumulate: int, carry_state: bool = False) -> None:
         """Check that every process has something to do.
 
         Raises:
-            ConfigError: fewer windows than processes.
+            ConfigError: fewer windows than processes, or a state that several of them would have to save.
         """
+        if carry_state and self.world_size > 1:
+            raise ConfigError(
+                f"train.carry_state: expected false in {self.world_size} processes, found true: a checkpoint holds the "
+                "state of one; start a single process or draw single windows"
+            )
         if batch_size < self.world_size * accumulate:
             raise ConfigError(
                 f"train.batch_size: expected at least a window for each of {self.world_size} processes x {accumulate} "

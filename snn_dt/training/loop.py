@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from snn_dt.config import TrainConfig
 from snn_dt.data.windows import Batch
 from snn_dt.errors import TrainingError
+from snn_dt.learning.budget import excess, recorded
 from snn_dt.learning.losses import action_loss
 from snn_dt.learning.slopes import score_of, set_slope
 from snn_dt.snn.probe import Probe
+from snn_dt.training.carried import CarriedForward
 from snn_dt.training.distributed import Workers
 from snn_dt.training.optimizer import learning_rate
 from snn_dt.training.signals import StopRequestedError, StopSignal
@@ -73,6 +75,8 @@ def train(
     device = next(model.parameters()).device
     workers = workers or Workers(device.type)
     forward = torch.compile(model) if config.compile else model
+    if config.carry_state:
+        forward = CarriedForward(forward, state)
     half_range = action_half_range(model)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16" and _has_bf16(device))
     begin, begin_step, last_slope = time.perf_counter(), state.step, None
@@ -107,9 +111,14 @@ def train(
         valid = workers.sum(batch.attention_mask.sum())
         totals: dict[str, Tensor] = {}
         for part in _split(batch, config.accumulate):
-            with autocast:
+            with autocast, recorded(model, config.budget) as calls:
                 predictions = forward(part.rtg, part.states, part.actions, part.timesteps, part.attention_mask)
             loss, metrics = action_loss(predictions.float(), part.actions, part.attention_mask, half_range)
+            if state.plasticity is not None:
+                state.plasticity.observe(part, predictions.float())
+            if calls:
+                above, measured = excess(config.budget, state.step / config.steps, model, calls, part.attention_mask)
+                loss, metrics = loss + above, metrics | measured
             # Weighted by its real steps, so that parts and processes add up to the loss of the whole batch.
             share = part.attention_mask.sum() / valid
             (loss * share).backward()
@@ -118,6 +127,8 @@ def train(
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or math.inf)
         state.add({"grad_norm": norm.detach()})
         state.optimizer.step()
+        if state.plasticity is not None:
+            state.add(state.plasticity.apply(workers.sum))
         state.step += 1
 
         if _due(state.step, config.log_every) or state.step == config.steps:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from snn_dt.errors import CheckpointError
+from snn_dt.learning.plasticity import TrainingPlasticity
 from snn_dt.learning.slopes import SlopeSchedule
 
 
@@ -29,8 +30,12 @@ class TrainingState:
     """Sums of metrics since the last record."""
     counted: int = 0
     """Step of the last record."""
+    carried: Any = None
+    """What a model with state has left behind after the last update, where `train.carry_state` is true."""
     slopes: SlopeSchedule | None = None
     """Schedule of the surrogate's slope; None leaves the model's."""
+    plasticity: TrainingPlasticity | None = None
+    """Three-factor plasticity of the action head; None: off."""
 
     def add(self, metrics: dict[str, Tensor]) -> None:
         """Add to the running sums without waiting for the device."""
@@ -52,7 +57,9 @@ class TrainingState:
             "best_score": self.best_score,
             "sums": self.sums,
             "counted": self.counted,
+            "carried": {} if self.carried is None else self.carried,
             "slopes": {} if self.slopes is None else self.slopes.state_dict(),
+            "plasticity": {} if self.plasticity is None else self.plasticity.state_dict(),
             "cpu_generator": torch.get_rng_state(),
             "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -62,8 +69,11 @@ class TrainingState:
         self.optimizer.load_state_dict(values["optimizer"])
         for name in ("step", "evaluated_at", "best_score", "sums", "counted"):
             setattr(self, name, values[name])
+        self.carried = values.get("carried") or None
         if self.slopes is not None and values.get("slopes"):  # older checkpoints have none
             self.slopes.load_state_dict(values["slopes"])
+        if self.plasticity is not None:
+            self.plasticity.load_state_dict(values["plasticity"])
         torch.set_rng_state(values["cpu_generator"])
         if values["cuda_generators"] and torch.cuda.device_count() == len(values["cuda_generators"]):
             torch.cuda.set_rng_state_all(values["cuda_generators"])
@@ -83,5 +93,6 @@ def load_training_state(checkpoint: Path, device: torch.device) -> dict[str, Any
             f"expected the state of a run in {path}, found: {' '.join(str(error).split())}; resume needs the run "
             "folder that `snn-dt train` wrote, a checkpoint copied for use cannot be resumed"
         ) from error
-    values["sums"] = {name: tensor.to(device) for name, tensor in values.get("sums", {}).items()}
+    for name in ("sums", "carried"):
+        values[name] = {key: tensor.to(device) for key, tensor in values.get(name, {}).items()}
     return values

@@ -64,7 +64,7 @@ def test_exactly_the_requested_episodes_are_run_each_once_from_its_seed_to_its_e
     assert row["seed"] == 40
 
 
-@pytest.mark.parametrize("kind", ["dense", "snn_dt"])
+@pytest.mark.parametrize("kind", ["dense", "snn_dt", "snn_dt_stream"])
 def test_returns_and_lengths_do_not_depend_on_the_number_of_environments(kind):
     policy = countdown_policy(kind=kind)
     rows = [evaluate(policy, [4.0], episodes=20, seed=3, num_envs=n)[0] for n in (1, 3, 32)]

@@ -69,6 +69,15 @@ def test_spike_raster_draws_neurons_upright_and_thins_out_only_wide_layers():
     assert figure.axes[1].get_title(loc="right") == "64 of 640 neurons, rate 0.002"
 
 
+def test_every_head_is_a_line_and_its_mean_is_in_the_legend():
+    gates = {"a": np.array([[0.2, 0.6], [0.4, 0.6]]), "b": np.full((2, 2), 0.5)}
+    figure = spikes.routing_gates(gates)
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2]
+    assert list(figure.axes[0].lines[0].get_ydata()) == [0.2, 0.4]
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == ["head 1: 0.30 ± 0.10", "head 2: 0.60 ± 0.00"]
+
+
 @pytest.mark.parametrize("layers", [1, 4, 5, 14])
 def test_spike_raster_has_one_panel_a_layer(layers):
     figure = spikes.spike_raster({f"layer {i}": np.eye(8) for i in range(layers)})
@@ -101,7 +110,12 @@ def test_score_intervals_say_their_numbers():
 
 
 def test_figures_without_data_are_refused():
-    for draw, nothing in ((spikes.firing_rates, {}), (spikes.spike_raster, {}), (figures.learning_curve, [])):
+    for draw, nothing in (
+        (spikes.firing_rates, {}),
+        (spikes.spike_raster, {}),
+        (spikes.routing_gates, {}),
+        (figures.learning_curve, []),
+    ):
         with pytest.raises(ValueError, match="found none"):
             draw(nothing)
 

@@ -1,0 +1,86 @@
+"""`snn-dt rsnn`: train a recurrent spiking network on a small task, or resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from snn_dt import strict
+from snn_dt.cli.arguments import parse
+from snn_dt.cli.evaluate import writable_folder
+from snn_dt.cli.record import Record
+from snn_dt.cli.run_folder import check_new, flag, resumed_folder
+from snn_dt.rsnn.config import RSNNConfig, load_rsnn_config, validate_rsnn
+
+
+@dataclass(frozen=True)
+class RSNNArguments(RSNNConfig):
+    """Train a recurrent spiking network. Flags win over the config file, the file over the defaults shown here."""
+
+    config: tuple[Path, ...] = ()
+    """YAML files, see configs/rsnn/, each laid over those before it."""
+    run_dir: Path | None = None
+    """New folder for the run; none makes one under runs/."""
+    resume: Path | None = None
+    """Run folder to go on with, as if it had never stopped; takes no other flag."""
+
+
+class Told(Record):
+    """A record that also says on the terminal what an evaluation found."""
+
+    def log(self, step: int, metrics: dict[str, Any]) -> None:
+        """Hand on the metrics of a step."""
+        super().log(step, metrics)
+        if "test_error" in metrics:
+            rate, operations = 1000 * metrics["test_firing_rate"], metrics["test_operations"]
+            self.takers[-1].print(
+                f"evaluation at step {step}: error {metrics['test_error']:.4g}, {rate:.1f} Hz, {operations:.4g} "
+                "accumulates per sample"
+            )
+
+
+def rsnn_main(arguments: Sequence[str]) -> int:
+    """Run the command; 128 + n after signal n, with a run that can be resumed."""
+    run_dir, config, resume = _read(arguments)
+    if not resume:
+        check_new(run_dir)
+    from snn_dt.rsnn.run import RSNNRun
+    from snn_dt.training.console import Console
+    from snn_dt.training.signals import StopSignal
+    from snn_dt.training.tracking import Tracker
+
+    run = RSNNRun(config, run_dir, resume)
+    writable_folder(run_dir)
+    tracker = Tracker(run_dir, config.track, strict.to_dict(config), run.state.step if resume else None)
+    finished = False
+    try:
+        with Console() as console, StopSignal() as stop:
+            console.print(f"run folder   {run_dir}")
+            console.start(config.learn.steps, run.state.step)
+            finished = run.train(Told(tracker, console), stop)
+    finally:
+        tracker.finish(0 if finished else 1)
+    if not finished:
+        print(f"stopped after update {run.state.step} of {config.learn.steps}")
+        print(f"go on with: snn-dt rsnn --resume {shlex.quote(str(run_dir))}")
+        return 128 + (stop.signum or 0)
+    print(f"run: {run_dir}, error {-run.state.best_score:.4g} at best, {run.state.step} updates")
+    return 0
+
+
+def _read(arguments: Sequence[str]) -> tuple[Path, RSNNConfig, bool]:
+    """Return the run folder, its configuration, and whether it is resumed."""
+    if folder := resumed_folder(arguments):
+        return folder, load_rsnn_config(folder / "config.yaml"), True
+    base = load_rsnn_config(*flag(arguments, "--config"))
+    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(RSNNConfig)}
+    args = parse(RSNNArguments, arguments, "snn-dt rsnn", RSNNArguments(**fields))
+    config = RSNNConfig(**{name: getattr(args, name) for name in fields})
+    validate_rsnn(config)
+    name = f"{config.task.kind}-{config.learn.rule}-seed{config.learn.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    return args.run_dir or Path("runs") / "rsnn" / name, config, False

@@ -1,0 +1,176 @@
+"""Three-factor plasticity of an action head (`snn_dt.snn.plasticity`): on logged data beside the optimizer, and online.
+
+B windows of K steps, or N episodes; D width, A action dimensions or number of discrete actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snn_dt.data.windows import Batch
+from snn_dt.models.layers import ActionHead
+from snn_dt.rule_config import PlasticityConfig
+from snn_dt.snn.plasticity import Eligibility, RunningMean, bounded, modulated
+
+
+def output_activity(head: ActionHead, predictions: Tensor, discrete: bool) -> Tensor:
+    """Return the activity [..., A] of the head's outputs: probabilities, or places within the bounds in [-1, 1].
+
+    Actions without bounds have their `tanh`.
+    """
+    if discrete:
+        return predictions.softmax(-1)
+    return 2 * (predictions - head.low) / (head.high - head.low) - 1 if head.bounded else predictions.tanh()
+
+
+def action_activity(head: ActionHead, actions: Tensor, discrete: bool) -> Tensor:
+    """Return what the activity of the head's outputs would be, had they been these actions."""
+    if discrete:
+        return F.one_hot(actions, head.out_features).to(head.weight.dtype)
+    return output_activity(head, actions, discrete)
+
+
+class _HeadPlasticity:
+    """What both have in common: they see what the head of `model` reads, `[B, K, D]`, and know the post factor."""
+
+    def __init__(self, config: PlasticityConfig, model: nn.Module) -> None:
+        model_: Any = model
+        self.config, self.discrete = config, model_.discrete
+        self.head: ActionHead = model_.head
+        self._tokens_first = getattr(model, "tokens_first", False)
+        self._pre = self.head.weight.new_empty(0)
+        self._hook = self.head.register_forward_pre_hook(self._watch)
+
+    def _watch(self, head: ActionHead, inputs: tuple[Any, ...]) -> None:
+        pre = inputs[0].detach()
+        self._pre = pre.transpose(0, 1) if self._tokens_first else pre
+
+    def _post(self, predictions: Tensor, actions: Tensor) -> Tensor:
+        post = output_activity(self.head, predictions.detach(), self.discrete)
+        return action_activity(self.head, actions, self.discrete) - post if self.config.post == "error" else post
+
+    def _grown(self, plastic: Tensor, change: Tensor, weight: Tensor) -> Tensor:
+        """Return `plastic + change`, within the bound."""
+        return bounded(plastic + change, self.config.bound * torch.linalg.vector_norm(weight))
+
+
+class TrainingPlasticity(_HeadPlasticity):
+    r"""After each update of the optimizer, `W += eta \sum_t delta_t E_t`, the mean over the real steps of the batch.
+
+    E starts at 0 with each window, delta_t is the return-to-go of the step minus the mean of earlier batches, so the
+    first batch changes nothing. What predictions are made of stays as it was: the data of an update are seen by later
+    ones only, as those of a gradient are.
+
+    Attributes:
+        plastic: all that was added to the weights so far, which is what the bound is about.
+    """
+
+    def __init__(self, config: PlasticityConfig, model: nn.Module) -> None:
+        super().__init__(config, model)
+        self.plastic = torch.zeros_like(self.head.weight, requires_grad=False)
+        self.baseline = RunningMean(config.baseline_rate)
+        self._sums: list[Tensor] = []
+
+    @torch.no_grad()
+    def observe(self, batch: Batch, predictions: Tensor) -> None:
+        """Take a part of a batch and what the model, which has just run on it, predicted."""
+        mask, rtg = batch.attention_mask, batch.rtg.squeeze(-1)
+        delta = rtg if self.config.modulator == "return" else rtg - self.baseline.mean.to(rtg)
+        if self.config.modulator == "advantage" and not self.baseline.count:
+            delta = torch.zeros_like(rtg)
+        post = self._post(predictions, batch.actions)
+        change = modulated(self._pre.to(post.dtype), post, delta.clamp(-1, 1), mask, self.config.decay)
+        steps = torch.stack([rtg.masked_fill(~mask, 0).sum(), mask.sum().to(rtg)])
+        self._sums.append(torch.cat([change.flatten(), steps]))
+
+    @torch.no_grad()
+    def apply(self, total: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Change the weights by what was observed; `total` sums over processes. Returns a metric."""
+        change, returns, steps = total(torch.stack(self._sums).sum(0)).split([self.plastic.numel(), 1, 1])
+        self._sums = []
+        weight = self.head.weight
+        change = self.config.eta * change.view_as(self.plastic) / steps
+        plastic = self._grown(self.plastic, change, weight - self.plastic)
+        weight += plastic - self.plastic
+        self.plastic = plastic
+        self.baseline.add((returns / steps).squeeze())
+        return {"plasticity": torch.linalg.vector_norm(plastic) / torch.linalg.vector_norm(weight)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {"plastic": self.plastic, "mean": self.baseline.mean, "count": self.baseline.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.plastic = state["plastic"].to(self.plastic)
+        self.baseline.mean, self.baseline.count = state["mean"], state["count"]
+
+
+class OnlinePlasticity(_HeadPlasticity):
+    """Learning while acting: at the end of an episode `F += eta delta E`, with `W + F` in the place of the head's W.
+
+    delta is the observed return minus the one asked for, over `rtg_scale`: what led to too little is unlearned, and an
+    episode that does what it was asked to teaches nothing. W itself, and so a checkpoint, stays as it is; episodes that
+    run side by side share F, and it grows in the order in which they end.
+    """
+
+    def __init__(self, config: PlasticityConfig, model: nn.Module, rtg_scale: float) -> None:
+        super().__init__(config, model)
+        self.rtg_scale = rtg_scale
+        self.begin(torch.zeros(0, dtype=torch.float64, device=self.head.weight.device))
+        self.head.plastic = torch.zeros_like(self.head.weight, requires_grad=False)
+
+    def close(self) -> None:
+        """Forget all that was learned, and learn no more."""
+        self._hook.remove()
+        self.head.plastic = None
+
+    def begin(self, asked: Tensor) -> None:
+        """Begin episodes that are asked for the returns `asked` [N], and forget what was running."""
+        self.trace = Eligibility(len(asked), self.head.weight, self.config.decay)
+        self.missing = asked.clone()
+
+    def step(self, predictions: Tensor, actions: Tensor) -> None:
+        """Take what the head has just said, [N, A], and the actions that were taken, [N] or [N, A]."""
+        self.trace.step(self._pre[:, -1], self._post(predictions, actions))
+
+    def observe(self, reward: Tensor) -> None:
+        """Take the reward [N] of the last action."""
+        self.missing = self.missing - reward
+
+    @torch.no_grad()
+    def finish(self, rows: Tensor) -> None:
+        """Learn from the episodes of some rows, which are over."""
+        assert self.head.plastic is not None
+        delta = (-self.missing[rows] / self.rtg_scale).clamp(-1, 1).to(self.trace.e.dtype)
+        change = self.config.eta * torch.tensordot(delta, self.trace.e[rows], 1)
+        self.head.plastic = self._grown(self.head.plastic, change, self.head.weight)
+
+    def finish_all(self) -> None:
+        """Learn from whatever is running, which is over."""
+        self.finish(torch.arange(len(self.missing), device=self.missing.device))
+
+    def restart(self, rows: Tensor, asked: float) -> None:
+        """Learn from the episodes of some rows and begin others there."""
+        self.finish(rows)
+        self.trace.forget(rows)
+        self.missing = self.missing.index_fill(0, rows, asked)
+
+    def keep(self, rows: Tensor) -> None:
+        """Learn from the episodes of all other rows, and go on with these."""
+        over = torch.ones(len(self.missing), dtype=torch.bool, device=rows.device).index_fill_(0, rows, False)
+        self.finish(over.nonzero().squeeze(1))
+        self.trace.keep(rows)
+        self.missing = self.missing[rows]
+
+    @property
+    @torch.no_grad()
+    def change(self) -> float:
+        """The norm of what was learned, in norms of the weights."""
+        assert self.head.plastic is not None
+        return float(torch.linalg.vector_norm(self.head.plastic) / torch.linalg.vector_norm(self.head.weight))

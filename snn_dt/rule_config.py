@@ -1,0 +1,62 @@
+"""How parameters move besides plain backpropagation: the fields of the rules, and what they refuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from snn_dt.model_config import Check, ModelConfig
+
+
+@dataclass(frozen=True)
+class PlasticityConfig:
+    """Three-factor plasticity of the action head, `dW = eta delta E` with `E <- decay E + post pre^T`."""
+
+    eta: float = 0.0
+    """Learning rate eta_local of the rule; 0 switches it off."""
+    decay: float = 0.95
+    """What a step leaves of the eligibility E, in [0, 1)."""
+    post: Literal["output", "error"] = "output"
+    """What E takes for the activity behind a synapse: the head's output (softmax or tanh), as published: a Hebbian
+    rule; or the action that was taken minus it: a gradient weighted by delta."""
+    modulator: Literal["advantage", "return"] = "advantage"
+    """delta in training, in units of rtg_scale: return-to-go minus its running mean, or return-to-go. In a rollout it
+    is always the return that was observed minus the one asked for. Clipped to [-1, 1]."""
+    baseline_rate: float = 0.01
+    """Share of a batch in the running mean."""
+    bound: float = 0.5
+    """Largest norm of all that plasticity has added, in norms of the weights it is added to."""
+
+
+@dataclass(frozen=True)
+class EpropConfig:
+    """e-prop in the spiking Decision Transformer (`rule: eprop`)."""
+
+    feedback: Literal["symmetric", "random"] = "symmetric"
+    """Weights by which errors leave the head: its own, or fixed random ones."""
+    below: Literal["bptt", "eprop", "frozen"] = "bptt"
+    """What moves the blocks before the last, and the embedding: backpropagation through time from where e-prop ends,
+    e-prop too, or nothing."""
+
+
+def plasticity_checks(name: str, p: PlasticityConfig) -> list[Check]:
+    """Return the checks of a plasticity section called `name`; see `snn_dt.model_config.model_checks`."""
+    return [
+        (f"{name}.eta", p.eta >= 0, "at least 0", p.eta),
+        (f"{name}.decay", 0 <= p.decay < 1, "in [0, 1)", p.decay),
+        (f"{name}.baseline_rate", 0 < p.baseline_rate <= 1, "in (0, 1]", p.baseline_rate),
+        (f"{name}.bound", p.bound > 0, "above 0", p.bound),
+    ]
+
+
+def rule_checks(
+    model: ModelConfig, rule: str, plasticity: PlasticityConfig, compiled: bool, limited: bool
+) -> list[Check]:
+    """Return what the rules of the `train` section ask of it."""
+    eprop = rule == "eprop"
+    return [
+        *plasticity_checks("train.plasticity", plasticity),
+        ("train.rule", not eprop or model.kind == "snn_dt", f"bptt for {model.kind}", rule),
+        ("train.rule", not eprop or not limited, "bptt with a limit in train.budget", rule),
+        ("train.compile", not compiled or not (eprop or plasticity.eta), "false for eprop and plasticity", compiled),
+    ]
