@@ -59,7 +59,7 @@ class Learner:
         self.updates = 0
 
     def update(self, batch: Sequences, bc_weight: float, generator: torch.Generator) -> dict[str, float]:
-        """Make one critic update, and every `policy_delay` one of the actor and the targets."""
+        """Make one critic update, and every `policy_delay` one of the targets and, after `critic_first`, of the actor."""
         metrics: dict[str, float] = {}
         self.updates += 1
         if self.config.q_weight > 0:
