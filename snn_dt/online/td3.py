@@ -59,7 +59,7 @@ class Learner:
         self.updates = 0
 
     def update(self, batch: Sequences, bc_weight: float, generator: torch.Generator) -> dict[str, float]:
-        """Make one critic update, and every `policy_delay` one of the targets and, after `critic_first`, of the actor."""
+        """Update the critics; every `policy_delay` updates the targets and, after `critic_first`, the actor."""
         metrics: dict[str, float] = {}
         self.updates += 1
         if self.config.q_weight > 0:
