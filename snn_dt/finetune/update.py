@@ -1,4 +1,4 @@
-"""One update of a return-conditioned model from its own episodes: an online Decision Transformer, perhaps with a critic.
+"""One update of a return-conditioned model from its own episodes: an online Decision Transformer, a critic beside it.
 
 B windows of K steps, A action columns, S states; `asked` is the target return over the policy's scale.
 
