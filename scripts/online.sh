@@ -36,8 +36,8 @@ for seed in $SEEDS; do
   hover td3bc_jsrl-k100 td3bc_jsrl "${start[@]}" --actor.slope_schedule fixed --actor.surrogate_slope 100
   for task in pendulum hopper; do
     go finetune "ft-$task-seed$seed" --config "configs/finetune/$task-snn_dt.yaml" --update.seed "$seed"
-    go finetune "ft-$task-no_critic-seed$seed" --config "configs/finetune/$task-snn_dt.yaml" --update.seed "$seed" \
-      --update.q_weight 0
+    go finetune "ft-$task-critic-seed$seed" --config "configs/finetune/$task-snn_dt.yaml" --update.seed "$seed" \
+      --update.q_weight 1
   done
 done
 python scripts/online_results.py "$OUT"

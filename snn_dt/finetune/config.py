@@ -49,11 +49,11 @@ class UpdateConfig:
     """Share of it in every batch."""
     capacity: int = 200
     """New episodes kept."""
-    q_weight: float = 1.0
+    q_weight: float = 0.0
     """Weight of a critic's judgement of the actions taken at the target return; 0 is the online Decision Transformer
-    alone, and all that there is for discrete actions."""
-    critic_warm_up: int = 500
-    """Critic updates before the first update of the model."""
+    alone, and all that there is for discrete actions. A critic that is not right yet ruins a policy."""
+    critic_warm_up: int = 3000
+    """Critic updates towards the discounted returns that followed, before the first update of the model."""
     critic_rate: float = 1e-3
     """Learning rate of the critics (Adam)."""
     critic_hidden: tuple[int, ...] = (256, 256)

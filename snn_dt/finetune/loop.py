@@ -40,7 +40,7 @@ class Loop:
         self.policy, self.config, self.envs = policy, config, envs
         self.tuner = FineTuner(policy.model, config.update)
         self.replay = Replay(policy, config.update.capacity)
-        self.dataset = None if dataset is None else Source(dataset, policy)
+        self.dataset = None if dataset is None else Source(dataset, policy, config.update.gamma)
         self.iteration, self.env_steps, self.best_own = 0, 0, -np.inf
 
     @property
@@ -56,16 +56,17 @@ class Loop:
         rng = np.random.default_rng([u.seed, self.iteration])
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         metrics = self._gather(rng)
-        new, sums = self.replay.source(), dict[str, list[float]]()
+        new, sums = self.replay.source(u.gamma), dict[str, list[float]]()
         asked = self.asked / self.policy.spec.rtg_scale
         warm_up = u.critic_warm_up if self.iteration == 0 and self.tuner.critic is not None else 0
-        for i in range(warm_up + u.updates):
+        for _ in range(warm_up):
+            self.tuner.begin_critic(self._transitions(new, rng))
+        for _ in range(u.updates):
             parts = {}
             if self.tuner.critic is not None:
                 parts |= self.tuner.update_critic(self._transitions(new, rng), asked, generator)
-            if i >= warm_up:
-                windows, returns = self._windows(new, rng)
-                parts |= self.tuner.update_model(windows, returns, asked)
+            windows, returns = self._windows(new, rng)
+            parts |= self.tuner.update_model(windows, returns, asked)
             for name, value in parts.items():
                 sums.setdefault(name, []).append(float(value))
         self.iteration += 1

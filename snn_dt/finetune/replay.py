@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ class Transitions(NamedTuple):
 
     `states`, `next_states` [B, S] normalised; `actions` [B, A] environment units; `rewards`, `terminated` [B];
     `known` [B]: False for the last step before a time-out, whose next state no dataset of ours holds;
+    `discounted` [B]: rewards from this step on, discounted; `settled` [B]: it is (nearly) the whole of what follows, as
+    the episode terminated or goes on for 1 / (1 - gamma) steps or more;
     `next_window`: the context that ends in the next state; `returns` [B]: of its episode, over the policy's scale.
     """
 
@@ -34,6 +37,8 @@ class Transitions(NamedTuple):
     terminated: Tensor
     known: Tensor
     next_states: Tensor
+    discounted: Tensor
+    settled: Tensor
     next_window: Batch
     returns: Tensor
 
@@ -41,12 +46,14 @@ class Transitions(NamedTuple):
 class Source:
     """Windows and transitions of one dataset, in the units of one policy."""
 
-    def __init__(self, trajectories: Trajectories, policy: Policy) -> None:
+    def __init__(self, trajectories: Trajectories, policy: Policy, gamma: float) -> None:
         model: Any = policy.model
         mean, std = (x.cpu().numpy() for x in (policy.state_mean, policy.state_std))
         self.trajectories = replace(trajectories, state_mean=mean, state_std=std)
         self.windows = Windows(self.trajectories, model.context_length, rtg_scale=policy.spec.rtg_scale)
         self._scale = policy.spec.rtg_scale
+        self._discounted = discounted_returns(trajectories, gamma)
+        self._horizon = 1.0 / max(1.0 - gamma, 1e-9)
 
     def batch(self, count: int, rng: np.random.Generator) -> tuple[Batch, Tensor]:
         """Draw windows, and the return [B] of the episode of each over the policy's scale."""
@@ -62,6 +69,7 @@ class Source:
         terminated = last & data.terminated[episodes]
         following = np.where(last, rows, rows + 1)
         here, there = ((data.observations[r] - data.state_mean) / data.state_std for r in (rows, following))
+        settled = data.terminated[episodes] | (data.episode_offsets[episodes + 1] - rows >= self._horizon)
         arrays = (
             here,
             data.actions[rows],
@@ -69,6 +77,8 @@ class Source:
             terminated.astype(np.float32),
             ~last | terminated,
             there,
+            self._discounted[rows],
+            settled,
         )
         tensors = (torch.from_numpy(np.ascontiguousarray(a)) for a in arrays)
         return Transitions(*tensors, self.windows.at(following), self._returns(episodes))
@@ -78,6 +88,15 @@ class Source:
 
     def _returns(self, episodes: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(self.trajectories.episode_returns[episodes] / self._scale).float()
+
+
+def discounted_returns(trajectories: Trajectories, gamma: float) -> NDArray[np.float32]:
+    """Return `g_t = r_t + gamma g_(t+1)` of every step [N], within its episode."""
+    found = np.array(trajectories.rewards, np.float64)
+    for start, end in pairwise(trajectories.episode_offsets.tolist()):
+        for t in range(end - 2, start - 1, -1):
+            found[t] += gamma * found[t + 1]
+    return found.astype(np.float32)
 
 
 class Replay:
@@ -95,8 +114,8 @@ class Replay:
                 rewards = np.append(np.zeros(len(rewards) - 1), rewards.sum())
             self.episodes.append(episode._replace(rewards=rewards))
 
-    def source(self) -> Source:
-        """Return the episodes as a dataset."""
+    def source(self, gamma: float) -> Source:
+        """Return the episodes as a dataset, with returns discounted by `gamma` for critics."""
         policy, episodes = self.policy, list(self.episodes)
         discrete = bool(policy.model.discrete)
         rewards = [e.rewards for e in episodes]
@@ -120,7 +139,7 @@ class Replay:
             checksum="",
             reference=None,
         )
-        return Source(trajectories, policy)
+        return Source(trajectories, policy, gamma)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the episodes as tensors and plain values."""

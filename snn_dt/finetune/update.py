@@ -1,4 +1,4 @@
-"""One update of a return-conditioned model from its own episodes: an online Decision Transformer, led by a critic.
+"""One update of a return-conditioned model from its own episodes: an online Decision Transformer, a critic beside it.
 
 B windows of K steps, A action columns, S states; `asked` is the target return over the policy's scale.
 
@@ -84,13 +84,28 @@ class FineTuner:
             following = smoothed(proposed.cpu(), c.policy_noise, c.noise_clip, generator).to(proposed.device)
             value = torch.minimum(*self.target_critic(steps.next_states, following))
             y = td_target(steps.rewards, steps.terminated, value, c.gamma)
+        parts = self._regress(steps, y, steps.known)
+        with torch.no_grad():
+            _follow(self.target_critic, self.critic, c.tau)
+        return parts
+
+    def begin_critic(self, steps: Transitions) -> dict[str, Tensor]:
+        """Move both critics, and their targets with them, towards the discounted returns that followed.
+
+        Bootstrapping alone takes thousands of updates to see as far as 1 / (1 - gamma) steps; until then a critic is
+        short-sighted: on Pendulum it undid in four iterations what the model had learned.
+        """
+        parts = self._regress(steps, steps.discounted, steps.settled)
+        with torch.no_grad():
+            _follow(self.target_critic, self.critic, 1.0)
+        return parts
+
+    def _regress(self, steps: Transitions, y: Tensor, counted: Tensor) -> dict[str, Tensor]:
         first, second = self.critic(steps.states, self.units(steps.actions))
-        loss = masked_mean((first - y).square() + (second - y).square(), steps.known)
+        loss = masked_mean((first - y).square() + (second - y).square(), counted)
         self.critic_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.critic_optimizer.step()
-        with torch.no_grad():
-            _follow(self.target_critic, self.critic, c.tau)
         return {"critic_loss": loss.detach(), "value": first.detach().mean()}
 
     def update_model(self, windows: Batch, returns: Tensor, asked: float) -> dict[str, Tensor]:

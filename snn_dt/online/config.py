@@ -53,6 +53,11 @@ class LearnConfig:
     """What the weight is multiplied with after every iteration."""
     alpha: float = 2.0
     """Scale of the judgement, which is divided by its mean magnitude (TD3+BC)."""
+    critic_first: int = 100
+    """Critic updates before the first update of an actor that listens to it: a critic that knows nothing yet drives the
+    actor to the ends of its range, and a tanh brings it back slowly."""
+    saturation: float = 0.01
+    """Weight of (|u| - 1)^2 on what is beyond 1 of the input u of the actor's last tanh, for the same reason."""
     warm_up: int = 50
     """First steps of a sequence that bring the membranes up and are not in the actor's loss."""
     length: int = 100
@@ -212,6 +217,8 @@ def validate_online(config: OnlineConfig) -> None:
         ("learn.q_weight", k.q_weight >= 0, "at least 0", k.q_weight),
         ("learn.bc_weight", k.bc_weight >= 0, "at least 0", k.bc_weight),
         ("learn.bc_weight", k.q_weight + k.bc_weight > 0, "above 0 where learn.q_weight is 0", k.bc_weight),
+        ("learn.critic_first", k.critic_first >= 0, "at least 0", k.critic_first),
+        ("learn.saturation", k.saturation >= 0, "at least 0", k.saturation),
         ("learn.warm_up", 0 <= k.warm_up < k.length, "in [0, learn.length)", k.warm_up),
         ("learn.gamma", 0 <= k.gamma <= 1, "in [0, 1]", k.gamma),
         ("train.offline", j.enabled or not t.offline, "false without a guide (jump_start.enabled)", t.offline),

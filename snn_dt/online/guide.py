@@ -27,8 +27,8 @@ from snn_dt.online.td3 import Learner
 PRIVILEGED_DIM = PLAIN_DIM + HISTORY * ACTION_DIM
 ROUND = 64
 """Steps that every drone flies between two rounds of updates."""
-CRITIC_FIRST = 5 * ROUND * 16
-"""Environment steps in which the actor does not learn."""
+CRITIC_FIRST = 20 * ROUND
+"""Updates before the first of the actor."""
 
 
 def as_guide(actor: MLPActor) -> Guide:
@@ -72,24 +72,22 @@ def train_guide(config: OnlineConfig, say: Callable[[str], None]) -> MLPActor:
     """Teach an MLP by TD3 on single transitions, the same code with sequences of one step, until `guide.until`."""
     rng = np.random.default_rng([config.train.seed, 1])
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    # Rotors that stand still teach nothing: flying begins at hover.
     actor = MLPActor(PRIVILEGED_DIM, ACTION_DIM, config.guide.hidden, trim=HOVER_ACTION)
     critic = TwinCritic(PRIVILEGED_DIM, ACTION_DIM, config.learn.critic_hidden)
-    settings = replace(LearnConfig(), q_weight=1.0, bc_weight=0.0, warm_up=0, length=1, tau=0.005, actor_rate=3e-4)
+    settings = replace(
+        LearnConfig(), bc_weight=0.0, warm_up=0, length=1, tau=0.005, actor_rate=3e-4, critic_first=CRITIC_FIRST
+    )
     learner = Learner(actor, critic, settings)
     buffer = SequenceBuffer(100_000, 1, 1, PRIVILEGED_DIM, ACTION_DIM)
     drones = CrazyflieHoverVectorEnv(16, config.task.horizon, "privileged", 0.0, config.task.spread, autoreset=False)
     flown = 0
-    # Rotors that stand still teach nothing: flying begins at hover, and the critics know something before it changes.
     while flown < config.guide.most_steps:
         for flight in fly(drones, ROUND, actor, None, lambda _: 0, 0.3, 0.0, rng):
             buffer.add(flight)
         flown += ROUND * drones.num_envs
         for _ in range(ROUND * 4):
-            batch = buffer.sample(128, rng)
-            if flown <= CRITIC_FIRST:
-                learner.update_critic(batch, generator)
-            else:
-                learner.update(batch, 0.0, generator)
+            learner.update(buffer.sample(128, rng), 0.0, generator)
         if flown % (ROUND * drones.num_envs * 10) == 0:
             score = score_flights(actor, config, flights=64, seed=20_000)
             say(f"guide: {flown} steps flown, in the air for {score['length']:.0f} steps, return {score['return']:.1f}")

@@ -6,6 +6,7 @@ T steps, B sequences, time first (`snn_dt.online.buffer.Sequences`); n_w warm-up
 y_t = r_t + gamma (1 - terminated_t) min_j Q'_j(s_(t+1), clip(pi'(s_(t+1)) + eps))      eps = clip(N(0, sigma^2), +-c)
 critic:  mean over valid t of (Q_1 - y)^2 + (Q_2 - y)^2, at the recorded actions
 actor:   -q_weight alpha / mean|Q_1| mean Q_1(s_t, pi(s_t)) + bc_weight mean |pi(s_t) - a_t|^2,   valid t >= n_w alone
+         + saturation mean (max(|u_t|, 1) - 1)^2,   pi = tanh(u): ours; without it early critics push tanh out of reach
 ```
 
 The actor and its target run over the whole sequence from rest: the first n_w steps bring their membranes to where they
@@ -37,6 +38,11 @@ def smoothed(actions: Tensor, sigma: float, clip: float, generator: torch.Genera
     return (actions + noise.clamp(-clip, clip)).clamp(-1.0, 1.0)
 
 
+def beyond_one(actions: Tensor) -> Tensor:
+    """Return `max(|u|, 1) - 1` of the u with `actions = tanh(u)`; its gradient stays where that of tanh vanishes."""
+    return (torch.atanh(actions.clamp(-0.99999, 0.99999)).abs() - 1.0).clamp_min(0.0)
+
+
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of `values` where `mask` is True; 0 where it never is."""
     return (values * mask).sum() / mask.sum().clamp_min(1)
@@ -53,13 +59,15 @@ class Learner:
         self.updates = 0
 
     def update(self, batch: Sequences, bc_weight: float, generator: torch.Generator) -> dict[str, float]:
-        """Make one critic update, and every `policy_delay` one of the actor and the targets."""
+        """Update the critics; every `policy_delay` updates the targets and, after `critic_first`, the actor."""
         metrics: dict[str, float] = {}
         self.updates += 1
         if self.config.q_weight > 0:
             metrics |= self.update_critic(batch, generator)
-        if self.updates % self.config.policy_delay == 0:
+        ready = self.config.q_weight == 0 or self.updates > self.config.critic_first
+        if ready and self.updates % self.config.policy_delay == 0:
             metrics |= self.update_actor(batch, bc_weight)
+        if self.updates % self.config.policy_delay == 0:
             self._follow()
         return metrics
 
@@ -93,6 +101,7 @@ class Learner:
         if c.q_weight > 0:
             q = self.critic.first(observations[counted], actions)
             loss = loss - c.q_weight * c.alpha / q.detach().abs().mean().clamp_min(1e-6) * q.mean()
+            loss = loss + c.saturation * beyond_one(actions).square().sum(-1).mean()
             metrics["q"] = q.mean().item()
         return loss, {"loss": loss.item(), **metrics}
 

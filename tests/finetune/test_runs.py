@@ -11,6 +11,7 @@ import torch
 
 from snn_dt.checkpoint import from_pretrained
 from snn_dt.cli.main import main
+from snn_dt.finetune.config import load_finetune_config, validate_finetune
 from snn_dt.finetune.loop import Loop
 from tests.conftest import ROOT, read_jsonl
 from tests.runs import CARTPOLE, left_behind
@@ -57,7 +58,7 @@ def in_iteration(monkeypatch, iteration: int, happens) -> None:
 
 def test_a_run_stopped_or_killed_goes_on_bit_for_bit(trained, tmp_path, monkeypatch, capsys):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    changes = {"update__dataset": PENDULUM}
+    changes = {"update__dataset": PENDULUM, "update__q_weight": 1}
     assert main(words(whole, trained / "pendulum", **changes)) == 0
     in_iteration(monkeypatch, 0, lambda: signal.raise_signal(signal.SIGTERM))
     assert main(words(cut, trained / "pendulum", **changes)) == 128 + signal.SIGTERM
@@ -98,9 +99,9 @@ def test_choices_are_fine_tuned_without_a_critic(trained, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "update.q_weight: expected 0 for actions that are choices"),
-        ({"update__q_weight": 0, "update__dataset": PENDULUM}, "update.dataset: expected (observation size"),
-        ({"update__q_weight": 0, "env_id": "Pendulum-v1"}, "expected observations"),
+        ({"update__q_weight": 1}, "update.q_weight: expected 0 for actions that are choices"),
+        ({"update__dataset": PENDULUM}, "update.dataset: expected (observation size"),
+        ({"env_id": "Pendulum-v1"}, "expected observations"),
         ({"update__dataset_share": 1}, "update.dataset_share: expected in [0, 1), found 1"),
         ({"update__steps": 5}, "--update.steps"),
     ],
@@ -111,6 +112,14 @@ def test_a_mistake_is_one_line_and_leaves_no_folder(trained, tmp_path, capsys, c
     assert error.count("\n") == 1
     assert expected in error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/finetune/*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_name_what_ships(path):
+    config = load_finetune_config(path)
+    validate_finetune(config)
+    assert (ROOT / config.checkpoint / "config.json").is_file()
+    assert (ROOT / config.update.dataset).is_dir()
 
 
 def test_no_checkpoint_and_a_copied_one_are_mistakes(tmp_path, capsys):

@@ -12,13 +12,15 @@ from safetensors.torch import load_file
 
 from snn_dt.cli.main import main
 from snn_dt.errors import CheckpointError
+from snn_dt.online.config import load_online_config
 from snn_dt.online.saved import load_actor
 from snn_dt.online.trainer import Trainer
 from tests.conftest import ROOT, read_jsonl
 from tests.runs import bits
 
 TINY = {
-    "task.drones": 2, "task.horizon": 30, "actor.hidden": "8 8", "learn.warm_up": 5, "learn.length": 10,
+    "task.drones": 2, "task.horizon": 30, "actor.hidden": "8 8", "learn.warm_up": 5,
+    "learn.critic_first": 1, "learn.length": 10,
     "learn.stride": 5, "learn.batch_size": 4, "learn.critic_hidden": "8", "jump_start.first": 5,
     "jump_start.growth": 5, "train.iterations": 4, "train.updates": 2, "train.eval_every": 2, "train.save_every": 1,
     "train.threads": 1, "eval.flights": 3, "track.wandb": "disabled",
@@ -112,6 +114,13 @@ def test_a_saved_actor_acts_like_the_one_that_was_trained(tmp_path):
     assert facts["iteration"] == 4
     with pytest.raises(CheckpointError, match=r"expected JSON in .*nowhere"):
         load_actor(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("schedule", ["short", "published"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_fits_every_schedule(method, schedule):
+    files = [ROOT / f"configs/online/{name}.yaml" for name in (method, schedule)]
+    assert load_online_config(*files) != load_online_config(files[0])
 
 
 @pytest.mark.parametrize(

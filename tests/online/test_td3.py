@@ -12,9 +12,9 @@ from snn_dt.online.actors import MLPActor, SpikingActor, restart
 from snn_dt.online.buffer import Sequences
 from snn_dt.online.config import LearnConfig
 from snn_dt.online.critics import TwinCritic
-from snn_dt.online.td3 import Learner, smoothed, td_target
+from snn_dt.online.td3 import Learner, beyond_one, smoothed, td_target
 
-SETTINGS = replace(LearnConfig(), warm_up=4, length=10, policy_delay=1)
+SETTINGS = replace(LearnConfig(), warm_up=4, length=10, policy_delay=1, critic_first=0)
 
 
 def batch(steps: int = 10, count: int = 3, seed: int = 0) -> Sequences:
@@ -28,9 +28,9 @@ def batch(steps: int = 10, count: int = 3, seed: int = 0) -> Sequences:
     )
 
 
-def learner(settings: LearnConfig = SETTINGS, seed: int = 0) -> Learner:
+def learner(settings: LearnConfig = SETTINGS, seed: int = 0, critic: tuple[int, ...] = (16,)) -> Learner:
     torch.manual_seed(seed)
-    return Learner(SpikingActor(4, 2, (8, 8), 2.0), TwinCritic(6, 2, (16,)), settings)
+    return Learner(SpikingActor(4, 2, (8, 8), 2.0), TwinCritic(6, 2, critic), settings)
 
 
 def noise(seed: int = 0) -> torch.Generator:
@@ -84,6 +84,16 @@ def test_the_actor_climbs_the_judgement_of_its_own_actions():
     assert one.actor_loss(b, 0.0)[1]["q"] > first + 0.02
 
 
+def test_without_a_guide_or_a_copy_td3_finds_the_action_that_pays_best():
+    settings = replace(SETTINGS, actor_rate=1e-2, critic_rate=1e-2, tau=0.1, gamma=0.0, critic_first=100)
+    one = learner(settings, critic=(32, 32))
+    for i in range(300):
+        b = batch(count=16, seed=i)
+        one.update(b._replace(rewards=-(b.actions - 0.5).abs().sum(-1)), 0.0, noise(i))
+    chosen = one.actor(batch(seed=1000).observations)[0][4:].detach()
+    np.testing.assert_allclose(chosen.mean((0, 1)), 0.5, atol=0.15)
+
+
 def test_the_actors_update_leaves_the_critics_alone():
     one, b = learner(), batch()
     before = [p.clone() for p in one.critic.parameters()]
@@ -114,6 +124,24 @@ def test_the_warm_up_still_shapes_the_state_of_the_steps_that_count():
     assert one.actor_loss(b, 0.2)[0] != one.actor_loss(b._replace(observations=other), 0.2)[0]
 
 
+def test_an_actor_waits_until_its_critics_know_something_unless_it_asks_none():
+    for settings, waits in ((replace(SETTINGS, critic_first=3), True), (replace(SETTINGS, q_weight=0.0), False)):
+        one, b = learner(settings), batch()
+        before = [p.clone() for p in one.actor.parameters()]
+        reports = [one.update(b, 0.2, noise(i)) for i in range(3)]
+        assert all(torch.equal(p, old) for p, old in zip(one.actor.parameters(), before, strict=True)) == waits
+        assert any("bc_error" in report for report in reports) != waits
+        assert "bc_error" in one.update(b, 0.2, noise(3))
+
+
+def test_an_actor_at_the_end_of_its_range_is_still_called_back():
+    u = torch.tensor([0.5, -5.0], requires_grad=True)
+    beyond = beyond_one(torch.tanh(u))
+    torch.testing.assert_close(beyond, torch.tensor([0.0, 4.0]), rtol=1e-3, atol=1e-3)
+    beyond.sum().backward()
+    torch.testing.assert_close(u.grad, torch.tensor([0.0, -1.0]), rtol=1e-2, atol=1e-2)
+
+
 def test_a_batch_without_a_step_after_the_warm_up_changes_no_actor():
     one, b = learner(), batch()
     before = [p.clone() for p in one.actor.parameters()]
@@ -138,7 +166,8 @@ def test_the_parts_of_the_actors_loss_add_up_to_it():
         actions = one.actor(b.observations[:-1])[0][4:]
         q = one.critic.first(b.observations[4:-1], actions)
         error = (actions - b.actions[4:]).square().sum(-1).mean()
-    torch.testing.assert_close(loss.detach(), -2.0 * q.mean() / q.abs().mean() + 0.3 * error)
+        beyond = (torch.atanh(actions).abs() - 1).clamp_min(0).square().sum(-1).mean()
+    torch.testing.assert_close(loss.detach(), -2.0 * q.mean() / q.abs().mean() + 0.3 * error + 0.01 * beyond)
     assert parts["bc_error"] == pytest.approx(error.item())
 
 
