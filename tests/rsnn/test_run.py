@@ -12,7 +12,7 @@ import torch
 from snn_dt.cli.main import main
 from snn_dt.rsnn.run import load_network
 from snn_dt.rsnn.tasks import Classes, Evidence, Pattern
-from tests.runs import _bits, lines_of
+from tests.runs import bits, lines_of
 
 KINDS = {
     "pattern": {"task.steps": 60, "penalty.target": 300, "network.feedback": "adaptive", "learn.weight_decay": 1},
@@ -41,7 +41,7 @@ def flags(run: Path, kind: str) -> list[str]:
 
 def left_behind(run: Path):
     state = torch.load(run / "checkpoints" / "last" / "training_state.pt", weights_only=True)
-    return _bits(state), lines_of(run)
+    return bits(state), lines_of(run)
 
 
 def at_update(monkeypatch, kind: str, step: int, happens) -> None:
