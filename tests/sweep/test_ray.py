@@ -12,6 +12,7 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'snn-dt[ray
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # two clusters are started, and a node is given up after a while
 def test_a_trial_whose_node_dies_goes_on_elsewhere_to_the_weights_of_an_unbroken_run(sweep_file, tmp_path):
     from ray.cluster_utils import Cluster
 
