@@ -33,7 +33,13 @@ from snn_dt.training.jsonl import dumps, write_atomically
 ROOT = Path(__file__).resolve().parents[1]
 PLANS = Path("configs/reproduce")
 AGAIN = Path("runs/again")
-SHIPPED = {"dense": "dense", "snn_dt-full": "snn_dt"}
+SHIPPED = {
+    "dense": "dense",
+    "snn_dt-full": "snn_dt",
+    "snn_dt-sparse": "snn_dt-sparse",
+    "snn_dt-sparse128": "snn_dt-sparse",
+    "snn_dt_stream": "snn_dt_stream",
+}
 """Variants whose best seed ships, and the name it ships under."""
 
 
@@ -56,7 +62,7 @@ class Arguments:
     table_only: bool = False
     """Only write the table and the figures from the records that exist."""
     pretrained: bool = False
-    """Copy the best seeds' last checkpoints of dense and snn_dt to results/pretrained/."""
+    """Copy the best seeds' last checkpoints of dense, snn_dt (full, sparse) and snn_dt_stream to results/pretrained/."""
     run_root: Path = Path("runs/reproduce")
     """Folder of the run folders."""
     results: Path = Path("results")
