@@ -62,7 +62,7 @@ class Arguments:
     table_only: bool = False
     """Only write the table and the figures from the records that exist."""
     pretrained: bool = False
-    """Copy the best seeds' last checkpoints of dense, snn_dt (full, sparse) and snn_dt_stream to results/pretrained/."""
+    """Copy the best seeds' last checkpoints of dense, snn_dt (full, sparse), snn_dt_stream to results/pretrained/."""
     run_root: Path = Path("runs/reproduce")
     """Folder of the run folders."""
     results: Path = Path("results")

@@ -41,6 +41,9 @@ def _returns_against(records: Sequence[Record], name: str, scale: float, label: 
     for axes in figure.axes:
         axes.set_xscale("log")
         low, high = axes.get_xlim()
+        if high / low < 10:  # a decade at least, or the locator labels every other number
+            low, high = (low * high / 10) ** 0.5, (low * high * 10) ** 0.5
+            axes.set_xlim(low, high)
         steps = (1, 2, 5) if high / low < 100 else (1,)
         axes.xaxis.set(major_locator=LogLocator(subs=steps), minor_locator=NullLocator())
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
