@@ -50,7 +50,7 @@ def test_decisions_equal_the_modules(kind, changes, threads, monkeypatch):
     torch.testing.assert_close(found, expected, rtol=0, atol=3e-6)  # a spike more or less would move them by 1e-3
 
 
-@pytest.mark.parametrize("name", ["hopper-dense", "hopper-snn_dt", "cartpole-snn_dt"])
+@pytest.mark.parametrize("name", ["hopper-dense", "hopper-snn_dt", "cartpole-dense"])
 def test_decisions_of_trained_models_equal_the_modules(name, monkeypatch):
     model = from_pretrained(ROOT / "results" / "pretrained" / name).model.eval()
     batch = make_batch(model.task, model.context_length, [model.context_length] * 20 + [5] * 4)
