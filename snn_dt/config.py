@@ -182,10 +182,9 @@ def load_config(*paths: str | Path) -> Config:
     Raises:
         ConfigError: missing file, bad YAML, unknown key (the nearest known one is named), value of a wrong type.
     """
-    values: dict[str, Any] = {}
-    for path in paths:
-        values = strict.merge(values, strict.read_yaml(Path(path)))
-    return config_from_dict(values, source=" with ".join(map(str, paths)))
+    config = strict.load(Config, *paths)
+    validate(config)
+    return config
 
 
 def config_from_dict(values: dict[str, Any], source: str = "config") -> Config:
@@ -262,6 +261,4 @@ def validate(config: Config) -> None:
         ("eval.seed", 0 <= e.seed < 2**32, "in [0, 2^32)", e.seed),
         ("eval.num_envs", e.num_envs >= 1, "at least 1", e.num_envs),
     ]  # fmt: skip
-    for name, good, expected, found in checks:
-        if not good:
-            raise ConfigError(f"{name}: expected {expected}, found {found}; change it in the config or with --{name}")
+    strict.check_all(checks)

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import types
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -19,6 +20,21 @@ T = TypeVar("T")
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the nested dictionaries of a YAML file, laid over those of the file, or files, its `base` key names."""
     return _read_chain(path, ())
+
+
+def load(cls: type[T], *paths: str | Path) -> T:
+    """Read YAML files, each laid over those before it and over the file its `base` key names, over `cls`'s defaults."""
+    values: dict[str, Any] = {}
+    for path in paths:
+        values = merge(values, read_yaml(Path(path)))
+    return build(cls, values, " with ".join(map(str, paths)) or "config")
+
+
+def check_all(checks: Iterable[tuple[str, bool, str, object]]) -> None:
+    """Raise `ConfigError` for the first (field, whether it holds, what is expected, what was found) that fails."""
+    for name, good, expected, found in checks:
+        if not good:
+            raise ConfigError(f"{name}: expected {expected}, found {found}; change it in the config or with --{name}")
 
 
 def build(cls: type[T], values: dict[str, Any], source: str) -> T:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import print_evaluation, writable_folder
-from snn_dt.cli.run_folder import check_new, flag, resumed_folder
+from snn_dt.cli.run_folder import check_new, read_run
 from snn_dt.finetune.config import FinetuneConfig, load_finetune_config, validate_finetune
 
 
@@ -29,7 +27,9 @@ class FinetuneArguments(FinetuneConfig):
 
 def finetune_main(arguments: Sequence[str]) -> int:
     """Run the command; 128 + n after signal n, with a run that can be resumed."""
-    run_dir, config, resume = _read(arguments)
+    run_dir, config, resume = read_run(
+        arguments, "snn-dt finetune", FinetuneArguments, load_finetune_config, validate_finetune, _new_folder
+    )
     if not resume:
         check_new(run_dir)
     from snn_dt.cli.finetune_run import FinetuneRun
@@ -48,14 +48,6 @@ def finetune_main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _read(arguments: Sequence[str]) -> tuple[Path, FinetuneConfig, bool]:
-    """Return the run folder, its configuration, and whether it is resumed."""
-    if folder := resumed_folder(arguments):
-        return folder, load_finetune_config(folder / "config.yaml"), True
-    base = load_finetune_config(*flag(arguments, "--config"))
-    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(FinetuneConfig)}
-    args = parse(FinetuneArguments, arguments, "snn-dt finetune", FinetuneArguments(**fields))
-    config = FinetuneConfig(**{name: getattr(args, name) for name in fields})
-    validate_finetune(config)
-    name = f"finetune-{Path(config.checkpoint).name}-seed{config.update.seed}-{datetime.now():%Y%m%d-%H%M%S}"
-    return args.run_dir or Path("runs") / name, config, False
+def _new_folder(config: FinetuneConfig) -> Path:
+    name = Path(config.checkpoint).name
+    return Path("runs") / f"finetune-{name}-seed{config.update.seed}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import writable_folder
-from snn_dt.cli.run_folder import check_new, flag, resumed_folder
+from snn_dt.cli.run_folder import check_new, read_run
 from snn_dt.online.config import OnlineConfig, load_online_config, validate_online
 
 
@@ -29,7 +27,9 @@ class OnlineArguments(OnlineConfig):
 
 def online_main(arguments: Sequence[str]) -> int:
     """Run the command; 128 + n after signal n, with a run that can be resumed."""
-    run_dir, config, resume = _read(arguments)
+    run_dir, config, resume = read_run(
+        arguments, "snn-dt online", OnlineArguments, load_online_config, validate_online, _new_folder
+    )
     if not resume:
         check_new(run_dir)
     from snn_dt.cli.online_run import OnlineRun
@@ -50,14 +50,5 @@ def online_main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _read(arguments: Sequence[str]) -> tuple[Path, OnlineConfig, bool]:
-    """Return the run folder, its configuration, and whether it is resumed."""
-    if folder := resumed_folder(arguments):
-        return folder, load_online_config(folder / "config.yaml"), True
-    base = load_online_config(*flag(arguments, "--config"))
-    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(OnlineConfig)}
-    args = parse(OnlineArguments, arguments, "snn-dt online", OnlineArguments(**fields))
-    config = OnlineConfig(**{name: getattr(args, name) for name in fields})
-    validate_online(config)
-    default = Path("runs") / f"online-seed{config.train.seed}-{datetime.now():%Y%m%d-%H%M%S}"
-    return args.run_dir or default, config, False
+def _new_folder(config: OnlineConfig) -> Path:
+    return Path("runs") / f"online-seed{config.train.seed}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt import strict
-from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import writable_folder
 from snn_dt.cli.record import Record
-from snn_dt.cli.run_folder import check_new, flag, resumed_folder
+from snn_dt.cli.run_folder import check_new, read_run
 from snn_dt.rsnn.config import RSNNConfig, load_rsnn_config, validate_rsnn
 
 
@@ -46,7 +44,9 @@ class Told(Record):
 
 def rsnn_main(arguments: Sequence[str]) -> int:
     """Run the command; 128 + n after signal n, with a run that can be resumed."""
-    run_dir, config, resume = _read(arguments)
+    run_dir, config, resume = read_run(
+        arguments, "snn-dt rsnn", RSNNArguments, load_rsnn_config, validate_rsnn, _new_folder
+    )
     if not resume:
         check_new(run_dir)
     from snn_dt.rsnn.run import RSNNRun
@@ -73,14 +73,6 @@ def rsnn_main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _read(arguments: Sequence[str]) -> tuple[Path, RSNNConfig, bool]:
-    """Return the run folder, its configuration, and whether it is resumed."""
-    if folder := resumed_folder(arguments):
-        return folder, load_rsnn_config(folder / "config.yaml"), True
-    base = load_rsnn_config(*flag(arguments, "--config"))
-    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(RSNNConfig)}
-    args = parse(RSNNArguments, arguments, "snn-dt rsnn", RSNNArguments(**fields))
-    config = RSNNConfig(**{name: getattr(args, name) for name in fields})
-    validate_rsnn(config)
+def _new_folder(config: RSNNConfig) -> Path:
     name = f"{config.task.kind}-{config.learn.rule}-seed{config.learn.seed}-{datetime.now():%Y%m%d-%H%M%S}"
-    return args.run_dir or Path("runs") / "rsnn" / name, config, False
+    return Path("runs") / "rsnn" / name

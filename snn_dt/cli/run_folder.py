@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
+from typing import Any, TypeVar
 
+from snn_dt.cli.arguments import parse
 from snn_dt.errors import CheckpointError, ConfigError
+
+C = TypeVar("C")
 
 
 def flag(arguments: Sequence[str], name: str) -> list[str]:
@@ -36,6 +41,34 @@ def resumed_folder(arguments: Sequence[str]) -> Path | None:
             f"expected a run folder with a config.yaml at {folder}, found none; see the runs in runs/"
         )
     return folder
+
+
+def read_run(
+    arguments: Sequence[str],
+    program: str,
+    kind: type[Any],
+    load: Callable[..., C],
+    validate: Callable[[C], None],
+    new_folder: Callable[[C], Path],
+) -> tuple[Path, C, bool]:
+    """Return the run folder, its configuration, and whether it is resumed.
+
+    Args:
+        arguments: of the command.
+        program: its name, for messages.
+        kind: the configuration's dataclass with `config`, `run_dir` and `resume` beside its fields.
+        load: reads a configuration from YAML files.
+        validate: checks it.
+        new_folder: names a folder where `--run-dir` does not.
+    """
+    if folder := resumed_folder(arguments):
+        return folder, load(folder / "config.yaml"), True
+    base: Any = load(*flag(arguments, "--config"))
+    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
+    args = parse(kind, arguments, program, kind(**fields))
+    config: C = type(base)(**{name: getattr(args, name) for name in fields})
+    validate(config)
+    return args.run_dir or new_folder(config), config, False
 
 
 def check_new(run_dir: Path) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import print_evaluation, writable_folder
-from snn_dt.cli.run_folder import check_new, flag, resumed_folder
+from snn_dt.cli.run_folder import check_new, read_run
 from snn_dt.config import Config, load_config, validate
 
 
@@ -52,17 +50,10 @@ def train_main(arguments: Sequence[str]) -> int:
 
 def _read(arguments: Sequence[str]) -> tuple[Path, Config, bool]:
     """Return the run folder, its configuration, and whether it is resumed."""
-    if folder := resumed_folder(arguments):
-        return folder, load_config(folder / "config.yaml"), True
-    base = load_config(*flag(arguments, "--config"))
-    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(Config)}
-    args = parse(TrainArguments, arguments, "snn-dt train", TrainArguments(**fields))
-    config = Config(**{name: getattr(args, name) for name in fields})
-    validate(config)
-    return args.run_dir or _new_run_dir(config), config, False
+    return read_run(arguments, "snn-dt train", TrainArguments, load_config, validate, _new_folder)
 
 
-def _new_run_dir(config: Config) -> Path:
+def _new_folder(config: Config) -> Path:
     dataset = config.data.dataset.rstrip("/").removeprefix("datasets/").rpartition(":")[2]
     name = "-".join(part for part in dataset.removesuffix(".hdf5").split("/") if part not in ("", ".", ".."))
     return Path("runs") / f"{name}-{config.model.kind}-seed{config.train.seed}-{datetime.now():%Y%m%d-%H%M%S}"

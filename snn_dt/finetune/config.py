@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from snn_dt import strict
 from snn_dt.config import EvalConfig, TrackConfig
 from snn_dt.model_config import Check
-from snn_dt.online.config import check_all
 
 
 @dataclass(frozen=True)
@@ -98,10 +96,7 @@ def load_finetune_config(*paths: str | Path) -> FinetuneConfig:
     Raises:
         ConfigError: missing file, bad YAML, unknown key, value of a wrong type.
     """
-    values: dict[str, Any] = {}
-    for path in paths:
-        values = strict.merge(values, strict.read_yaml(Path(path)))
-    return strict.build(FinetuneConfig, values, " with ".join(map(str, paths)) or "config")
+    return strict.load(FinetuneConfig, *paths)
 
 
 def validate_finetune(config: FinetuneConfig) -> None:
@@ -124,4 +119,4 @@ def validate_finetune(config: FinetuneConfig) -> None:
         ("eval.episodes", e.episodes >= 1, "at least 1", e.episodes),
         ("eval.num_envs", e.num_envs >= 1, "at least 1", e.num_envs),
     ]  # fmt: skip
-    check_all(checks)
+    strict.check_all(checks)

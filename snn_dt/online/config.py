@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from snn_dt import strict
 from snn_dt.config import TrackConfig
-from snn_dt.errors import ConfigError
 from snn_dt.model_config import Check
 
 
@@ -181,10 +179,7 @@ def load_online_config(*paths: str | Path) -> OnlineConfig:
     Raises:
         ConfigError: missing file, bad YAML, unknown key, value of a wrong type or out of range.
     """
-    values: dict[str, Any] = {}
-    for path in paths:
-        values = strict.merge(values, strict.read_yaml(Path(path)))
-    config = strict.build(OnlineConfig, values, " with ".join(map(str, paths)) or "config")
+    config = strict.load(OnlineConfig, *paths)
     validate_online(config)
     return config
 
@@ -208,7 +203,7 @@ def validate_online(config: OnlineConfig) -> None:
         (f"learn.{name}", getattr(k, name) > 0, "above 0", getattr(k, name))
         for name in ("actor_rate", "critic_rate", "alpha", "tau", "grad_clip", "bc_decay")
     ]
-    check_all([
+    strict.check_all([
         *positive,
         *rates,
         ("task.spread", 0 <= config.task.spread <= 1, "in [0, 1]", config.task.spread),
@@ -228,10 +223,3 @@ def validate_online(config: OnlineConfig) -> None:
         ("eval.guided", config.eval.guided == 0 or j.enabled, "0 without a guide", config.eval.guided),
         ("train.seed", 0 <= t.seed < 2**32, "in [0, 2^32)", t.seed),
     ])  # fmt: skip
-
-
-def check_all(checks: Sequence[Check]) -> None:
-    """Raise `ConfigError` for the first check that fails."""
-    for name, good, expected, found in checks:
-        if not good:
-            raise ConfigError(f"{name}: expected {expected}, found {found}; change it in the config or with --{name}")

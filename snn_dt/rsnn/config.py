@@ -8,7 +8,6 @@ from typing import Literal
 
 from snn_dt import strict
 from snn_dt.config import TrackConfig
-from snn_dt.errors import ConfigError
 from snn_dt.learning.hebbian import HebbianConfig
 from snn_dt.learning.penalties import PenaltyConfig
 from snn_dt.learning.topology import TopologyConfig
@@ -136,16 +135,11 @@ def load_rsnn_config(*paths: str | Path) -> RSNNConfig:
     Raises:
         ConfigError: missing file, bad YAML, unknown key, value of a wrong type or out of range.
     """
-    values: dict[str, object] = {}
-    for path in paths:
-        values = strict.merge(values, strict.read_yaml(Path(path)))
-    config = strict.build(RSNNConfig, values, " with ".join(map(str, paths)))
+    config = strict.load(RSNNConfig, *paths)
     validate_rsnn(config)
     return config
 
 
 def validate_rsnn(config: RSNNConfig) -> None:
     """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
-    for name, good, expected, found in rsnn_checks(config):
-        if not good:
-            raise ConfigError(f"{name}: expected {expected}, found {found}; change it in the config or with --{name}")
+    strict.check_all(rsnn_checks(config))
