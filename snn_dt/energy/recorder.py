@@ -26,12 +26,9 @@ class Recorder:
         self.parameter_bytes: dict[str, float] = {}
         self.unknown: list[str] = []
         self._handles: list[Any] = []
-
-    def __enter__(self) -> Recorder:
-        self.unknown.clear()
-        self._handles.append(self.model.register_forward_pre_hook(lambda *_: self.calls.clear()))
+        self._known: list[tuple[str, nn.Module]] = []
         covered: set[nn.Module] = set()  # by the rule of a module around them
-        for name, module in self.model.named_modules():
+        for name, module in model.named_modules():
             if module in covered:
                 continue
             found = rule_of(module)
@@ -43,7 +40,11 @@ class Recorder:
             if not inside:
                 covered.update(module.modules())
             self.parameter_bytes[name] = parameter_bytes(module, whole=not inside)
-            self._handles.append(module.register_forward_hook(self._hook(name)))
+            self._known.append((name, module))
+
+    def __enter__(self) -> Recorder:
+        self._handles.append(self.model.register_forward_pre_hook(lambda *_: self.calls.clear()))
+        self._handles += [module.register_forward_hook(self._hook(name)) for name, module in self._known]
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

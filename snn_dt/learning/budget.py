@@ -23,71 +23,76 @@ from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SpikeAttentio
 from snn_dt.snn import LIF
 
 SYNAPSES = (SpikeLinear, SpikeAttention, LinearSpikeAttention, TSSA, PSSA, DecayAttention)
-Calls = list[tuple[str, nn.Module, tuple[Any, ...], Any]]
 
 
-@contextlib.contextmanager
-def recorded(model: nn.Module, config: BudgetConfig) -> Iterator[Calls]:
-    """Yield the list of the calls that a forward of `model` makes; it stays empty where nothing is limited."""
-    if not config.limits:
-        yield []
-        return
-    calls: Calls = []
-    with Recorder(model) as recorder:
-        yield calls
-        calls.extend(recorder.calls)
-
-
-def excess(
-    config: BudgetConfig, progress: float, model: nn.Module, calls: Calls, attention_mask: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return `w sum max(0, log(measured / limit))` over the limits, and what was measured.
-
-    The logarithm makes a loss that asks for the same relative change however far above the limit the network is; with
-    a weight w larger than what a percent of activity is worth to the prediction, the limit is kept. w grows from 0 to
-    `config.weight` over the first half of the training: a network that is silenced before it has learned anything
-    stays behind one that is made sparse while it learns.
+class Budget:
+    """The limits of a training run: `with budget.watch(): model(...)`, then `budget.excess(...)` of that forward.
 
     Args:
         config: the limits.
-        progress: share of the updates that are done, in [0, 1].
-        model: whose forward over windows `calls` are.
-        calls: see `recorded`.
-        attention_mask: of the windows, `[B, K]` bool.
+        model: whose training forwards are watched.
     """
-    measured = activity(model, calls, attention_mask)
-    above = [(measured[name] / limit).clamp(min=1.0).log() for name, limit in config.limits.items()]
-    total = config.weight * min(2 * progress, 1.0) * torch.stack(above).sum().float()
-    return total, {"budget_loss": total.detach(), **{name: measured[name].detach().float() for name in config.limits}}
 
+    def __init__(self, config: BudgetConfig, model: nn.Module) -> None:
+        self.config, self.model = config, model
+        self._recorder = Recorder(model)
+        self._calls: list[tuple[str, nn.Module, tuple[Any, ...], Any]] = []
 
-def activity(model: nn.Module, calls: Calls, attention_mask: Tensor) -> dict[str, Tensor]:
-    """Return `synaptic_operations` of a decision and `mean_firing_rate` of all neurons, means over the windows.
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[None]:
+        """Note what the layers do in the forward that is made meanwhile."""
+        self._calls = []  # or the graph of the last forward would live through this one
+        with self._recorder as recorder:
+            yield
+            self._calls = recorder.calls.copy()
 
-    A training forward predicts all steps of a window. Of the block that predictions are read from, the operations of
-    the last step's alone are those of a decision; where a step is one token, and nothing tells the two apart, all
-    are counted. A model that carries its past as state decides at every step.
-    """
-    streams = bool(getattr(model, "tokens_first", False))
-    tokens = model.token_mask(attention_mask)  # type: ignore[operator]
-    last = torch.zeros_like(attention_mask)
-    last[:, -1] = attention_mask[:, -1]
-    read = {attention_mask.shape[1]: last, tokens.shape[1]: tokens}
-    embedded = read | {attention_mask.shape[1]: attention_mask}  # positions, of all steps
-    synapses, neurons = Count(), Count()
-    for name, module, inputs, output in calls:
-        if isinstance(module, (*SYNAPSES, LIF)):
-            found = rule_of(module)
-            assert found is not None
-            real = embedded if name.startswith("embedding.") else read
-            cost = found[0](module, Call(inputs, output, real, streams, with_gradient=True))
-            count = cost[""] if isinstance(cost, dict) else cost
-            if isinstance(module, LIF):
-                neurons += count
-            else:
-                synapses += count
-    decisions = attention_mask.sum() if streams else len(attention_mask)
-    return {
-        "synaptic_operations": torch.as_tensor(synapses.acs) / decisions,
-        "mean_firing_rate": torch.as_tensor(neurons.spikes) / neurons.neuron_updates,
-    }
+    def excess(self, progress: float, attention_mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return `w sum max(0, log(measured / limit))` over the limits, and what was measured.
+
+        The logarithm makes a loss that asks for the same relative change however far above the limit the network is;
+        with a weight w larger than what a percent of activity is worth to the prediction, the limit is kept. w grows
+        from 0 to `config.weight` over the first half of the training: a network that is silenced before it has learned
+        anything stays behind one that is made sparse while it learns.
+
+        Args:
+            progress: share of the updates that are done, in [0, 1].
+            attention_mask: of the windows that were watched, `[B, K]` bool.
+        """
+        measured = self.activity(attention_mask)
+        above = [(measured[name] / limit).clamp(min=1.0).log() for name, limit in self.config.limits.items()]
+        total = self.config.weight * min(2 * progress, 1.0) * torch.stack(above).sum().float()
+        return total, {
+            "budget_loss": total.detach(),
+            **{name: measured[name].detach().float() for name in self.config.limits},
+        }
+
+    def activity(self, attention_mask: Tensor) -> dict[str, Tensor]:
+        """Return `synaptic_operations` of a decision and `mean_firing_rate` of all neurons, means over the windows.
+
+        A training forward predicts all steps of a window. Of the block that predictions are read from, the operations
+        of the last step's alone are those of a decision; where a step is one token, and nothing tells the two apart,
+        all are counted. A model that carries its past as state decides at every step.
+        """
+        streams = bool(getattr(self.model, "tokens_first", False))
+        tokens = self.model.token_mask(attention_mask)  # type: ignore[operator]
+        last = torch.zeros_like(attention_mask)
+        last[:, -1] = attention_mask[:, -1]
+        read = {attention_mask.shape[1]: last, tokens.shape[1]: tokens}
+        embedded = read | {attention_mask.shape[1]: attention_mask}  # positions, of all steps
+        synapses, neurons = Count(), Count()
+        for name, module, inputs, output in self._calls:
+            if isinstance(module, (*SYNAPSES, LIF)):
+                found = rule_of(module)
+                assert found is not None
+                real = embedded if name.startswith("embedding.") else read
+                cost = found[0](module, Call(inputs, output, real, streams, with_gradient=True))
+                count = cost[""] if isinstance(cost, dict) else cost
+                if isinstance(module, LIF):
+                    neurons += count
+                else:
+                    synapses += count
+        decisions = attention_mask.sum() if streams else len(attention_mask)
+        return {
+            "synaptic_operations": torch.as_tensor(synapses.acs) / decisions,
+            "mean_firing_rate": torch.as_tensor(neurons.spikes) / neurons.neuron_updates,
+        }

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from snn_dt.config import TrainConfig
 from snn_dt.data.windows import Batch
 from snn_dt.errors import TrainingError
-from snn_dt.learning.budget import excess, recorded
+from snn_dt.learning.budget import Budget
 from snn_dt.learning.losses import action_loss
 from snn_dt.learning.slopes import score_of, set_slope
 from snn_dt.snn.probe import Probe
@@ -78,6 +78,7 @@ def train(
     if config.carry_state:
         forward = CarriedForward(forward, state)
     half_range = action_half_range(model)
+    budget = Budget(config.budget, model) if config.budget.limits else None
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16" and _has_bf16(device))
     begin, begin_step, last_slope = time.perf_counter(), state.step, None
     while True:
@@ -111,13 +112,13 @@ def train(
         valid = workers.sum(batch.attention_mask.sum())
         totals: dict[str, Tensor] = {}
         for part in _split(batch, config.accumulate):
-            with autocast, recorded(model, config.budget) as calls:
+            with autocast, contextlib.nullcontext() if budget is None else budget.watch():
                 predictions = forward(part.rtg, part.states, part.actions, part.timesteps, part.attention_mask)
             loss, metrics = action_loss(predictions.float(), part.actions, part.attention_mask, half_range)
             if state.plasticity is not None:
                 state.plasticity.observe(part, predictions.float())
-            if calls:
-                above, measured = excess(config.budget, state.step / config.steps, model, calls, part.attention_mask)
+            if budget is not None:
+                above, measured = budget.excess(state.step / config.steps, part.attention_mask)
                 loss, metrics = loss + above, metrics | measured
             # Weighted by its real steps, so that parts and processes add up to the loss of the whole batch.
             share = part.attention_mask.sum() / valid

@@ -10,12 +10,13 @@ import torch
 from snn_dt.config import BudgetConfig, Config, ModelConfig, TrainConfig, config_from_dict
 from snn_dt.energy import DecisionMeter
 from snn_dt.errors import ConfigError
-from snn_dt.learning.budget import SYNAPSES, activity, excess, recorded
+from snn_dt.learning.budget import SYNAPSES, Budget
 from snn_dt.training.loop import train
 from snn_dt.training.optimizer import make_optimizer
 from snn_dt.training.signals import StopSignal
 from snn_dt.training.state import TrainingState
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, VARIANTS, make_batch, make_model, run
+from tests.energy.tiny import all_neurons
 
 BOTH = BudgetConfig(synaptic_operations=1e9, mean_firing_rate=1.0)
 INTERLEAVED = [n for n, v in VARIANTS.items() if v.get("kind") == "snn_dt" and v.get("tokens") != "merged"]
@@ -26,9 +27,10 @@ def variant_model(variant: str) -> torch.nn.Module:
 
 
 def measured(model, batch):
-    with recorded(model, BOTH) as calls:
+    budget = Budget(BOTH, model)
+    with budget.watch():
         run(model, batch)
-    return activity(model, calls, batch.attention_mask)
+    return budget.activity(batch.attention_mask)
 
 
 @pytest.mark.parametrize("variant", INTERLEAVED)
@@ -62,19 +64,23 @@ def test_pads_spend_nothing_and_fewer_spikes_spend_less(variant):
         measured(model, inside)["synaptic_operations"].item(), rel=1e-6
     )
     assert alone["synaptic_operations"].item() > 0
+    silent = measured(all_neurons(model, fire=False), make_batch(CONTINUOUS, 4, (4, 4)))
+    assert silent["synaptic_operations"].item() < 0.2 * alone["synaptic_operations"].item(), "positions alone"
+    assert silent["mean_firing_rate"].item() == 0
 
 
 def test_what_lies_above_the_limits_is_a_logarithm_with_the_gradient_of_the_counts():
     model = variant_model("snn_dt")
     batch = make_batch(CONTINUOUS, 6, (6, 4))
     spent = {name: x.item() for name, x in measured(model.eval(), batch).items()}
-    config = BudgetConfig(spent["synaptic_operations"] / 4, spent["mean_firing_rate"] * 2, weight=0.5)
-    with recorded(model, config) as calls:
+    limits = BudgetConfig(spent["synaptic_operations"] / 4, spent["mean_firing_rate"] * 2, weight=0.5)
+    budget = Budget(limits, model)
+    with budget.watch():
         run(model, batch)
-    loss, metrics = excess(config, 0.5, model, calls, batch.attention_mask)
+    loss, metrics = budget.excess(0.5, batch.attention_mask)
     assert loss.item() == pytest.approx(0.5 * torch.tensor(4.0).log().item(), rel=1e-5)
     assert float(metrics["synaptic_operations"]) == pytest.approx(spent["synaptic_operations"], rel=1e-5)
-    early = [float(excess(config, x, model, calls, batch.attention_mask)[0].detach()) for x in (0.0, 0.25, 1.0)]
+    early = [float(budget.excess(x, batch.attention_mask)[0].detach()) for x in (0.0, 0.25, 1.0)]
     assert early == pytest.approx([0.0, loss.item() / 2, loss.item()])
     loss.backward()
     gain = model.blocks[0].mlp[0].norm.bias
