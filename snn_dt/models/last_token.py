@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
+from snn_dt.models.hooks import hook_tables
 from snn_dt.models.mixing import SoftmaxAttention, SpikeAttention
 from snn_dt.snn import RateLIF, cpp
 from snn_dt.snn.backends import backend_for
@@ -44,7 +45,7 @@ class LastToken:
             return None
         if not self._parameters:
             self._parameters = list(model.blocks.parameters())
-            self._hooks = [h for m in model.modules() for h in (m._forward_hooks, m._forward_pre_hooks)]
+            self._hooks = hook_tables(model)
         if any(self._hooks):
             return None
         key = [(p.data_ptr(), p._version) for p in self._parameters]

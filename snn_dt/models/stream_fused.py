@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snn_dt.models.hooks import hook_tables
 from snn_dt.models.stream import StreamTransformer
 from snn_dt.models.stream_block import State, StreamBlock
 from snn_dt.snn.backends import backend_for
@@ -31,7 +32,7 @@ class FusedStep:
     """
 
     def __init__(self, model: StreamTransformer) -> None:
-        self.model, self._modules = model, list(model.modules())
+        self.model, self._hooks = model, hook_tables(model)
         embedding, head, block = model.embedding, model.head, model.blocks[0]
         assert isinstance(block, StreamBlock)
         self._dtype = head.weight.dtype
@@ -57,7 +58,7 @@ class FusedStep:
     @property
     def usable(self) -> bool:
         """Whether nobody watches the modules."""
-        return not any(m._forward_hooks or m._forward_pre_hooks for m in self._modules)
+        return not any(self._hooks)
 
     def __call__(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance by one real step, `rtg [B, 1]`, `states [B, state_dim]`; return predictions `[B, A]` and `state`."""
