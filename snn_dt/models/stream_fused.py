@@ -32,7 +32,7 @@ class FusedStep:
     """
 
     def __init__(self, model: StreamTransformer) -> None:
-        self.model, self._hooks = model, hook_tables(model)
+        self._hooks = hook_tables(model)
         embedding, head, block = model.embedding, model.head, model.blocks[0]
         assert isinstance(block, StreamBlock)
         self._dtype = head.weight.dtype
