@@ -102,7 +102,19 @@ def test_training_holds_the_network_to_its_budget():
     assert held["budget_loss"] < 0.6
 
 
+def test_the_weight_of_a_budget_grows_over_the_first_half_of_a_run():
+    early, late = _lines(BudgetConfig(synaptic_operations=1.0))[
+        1
+    ]  # updates 0 to 4 at 0 to 0.8 of it, then at all of it
+    assert early["budget_loss"] == pytest.approx(0.4 * late["budget_loss"], rel=0.2)
+
+
 def _trained(budget: BudgetConfig, steps: int = 10) -> tuple[torch.Tensor, dict]:
+    weights, lines = _lines(budget, steps)
+    return weights, lines[-1]
+
+
+def _lines(budget: BudgetConfig, steps: int = 10) -> tuple[torch.Tensor, list[dict]]:
     model = make_model(dataclasses.replace(TINY, kind="snn_dt"), DISCRETE)
     config = TrainConfig(
         steps=steps, batch_size=6, learning_rate=1e-2, warmup_steps=0, log_every=5, save_every=1000, budget=budget
@@ -119,7 +131,7 @@ def _trained(budget: BudgetConfig, steps: int = 10) -> tuple[torch.Tensor, dict]
     state = TrainingState(make_optimizer(config, model))
     draw = lambda step: make_batch(DISCRETE, lengths=(6, 5, 4, 3, 2, 1), seed=step)  # noqa: E731
     train(config, model, draw, Lines(), lambda *_: None, state, StopSignal())
-    return torch.cat([p.detach().flatten() for p in model.parameters()]), lines[-1]
+    return torch.cat([p.detach().flatten() for p in model.parameters()]), lines
 
 
 @pytest.mark.parametrize(
