@@ -39,6 +39,9 @@ class DataConfig:
     """Seed of the shuffle that chooses them."""
     top_fraction: float = 1.0
     """Train on the episodes of highest return alone, until they hold this share of the steps."""
+    raised_rtg: float = 0.0
+    """Share of the training windows that are asked for more than they got, as a policy is that falls behind its target:
+    their returns-to-go are raised, by a tenth of the range of the data on average."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +232,7 @@ def validate(config: Config) -> None:
         ("data.validation_fraction", 0 <= d.validation_fraction < 1, "in [0, 1)", d.validation_fraction),
         ("model.d_model", config.model.d_model >= 1, "at least 1", config.model.d_model),
         ("data.top_fraction", 0 < d.top_fraction <= 1, "in (0, 1]", d.top_fraction),
+        ("data.raised_rtg", 0 <= d.raised_rtg <= 1, "in [0, 1]", d.raised_rtg),
         ("data.split_seed", 0 <= d.split_seed < 2**32, "in [0, 2^32)", d.split_seed),
         ("train.steps", t.steps >= 1, "at least 1", t.steps),
         ("train.batch_size", t.batch_size >= 1, "at least 1", t.batch_size),

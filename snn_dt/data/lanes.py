@@ -20,7 +20,8 @@ class Lanes(Windows):
     A lane is one episode after the other in an order of its own, each once before any comes again, and begins
     somewhere in that order, so that an update sees steps of all ages. An episode is cut into windows of K steps from
     its end on: the first may be shorter, and has pads on the left like any other window. Where `timesteps[:, 0]` is 0
-    an episode begins; elsewhere a window goes on where the same lane's window of the update before ended.
+    an episode begins; elsewhere a window goes on where the same lane's window of the update before ended. Raised
+    returns-to-go are so for all of an episode.
 
     Arguments and attributes are those of `Windows`.
     """
@@ -30,26 +31,37 @@ class Lanes(Windows):
         self._context_length = context_length
         self._episodes = np.arange(trajectories.n_episodes) if self._chosen is None else self._chosen
         self._n_windows = len(self._ends(self._episodes))
-        self._orders: dict[tuple[int, int], tuple[int, NDArray[np.int64]]] = {}
+        self._orders: dict[tuple[int, int], tuple[int, NDArray[np.int64], NDArray[np.float32]]] = {}
 
     def batch(self, seed: int, step: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Batch:
         """Return this rank's lanes at training step `step`, a pure function of its arguments."""
         lanes = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
-        return self.at(np.array([self._end(seed, lane, step) for lane in lanes], dtype=np.int64))
+        ends, raises = zip(*(self._window(seed, lane, step) for lane in lanes), strict=True)
+        return self.at(np.array(ends, np.int64), np.array(raises, np.float32))
 
-    def _end(self, seed: int, lane: int, step: int) -> int:
-        """Return the flat index of the last step of a lane's window."""
-        begin = int(_generator(seed, lane, 0).integers(self._n_windows))
-        epoch, position = divmod(begin + step, self._n_windows)
+    def _window(self, seed: int, lane: int, step: int) -> tuple[int, float]:
+        """Return the flat index of the last step of a lane's window, and what its returns-to-go are raised by."""
+        epoch, position = divmod(self._begin(seed, lane) + step, self._n_windows)
         known = self._orders.get((seed, lane))
         if known is None or known[0] != epoch:
-            order = _generator(seed, lane, 1 + epoch).permutation(self._episodes)
-            self._orders[seed, lane] = known = epoch, self._ends(order)
-        return int(known[1][position])
+            generator = _generator(seed, lane, 1 + epoch)
+            order = generator.permutation(self._episodes)
+            raises = np.repeat(self._raises(generator, len(order)), self._counts(order))
+            self._orders[seed, lane] = known = epoch, self._ends(order), raises
+        return int(known[1][position]), float(known[2][position])
+
+    def _begin(self, seed: int, lane: int) -> int:
+        """Return where in its order of windows a lane begins."""
+        return int(_generator(seed, lane, 0).integers(self._n_windows))
+
+    def _counts(self, episodes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many windows some episodes are cut into."""
+        counts: NDArray[np.int64] = -(-np.diff(self._offsets)[episodes] // self._context_length)
+        return counts
 
     def _ends(self, episodes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the flat indices of the last steps of the windows of some episodes, one episode after the other."""
-        counts = -(-np.diff(self._offsets)[episodes] // self._context_length)
+        counts = self._counts(episodes)
         later = np.repeat(counts.cumsum(), counts) - np.arange(counts.sum()) - 1  # windows of the episode yet to come
         ends: NDArray[np.int64] = np.repeat(self._offsets[episodes + 1], counts) - 1 - later * self._context_length
         return ends

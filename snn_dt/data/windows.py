@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from snn_dt.data.mapped import read_at_random
 from snn_dt.data.trajectories import Trajectories
 
+RAISE = 0.1
+"""Mean of what a raised return-to-go is raised by, in ranges of the returns-to-go of the data."""
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -49,6 +52,11 @@ class Windows:
 
     `episodes`: indices into the dataset's episodes, all by default. `normalize`: subtract `state_mean`, divide by
     `state_std`. `len(windows)` is the number of different windows.
+
+    `raised`: share of the windows that are asked for more than they got, all their returns-to-go raised by one amount,
+    exponentially distributed (mean `RAISE`). A policy that falls behind its target is asked just that, in states where
+    no episode of the data got so much. Cf. the conservative regularisation of Nguyen et al. 2022 (arXiv 2210.05158),
+    which raises the best episodes alone.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class Windows:
         rtg_scale: float,
         episodes: NDArray[np.int64] | None = None,
         normalize: bool = True,
+        raised: float = 0.0,
     ) -> None:
         if context_length < 1 or rtg_scale <= 0:
             raise ValueError(f"expected context_length >= 1, rtg_scale > 0; found {context_length}, {rtg_scale}")
@@ -70,6 +79,8 @@ class Windows:
         self._offsets = np.asarray(trajectories.episode_offsets)
         self._first_action = int(trajectories.action_space.start) if trajectories.discrete else 0  # type: ignore[attr-defined]
         self._rtg_factor = np.float32(1.0 / rtg_scale)
+        self._raised = raised
+        self._raise = RAISE * float(np.ptp(self._returns_to_go)) if raised else 0.0
         self._back = np.arange(1 - context_length, 1)  # [K] -K+1 .. 0
         self._normalize = normalize
         # One row of K states: numpy broadcasts a long row far faster than one of obs_dim numbers.
@@ -91,7 +102,9 @@ class Windows:
         # Philox is counter-based: the key is the seed, the counter's highest word the step, so streams never overlap.
         generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, step]))
         draws = generator.integers(0, len(self), size=batch_size)
-        return self.at(self.ends(draws[rank * batch_size // world_size : (rank + 1) * batch_size // world_size]))
+        raises = self._raises(generator, batch_size)
+        own = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+        return self.at(self.ends(draws[own]), raises[own])
 
     def ends(self, draws: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the flat indices of the windows numbered `draws`, each in [0, len(self)), over the chosen episodes."""
@@ -101,8 +114,15 @@ class Windows:
         ends: NDArray[np.int64] = self._offsets[self._chosen[position]] + draws - self._drawn_offsets[position]
         return ends
 
-    def at(self, ends: NDArray[np.int64]) -> Batch:
-        """Return the windows whose last step is at the flat indices `ends` [B]."""
+    def _raises(self, generator: np.random.Generator, n: int) -> NDArray[np.float32]:
+        """Draw what `n` windows or episodes are asked for beyond what they got, in environment units; most often 0."""
+        if not self._raised:
+            return np.zeros(n, np.float32)
+        asked_for_more = generator.random(n) < self._raised
+        return (asked_for_more * generator.exponential(self._raise, n)).astype(np.float32)
+
+    def at(self, ends: NDArray[np.int64], raises: NDArray[np.float32] | float = 0.0) -> Batch:
+        """Return the windows whose last step is at the flat indices `ends` [B], their rtg raised by `raises` [B]."""
         starts = self._offsets[np.searchsorted(self._offsets, ends, side="right") - 1]
         timesteps = (ends - starts)[:, None] + self._back  # [B, K], negative on pads
         mask = timesteps >= 0
@@ -112,7 +132,7 @@ class Windows:
         actions = self._actions.take(rows, axis=0)
         if self._first_action:
             actions -= self._first_action
-        rtg = self._returns_to_go.take(rows) * self._rtg_factor
+        rtg = (self._returns_to_go.take(rows) + np.asarray(raises, np.float32).reshape(-1, 1)) * self._rtg_factor
         if not mask.all():
             pad = ~mask
             states[pad], actions[pad], rtg[pad] = 0, 0, 0

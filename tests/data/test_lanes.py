@@ -90,3 +90,22 @@ def test_only_the_chosen_episodes_are_read(trajectories):
     for step in range(12):
         batch = lanes.batch(0, step, 5)
         assert {tuple(s.tolist()) for s in batch.states[batch.attention_mask]} <= allowed
+
+
+def test_an_episode_is_raised_as_a_whole_and_anew_when_it_is_read_again(trajectories):
+    t = trajectories(LENGTHS)
+    plain, raised = (Lanes(t, K, rtg_scale=10.0, raised=share) for share in (0.0, 0.5))
+    by: dict[tuple[int, int, int], set[float]] = {}
+    for step in range(3 * PER_EPOCH):
+        one, other = plain.batch(0, step, 4), raised.batch(0, step, 4)
+        assert np.array_equal(one.states, other.states)
+        for lane in range(4):
+            mask = one.attention_mask[lane]
+            episode = int(np.searchsorted(t.episode_offsets, plain._window(0, lane, step)[0], side="right"))
+            epoch = (plain._begin(0, lane) + step) // PER_EPOCH
+            found = by.setdefault((lane, epoch, episode), set())
+            found |= {round(float(x), 4) for x in (other.rtg - one.rtg)[lane][mask]}
+    assert all(len(amounts) == 1 for amounts in by.values())
+    amounts = [amount.pop() for amount in by.values()]
+    assert 0.3 < np.mean([amount > 0 for amount in amounts]) < 0.7
+    assert len({amount for amount in amounts if amount > 0}) > len(amounts) / 4, "no two episodes by the same amount"

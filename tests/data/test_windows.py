@@ -127,3 +127,26 @@ def test_the_ranks_slices_make_up_the_batch_of_one_process(trajectories, world_s
 def test_a_batch_moves_to_a_device_as_a_whole(trajectories):
     batch = Windows(trajectories(LENGTHS), K, rtg_scale=1.0).batch(0, 0, 4).to("meta")
     assert {getattr(batch, name).device.type for name in FIELDS} == {"meta"}
+
+
+def test_the_share_asked_for_is_raised_by_one_amount_per_window_and_nothing_else_changes(trajectories):
+    t = trajectories(LENGTHS)
+    plain, raised = (Windows(t, K, rtg_scale=10.0, raised=share).batch(3, 11, 20_000) for share in (0.0, 0.3))
+    for name in FIELDS[1:]:
+        assert torch.equal(getattr(raised, name), getattr(plain, name))
+    mask, by = plain.attention_mask, (raised.rtg - plain.rtg).squeeze(-1)
+    assert (by[~mask] == 0).all(), "a pad stays zero"
+    by_last = by[:, -1:].expand_as(by)
+    torch.testing.assert_close(by[mask], by_last[mask], atol=1e-5, rtol=0)
+    more = by[:, -1][by[:, -1] > 0]
+    assert (by[:, -1] >= 0).all()
+    assert len(more) / 20_000 == pytest.approx(0.3, abs=0.02)
+    spread = float(np.ptp(t.returns_to_go)) / 10.0
+    assert float(more.mean()) == pytest.approx(0.1 * spread, rel=0.05)
+    assert float(more.std()) == pytest.approx(0.1 * spread, rel=0.1), "exponential: mean and deviation are one"
+
+
+def test_ranks_raise_their_slices_as_one_process_does(trajectories):
+    windows = Windows(trajectories(LENGTHS), K, rtg_scale=1.0, raised=0.5)
+    parts = [windows.batch(3, 11, 32, rank=rank, world_size=4).rtg for rank in range(4)]
+    assert torch.equal(torch.cat(parts), windows.batch(3, 11, 32).rtg)
