@@ -2,8 +2,8 @@
 
 `blocks.cpp` computes what the modules compute, to rounding, from weights packed once: threads meet once per block,
 spikes that are not there are not added, and the last block works on one token. It knows the dense block and SNN-DT's
-with rates, softmax attention and neither routing nor a phase gate, in float32 on a CPU with a C++ compiler. Everything
-else, training, and a model that somebody listens to through hooks (energy, firing rates) take the modules.
+with rates, softmax attention and no phase gate, in float32 on a CPU with a C++ compiler. Everything else, training, and
+a model that somebody listens to through hooks (energy, firing rates) take the modules.
 
 B sequences, L tokens, D width.
 """
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.hooks import hook_tables
 from snn_dt.models.mixing import SoftmaxAttention, SpikeAttention
+from snn_dt.models.routing import DendriticRouting
 from snn_dt.snn import RateLIF, cpp
 from snn_dt.snn.backends import backend_for
 from snn_dt.snn.parameters import LIFParameters
@@ -92,7 +93,7 @@ def _dense(block: Any) -> Weights | None:
         *_pair(norm_in),
         *_packed(query, dense=True),
         *_packed(key_value, dense=True),
-        *none * 4,
+        *none * 5,
         *_packed(out, dense=True),
         *_pair(mlp[0]),
         *_packed(mlp[1], dense=True),
@@ -103,7 +104,9 @@ def _dense(block: Any) -> Weights | None:
 
 def _spiking(block: Any) -> Weights | None:
     a, mlp = block.attention, [m for m in block.mlp if not isinstance(m, nn.Identity)]
-    if type(a) is not SpikingSelfAttention or type(a.attend) is not SpikeAttention or type(a.route) is not nn.Identity:
+    if type(a) is not SpikingSelfAttention or type(a.attend) is not SpikeAttention:
+        return None
+    if type(a.route) not in (nn.Identity, DendriticRouting):
         return None
     if len(mlp) == 5:  # a mean over simulation time, of which a rate has none
         del mlp[3]
@@ -119,6 +122,7 @@ def _spiking(block: Any) -> Weights | None:
         *q_norm,
         *k_norm,
         *v_norm,
+        *(_pair(a.route.gate[0]) if isinstance(a.route, DendriticRouting) else [None, None]),
         *out_norm,
         *_packed(a.out),
         *mlp_norm,
@@ -128,8 +132,8 @@ def _spiking(block: Any) -> Weights | None:
     ]
 
 
-def _pair(norm: nn.LayerNorm) -> Weights:
-    return [norm.weight.detach(), norm.bias.detach()]
+def _pair(layer: nn.LayerNorm | nn.Linear) -> Weights:
+    return [layer.weight.detach(), layer.bias.detach()]
 
 
 def _packed(*linears: nn.Linear, dense: bool = False) -> Weights:

@@ -1,17 +1,21 @@
 // A stack of transformer blocks, dense or spiking, for the last token only: what one decision needs.
 //
-// B sequences of L tokens of width D; x [B, L, D] is the residual stream and is overwritten. Each block's weights are 12
+// B sequences of L tokens of width D; x [B, L, D] is the residual stream and is overwritten. Each block's weights are 13
 // pairs (scale, shift of a norm or packed matrix, bias), in the order of `Part`; a block has neurons where HIDDEN_NORM is
-// not null. All that a token needs of others are their keys and values, so threads meet once per block: in phase l an
+// not null, and routing where ROUTE is not. All that a token needs of others are their keys and values, so threads meet once per block: in phase l an
 // item, which is a part of a sequence, finishes block l - 1 and makes queries, keys and values of block l.
 
 #include "products.h"
 
 #include "rate.h"
 
+#include <numeric>
+
 namespace {
 
-enum Part { NORM_IN, QUERY, KEY_VALUE, Q_NORM, K_NORM, V_NORM, OUT_NORM, OUT, MLP_NORM, UP, HIDDEN_NORM, DOWN, PARTS };
+enum Part {
+    NORM_IN, QUERY, KEY_VALUE, Q_NORM, K_NORM, V_NORM, ROUTE, OUT_NORM, OUT, MLP_NORM, UP, HIDDEN_NORM, DOWN, PARTS
+};
 struct Pair {
     const float *first, *second;
 };
@@ -116,12 +120,35 @@ struct Stack {
         }
     }
 
+    // Heads meet, each through a gate: `sum_h alpha_h y_h`, alpha = sigmoid(W mean(y_h) + b), D / H wide. `to` may be y.
+    void route(Pair gate, const float* y, float* to) const {
+        const int64_t H = s.heads, d = s.width / H;
+        thread_local std::vector<float> means, alpha;
+        means.resize(H);
+        alpha.resize(H);
+        for (int64_t h = 0; h < H; ++h) means[h] = std::accumulate(y + h * d, y + (h + 1) * d, 0.0f) / d;
+        for (int64_t h = 0; h < H; ++h) {
+            const float z = std::inner_product(means.begin(), means.end(), gate.first + h * H, gate.second[h]);
+            alpha[h] = 1 / (1 + std::exp(-z));
+        }
+        for (int64_t j = 0; j < d; ++j) {
+            float total = 0;
+            for (int64_t h = 0; h < H; ++h) total += alpha[h] * y[h * d + j];
+            to[j] = total;
+        }
+    }
+
     void finish(int64_t layer, int64_t b, int64_t begin, int64_t first, int64_t end, float* scratch) const {
         const int64_t D = s.width, rows = end - first, most = s.length * std::max(D, s.hidden);
         float *own = x + (b * s.length + first) * D, *in = scratch, *out = scratch + most, *scores = out + most;
-        for (int64_t i = first; i < end; ++i) attend(layer, b, i, begin, scores, in + (i - first) * D);
-        if constexpr (SPIKING) norm(in, part(layer, OUT_NORM), in, rows, D, D);
-        product(in, part(layer, OUT), out, rows, D, D);
+        const Pair gate = part(layer, ROUTE);
+        const int64_t meeting = gate.first ? D / s.heads : D;
+        for (int64_t i = 0; i < rows; ++i) {
+            attend(layer, b, first + i, begin, scores, in + i * D);
+            if (gate.first) route(gate, in + i * D, in + i * meeting);
+        }
+        if constexpr (SPIKING) norm(in, part(layer, OUT_NORM), in, rows, meeting, meeting);
+        product(in, part(layer, OUT), out, rows, meeting, D);
         add(own, out, rows * D);
         norm(own, part(layer, MLP_NORM), in, rows, D, D);
         product(in, part(layer, UP), out, rows, D, s.hidden);

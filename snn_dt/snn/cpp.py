@@ -165,7 +165,7 @@ class _Shape(ctypes.Structure):
 
 
 class Stack:
-    """Blocks for `last_token`: 24 tensors each, in pairs, in the order of `Part` in `blocks.cpp`, None for no neurons.
+    """Blocks for `last_token`, each 26 tensors, in pairs as `Part` in `blocks.cpp` orders them; None is not there.
 
     `constants` are the neurons'; `shape` the rest of `Shape` there.
     """

@@ -13,7 +13,7 @@ from snn_dt.snn import cpp
 from tests.conftest import CONTINUOUS, DISCRETE, ROOT, TINY, VARIANTS, make_batch, make_model, run
 
 pytestmark = pytest.mark.skipif(cpp.load() is None, reason="no C++ compiler")
-KNOWN = ("dense", "snn_dt", "snn_dt-phase", "snn_dt-sinusoidal", "dense-merged", "snn_dt-rate-head")
+KNOWN = ("dense", "snn_dt", "snn_dt-phase", "snn_dt-sinusoidal", "snn_dt-routing", "dense-merged", "snn_dt-rate-head")
 
 
 def calls(monkeypatch) -> list[bool]:
@@ -50,7 +50,7 @@ def test_decisions_equal_the_modules(kind, changes, threads, monkeypatch):
     torch.testing.assert_close(found, expected, rtol=0, atol=3e-6)  # a spike more or less would move them by 1e-3
 
 
-@pytest.mark.parametrize("name", ["hopper-dense", "hopper-snn_dt", "cartpole-dense"])
+@pytest.mark.parametrize("name", ["hopper-dense", "hopper-snn_dt", "cartpole-dense", "pendulum-snn_dt"])
 def test_decisions_of_trained_models_equal_the_modules(name, monkeypatch):
     model = from_pretrained(ROOT / "results" / "pretrained" / name).model.eval()
     batch = make_batch(model.task, model.context_length, [model.context_length] * 20 + [5] * 4)
