@@ -6,43 +6,46 @@ from collections.abc import Sequence
 
 from snn_dt.report.suite_cells import Record, by_dataset, by_variant, mean_of, number, table
 
-FREE = "snn_dt-full"
+FREE = {"snn_dt": "snn_dt-full", "snn_dt_stream": "snn_dt_stream"}
+"""Of each kind of model, the variant whose activity nothing limits."""
 SHARE = 0.95
 
 
 def fewest_spikes(records: Sequence[Record]) -> list[str]:
-    """Return a table: per dataset, the variant of fewest spikes with at least 95 % of the score of `snn_dt-full`.
+    """Return a table: per dataset and kind, the variant of fewest spikes with at least 95 % of the free one's score.
 
     Scores are 0 for a random policy, so that 95 % of them means the same whatever a return's sign. Empty where no
     variant limits its activity.
     """
-    if not any(_limited(record) for record in records):
-        return []
-    rows = []
-    for own in by_dataset(records).values():
-        variants = by_variant([run for run in own if run["variant"] == FREE or _limited(run)])
-        free = mean_of(variants.get(FREE, []), "normalized_score") if FREE in variants else None
-        if free is None:
-            continue
-        spent = {
-            name: (mean_of(runs, "spikes_per_decision") or 0.0, mean_of(runs, "normalized_score") or 0.0)
-            for name, runs in variants.items()
-        }
-        best = min((name for name, (_, score) in spent.items() if score >= SHARE * free), key=lambda name: spent[name])
-        energy = mean_of(variants[best], "energy_pj_per_decision")
-        rows.append(
-            [
-                own[0]["env_id"],
-                number(spent[FREE][0], 0),
-                number(free),
-                best,
-                number(spent[best][0], 0),
-                number(spent[best][1]),
-                number(energy, 2, 1e-6),
-            ]
-        )
-    head = ("environment", f"spikes, {FREE}", "its score", f"fewest spikes at {SHARE:.0%}", "spikes", "score", "µJ")
+    kinds = [kind for kind in FREE if any(_limited(record) for record in records if record["model"] == kind)]
+    rows = [
+        row
+        for own in by_dataset(records).values()
+        for kind in kinds
+        if (row := _row(own[0]["env_id"], [run for run in own if run["model"] == kind], FREE[kind]))
+    ]
+    head = ("environment", "not limited", "spikes", "score", f"fewest spikes at {SHARE:.0%}", "spikes", "score", "µJ")
     return ["Spikes of one decision, whole network:", "", table(head, rows), ""] if rows else []
+
+
+def _row(env_id: str, records: Sequence[Record], name: str) -> list[str] | None:
+    """Return a row of one kind's runs on one dataset, if some run of the variant `name` is among them."""
+    variants = by_variant([run for run in records if run["variant"] == name or _limited(run)])
+    free = mean_of(variants[name], "normalized_score") if name in variants else None
+    if free is None:
+        return None
+    spent = {
+        variant: (mean_of(runs, "spikes_per_decision") or 0.0, mean_of(runs, "normalized_score") or 0.0)
+        for variant, runs in variants.items()
+    }
+    best = min((it for it, (_, score) in spent.items() if score >= SHARE * free), key=lambda it: spent[it])
+    energy = mean_of(variants[best], "energy_pj_per_decision")
+    cells = (name, _count(spent[name][0]), number(free), best, _count(spent[best][0]), number(spent[best][1]))
+    return [env_id, *cells, number(energy, 2 if energy and energy >= 1e6 else 3, 1e-6)]
+
+
+def _count(spikes: float) -> str:
+    return number(spikes, 0 if spikes >= 10 else 1)
 
 
 def _limited(record: Record) -> bool:
