@@ -15,7 +15,9 @@ from snn_dt.report.suite_figures import returns_against_energy, returns_against_
 from snn_dt.training.jsonl import dumps, write_atomically
 
 BEGIN, END = "<!-- table: scripts/reproduce.py -->", "<!-- end of table -->"
-TITLES = {"classic": "Classic control", "mujoco": "MuJoCo", "d4rl": "D4RL", "budget": "Held to a budget of activity"}
+TITLES = {"classic": "Classic control", "mujoco": "MuJoCo", "d4rl": "D4RL", "budget": "Held to a budget of activity"} | {
+    "stream": "The streaming policy, with fewer and fewer spikes"
+}
 
 
 def write_record(record: Record, path: Path) -> None:
