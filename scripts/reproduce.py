@@ -212,10 +212,10 @@ def comparison(trial: Trial, before: Arguments, now: Arguments) -> str:
 
 
 def ship(trials: list[Trial], args: Arguments) -> None:
-    """Copy, of each dataset and shipped variant, the last checkpoint of the seed with the best return."""
+    """Copy, of each dataset and shipped variant, the last checkpoint of the recorded seed with the best return."""
     best: dict[str, tuple[float, Trial]] = {}
     for trial in trials:
-        result: dict[str, Any] = read(folder(trial, args) / "result.json")
+        result: dict[str, Any] = read(record(trial, args))
         if not result or trial.variant not in SHIPPED:
             continue
         name = task(trial) if task(trial) == "hopper-medium" else task(trial).removesuffix("-medium")
@@ -223,9 +223,11 @@ def ship(trials: list[Trial], args: Arguments) -> None:
         found = (result["evaluation"][0]["return_mean"], trial)
         best[name] = max(best.get(name, found), found, key=lambda pair: pair[0])
     for name, (_, trial) in best.items():
-        target = args.results / "pretrained" / name
+        target, checkpoint = args.results / "pretrained" / name, folder(trial, args) / "checkpoints" / "last"
+        if not checkpoint.is_dir():
+            print(f"pretrained: {target} stays, as the best is {trial.name}, whose run is not in {args.run_root}")
+            continue
         shutil.rmtree(target, ignore_errors=True)
-        checkpoint = folder(trial, args) / "checkpoints" / "last"
         shutil.copytree(checkpoint, target, ignore=shutil.ignore_patterns("training_state.pt"))
         facts = read(target / "provenance.json") | {"command": trial.command}  # which anyone can type, anywhere
         write_atomically(target / "provenance.json", dumps(facts, indent=2) + "\n")

@@ -58,7 +58,8 @@ def line_of(text: str, start: str) -> list[str]:
 
 
 def test_the_csv_has_the_promised_columns_and_the_headline_target():
-    [row] = csv.DictReader(to_csv([record("full", 3, 2.0, best=2.5)]).splitlines())
+    run = record("full", 3, 2.0, best=2.5)
+    [row] = csv.DictReader(to_csv([run, dict(run)]).splitlines())  # a run that two plans have is one row
     assert tuple(row) == COLUMNS
     assert (row["target_return"], row["last_return_mean"], row["best_return_mean"]) == ("5.0", "2.0", "2.5")
     assert (row["energy_vs_same_tokens"], row["energy_vs_dt"], row["minutes"]) == ("0.125", "0.0625", "1.5")
@@ -215,7 +216,10 @@ def test_a_plan_goes_on_where_it_stopped_is_recorded_and_not_run_again(
     capfd.readouterr()
     assert reproduce.main(words) == 0
     assert not list(tmp_path.glob("runs/**/log.txt")), "what is recorded is not run again"
-    assert "nothing to run" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert "nothing to run" in said
+    assert "cartpole-dense stays, as the best is cartpole-dense-seed0, whose run is not in" in said
+    assert from_pretrained(shipped).provenance["step"] == 6
     kept = (tmp_path / "results" / "README.md").read_bytes()
     assert reproduce.main([*words[:-1], "--again"]) == 0
     assert "again: the same in all 3 episodes" in capfd.readouterr().out

@@ -15,8 +15,12 @@ from snn_dt.report.suite_figures import returns_against_energy, returns_against_
 from snn_dt.training.jsonl import dumps, write_atomically
 
 BEGIN, END = "<!-- table: scripts/reproduce.py -->", "<!-- end of table -->"
-TITLES = {"classic": "Classic control", "mujoco": "MuJoCo", "d4rl": "D4RL", "budget": "Held to a budget of activity"} | {
-    "stream": "The streaming policy, with fewer and fewer spikes"
+TITLES = {
+    "classic": "Classic control",
+    "mujoco": "MuJoCo",
+    "d4rl": "D4RL",
+    "budget": "Held to a budget of activity",
+    "stream": "The streaming policy, with fewer and fewer spikes",
 }
 
 
