@@ -75,7 +75,7 @@ def test_behaviour_cloning_of_the_best_episodes_trains_on_them_alone_and_plays_a
     }
     seen: list[np.ndarray] = []
     at = Windows.at
-    monkeypatch.setattr(Windows, "at", lambda self, ends: seen.append(ends) or at(self, ends))
+    monkeypatch.setattr(Windows, "at", lambda self, ends, *more: seen.append(ends) or at(self, ends, *more))
     assert train(tmp_path / "run", **changes) == 0
     data = load_dataset(str(mixed_data))
     trained = np.unique(np.searchsorted(data.episode_offsets, np.concatenate(seen), side="right") - 1)
