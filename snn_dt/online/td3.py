@@ -90,7 +90,7 @@ class Learner:
         self.critic_optimizer.step()
         return {"critic_loss": loss.item(), "value": masked_mean(first.detach(), batch.valid).item()}
 
-    def actor_loss(self, batch: Sequences, bc_weight: float, judged: bool) -> tuple[Tensor, dict[str, float]]:
+    def actor_loss(self, batch: Sequences, bc_weight: float, judged: bool = True) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of the valid steps from `warm_up` on, and its parts; unless `judged`, cloning alone."""
         c, observations = self.config, batch.observations[:-1]
         counted = batch.valid.clone()
@@ -105,7 +105,7 @@ class Learner:
             metrics["q"] = q.mean().item()
         return loss, {"loss": loss.item(), **metrics}
 
-    def update_actor(self, batch: Sequences, bc_weight: float, judged: bool) -> dict[str, float]:
+    def update_actor(self, batch: Sequences, bc_weight: float, judged: bool = True) -> dict[str, float]:
         """Move the actor; does nothing with a batch in which no flight outlasts the warm-up."""
         if not batch.valid[self.config.warm_up :].any():
             return {}
