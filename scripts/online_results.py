@@ -82,7 +82,7 @@ def main(folder: Path) -> None:
     scores = [row for run in sorted(folder.iterdir()) for row in final(run)]
     tuned = [row for rows in runs for row in rows if "target_return" in row]
     if hover:
-        write(hover, "hover", "updates", "return", ("run",), "critic updates")
+        write(hover, "hover", "updates", "return", ("run",), "updates")
     if scores:
         table(scores, "hover_final")
     if tuned:
