@@ -52,8 +52,8 @@ class LearnConfig:
     alpha: float = 2.0
     """Scale of the judgement, which is divided by its mean magnitude (TD3+BC)."""
     critic_first: int = 100
-    """Critic updates before the actor listens to it; until then it copies, or waits if it is not to copy. A young
-    critic is worse than none: it takes a correction for the cause of the trouble that it answers."""
+    """Critic updates before the actor listens to it; until then it copies, or waits if it is not to copy. The
+    gradient of a young critic has no direction, or the wrong one."""
     saturation: float = 0.01
     """Weight of (|u| - 1)^2 on what is beyond 1 of the input u of the actor's last tanh, for the same reason."""
     warm_up: int = 50
