@@ -55,7 +55,8 @@ class LearnConfig:
     """Critic updates before the actor listens to it; until then it copies, or waits if it is not to copy. The
     gradient of a young critic has no direction, or the wrong one."""
     saturation: float = 0.01
-    """Weight of (|u| - 1)^2 on what is beyond 1 of the input u of the actor's last tanh: critics can drive it out of reach."""
+    """Weight of (|u| - 1)^2 on what is beyond 1 of the input u of the actor's last tanh: a critic can drive it out of
+    reach."""
     warm_up: int = 50
     """First steps of a sequence that bring the membranes up and are not in the actor's loss."""
     length: int = 100
