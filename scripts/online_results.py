@@ -2,7 +2,9 @@
 
     python scripts/online_results.py runs/online
 
-reads the metrics of every run folder in it; a folder is named METHOD-seedN (hover) or ft-TASK-seedN (fine-tuning).
+reads the metrics of every run folder in it; a folder is named METHOD-seedN (hover) or ft-TASK-seedN (fine-tuning). Of
+hover runs that still have their actor, `hover_final.csv` says what it is worth in 128 flights, alone and with the first
+50 steps of each flown by the guide, as in the code of arXiv 2510.24461.
 """
 
 from __future__ import annotations
@@ -12,6 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from snn_dt.envs.crazyflie_controller import pilot_of_skill
+from snn_dt.online.config import load_online_config
+from snn_dt.online.saved import load_actor
+from snn_dt.online.score import score_flights
 from snn_dt.report.style import CYCLE, new_figure, png, tidy
 from snn_dt.training.jsonl import read_rows
 
@@ -33,12 +39,28 @@ def points(run: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def final(run: Path) -> list[dict[str, Any]]:
+    """The last actor of a hover run: alone, and after the guide's first 50 steps."""
+    if not (run / "actor").is_dir():
+        return []
+    config, actor, rows = load_online_config(run / "config.yaml"), load_actor(run), []
+    for guided in (0, 50):
+        score = score_flights(actor, config, 128, 20_000, pilot_of_skill(config.guide.skill), guided)
+        rows.append({"run": run.name, "guided": guided, "flights": 128} | {name: score[name] for name in HOVER})
+    return rows
+
+
+def table(rows: list[dict[str, Any]], name: str) -> None:
+    """Write rows of the same columns."""
+    with (OUT / f"{name}.csv").open("w", newline="") as file:
+        lines = csv.DictWriter(file, rows[0].keys())
+        lines.writeheader()
+        lines.writerows(rows)
+
+
 def write(rows: list[dict[str, Any]], name: str, x: str, y: str, group: tuple[str, ...], label: str) -> None:
     """Write the rows, and draw y over x, one line per group of them."""
-    with (OUT / f"{name}.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, rows[0].keys())
-        table.writeheader()
-        table.writerows(rows)
+    table(rows, name)
     figure = new_figure(6.8, 4.0)
     axes = figure.add_subplot()
     lines: dict[str, list[dict[str, Any]]] = {}
@@ -57,9 +79,12 @@ def main(folder: Path) -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     runs = [points(run) for run in sorted(folder.iterdir()) if (run / "metrics.jsonl").exists()]
     hover = [row for rows in runs for row in rows if "target_return" not in row]
+    scores = [row for run in sorted(folder.iterdir()) for row in final(run)]
     tuned = [row for rows in runs for row in rows if "target_return" in row]
     if hover:
-        write(hover, "hover", "updates", "return", ("run",), "critic updates")
+        write(hover, "hover", "updates", "return", ("run",), "updates")
+    if scores:
+        table(scores, "hover_final")
     if tuned:
         write(tuned, "finetune", "env_steps", "return_mean", ("run", "target_return"), "environment steps")
 

@@ -52,10 +52,11 @@ class LearnConfig:
     alpha: float = 2.0
     """Scale of the judgement, which is divided by its mean magnitude (TD3+BC)."""
     critic_first: int = 100
-    """Critic updates before the first update of an actor that listens to it: a critic that knows nothing yet drives the
-    actor to the ends of its range, and a tanh brings it back slowly."""
+    """Critic updates before the actor listens to it; until then it copies, or waits if it is not to copy. The
+    gradient of a young critic has no direction, or the wrong one."""
     saturation: float = 0.01
-    """Weight of (|u| - 1)^2 on what is beyond 1 of the input u of the actor's last tanh, for the same reason."""
+    """Weight of (|u| - 1)^2 on what is beyond 1 of the input u of the actor's last tanh: a critic can drive it out of
+    reach."""
     warm_up: int = 50
     """First steps of a sequence that bring the membranes up and are not in the actor's loss."""
     length: int = 100

@@ -98,7 +98,7 @@ def fly(
     age, state, flights = np.zeros(n, np.int64), None, []
     for _ in range(steps):
         proposed, state = learner(torch.from_numpy(observations)[None], state)
-        actions, sigma = proposed[0].numpy().copy(), np.full(n, noise)
+        actions, sigma = proposed[0].numpy().copy(), np.full(n, noise, np.float64)
         by_guide = age < guided
         if guide is not None and by_guide.any():
             actions[by_guide], sigma[by_guide] = guide(observations[by_guide]), guide_noise

@@ -59,14 +59,14 @@ class Learner:
         self.updates = 0
 
     def update(self, batch: Sequences, bc_weight: float, generator: torch.Generator) -> dict[str, float]:
-        """Update the critics; every `policy_delay` updates the targets and, after `critic_first`, the actor."""
+        """Update the critics; every `policy_delay` updates the targets and the actor, which copies alone at first."""
         metrics: dict[str, float] = {}
         self.updates += 1
         if self.config.q_weight > 0:
             metrics |= self.update_critic(batch, generator)
-        ready = self.config.q_weight == 0 or self.updates > self.config.critic_first
-        if ready and self.updates % self.config.policy_delay == 0:
-            metrics |= self.update_actor(batch, bc_weight)
+        judged = self.config.q_weight > 0 and self.updates > self.config.critic_first
+        if (judged or bc_weight > 0) and self.updates % self.config.policy_delay == 0:
+            metrics |= self.update_actor(batch, bc_weight, judged)
         if self.updates % self.config.policy_delay == 0:
             self._follow()
         return metrics
@@ -90,27 +90,27 @@ class Learner:
         self.critic_optimizer.step()
         return {"critic_loss": loss.item(), "value": masked_mean(first.detach(), batch.valid).item()}
 
-    def actor_loss(self, batch: Sequences, bc_weight: float) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of the valid steps from `warm_up` on, and its parts."""
+    def actor_loss(self, batch: Sequences, bc_weight: float, judged: bool = True) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of the valid steps from `warm_up` on, and its parts; unless `judged`, cloning alone."""
         c, observations = self.config, batch.observations[:-1]
         counted = batch.valid.clone()
         counted[: c.warm_up] = False
         actions = self.actor(observations)[0][counted]  # [n, A]
         error = (actions - batch.actions[counted]).square().sum(-1).mean()
         loss, metrics = bc_weight * error, {"bc_error": error.item()}
-        if c.q_weight > 0:
+        if judged:
             q = self.critic.first(observations[counted], actions)
             loss = loss - c.q_weight * c.alpha / q.detach().abs().mean().clamp_min(1e-6) * q.mean()
             loss = loss + c.saturation * beyond_one(actions).square().sum(-1).mean()
             metrics["q"] = q.mean().item()
         return loss, {"loss": loss.item(), **metrics}
 
-    def update_actor(self, batch: Sequences, bc_weight: float) -> dict[str, float]:
+    def update_actor(self, batch: Sequences, bc_weight: float, judged: bool = True) -> dict[str, float]:
         """Move the actor; does nothing with a batch in which no flight outlasts the warm-up."""
         if not batch.valid[self.config.warm_up :].any():
             return {}
         self.critic.requires_grad_(False)  # the gradient goes through the critic, not into it
-        loss, metrics = self.actor_loss(batch, bc_weight)
+        loss, metrics = self.actor_loss(batch, bc_weight, judged)
         self.actor_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.critic.requires_grad_(True)

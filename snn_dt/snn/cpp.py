@@ -22,6 +22,8 @@ SIZE, CONSTANTS = ctypes.c_int64, ctypes.c_void_p
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "scan_forward": (4, SIZE, SIZE, CONSTANTS),
     "scan_backward": (6, SIZE, SIZE, CONSTANTS),
+    "own_forward": (6, SIZE, SIZE, SIZE),
+    "own_backward": (8, SIZE, SIZE, SIZE, ctypes.c_double),
     "rate_forward": (3, SIZE, SIZE, CONSTANTS),
     "norm_rate_forward": (6, SIZE, SIZE, SIZE, ctypes.c_double, CONSTANTS),
     "norm_rate_backward": (7, SIZE, SIZE),
@@ -89,6 +91,23 @@ def scan_backward(
     tensors = current, v0, grad_spikes, grad_v, grad_current, grad_v0
     _call("scan_backward", tensors, current.shape[0], grad_v0.numel(), pointer_to_constants(p))
     return grad_current, grad_v0
+
+
+def own_forward(current: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """Return membranes and spikes [T, M, N] of M sequences under constants [N]; all contiguous, `v0` [M, N]."""
+    membranes, spikes = torch.empty_like(current), torch.empty_like(current)
+    _call("own_forward", (current, v0, decay, threshold, membranes, spikes), *current.shape)
+    return membranes, spikes
+
+
+def own_backward(
+    membranes: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, grad_spikes: Tensor, slope: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of the current [T, M, N], of the decays and of the thresholds [N]."""
+    grad_current, sums = torch.empty_like(membranes), membranes.new_zeros(2, *v0.shape)
+    tensors = membranes, v0, decay, threshold, grad_spikes, grad_current, *sums.unbind()
+    _call("own_backward", tensors, *membranes.shape, slope)
+    return grad_current, *sums.sum(1).unbind()
 
 
 def rate_forward(current: Tensor, sim_steps: int, p: LIFParameters, derivative: bool) -> tuple[Tensor, Tensor | None]:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from snn_dt.snn import cpp
+from snn_dt.snn.backends import backend_for
 from snn_dt.snn.neurons import LIF
 from snn_dt.snn.parameters import LIFState
 from snn_dt.snn.surrogate import fast_sigmoid
@@ -55,23 +57,29 @@ class _Scan(torch.autograd.Function):
     def forward(
         ctx: Any, current: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, slope: float
     ) -> tuple[Tensor, Tensor]:
-        membranes = torch.empty_like(current)
-        v = v0
-        for now, out in zip(current.unbind(0), membranes.unbind(0), strict=True):
-            torch.mul(v, decay, out=out)
-            out.add_(now).sub_(threshold * (v >= threshold))
-            v = out
+        if backend_for(current.device.type) == "cpp":
+            shape = current.shape
+            current, v0 = current.contiguous().view(len(current), -1, shape[-1]), v0.contiguous().view(-1, shape[-1])
+            decay, threshold = decay.contiguous(), threshold.contiguous()
+            membranes, spikes = (x.view(shape) for x in cpp.own_forward(current, v0, decay, threshold))
+        else:
+            membranes = _membranes(current, v0, decay, threshold)
+            spikes = (membranes >= threshold).to(current.dtype)
         ctx.save_for_backward(membranes, v0, decay, threshold)
         ctx.slope = slope
-        last = v.clone()
+        last = membranes[-1].clone()
         ctx.mark_non_differentiable(last)
-        return (membranes >= threshold).to(current.dtype), last
+        return spikes, last
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_spikes: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """Carry dV back by beta: `dV_t = psi(V_t - theta) ds_t + beta dV_(t+1)`."""
         membranes, v0, decay, threshold = ctx.saved_tensors
+        if backend_for(membranes.device.type) == "cpp":
+            flat, grads = (x.contiguous().view(len(x), -1, x.shape[-1]) for x in (membranes, d_spikes))
+            d_v, d_decay, d_threshold = cpp.own_backward(flat, v0, decay, threshold, grads, ctx.slope)
+            return d_v.view(membranes.shape), None, d_decay, d_threshold, None
         through_spikes = fast_sigmoid(membranes - threshold, ctx.slope).mul_(d_spikes)
         d_v = through_spikes.clone()
         steps = d_v.unbind(0)
@@ -81,3 +89,13 @@ class _Scan(torch.autograd.Function):
         d_decay = (d_v * earlier).flatten(0, -2).sum(0)
         d_threshold = -(through_spikes + d_v * (earlier >= threshold)).flatten(0, -2).sum(0)
         return d_v, None, d_decay, d_threshold, None
+
+
+def _membranes(current: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor) -> Tensor:
+    """Return V of every step; `own_constants.cpp` is the same, fused."""
+    membranes, v = torch.empty_like(current), v0
+    for now, out in zip(current.unbind(0), membranes.unbind(0), strict=True):
+        torch.mul(v, decay, out=out)
+        out.add_(now).sub_(threshold * (v >= threshold))
+        v = out
+    return membranes

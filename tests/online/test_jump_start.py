@@ -103,3 +103,9 @@ def test_the_same_generator_flies_the_same(seed):
     a, b = (fly(drones(), 40, actor(), hover, lambda r: int(r.integers(30)), 0.1, 0.1, np.random.default_rng(seed))
             for _ in range(2))  # fmt: skip
     assert all(np.array_equal(x.observations, y.observations) for x, y in zip(a, b, strict=True))
+
+
+def test_the_guide_is_noisy_though_the_learner_is_not():
+    flights = fly(drones(), 30, actor(), hover, lambda _: 30, 0, 0.1, np.random.default_rng(0))
+    spread = np.std(np.concatenate([flight.actions for flight in flights]))
+    assert 0.07 < spread < 0.13

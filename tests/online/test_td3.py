@@ -124,14 +124,30 @@ def test_the_warm_up_still_shapes_the_state_of_the_steps_that_count():
     assert one.actor_loss(b, 0.2)[0] != one.actor_loss(b._replace(observations=other), 0.2)[0]
 
 
-def test_an_actor_waits_until_its_critics_know_something_unless_it_asks_none():
-    for settings, waits in ((replace(SETTINGS, critic_first=3), True), (replace(SETTINGS, q_weight=0.0), False)):
-        one, b = learner(settings), batch()
+def changed_by(update: int, settings: LearnConfig, bc_weight: float) -> tuple[bool, dict[str, float]]:
+    """Whether update number `update` changes the actor, and what it reports."""
+    one, b = learner(settings), batch()
+    for i in range(update):
         before = [p.clone() for p in one.actor.parameters()]
-        reports = [one.update(b, 0.2, noise(i)) for i in range(3)]
-        assert all(torch.equal(p, old) for p, old in zip(one.actor.parameters(), before, strict=True)) == waits
-        assert any("bc_error" in report for report in reports) != waits
-        assert "bc_error" in one.update(b, 0.2, noise(3))
+        report = one.update(b, bc_weight, noise(i))
+    same = all(torch.equal(p, old) for p, old in zip(one.actor.parameters(), before, strict=True))
+    return not same, report
+
+
+def test_an_actor_copies_alone_until_its_critics_have_begun_to_learn():
+    settings = replace(SETTINGS, critic_first=3)
+    changed, report = changed_by(3, settings, 0.2)
+    assert changed
+    assert report["loss"] == pytest.approx(0.2 * report["bc_error"])
+    assert "q" not in report
+    assert "critic_loss" in report
+    assert "q" in changed_by(4, settings, 0.2)[1]
+
+
+def test_an_actor_that_is_not_to_copy_waits_for_its_critics():
+    settings = replace(SETTINGS, critic_first=3)
+    assert not changed_by(3, settings, 0.0)[0]
+    assert changed_by(4, settings, 0.0)[0]
 
 
 def test_an_actor_at_the_end_of_its_range_is_still_called_back():

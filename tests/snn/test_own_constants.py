@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 import torch
 
-from snn_dt.snn import LIF
+from snn_dt.snn import LIF, cpp
 from snn_dt.snn.own_constants import OwnConstantsLIF
+from snn_dt.snn.parameters import LIFState
+
+
+@contextmanager
+def with_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def pair() -> tuple[OwnConstantsLIF, LIF]:
@@ -30,6 +45,39 @@ def test_spikes_states_and_gradients_are_those_of_the_general_neuron():
     assert 0.1 < found[0][0].mean() < 0.9
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_cpp_kernel_spikes_as_plain_torch_does_and_has_its_gradients(monkeypatch, dtype, threads):
+    if cpp.load() is None:
+        pytest.skip("no C++ compiler")
+    own = OwnConstantsLIF(33, 5.0, torch.Generator().manual_seed(1)).to(dtype)
+    g = torch.Generator().manual_seed(2)
+    current, weights = (torch.randn(40, 30, 33, dtype=dtype, generator=g) for _ in range(2))
+    before = LIFState(torch.randn(30, 33, dtype=dtype, generator=g))
+    found, called = [], []
+    monkeypatch.setattr(cpp, "own_backward", lambda *a, f=cpp.own_backward: called.append(1) or f(*a))
+    with with_threads(threads):
+        for kernel in ("cpp", "reference"):
+            monkeypatch.setenv("SNN_DT_KERNEL", kernel)
+            own.zero_grad()
+            x = current.clone().requires_grad_()
+            spikes, state = own(x, before)
+            (spikes * weights).sum().backward()
+            found.append((spikes.detach(), state.v_mem, x.grad, own.raw_leak.grad, own.raw_threshold.grad))
+    assert called == [1]
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-12
+    for ours, theirs in zip(found[0][2:], found[1][2:], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_a_current_that_does_not_lie_in_one_piece_is_integrated_all_the_same():
+    own, _ = pair()
+    current = torch.randn(7, 5, 20, dtype=torch.float64)
+    assert torch.equal(own(current.permute(2, 1, 0))[0], own(current.permute(2, 1, 0).contiguous())[0])
 
 
 def test_a_train_cut_in_two_is_the_whole_train():
