@@ -112,6 +112,9 @@ def test_all_datasets_together_take_the_seeds_that_every_dataset_has():
     assert full[5] == "+0.5 (+0.5 to +0.5)"
     assert line_of(text, "| dense | 1 | 17.5")[4:] == ["", ""]
     assert line_of(text, "| only-a |  |  |")[4].startswith("-2.0")
+    alone = page("T", [record("full", 0, 3.0)], {})
+    assert len(line_of(alone, "| full | 1 | 30.0")) == 4, "nothing to compare with"
+    assert "minus that of" not in alone
 
 
 def test_the_fewest_spikes_are_those_of_the_sparsest_variant_with_95_percent_of_its_kinds_score():

@@ -135,8 +135,9 @@ def _row(name: str, runs: Sequence[Record], reference: Mapping[str, float] | Non
 
 
 def _together(records: Sequence[Record]) -> list[str]:
-    """Of each variant: IQM of the scores on all datasets, and how far its return is from dense's on each."""
+    """Of each variant: IQM of the scores on all datasets, and how far its return is from dense's on each, if it ran."""
     datasets = by_dataset(records)
+    against = datasets if BASELINE in by_variant(records) else {}
     rows = []
     for name, runs in by_variant(records).items():
         of = {dataset: by_variant(own).get(name, []) for dataset, own in datasets.items()}
@@ -149,12 +150,13 @@ def _together(records: Sequence[Record]) -> list[str]:
                 str(min(map(len, columns))) if whole else "",
                 f"{middle:.1f} ({low:.1f} to {high:.1f})" if whole else "",
                 percent(mean_of(runs, "energy_vs_same_tokens")),
-                *(_against(own, by_variant(datasets[dataset]).get(BASELINE, []), name) for dataset, own in of.items()),
+                *(_against(of[dataset], by_variant(own).get(BASELINE, []), name) for dataset, own in against.items()),
             ]
         )
-    environments = [f"{own[0]['env_id']} `{dataset.split('/')[-1]}`" for dataset, own in datasets.items()]
+    environments = [f"{own[0]['env_id']} `{dataset.split('/')[-1]}`" for dataset, own in against.items()]
     head = ("variant", "seeds", "score, all datasets (95 %)", "energy of dense, same tokens")
-    note = f"Scores and, per dataset, return minus that of {BASELINE}: IQM, in brackets its 95 % interval."
+    what = f"Scores and, per dataset, return minus that of {BASELINE}" if against else "Scores"
+    note = f"{what}: IQM, in brackets its 95 % interval."
     return [note, "", table((*head, *environments), rows), ""]
 
 
