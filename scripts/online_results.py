@@ -10,6 +10,7 @@ hover runs that still have their actor, `hover_final.csv` says what it is worth 
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,17 +60,22 @@ def table(rows: list[dict[str, Any]], name: str) -> None:
 
 
 def write(rows: list[dict[str, Any]], name: str, x: str, y: str, group: tuple[str, ...], label: str) -> None:
-    """Write the rows, and draw y over x, one line per group of them."""
+    """Write the rows, and draw y over x, one line per group of them, the seeds of a method in one colour."""
     table(rows, name)
     figure = new_figure(6.8, 4.0)
     axes = figure.add_subplot()
     lines: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         lines.setdefault(", ".join(str(row[key]) for key in group), []).append(row)
-    for i, (title, of_line) in enumerate(lines.items()):
+    methods: list[str] = []
+    for title, of_line in lines.items():
         xs, ys = ([row[key] for row in of_line] for key in (x, y))
+        method = re.sub(r"-seed\d+", "", title)
+        named = None if method in methods else method
+        methods += [method] if named else []
+        i = methods.index(method)
         style = ("-", "--", ":")[i // len(CYCLE) % 3]
-        axes.plot(xs, ys, style, marker="o", markersize=4, color=CYCLE[i % len(CYCLE)], label=title)
+        axes.plot(xs, ys, style, marker="o", markersize=4, color=CYCLE[i % len(CYCLE)], label=named)
     tidy(axes, "", label, "return")
     figure.legend(loc="outside right upper", fontsize=9, frameon=False)
     (OUT / f"{name}.png").write_bytes(png(figure))
