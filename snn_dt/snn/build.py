@@ -1,12 +1,14 @@
 """Build the C++ kernels with the system's compiler on first use and keep the library in a user cache.
 
 The cache is `$SNN_DT_CACHE`, else `~/.cache/snn_dt`. A library's name is the hash of all it depends on: source, flags,
-compiler and CPU, so a home directory shared by different machines is safe. Two processes that build at once each write
-a file of their own and rename it: the last one wins, with equal content.
+compiler and CPU, so a home directory shared by different machines is safe. Of processes that need it at once one builds
+and the others wait; where there are no locks, each writes a file of its own and renames it: the last one wins, with
+equal content.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import logging
@@ -15,7 +17,13 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +80,32 @@ def build_library() -> Path:
     library = folder / f"lif-{_key(compiler)}.so"
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            built = Path(scratch) / library.name
-            command = [compiler, *FLAGS, *map(str, SOURCES), "-o", str(built)]
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-            os.replace(built, library)
+        with _one_at_a_time(folder):
+            if not library.exists():  # another process has built it meanwhile
+                _compile(compiler, library)
     return library
+
+
+def _compile(compiler: str, library: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
+        built = Path(scratch) / library.name
+        command = [compiler, *FLAGS, *map(str, SOURCES), "-o", str(built)]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+        os.replace(built, library)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Hold a lock on `folder`, where there are locks: of several processes that start together one builds."""
+    held = os.open(folder, os.O_RDONLY) if fcntl is not None else None
+    try:
+        if held is not None:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        if held is not None:
+            os.close(held)
 
 
 def load_library() -> ctypes.CDLL | None:

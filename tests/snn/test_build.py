@@ -24,13 +24,17 @@ def run(tmp_path, code=SCAN, **env):
 
 @needs_compiler
 @pytest.mark.slow
-def test_processes_that_build_at_once_agree_and_leave_one_library(tmp_path):
-    processes = [run(tmp_path, SNN_DT_KERNEL="cpp") for _ in range(3)]
+def test_processes_that_build_at_once_agree_and_leave_one_library(tmp_path, tmp_path_factory):
+    compiler = tmp_path_factory.mktemp("compiler") / "counted"
+    compiler.write_text(f'#!/bin/sh\necho >> {compiler}.calls\nexec {build.find_compiler()} "$@"\n')
+    compiler.chmod(0o755)
+    processes = [run(tmp_path, SNN_DT_KERNEL="cpp", CXX=str(compiler)) for _ in range(3)]
     results = [p.communicate(timeout=200) for p in processes]
     assert len({out for out, _ in results}) == 1, results
     assert float(results[0][0]) > 0
     (library,) = tmp_path.iterdir()
     assert library.suffix == ".so"
+    assert len(compiler.with_suffix(".calls").read_text().splitlines()) == 1, "one builds, the others wait for it"
 
 
 @needs_compiler
