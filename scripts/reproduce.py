@@ -21,9 +21,10 @@ from typing import Any
 from snn_dt import strict
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.main import guarded
+from snn_dt.device import available_cores
 from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.report.suite_folder import write_record, write_table
-from snn_dt.sweep.backends import LocalProcesses, available_cores
+from snn_dt.sweep.backends import LocalProcesses
 from snn_dt.sweep.folder import difference, prepare, read
 from snn_dt.sweep.grid import Trial, read_sweep
 from snn_dt.sweep.scheduler import TrialStatus, run_sweep

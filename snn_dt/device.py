@@ -44,11 +44,15 @@ def keep_memory() -> None:
             mallopt(parameter, value)
 
 
+def available_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def set_threads(threads: int, processes: int = 1) -> int:
     """Set torch's CPU threads; 0 takes OMP_NUM_THREADS, else this process's share of its cores. Returns the number."""
     if not threads and os.environ.get("OMP_NUM_THREADS", "").isdigit():
         threads = int(os.environ["OMP_NUM_THREADS"])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = threads or max(1, cores // processes)
+    threads = threads or max(1, available_cores() // processes)
     torch.set_num_threads(threads)
     return threads

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import writable_folder
+from snn_dt.device import available_cores
 from snn_dt.errors import ConfigError, TrainingError
-from snn_dt.sweep.backends import Backend, LocalProcesses, RayTasks, available_cores
+from snn_dt.sweep.backends import Backend, LocalProcesses, RayTasks
 from snn_dt.sweep.folder import prepare
 from snn_dt.sweep.grid import SweepConfig, read_sweep
 from snn_dt.sweep.scheduler import TrialStatus, run_sweep

@@ -156,8 +156,3 @@ def attend(folder: str, threads: int, cwd: str) -> int:
         except KeyboardInterrupt:
             process.terminate()
     return process.returncode
-
-
-def available_cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
