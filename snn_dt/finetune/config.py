@@ -47,6 +47,9 @@ class UpdateConfig:
     """Share of it in every batch."""
     capacity: int = 200
     """New episodes kept."""
+    top_fraction: float = 0.1
+    """Learn to act from the episodes of highest return alone, until they hold this share of the steps: of the dataset,
+    and of the new episodes. Critics see all. 1 keeps what lower targets mean, and was not seen to raise a return."""
     q_weight: float = 0.0
     """Weight of a critic's judgement of the actions taken at the target return; 0 is the online Decision Transformer
     alone, and all that there is for discrete actions. A critic that is not right yet ruins a policy."""
@@ -112,6 +115,7 @@ def validate_finetune(config: FinetuneConfig) -> None:
         ("explore.noise", x.noise >= 0, "at least 0", x.noise),
         ("explore.epsilon", 0 <= x.epsilon <= 1, "in [0, 1]", x.epsilon),
         ("update.dataset_share", 0 <= u.dataset_share < 1, "in [0, 1)", u.dataset_share),
+        ("update.top_fraction", 0 < u.top_fraction <= 1, "in (0, 1]", u.top_fraction),
         ("update.q_weight", u.q_weight >= 0, "at least 0", u.q_weight),
         ("update.critic_warm_up", u.critic_warm_up >= 0, "at least 0", u.critic_warm_up),
         ("update.gamma", 0 <= u.gamma <= 1, "in [0, 1]", u.gamma),

@@ -38,9 +38,10 @@ class Loop:
         self, policy: Policy, config: FinetuneConfig, envs: Sequence[Any], dataset: Trajectories | None
     ) -> None:
         self.policy, self.config, self.envs = policy, config, envs
-        self.tuner = FineTuner(policy.model, config.update)
-        self.replay = Replay(policy, config.update.capacity)
-        self.dataset = None if dataset is None else Source(dataset, policy, config.update.gamma)
+        u = config.update
+        self.tuner = FineTuner(policy.model, u)
+        self.replay = Replay(policy, u.capacity)
+        self.dataset = None if dataset is None else Source(dataset, policy, u.gamma, u.top_fraction)
         self.iteration, self.env_steps, self.best_own = 0, 0, -np.inf
 
     @property
@@ -56,7 +57,7 @@ class Loop:
         rng = np.random.default_rng([u.seed, self.iteration])
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         metrics = self._gather(rng)
-        new, sums = self.replay.source(u.gamma), dict[str, list[float]]()
+        new, sums = self.replay.source(u.gamma, u.top_fraction), dict[str, list[float]]()
         asked = self.asked / self.policy.spec.rtg_scale
         warm_up = u.critic_warm_up if self.iteration == 0 and self.tuner.critic is not None else 0
         for _ in range(warm_up):

@@ -44,20 +44,25 @@ class Transitions(NamedTuple):
 
 
 class Source:
-    """Windows and transitions of one dataset, in the units of one policy."""
+    """Windows of the best episodes of one dataset and transitions of all, in the units of one policy.
 
-    def __init__(self, trajectories: Trajectories, policy: Policy, gamma: float) -> None:
+    `top_fraction`: share of the steps that the best episodes hold.
+    """
+
+    def __init__(self, trajectories: Trajectories, policy: Policy, gamma: float, top_fraction: float = 1.0) -> None:
         model: Any = policy.model
         mean, std = (x.cpu().numpy() for x in (policy.state_mean, policy.state_std))
         self.trajectories = replace(trajectories, state_mean=mean, state_std=std)
-        self.windows = Windows(self.trajectories, model.context_length, rtg_scale=policy.spec.rtg_scale)
+        best = self.trajectories.best(np.arange(trajectories.n_episodes), top_fraction)
+        scale = policy.spec.rtg_scale
+        self.windows = Windows(self.trajectories, model.context_length, rtg_scale=scale, episodes=best)
         self._scale = policy.spec.rtg_scale
         self._discounted = discounted_returns(trajectories, gamma)
         self._horizon = 1.0 / max(1.0 - gamma, 1e-9)
 
     def batch(self, count: int, rng: np.random.Generator) -> tuple[Batch, Tensor]:
         """Draw windows, and the return [B] of the episode of each over the policy's scale."""
-        ends = rng.integers(self.trajectories.n_steps, size=count)
+        ends = self.windows.ends(rng.integers(len(self.windows), size=count))
         return self.windows.at(ends), self._returns(self._episodes(ends))
 
     def transitions(self, count: int, rng: np.random.Generator) -> Transitions:
@@ -114,7 +119,7 @@ class Replay:
                 rewards = np.append(np.zeros(len(rewards) - 1), rewards.sum())
             self.episodes.append(episode._replace(rewards=rewards))
 
-    def source(self, gamma: float) -> Source:
+    def source(self, gamma: float, top_fraction: float = 1.0) -> Source:
         """Return the episodes as a dataset, with returns discounted by `gamma` for critics."""
         policy, episodes = self.policy, list(self.episodes)
         discrete = bool(policy.model.discrete)
@@ -139,7 +144,7 @@ class Replay:
             checksum="",
             reference=None,
         )
-        return Source(trajectories, policy, gamma)
+        return Source(trajectories, policy, gamma, top_fraction)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the episodes as tensors and plain values."""

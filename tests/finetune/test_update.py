@@ -65,6 +65,15 @@ def test_windows_are_in_the_units_of_the_policy_not_of_the_new_episodes():
     assert torch.equal(returns, torch.full((50,), 0.4))  # rtg_scale is 10
 
 
+def test_the_model_imitates_the_best_episodes_and_critics_see_all():
+    replay = filled(continuous(), episode(4, True), episode(4, True, reward=3.0), episode(4, True, reward=2.0))
+    rng = np.random.default_rng(0)
+    for fraction, expected in ((0.3, {1.2}), (0.6, {1.2, 0.8}), (1.0, {1.2, 0.8, 0.4})):
+        source = replay.source(0.5, fraction)
+        assert set(np.round(source.batch(100, rng)[1].tolist(), 3)) == expected
+        assert set(source.transitions(100, rng).rewards.tolist()) == {1, 2, 3}
+
+
 def test_asking_turns_a_window_into_that_of_a_rollout_with_another_target():
     windows, returns = filled(continuous(), episode(4, True)).source(0.5).batch(50, np.random.default_rng(0))
     shown = asking(windows, returns, 0.9).rtg[..., 0]
