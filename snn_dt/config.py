@@ -42,9 +42,6 @@ class DataConfig:
     raised_rtg: float = 0.0
     """Share of the training windows that are asked for more than they got, as a policy is that falls behind its target:
     their returns-to-go are raised, by a tenth of the range of the data on average."""
-    state_noise: float = 0.0
-    """Deviation of Gaussian noise on the states of training windows, in deviations of the data's states: actions change
-    less from a state to its neighbours, where a policy comes that is off its course."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +233,6 @@ def validate(config: Config) -> None:
         ("model.d_model", config.model.d_model >= 1, "at least 1", config.model.d_model),
         ("data.top_fraction", 0 < d.top_fraction <= 1, "in (0, 1]", d.top_fraction),
         ("data.raised_rtg", 0 <= d.raised_rtg <= 1, "in [0, 1]", d.raised_rtg),
-        ("data.state_noise", d.state_noise >= 0, "at least 0", d.state_noise),
         ("data.split_seed", 0 <= d.split_seed < 2**32, "in [0, 2^32)", d.split_seed),
         ("train.steps", t.steps >= 1, "at least 1", t.steps),
         ("train.batch_size", t.batch_size >= 1, "at least 1", t.batch_size),

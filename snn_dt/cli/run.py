@@ -63,8 +63,7 @@ class Run:
         train_episodes, validation_episodes = self.trajectories.split(data.validation_fraction, data.split_seed)
         self.rtg_scale = rtg_scale(config, self.trajectories)
         chosen = self.trajectories.best(train_episodes, data.top_fraction)
-        kind = Lanes if config.train.carry_state else Windows
-        self.windows = self._windows(chosen, kind, raised=data.raised_rtg, noise=data.state_noise)
+        self.windows = self._windows(chosen, Lanes if config.train.carry_state else Windows, data.raised_rtg)
         self._batches = Prefetch(self._batch)
         self.held_out = self._windows(validation_episodes) if len(validation_episodes) else None
 
@@ -128,10 +127,11 @@ class Run:
     def _stop_signal(self) -> StopSignal:
         return StopSignal(echo=1.0 if self.workers.world_size > 1 else 0.0)
 
-    def _windows(self, episodes: np.ndarray, kind: type[Windows] = Windows, **augmented: float) -> Windows:
+    def _windows(self, episodes: np.ndarray, kind: type[Windows] = Windows, raised: float = 0.0) -> Windows:
         context, normalize = self.config.model.context_length, self.config.data.normalize
-        same = {"rtg_scale": self.rtg_scale, "normalize": normalize}
-        return kind(self.trajectories, context, episodes=episodes, **same, **augmented)
+        return kind(
+            self.trajectories, context, rtg_scale=self.rtg_scale, episodes=episodes, normalize=normalize, raised=raised
+        )
 
     def _draw(self, step: int) -> Batch:
         return self._batches(step).to(self.device, non_blocking=True)

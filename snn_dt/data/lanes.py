@@ -35,10 +35,9 @@ class Lanes(Windows):
 
     def batch(self, seed: int, step: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Batch:
         """Return this rank's lanes at training step `step`, a pure function of its arguments."""
-        own = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
-        ends, raises = zip(*(self._window(seed, lane, step) for lane in range(own.start, own.stop)), strict=True)
-        batch = self.at(np.array(ends, np.int64), np.array(raises, np.float32))
-        return self._with_noise(batch, seed, step, batch_size, own)
+        lanes = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+        ends, raises = zip(*(self._window(seed, lane, step) for lane in lanes), strict=True)
+        return self.at(np.array(ends, np.int64), np.array(raises, np.float32))
 
     def _window(self, seed: int, lane: int, step: int) -> tuple[int, float]:
         """Return the flat index of the last step of a lane's window, and what its returns-to-go are raised by."""

@@ -5,7 +5,7 @@ Shapes: `B` windows, `K` context length in environment steps, `obs_dim`, `action
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -57,9 +57,6 @@ class Windows:
     exponentially distributed (mean `RAISE`). A policy that falls behind its target is asked just that, in states where
     no episode of the data got so much. Cf. the conservative regularisation of Nguyen et al. 2022 (arXiv 2210.05158),
     which raises the best episodes alone.
-
-    `noise`: deviation of the Gaussian noise that is added to every state of a training batch, in deviations of the
-    data's states, as in Sinha et al. 2021 (arXiv 2103.06326). The model learns the mean of the actions around a state.
     """
 
     def __init__(
@@ -71,7 +68,6 @@ class Windows:
         episodes: NDArray[np.int64] | None = None,
         normalize: bool = True,
         raised: float = 0.0,
-        noise: float = 0.0,
     ) -> None:
         if context_length < 1 or rtg_scale <= 0:
             raise ValueError(f"expected context_length >= 1, rtg_scale > 0; found {context_length}, {rtg_scale}")
@@ -87,7 +83,6 @@ class Windows:
         self._raise = RAISE * float(np.ptp(self._returns_to_go)) if raised else 0.0
         self._back = np.arange(1 - context_length, 1)  # [K] -K+1 .. 0
         self._normalize = normalize
-        self._noise = noise * (np.ones_like(trajectories.state_std) if normalize else trajectories.state_std)
         # One row of K states: numpy broadcasts a long row far faster than one of obs_dim numbers.
         self._mean = np.tile(trajectories.state_mean, context_length)
         self._inverse_std = np.tile(1.0 / trajectories.state_std, context_length)
@@ -109,7 +104,7 @@ class Windows:
         draws = generator.integers(0, len(self), size=batch_size)
         raises = self._raises(generator, batch_size)
         own = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
-        return self._with_noise(self.at(self.ends(draws[own]), raises[own]), seed, step, batch_size, own)
+        return self.at(self.ends(draws[own]), raises[own])
 
     def ends(self, draws: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the flat indices of the windows numbered `draws`, each in [0, len(self)), over the chosen episodes."""
@@ -118,14 +113,6 @@ class Windows:
         position = np.searchsorted(self._drawn_offsets, draws, side="right") - 1
         ends: NDArray[np.int64] = self._offsets[self._chosen[position]] + draws - self._drawn_offsets[position]
         return ends
-
-    def _with_noise(self, batch: Batch, seed: int, step: int, batch_size: int, own: slice) -> Batch:
-        """Return the slice `own` of a batch of `batch_size` with noise on its states; pads stay zero."""
-        if not self._noise.any():
-            return batch
-        generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 1, 0, step]))  # apart from the draws
-        noise = generator.standard_normal((batch_size, *batch.states.shape[1:]), np.float32)[own] * self._noise
-        return replace(batch, states=batch.states + torch.from_numpy(noise) * batch.attention_mask.unsqueeze(-1))
 
     def _raises(self, generator: np.random.Generator, n: int) -> NDArray[np.float32]:
         """Draw what `n` windows or episodes are asked for beyond what they got, in environment units; most often 0."""

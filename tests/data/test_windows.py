@@ -7,7 +7,6 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from snn_dt.data.lanes import Lanes
 from snn_dt.data.trajectories import Trajectories
 from snn_dt.data.windows import Windows
 
@@ -151,26 +150,3 @@ def test_ranks_raise_their_slices_as_one_process_does(trajectories):
     windows = Windows(trajectories(LENGTHS), K, rtg_scale=1.0, raised=0.5)
     parts = [windows.batch(3, 11, 32, rank=rank, world_size=4).rtg for rank in range(4)]
     assert torch.equal(torch.cat(parts), windows.batch(3, 11, 32).rtg)
-
-
-@pytest.mark.parametrize("normalize", [True, False])
-def test_noise_is_on_states_alone_in_deviations_of_the_data(trajectories, normalize):
-    t = trajectories(LENGTHS)
-    options = {"rtg_scale": 10.0, "normalize": normalize, "raised": 0.3}
-    plain, noisy = (Windows(t, K, **options, noise=noise).batch(3, 11, 5_000) for noise in (0.0, 0.2))
-    for name in FIELDS:
-        assert name == "states" or torch.equal(getattr(noisy, name), getattr(plain, name))
-    mask, by = plain.attention_mask, (noisy.states - plain.states).double()
-    assert (by[~mask] == 0).all(), "a pad stays zero"
-    unit = torch.ones(t.state_std.shape) if normalize else torch.from_numpy(t.state_std)
-    torch.testing.assert_close(by[mask].std(0), 0.2 * unit.double(), rtol=0.03, atol=0)
-    assert (by[mask].mean(0).abs() < 0.01 * unit).all()
-    assert torch.corrcoef(by[mask[:, -1] & mask[:, -2]][:, -2:, 0].T)[0, 1].abs() < 0.05, "each step has its own"
-
-
-@pytest.mark.parametrize("kind", [Windows, Lanes])
-def test_ranks_add_the_noise_that_one_process_adds(trajectories, kind):
-    windows = kind(trajectories(LENGTHS), K, rtg_scale=1.0, noise=0.5)
-    parts = [windows.batch(3, 11, 32, rank=rank, world_size=4).states for rank in range(4)]
-    assert torch.equal(torch.cat(parts), windows.batch(3, 11, 32).states)
-    assert not torch.equal(windows.batch(3, 12, 32).states, windows.batch(4, 12, 32).states)
