@@ -40,6 +40,7 @@ SHIPPED = {
     "snn_dt-sparse": "snn_dt-sparse",
     "snn_dt-sparse128": "snn_dt-sparse",
     "snn_dt_stream": "snn_dt_stream",
+    "snn_dt_stream-plain": "snn_dt_stream",
 }
 """Variants whose best seed ships, and the name it ships under."""
 
