@@ -39,6 +39,9 @@ class DataConfig:
     """Seed of the shuffle that chooses them."""
     top_fraction: float = 1.0
     """Train on the episodes of highest return alone, until they hold this share of the steps."""
+    best_share: float = 0.0
+    """Share of the training windows that are drawn from the best episodes alone, those of highest return that hold a
+    tenth of the steps: they are imitated better, and what a lower return-to-go means does not change."""
     raised_rtg: float = 0.0
     """Share of the training windows that are asked for more than they got, as a policy is that falls behind its target:
     their returns-to-go are raised, by a tenth of the range of the data on average."""
@@ -232,6 +235,7 @@ def validate(config: Config) -> None:
         ("data.validation_fraction", 0 <= d.validation_fraction < 1, "in [0, 1)", d.validation_fraction),
         ("model.d_model", config.model.d_model >= 1, "at least 1", config.model.d_model),
         ("data.top_fraction", 0 < d.top_fraction <= 1, "in (0, 1]", d.top_fraction),
+        ("data.best_share", 0 <= d.best_share < 1, "in [0, 1)", d.best_share),
         ("data.raised_rtg", 0 <= d.raised_rtg <= 1, "in [0, 1]", d.raised_rtg),
         ("data.split_seed", 0 <= d.split_seed < 2**32, "in [0, 2^32)", d.split_seed),
         ("train.steps", t.steps >= 1, "at least 1", t.steps),

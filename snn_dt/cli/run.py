@@ -16,6 +16,7 @@ from snn_dt.cli.task import make_policy, rtg_scale, task_shape
 from snn_dt.config import Config, config_to_dict, save_config
 from snn_dt.data import Windows, load_dataset
 from snn_dt.data.lanes import Lanes
+from snn_dt.data.mixture import BEST, Mixture
 from snn_dt.data.windows import Batch
 from snn_dt.device import keep_memory, set_threads
 from snn_dt.errors import CheckpointError, ConfigError
@@ -63,7 +64,7 @@ class Run:
         train_episodes, validation_episodes = self.trajectories.split(data.validation_fraction, data.split_seed)
         self.rtg_scale = rtg_scale(config, self.trajectories)
         chosen = self.trajectories.best(train_episodes, data.top_fraction)
-        self.windows = self._windows(chosen, Lanes if config.train.carry_state else Windows, data.raised_rtg)
+        self._source = self._training_windows(chosen)
         self._batches = Prefetch(self._batch)
         self.held_out = self._windows(validation_episodes) if len(validation_episodes) else None
 
@@ -127,6 +128,14 @@ class Run:
     def _stop_signal(self) -> StopSignal:
         return StopSignal(echo=1.0 if self.workers.world_size > 1 else 0.0)
 
+    def _training_windows(self, episodes: np.ndarray) -> Windows | Mixture:
+        data, kind = self.config.data, Lanes if self.config.train.carry_state else Windows
+        every = self._windows(episodes, kind, data.raised_rtg)
+        if not data.best_share:
+            return every
+        best = self._windows(self.trajectories.best(episodes, BEST), kind, data.raised_rtg)
+        return Mixture(every, best, data.best_share)
+
     def _windows(self, episodes: np.ndarray, kind: type[Windows] = Windows, raised: float = 0.0) -> Windows:
         context, normalize = self.config.model.context_length, self.config.data.normalize
         return kind(
@@ -138,7 +147,7 @@ class Run:
 
     def _batch(self, step: int) -> Batch:
         train, workers = self.config.train, self.workers
-        return self.windows.batch(train.seed, step, train.batch_size, rank=workers.rank, world_size=workers.world_size)
+        return self._source.batch(train.seed, step, train.batch_size, rank=workers.rank, world_size=workers.world_size)
 
     def evaluate(self, stop: StopSignal | None = None, console: Console | None = None) -> list[dict[str, Any]]:
         """Roll the policy out as the configuration asks; a stop raises `StopRequestedError`."""

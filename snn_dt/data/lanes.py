@@ -33,10 +33,9 @@ class Lanes(Windows):
         self._n_windows = len(self._ends(self._episodes))
         self._orders: dict[tuple[int, int], tuple[int, NDArray[np.int64], NDArray[np.float32]]] = {}
 
-    def batch(self, seed: int, step: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Batch:
-        """Return this rank's lanes at training step `step`, a pure function of its arguments."""
-        lanes = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
-        ends, raises = zip(*(self._window(seed, lane, step) for lane in lanes), strict=True)
+    def rows(self, seed: int, step: int, batch_size: int, own: slice) -> Batch:
+        """Return the lanes `own` at training step `step`."""
+        ends, raises = zip(*(self._window(seed, lane, step) for lane in range(own.start, own.stop)), strict=True)
         return self.at(np.array(ends, np.int64), np.array(raises, np.float32))
 
     def _window(self, seed: int, lane: int, step: int) -> tuple[int, float]:

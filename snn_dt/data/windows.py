@@ -99,11 +99,14 @@ class Windows:
         `batch_size` is that of all ranks together: the whole batch is drawn everywhere and rank r takes windows
         `r B / W` to `(r + 1) B / W`, so a run on other ranks sees the same batches.
         """
+        return self.rows(seed, step, batch_size, share(batch_size, rank, world_size))
+
+    def rows(self, seed: int, step: int, batch_size: int, own: slice) -> Batch:
+        """Return the rows `own` of the batch of all ranks."""
         # Philox is counter-based: the key is the seed, the counter's highest word the step, so streams never overlap.
         generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, step]))
         draws = generator.integers(0, len(self), size=batch_size)
         raises = self._raises(generator, batch_size)
-        own = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
         return self.at(self.ends(draws[own]), raises[own])
 
     def ends(self, draws: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -146,3 +149,8 @@ class Windows:
             flat -= self._mean
             flat *= self._inverse_std
         return states
+
+
+def share(batch_size: int, rank: int, world_size: int) -> slice:
+    """Return which rows of a batch are rank r's: `r B / W` to `(r + 1) B / W`."""
+    return slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
