@@ -34,8 +34,9 @@ for seed in $SEEDS; do
   hover td3bc_no_jump_start td3bc_no_jump_start "${near[@]}"
   hover td3bc_jsrl-k100 td3bc_jsrl "${near[@]}" --actor.slope_schedule fixed --actor.surrogate_slope 100
   hover td3bc_jsrl-k2 td3bc_jsrl "${near[@]}" --actor.slope_schedule fixed
-  for task in pendulum hopper; do
-    go finetune "ft-$task-seed$seed" --config "configs/finetune/$task-snn_dt.yaml" --update.seed "$seed"
+  for task in acrobot pendulum hopper; do
+    go finetune "ft-$task-top-seed$seed" --config "configs/finetune/$task-snn_dt.yaml" --update.seed "$seed"
+    [ "$task" = acrobot ] && continue # choices, which critics do not judge
     go finetune "ft-$task-critic-seed$seed" --config "configs/finetune/$task-snn_dt.yaml" --update.seed "$seed" \
       --update.q_weight 1
   done

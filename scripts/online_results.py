@@ -2,8 +2,8 @@
 
     python scripts/online_results.py runs/online
 
-reads the metrics of every run folder in it; a folder is named METHOD-seedN (hover) or ft-TASK-seedN (fine-tuning). Of
-hover runs that still have their actor, `hover_final.csv` says what it is worth in 128 flights, alone and with the first
+reads the metrics of every run folder in it; a folder is named METHOD-seedN (hover) or ft-TASK-NAME-seedN
+(fine-tuning). Of hover runs that still have their actor, `hover_final.csv` says what it is worth in 128 flights, alone and with the first
 50 steps of each flown by the guide, as in the code of arXiv 2510.24461.
 """
 
@@ -59,11 +59,8 @@ def table(rows: list[dict[str, Any]], name: str) -> None:
         lines.writerows(rows)
 
 
-def write(rows: list[dict[str, Any]], name: str, x: str, y: str, group: tuple[str, ...], label: str) -> None:
-    """Write the rows, and draw y over x, one line per group of them, the seeds of a method in one colour."""
-    table(rows, name)
-    figure = new_figure(6.8, 4.0)
-    axes = figure.add_subplot()
+def draw(axes: Any, rows: list[dict[str, Any]], x: str, y: str, group: tuple[str, ...], label: str) -> None:
+    """Draw y over x, one line per group of rows, the seeds of a method in one colour."""
     lines: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         lines.setdefault(", ".join(str(row[key]) for key in group), []).append(row)
@@ -77,8 +74,29 @@ def write(rows: list[dict[str, Any]], name: str, x: str, y: str, group: tuple[st
         style = ("-", "--", ":")[i // len(CYCLE) % 3]
         axes.plot(xs, ys, style, marker="o", markersize=4, color=CYCLE[i % len(CYCLE)], label=named)
     tidy(axes, "", label, "return")
+
+
+def draw_hover(rows: list[dict[str, Any]]) -> None:
+    """One panel, its lines named beside it."""
+    figure = new_figure(6.8, 4.0)
+    draw(figure.add_subplot(), rows, "updates", "return", ("run",), "updates")
     figure.legend(loc="outside right upper", fontsize=9, frameon=False)
-    (OUT / f"{name}.png").write_bytes(png(figure))
+    (OUT / "hover.png").write_bytes(png(figure))
+
+
+def draw_finetune(rows: list[dict[str, Any]]) -> None:
+    """A panel for each task, whose returns have scales of their own."""
+    tasks: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        _, task, name = row["run"].split("-", 2)
+        tasks.setdefault(task, []).append(row | {"run": name})
+    figure = new_figure(4.2 * len(tasks), 4.6)
+    for i, (task, own) in enumerate(tasks.items()):
+        axes = figure.add_subplot(1, len(tasks), i + 1)
+        draw(axes, own, "env_steps", "return_mean", ("run", "target_return"), "environment steps")
+        axes.set_title(task)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8, frameon=False)
+    (OUT / "finetune.png").write_bytes(png(figure))
 
 
 def main(folder: Path) -> None:
@@ -88,11 +106,13 @@ def main(folder: Path) -> None:
     scores = [row for run in sorted(folder.iterdir()) for row in final(run)]
     tuned = [row for rows in runs for row in rows if "target_return" in row]
     if hover:
-        write(hover, "hover", "updates", "return", ("run",), "updates")
+        table(hover, "hover")
+        draw_hover(hover)
     if scores:
         table(scores, "hover_final")
     if tuned:
-        write(tuned, "finetune", "env_steps", "return_mean", ("run", "target_return"), "environment steps")
+        table(tuned, "finetune")
+        draw_finetune(tuned)
 
 
 if __name__ == "__main__":
