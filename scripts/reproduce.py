@@ -36,13 +36,16 @@ PLANS = Path("configs/reproduce")
 AGAIN = Path("runs/again")
 SHIPPED = {
     "dense": "dense",
+    "dense-best": "dense",
     "snn_dt-full": "snn_dt",
+    "snn_dt-best": "snn_dt",
     "snn_dt-sparse": "snn_dt-sparse",
     "snn_dt-sparse128": "snn_dt-sparse",
     "snn_dt_stream": "snn_dt_stream",
     "snn_dt_stream-plain": "snn_dt_stream",
+    "snn_dt_stream-best": "snn_dt_stream",
 }
-"""Variants whose best seed ships, and the name it ships under."""
+"""Variants that ship, and the name that the best of their seeds ships under."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Arguments:
     table_only: bool = False
     """Only write the table and the figures from the records that exist."""
     pretrained: bool = False
-    """Copy the best seeds' last checkpoints of dense, snn_dt (full, sparse), snn_dt_stream to results/pretrained/."""
+    """Copy the best last checkpoints of dense, snn_dt (full, sparse), snn_dt_stream to results/pretrained/."""
     run_root: Path = Path("runs/reproduce")
     """Folder of the run folders."""
     results: Path = Path("results")
