@@ -139,7 +139,7 @@ def test_the_fewest_spikes_are_those_of_the_sparsest_variant_with_95_percent_of_
 @pytest.mark.parametrize("plan", ["classic", "mujoco", "d4rl", "stream"])
 def test_the_plans_are_of_the_promised_size(plan):
     trials = read_sweep(ROOT / "configs" / "reproduce" / f"{plan}.yaml")[1]
-    assert len(trials) == {"classic": 4 * 11 * 5, "mujoco": 4 * 6 * 3, "d4rl": 9 * 4 * 5, "stream": 4 * 6 * 3}[plan]
+    assert len(trials) == {"classic": 4 * 13 * 5, "mujoco": 4 * 10 * 3, "d4rl": 9 * 4 * 5, "stream": 4 * 6 * 3}[plan]
     variants = {trial.variant: trial.config for trial in trials}
     if plan == "stream":
         assert {config.model.kind for config in variants.values()} == {"snn_dt_stream"}
@@ -149,6 +149,7 @@ def test_the_plans_are_of_the_promised_size(plan):
     assert (full.kind, full.positions, full.routing) == ("snn_dt", "phase", True)
     assert not variants["bc10"].model.return_conditioned
     assert variants["bc10"].data.top_fraction == 0.1
+    assert all(config.data.best_share == (0.5 if name.endswith("-best") else 0) for name, config in variants.items())
     assert variants["dsformer_pssa"].model.resolved().tau_mem == pytest.approx(4 / 3)
     assert variants["dsformer_pssa"].model.resolved().reset == "hard"
 

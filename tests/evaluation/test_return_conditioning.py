@@ -65,6 +65,19 @@ def test_a_lower_target_gives_a_lower_return_and_a_middle_one_a_middle_return(mi
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:minari.*")
+def test_half_of_the_windows_may_be_of_the_best_tenth(mixed_data, tmp_path, monkeypatch):
+    seen: list[np.ndarray] = []
+    at = Windows.at
+    monkeypatch.setattr(Windows, "at", lambda self, ends, *more: seen.append(ends) or at(self, ends, *more))
+    changes = {"data__dataset": mixed_data, "data__validation_fraction": 0.0, "eval__episodes": 0}
+    assert train(tmp_path / "run", **changes, data__best_share=0.5) == 0
+    data = load_dataset(str(mixed_data))
+    drawn = np.searchsorted(data.episode_offsets, np.concatenate(seen), side="right") - 1
+    share = np.isin(drawn, data.best(np.arange(data.n_episodes), 0.1)).mean()
+    assert share == pytest.approx(0.5 + 0.5 * 0.1, abs=0.05)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:minari.*")
 def test_behaviour_cloning_of_the_best_episodes_trains_on_them_alone_and_plays_alike_whatever_it_is_asked(
     mixed_data, tmp_path, monkeypatch
 ):
