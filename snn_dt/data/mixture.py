@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
-import torch
-
-from snn_dt.data.windows import Batch, Windows, share
+from snn_dt.data.windows import Batch, Windows, join, share
 
 BEST = 0.1
 """Share of the steps that the best episodes hold."""
 
 OTHER_SEED = 2**32
-"""Added to the seed of the second part, which seeds are below: its draws are its own."""
+"""Added to the seed of the second part: seeds are below it, so that its draws are its own."""
 
 
 class Mixture:
@@ -36,4 +32,4 @@ class Mixture:
         if own.stop > n_every:
             rows = slice(max(own.start - n_every, 0), own.stop - n_every)
             parts.append(self._best.rows(seed + OTHER_SEED, step, n_best, rows))
-        return Batch(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Batch)})
+        return join(parts)

@@ -5,6 +5,7 @@ Shapes: `B` windows, `K` context length in environment steps, `obs_dim`, `action
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -154,3 +155,8 @@ class Windows:
 def share(batch_size: int, rank: int, world_size: int) -> slice:
     """Return which rows of a batch are rank r's: `r B / W` to `(r + 1) B / W`."""
     return slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+
+
+def join(parts: Sequence[Batch]) -> Batch:
+    """Return the rows of all parts as one batch."""
+    return Batch(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Batch)})

@@ -6,14 +6,13 @@ All that is random in iteration i comes from generators seeded with (seed, i): n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import torch
 
 from snn_dt.data.trajectories import Trajectories
-from snn_dt.data.windows import Batch
+from snn_dt.data.windows import Batch, join
 from snn_dt.evaluation.policy import Policy
 from snn_dt.finetune.config import FinetuneConfig
 from snn_dt.finetune.explore import Explorer, gather
@@ -101,7 +100,7 @@ class Loop:
         windows, returns = new.batch(own, rng)
         if self.dataset is not None and old:
             others, theirs = self.dataset.batch(old, rng)
-            windows, returns = _join(windows, others), torch.cat([returns, theirs])
+            windows, returns = join([windows, others]), torch.cat([returns, theirs])
         device = self.policy.device
         return windows.to(device), returns.to(device)
 
@@ -111,7 +110,7 @@ class Loop:
         if self.dataset is not None and old:
             others = self.dataset.transitions(old, rng)
             pairs = zip(steps, others, strict=True)
-            steps = Transitions(*(_join(a, b) if isinstance(a, Batch) else torch.cat([a, b]) for a, b in pairs))
+            steps = Transitions(*(join([a, b]) if isinstance(a, Batch) else torch.cat([a, b]) for a, b in pairs))
         return Transitions(*(part.to(self.policy.device) for part in steps))
 
     def state_dict(self) -> dict[str, Any]:
@@ -129,7 +128,3 @@ class Loop:
         self.tuner.load_state_dict(state["tuner"])
         self.replay.load_state_dict(state["replay"])
         self.iteration, self.env_steps, self.best_own = state["iteration"], state["env_steps"], state["best_own"]
-
-
-def _join(a: Batch, b: Batch) -> Batch:
-    return Batch(**{f.name: torch.cat([getattr(a, f.name), getattr(b, f.name)]) for f in fields(a)})
