@@ -10,7 +10,8 @@
 variable `SNN_DT_KERNEL` replaces `auto`. A backend that is asked for by name and cannot run is an error. All give the
 same spikes and, to rounding, the same gradients.
 
-A module of kernels has `scan_forward`, `scan_backward` and `rate_forward`, as described in `cpp.py`.
+A module of kernels has `scan_forward`, `scan_backward` and `rate_forward`, one with a norm `norm_rate_forward` and
+`norm_rate_backward`, as described in `cpp.py`.
 """
 
 from __future__ import annotations
@@ -62,3 +63,8 @@ def _resolve(device: str, asked: str, interpreted: bool) -> str:
 def kernels(name: str) -> ModuleType:
     """Return the module of the kernels called `cpp` or `triton`."""
     return cpp if name == "cpp" else _triton()
+
+
+def norm_kernels(name: str) -> ModuleType:
+    """Return the module of the kernels with a layer norm in them, called `cpp` or `triton`."""
+    return cpp if name == "cpp" else import_module("snn_dt.snn.triton_norm")

@@ -16,7 +16,10 @@ from torch import Tensor
 
 from snn_dt.snn.parameters import LIFParameters
 
-BLOCK = 256
+SIZES = ((64 * 1024, 256, 4), (0, 32, 1))
+"""From so many neurons on: neurons of a program, its warps. Few neurons need all the programs they can get."""
+STAGES = 8
+"""Steps whose currents are on their way from memory at once, where the loop is long."""
 
 
 @triton.jit
@@ -35,7 +38,7 @@ def _psi(u, slope, SURROGATE: tl.constexpr):
 
 
 @triton.jit
-def _scan_forward(x, v0, s, v_end, c, T, n, BLOCK: tl.constexpr):
+def _scan_forward(x, v0, s, v_end, c, T, n, BLOCK: tl.constexpr, STAGES: tl.constexpr):
     lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = lane < n
     x, s = x + lane, s + lane
@@ -44,7 +47,7 @@ def _scan_forward(x, v0, s, v_end, c, T, n, BLOCK: tl.constexpr):
     v = tl.zeros([BLOCK], v_rest.dtype) + v_rest
     if v0 is not None:
         v = tl.load(v0 + lane, mask=real)
-    for _ in range(T):
+    for _ in tl.range(0, T, num_stages=STAGES):
         h = (v + leak * (v_rest - v)) + gain * tl.load(x, mask=real)
         fired = h - v_threshold >= 0
         tl.store(s, fired.to(h.dtype), mask=real)
@@ -54,7 +57,9 @@ def _scan_forward(x, v0, s, v_end, c, T, n, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _scan_backward(x, v0, gs, gv_end, gx, gv0, c, T, n, SURROGATE: tl.constexpr, BLOCK: tl.constexpr):
+def _scan_backward(
+    x, v0, gs, gv_end, gx, gv0, c, T, n, SURROGATE: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr
+):
     lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = lane < n
     x, gs, gx = x + lane, gs + lane, gx + lane
@@ -67,13 +72,13 @@ def _scan_backward(x, v0, gs, gv_end, gx, gv0, c, T, n, SURROGATE: tl.constexpr,
     if gv_end is not None:
         gv = tl.load(gv_end + lane, mask=real)
     # h is recomputed into the memory of the gradient, which the second sweep reads and overwrites
-    for _ in range(T):
+    for _ in tl.range(0, T, num_stages=STAGES):
         h = (v + leak * (v_rest - v)) + gain * tl.load(x, mask=real)
         tl.store(gx, h, mask=real)
         v = tl.where(h - v_threshold >= 0, keep * h + add, h)
         x, gs, gx = x + n, gs + n, gx + n
     tl.debug_barrier()
-    for _ in range(T):
+    for _ in tl.range(0, T, num_stages=STAGES):
         gs, gx = gs - n, gx - n
         h = tl.load(gx, mask=real)
         u = h - v_threshold
@@ -85,13 +90,11 @@ def _scan_backward(x, v0, gs, gv_end, gx, gv0, c, T, n, SURROGATE: tl.constexpr,
 
 
 @triton.jit
-def _rate_forward(x, count, by_x, c, T, n, SURROGATE: tl.constexpr, BLOCK: tl.constexpr):
-    lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    real = lane < n
+def rate_steps(drive, c, T, DERIVATIVE: tl.constexpr, SURROGATE: tl.constexpr):
+    """Return the mean spike over T steps of the constant `drive`, gain times current, and its derivative."""
     leak, gain, v_rest, v_threshold = tl.load(c), tl.load(c + 1), tl.load(c + 2), tl.load(c + 3)
     slope, keep, add, attach = tl.load(c + 4), tl.load(c + 5), tl.load(c + 6), tl.load(c + 7)
-    drive = gain * tl.load(x + lane, mask=real)
-    zero = tl.zeros([BLOCK], v_rest.dtype)
+    zero = tl.zeros_like(drive)
     v, dv, spikes, dspikes = zero + v_rest, zero, zero, zero
     for _ in range(T):
         h = (v + leak * (v_rest - v)) + drive
@@ -99,37 +102,63 @@ def _rate_forward(x, count, by_x, c, T, n, SURROGATE: tl.constexpr, BLOCK: tl.co
         fired = u >= 0
         spikes += fired.to(h.dtype)
         v = tl.where(fired, keep * h + add, h)
-        if by_x is not None:
+        if DERIVATIVE:
             dh = (1 - leak) * dv + gain
             ds = _psi(u, slope, SURROGATE) * dh
             dspikes += ds
             dv = tl.where(fired, keep, 1.0) * dh + attach * ((keep - 1) * h + add) * ds
-    tl.store(count + lane, spikes, mask=real)
+    return _divided(spikes, T), _divided(dspikes, T)
+
+
+@triton.jit
+def _divided(x, T):
+    # rounded to nearest, or a rate would be no k / T; double precision is always
+    if x.dtype == tl.float32:
+        y = tl.div_rn(x, tl.zeros_like(x) + T)
+    else:
+        y = x / T
+    return y
+
+
+@triton.jit
+def _rate_forward(x, rate, by_x, c, T, n, SURROGATE: tl.constexpr, BLOCK: tl.constexpr):
+    lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    real = lane < n
+    drive = tl.load(c + 1) * tl.load(x + lane, mask=real)
+    spikes, by_drive = rate_steps(drive, c, T, by_x is not None, SURROGATE)
+    tl.store(rate + lane, spikes, mask=real)
     if by_x is not None:
-        tl.store(by_x + lane, dspikes, mask=real)
+        tl.store(by_x + lane, by_drive, mask=real)
+
+
+def constants(p: LIFParameters, like: Tensor) -> Tensor:
+    """Return the coefficients but the surrogate as a tensor: Triton would pass Python floats in single precision."""
+    return _constants(p, like.dtype, like.device)
 
 
 @lru_cache(maxsize=256)
 def _constants(p: LIFParameters, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the coefficients but the surrogate as a tensor: Triton would pass Python floats in single precision."""
     return torch.tensor(p.coefficients[:-1], dtype=dtype, device=device)
 
 
-def _run(
-    kernel: Any, tensors: tuple[Tensor | None, ...], steps: int, neurons: int, p: LIFParameters, **static: int
-) -> None:
-    if neurons:
-        constants = _constants(p, tensors[0].dtype, tensors[0].device)
-        grid = (triton.cdiv(neurons, BLOCK),)
+def launch(kernel: Any, programs: int, *arguments: Any, **static: Any) -> None:
+    """Run so many programs of a kernel on the device of its first argument."""
+    if programs:
         # without fp fusion: a fused multiply-add rounds differently from torch and flips spikes at the threshold
-        with torch.cuda.device_of(tensors[0]):
-            kernel[grid](*tensors, constants, steps, neurons, BLOCK=BLOCK, enable_fp_fusion=False, **static)
+        with torch.cuda.device_of(arguments[0]):
+            kernel[(programs,)](*arguments, enable_fp_fusion=False, **static)
+
+
+def _launch_over(neurons: int, kernel: Any, *arguments: Any, **static: int) -> None:
+    block, warps = next((block, warps) for least, block, warps in SIZES if neurons >= least)
+    launch(kernel, triton.cdiv(neurons, block), *arguments, neurons, BLOCK=block, num_warps=warps, **static)
 
 
 def scan_forward(current: Tensor, v0: Tensor | None, p: LIFParameters) -> tuple[Tensor, Tensor]:
     """Return spikes [T, ...] and the last membrane [...]; all tensors contiguous, `v0=None` at rest."""
     spikes, v_mem = torch.empty_like(current), current.new_empty(current.shape[1:])
-    _run(_scan_forward, (current, v0, spikes, v_mem), current.shape[0], v_mem.numel(), p)
+    tensors = current, v0, spikes, v_mem, constants(p, current)
+    _launch_over(v_mem.numel(), _scan_forward, *tensors, len(current), STAGES=STAGES)
     return spikes, v_mem
 
 
@@ -139,15 +168,15 @@ def scan_backward(
     """Return the gradients of `current` and of `v0`, h recomputed."""
     grad_current, grad_v0 = torch.empty_like(current), current.new_empty(current.shape[1:])
     grad_spikes = torch.zeros_like(current) if grad_spikes is None else grad_spikes
-    tensors = current, v0, grad_spikes, grad_v, grad_current, grad_v0
-    _run(_scan_backward, tensors, current.shape[0], grad_v0.numel(), p, SURROGATE=p.coefficients.surrogate)
+    tensors = current, v0, grad_spikes, grad_v, grad_current, grad_v0, constants(p, current)
+    options = {"SURROGATE": p.coefficients.surrogate, "STAGES": STAGES}
+    _launch_over(grad_v0.numel(), _scan_backward, *tensors, len(current), **options)
     return grad_current, grad_v0
 
 
 def rate_forward(current: Tensor, sim_steps: int, p: LIFParameters, derivative: bool) -> tuple[Tensor, Tensor | None]:
     """Return the rate and, if asked for, its derivative with respect to `current`, elementwise."""
-    count, by_current = torch.empty_like(current), torch.empty_like(current) if derivative else None
-    tensors = current, count, by_current
-    _run(_rate_forward, tensors, sim_steps, current.numel(), p, SURROGATE=p.coefficients.surrogate)
-    # torch divides: a division in the kernel would be approximate and a rate no longer k / T
-    return count.div_(sim_steps), by_current.div_(sim_steps) if derivative else None
+    rate, by_current = torch.empty_like(current), torch.empty_like(current) if derivative else None
+    tensors = current, rate, by_current, constants(p, current)
+    _launch_over(current.numel(), _rate_forward, *tensors, sim_steps, SURROGATE=p.coefficients.surrogate)
+    return rate, by_current

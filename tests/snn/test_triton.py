@@ -14,6 +14,7 @@ if not torch.cuda.is_available():
 
 from snn_dt.snn import SURROGATES, LIFParameters, lif_rate, lif_scan
 from snn_dt.snn.backends import backend_for
+from snn_dt.snn.norm_rate import norm_rate
 from snn_dt.snn.parameters import RESETS
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -49,6 +50,28 @@ def test_scan_and_rate_equal_the_reference(reset, detach, surrogate, dtype, step
         assert torch.equal(found, expected)
     for found, expected in list(zip(*results, strict=True))[3:]:
         assert_close(found, expected, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("shape", [(5, 128), (2, 3, 64), (7, 13), (3, 520)], ids=str)
+@pytest.mark.parametrize(("reset", "surrogate"), list(itertools.product(RESETS, SURROGATES)))
+def test_the_norm_and_the_rate_in_one_kernel_equal_one_after_the_other(reset, surrogate, shape, dtype):
+    p = LIFParameters(reset=reset, surrogate=surrogate, **ODD)
+    norm = torch.nn.LayerNorm(shape[-1]).to(DEVICE, dtype)
+    with torch.no_grad():
+        norm.weight.copy_(1 + randn(shape[-1], seed=5, dtype=dtype) / 2)
+        norm.bias.copy_(0.5 + randn(shape[-1], seed=6, dtype=dtype))
+    x, results = 3 * randn(*shape, dtype=dtype) + 1, []
+    for backend in ("triton", "reference"):
+        leaf = x.clone().requires_grad_()
+        rate = norm_rate(leaf, norm, 4, p, backend)
+        (rate * randn(*shape, seed=1, dtype=dtype)).sum().backward()
+        assert torch.equal(norm_rate(x, norm, 4, p, backend).detach(), rate.detach())
+        results.append((rate.detach(), leaf.grad, norm.weight.grad.clone(), norm.bias.grad.clone()))
+        norm.zero_grad()
+    assert 0 < results[1][0].mean() < 1
+    for found, expected in zip(*results, strict=True):
+        assert_close(found, expected, 20 * TOLERANCE[dtype])
 
 
 def test_rest_no_gradient_and_empty_inputs():

@@ -1,0 +1,105 @@
+"""On a GPU: every model computes what it computes on a CPU, and a run made there can be used here."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from snn_dt import evaluate, from_pretrained
+from snn_dt.learning.losses import action_loss
+from tests.conftest import ROOT, make_batch, make_model, run
+from tests.runs import lines_of, resume, shared_cache, stop_at_update, train  # noqa: F401
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
+
+KINDS = {
+    "dense": {},
+    "snn_dt": {"model__kind": "snn_dt", "model__positions": "phase"},
+    "snn_dt spikes": {"model__kind": "snn_dt", "model__propagation": "spikes"},
+    "dsformer": {"model__kind": "dsformer_pssa"},
+    "stream": {"model__kind": "snn_dt_stream", "train__carry_state": "true"},
+}
+
+
+def on(batch, device):
+    """The batch on a device, in double precision: a spike more or less would hide everything else."""
+    moved = batch.to(device)
+    return type(batch)(
+        **{name: x.double() if x.is_floating_point() else x for name, x in vars(moved).items()},
+    )
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+def test_predictions_and_gradients_are_those_of_a_cpu(config, task, training):
+    here = make_model(config, task).double().train(training)
+    there = copy.deepcopy(here).cuda()
+    found = []
+    for model, device in ((there, "cuda"), (here, "cpu")):
+        batch = on(make_batch(task), device)
+        predictions = run(model, batch)
+        action_loss(predictions, batch.actions, batch.attention_mask)[0].backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        found.append((predictions.detach().cpu(), {name: g.cpu() for name, g in gradients.items()}))
+    (predictions, gradients), (expected, expected_gradients) = found
+    torch.testing.assert_close(predictions, expected, rtol=1e-8, atol=1e-8)
+    assert gradients.keys() == expected_gradients.keys()
+    torch.testing.assert_close(gradients, expected_gradients, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_on_a_gpu_learns_as_on_a_cpu_and_opens_there(kind, precision, tmp_path):
+    losses = {}
+    for device in ("cpu", "cuda"):
+        changes = KINDS[kind] | {"train__device": device, "train__precision": precision}
+        assert train(tmp_path / device, **changes) == 0
+        losses[device] = [line["loss"] for line in lines_of(tmp_path / device) if "loss" in line]
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.02)
+    here, there = (from_pretrained(tmp_path / "cuda", device=device) for device in ("cpu", "cuda"))
+    for policy in (here, there):
+        policy.model.double()
+    batch = make_batch(here.model.task, 5, (5, 2))
+    found, expected = (run(p.model, on(batch, p.device), last_only=True).detach().cpu() for p in (there, here))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_run_stopped_on_a_gpu_goes_on(tmp_path, monkeypatch):
+    changes = KINDS["snn_dt"] | {"train__device": "cuda"}
+    assert train(tmp_path / "whole", **changes) == 0
+    stop_at_update(monkeypatch, 8)
+    assert train(tmp_path / "run", **changes) != 0
+    assert resume(tmp_path / "run") == 0
+    found, expected = (
+        [line["loss"] for line in lines_of(tmp_path / name) if "loss" in line] for name in ("run", "whole")
+    )
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["dense", "snn_dt", "snn_dt_stream"])
+def test_a_pretrained_policy_acts_on_a_gpu_as_on_a_cpu(kind):
+    rows = {}
+    for device in ("cpu", "cuda"):
+        policy = from_pretrained(ROOT / f"results/pretrained/cartpole-{kind}", device=device)
+        rows[device] = evaluate(policy, [500.0], episodes=5, num_envs=5)[0]
+    assert rows["cuda"]["return_mean"] == pytest.approx(rows["cpu"]["return_mean"], rel=0.01)
+    for count in ("macs", "acs", "spikes"):
+        found, expected = (rows[device][f"{count}_per_decision"] for device in ("cuda", "cpu"))
+        assert found == pytest.approx(expected, rel=0.02), count
+
+
+def test_a_running_episode_moves_between_devices():
+    there, here = (
+        from_pretrained(ROOT / "results/pretrained/cartpole-snn_dt_stream", device=device) for device in ("cuda", "cpu")
+    )
+    observations = torch.linspace(-0.05, 0.05, 24).view(6, 4).numpy()
+    there.reset(100.0)
+    for observation in observations[:3]:
+        there.act(observation)
+        there.observe(1.0)
+    here.load_state({name: x.cpu() for name, x in there.state().items()})
+    for observation in observations[3:]:
+        assert here.act(observation) == there.act(observation)
+        here.observe(1.0)
+        there.observe(1.0)
