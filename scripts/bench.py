@@ -75,14 +75,16 @@ def page(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
     peers = [f"--{name} PYTHON" for name in ("lif-peers", "dt-peers") if getattr(arguments, name.replace("-", "_"))]
     options = ["--quick"] if arguments.quick else []
     options += ["--threads", "1"] if arguments.threads == 1 else []
+    options += ["--device", "cuda"] if arguments.device == "cuda" else []
+    gpu = f"{torch.cuda.get_device_name()}, " if arguments.device == "cuda" else ""
     command = " ".join(["python scripts/bench.py", *options, "--only", *arguments.only, *peers])
     head = [
         "# Benchmark",
         "",
         f"`{command}`",
         "",
-        f"{_cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}.",
-        "Median (least to most). GPU rows: `--device cuda`; not measured yet.",
+        f"{gpu}{_cpu()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}.",
+        "Median (least to most).",
         "",
         "| work | ours | peer | ratio | target | met |",
         "|---|---|---|---|---|---|",

@@ -117,6 +117,9 @@ class TrainConfig:
     """`bf16` uses autocast where the device has bfloat16 arithmetic."""
     compile: bool = False
     """Compile the model with torch.compile."""
+    cuda_graph: bool = True
+    """On a GPU, record the kernels of the gradient once and replay them. Not done where the host takes part in it:
+    compile, carry_state, a budget, a slope schedule, plasticity, e-prop."""
     threads: int = 0
     """CPU threads of torch; 0 takes the number of cores this process may use."""
     slope_schedule: SlopeConfig = field(default_factory=SlopeConfig)

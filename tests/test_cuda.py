@@ -48,7 +48,7 @@ def test_predictions_and_gradients_are_those_of_a_cpu(config, task, training):
     torch.testing.assert_close(gradients, expected_gradients, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_on_a_gpu_learns_as_on_a_cpu_and_opens_there(kind, precision, tmp_path):
     losses = {}
@@ -75,6 +75,45 @@ def test_a_run_stopped_on_a_gpu_goes_on(tmp_path, monkeypatch):
         [line["loss"] for line in lines_of(tmp_path / name) if "loss" in line] for name in ("run", "whole")
     )
     assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "stream"])
+def test_recorded_updates_are_those_of_kernel_after_kernel(kind, tmp_path):
+    losses = []
+    for recorded in ("true", "false"):
+        changes = KINDS[kind] | {"train__device": "cuda", "train__cuda_graph": recorded, "model__dropout": 0.1}
+        assert train(tmp_path / recorded, **changes) == 0
+        losses.append([line["loss"] for line in lines_of(tmp_path / recorded) if "loss" in line])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_recorded_decisions_follow_their_inputs_the_weights_and_who_listens(config, task):
+    if config.kind == "snn_dt_stream":
+        pytest.skip("it has no window")
+    model = make_model(config, task).double().cuda()
+    batches = [on(make_batch(task, seed=i), "cuda") for i in range(3)]
+
+    def decisions():
+        with torch.inference_mode():
+            return [run(model, batch, last_only=True) for batch in batches]
+
+    def modules():
+        with torch.inference_mode():
+            return [model._predict(*batch.fields, last_only=True) for batch in batches]
+
+    for _ in range(10):  # more than it takes to record them
+        torch.testing.assert_close(decisions(), modules(), rtol=1e-9, atol=1e-9)
+    assert model._replayed._replay._recorded
+    before = decisions()
+    with torch.no_grad():
+        model.head.weight.mul_(2) if hasattr(model.head, "weight") else model.norm.weight.mul_(2)
+    assert not torch.allclose(decisions()[0], before[0])
+    torch.testing.assert_close(decisions(), modules(), rtol=1e-9, atol=1e-9)
+    heard = []
+    handle = model.norm.register_forward_hook(lambda *_: heard.append(1))
+    decisions()
+    handle.remove()
+    assert len(heard) == 3
 
 
 @pytest.mark.parametrize("kind", ["dense", "snn_dt", "snn_dt_stream"])

@@ -13,7 +13,7 @@ from snn_dt.data.windows import Batch
 from snn_dt.errors import ConfigError
 from snn_dt.evaluation.policy import Policy
 from snn_dt.learning.losses import action_loss
-from snn_dt.training.loop import action_half_range
+from snn_dt.training.gradient import action_half_range
 
 
 def training_batches(

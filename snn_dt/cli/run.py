@@ -29,7 +29,8 @@ from snn_dt.learning.slopes import make_schedule
 from snn_dt.models import build_model
 from snn_dt.training.console import Console
 from snn_dt.training.distributed import Workers
-from snn_dt.training.loop import action_half_range, train
+from snn_dt.training.gradient import action_half_range
+from snn_dt.training.loop import train
 from snn_dt.training.optimizer import make_optimizer
 from snn_dt.training.prefetch import Prefetch
 from snn_dt.training.signals import StopSignal

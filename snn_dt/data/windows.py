@@ -41,7 +41,12 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return the batch on `device`."""
-        return Batch(**{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)})
+        return Batch(*(x.to(device, non_blocking=non_blocking) for x in self.fields))
+
+    @property
+    def fields(self) -> tuple[torch.Tensor, ...]:
+        """The tensors, in the order of the table."""
+        return tuple(getattr(self, f.name) for f in fields(self))
 
 
 class Windows:

@@ -35,7 +35,7 @@ from snn_dt.finetune.replay import Transitions
 from snn_dt.learning.losses import action_loss
 from snn_dt.online.critics import TwinCritic
 from snn_dt.online.td3 import masked_mean, smoothed, td_target
-from snn_dt.training.loop import action_half_range
+from snn_dt.training.gradient import action_half_range
 from snn_dt.training.optimizer import make_optimizer
 
 

@@ -17,6 +17,7 @@ from snn_dt.models.heads import build_head
 from snn_dt.models.last_token import LastToken
 from snn_dt.models.layers import TimeMean
 from snn_dt.models.positions import LearnedPositions, PhaseGate, PhasePositions, SinusoidalPositions
+from snn_dt.models.replayed import ReplayedDecision
 from snn_dt.models.tokens import Tokens, causal_mask
 
 
@@ -72,7 +73,7 @@ class DecisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.d_model)
         bounds = [None if b is None else torch.tensor(b) for b in (task.action_low, task.action_high)]
         self.head = build_head(config, task.action_dim, task.discrete, *bounds)
-        self._last_token = LastToken()
+        self._last_token, self._replayed = LastToken(), ReplayedDecision()
 
     def forward(
         self,
@@ -96,6 +97,14 @@ class DecisionTransformer(nn.Module):
         Returns:
             `[B, K, A]` (`[B, 1, A]` if `last_only`): actions in environment units, or logits if discrete.
         """
+        inputs = rtg, states, actions, timesteps, attention_mask
+        if last_only and (decision := self._replayed(self, inputs)) is not None:
+            return decision
+        return self._predict(*inputs, last_only=last_only)
+
+    def _predict(
+        self, rtg: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor, attention_mask: Tensor, last_only: bool
+    ) -> Tensor:
         x = self.dropout(self.embedding(rtg, states, actions, timesteps, attention_mask))
         real = self.token_mask(attention_mask)
         if last_only and self.phase_gate is None and (last := self._last_token(self, x, real)) is not None:
@@ -110,7 +119,7 @@ class DecisionTransformer(nn.Module):
 
     def train(self, mode: bool = True) -> DecisionTransformer:
         """Switch to training or, with `mode` False, to evaluation; what was prepared for decisions is forgotten."""
-        self._last_token = LastToken()
+        self._last_token, self._replayed = LastToken(), ReplayedDecision()
         return super().train(mode)
 
     def token_mask(self, attention_mask: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ tensor, so that a schedule can change it under a compiled graph: a number would 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -26,7 +27,12 @@ def _operator(name: str, signature: str) -> Any:
 
 
 def _parameters(slope: Tensor, constants: tuple[Any, ...]) -> LIFParameters:
-    return LIFParameters(*constants, surrogate_slope=float(slope))
+    return _neuron(float(slope), *constants)
+
+
+@lru_cache(maxsize=256)
+def _neuron(slope: float, *constants: Any) -> LIFParameters:
+    return LIFParameters(*constants, surrogate_slope=slope)
 
 
 def _dense(x: Tensor | None) -> Tensor | None:

@@ -51,6 +51,7 @@ class LIFParameters:
     """
 
     slope: ClassVar[Tensor]
+    _tensors: ClassVar[dict[tuple[torch.device, torch.dtype], Tensor]]
 
     tau_mem: float = 2.0
     dt: float = 1.0
@@ -88,6 +89,7 @@ class LIFParameters:
                 raise ValueError(f"{name}: expected a finite number; found {getattr(self, name)!r}")
         get_surrogate(self.surrogate)
         object.__setattr__(self, "slope", torch.tensor(self.surrogate_slope, dtype=torch.float64))
+        object.__setattr__(self, "_tensors", {})
 
     @property
     def leak(self) -> float:
@@ -117,3 +119,9 @@ class LIFParameters:
         return Coefficients(
             self.leak, self.gain, self.v_rest, self.v_threshold, self.surrogate_slope, keep, add, attach, surrogate
         )
+
+    def on(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Return the coefficients but the surrogate as a tensor, made once: it lives, and stays, where this does."""
+        if (device, dtype) not in self._tensors:
+            self._tensors[device, dtype] = torch.tensor(self.coefficients[:-1], dtype=dtype, device=device)
+        return self._tensors[device, dtype]

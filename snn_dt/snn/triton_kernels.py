@@ -1,12 +1,12 @@
 """The kernels of `lif.cpp` for CUDA tensors, in Triton: one program runs a block of neurons through all T steps.
 
 Shapes: `current` and spikes [T, ...], `v0` and the last membrane [...]; for a rate all [...]. Dtypes: float32, float64.
+A neuron's constants come as a tensor: Triton would pass Python floats in single precision.
 With TRITON_INTERPRET=1 they run on CPU tensors, which is how they are tested where there is no GPU.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,10 +16,9 @@ from torch import Tensor
 
 from snn_dt.snn.parameters import LIFParameters
 
-SIZES = ((64 * 1024, 256, 4), (0, 32, 1))
-"""From so many neurons on: neurons of a program, its warps. Few neurons need all the programs they can get."""
-STAGES = 8
-"""Steps whose currents are on their way from memory at once, where the loop is long."""
+SIZES = ((64 * 1024, 512, 4, 8), (0, 32, 1, 16))
+"""From so many neurons on: neurons of a program, its warps, steps of a scan whose currents are on their way from memory
+at once. Few neurons need all the programs they can get, and what memory holds back is all they wait for."""
 
 
 @triton.jit
@@ -131,16 +130,6 @@ def _rate_forward(x, rate, by_x, c, T, n, SURROGATE: tl.constexpr, BLOCK: tl.con
         tl.store(by_x + lane, by_drive, mask=real)
 
 
-def constants(p: LIFParameters, like: Tensor) -> Tensor:
-    """Return the coefficients but the surrogate as a tensor: Triton would pass Python floats in single precision."""
-    return _constants(p, like.dtype, like.device)
-
-
-@lru_cache(maxsize=256)
-def _constants(p: LIFParameters, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(p.coefficients[:-1], dtype=dtype, device=device)
-
-
 def launch(kernel: Any, programs: int, *arguments: Any, **static: Any) -> None:
     """Run so many programs of a kernel on the device of its first argument."""
     if programs:
@@ -149,16 +138,18 @@ def launch(kernel: Any, programs: int, *arguments: Any, **static: Any) -> None:
             kernel[(programs,)](*arguments, enable_fp_fusion=False, **static)
 
 
-def _launch_over(neurons: int, kernel: Any, *arguments: Any, **static: int) -> None:
-    block, warps = next((block, warps) for least, block, warps in SIZES if neurons >= least)
+def _launch_over(neurons: int, kernel: Any, *arguments: Any, scan: bool = False, **static: int) -> None:
+    block, warps, stages = next(size for least, *size in SIZES if neurons >= least)
+    if scan:
+        static["STAGES"] = stages
     launch(kernel, triton.cdiv(neurons, block), *arguments, neurons, BLOCK=block, num_warps=warps, **static)
 
 
 def scan_forward(current: Tensor, v0: Tensor | None, p: LIFParameters) -> tuple[Tensor, Tensor]:
     """Return spikes [T, ...] and the last membrane [...]; all tensors contiguous, `v0=None` at rest."""
     spikes, v_mem = torch.empty_like(current), current.new_empty(current.shape[1:])
-    tensors = current, v0, spikes, v_mem, constants(p, current)
-    _launch_over(v_mem.numel(), _scan_forward, *tensors, len(current), STAGES=STAGES)
+    tensors = current, v0, spikes, v_mem, p.on(current.device, current.dtype)
+    _launch_over(v_mem.numel(), _scan_forward, *tensors, len(current), scan=True)
     return spikes, v_mem
 
 
@@ -168,15 +159,15 @@ def scan_backward(
     """Return the gradients of `current` and of `v0`, h recomputed."""
     grad_current, grad_v0 = torch.empty_like(current), current.new_empty(current.shape[1:])
     grad_spikes = torch.zeros_like(current) if grad_spikes is None else grad_spikes
-    tensors = current, v0, grad_spikes, grad_v, grad_current, grad_v0, constants(p, current)
-    options = {"SURROGATE": p.coefficients.surrogate, "STAGES": STAGES}
-    _launch_over(grad_v0.numel(), _scan_backward, *tensors, len(current), **options)
+    tensors = current, v0, grad_spikes, grad_v, grad_current, grad_v0, p.on(current.device, current.dtype)
+    surrogate = p.coefficients.surrogate
+    _launch_over(grad_v0.numel(), _scan_backward, *tensors, len(current), scan=True, SURROGATE=surrogate)
     return grad_current, grad_v0
 
 
 def rate_forward(current: Tensor, sim_steps: int, p: LIFParameters, derivative: bool) -> tuple[Tensor, Tensor | None]:
     """Return the rate and, if asked for, its derivative with respect to `current`, elementwise."""
     rate, by_current = torch.empty_like(current), torch.empty_like(current) if derivative else None
-    tensors = current, rate, by_current, constants(p, current)
+    tensors = current, rate, by_current, p.on(current.device, current.dtype)
     _launch_over(current.numel(), _rate_forward, *tensors, sim_steps, SURROGATE=p.coefficients.surrogate)
     return rate, by_current

@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from snn_dt.snn.parameters import LIFParameters
-from snn_dt.snn.triton_kernels import constants, launch, rate_steps
+from snn_dt.snn.triton_kernels import launch, rate_steps
 
 
 @triton.jit
@@ -44,7 +44,7 @@ def norm_rate_forward(
     if derivative:
         by_current, stats = torch.empty_like(x), x.new_empty(2, *x.shape[:-1], 1)
     block = triton.next_power_of_2(width)
-    tensors = x, weight, bias, rate, by_current, stats, constants(p, x)
+    tensors = x, weight, bias, rate, by_current, stats, p.on(x.device, x.dtype)
     options = {"SURROGATE": p.coefficients.surrogate, "BLOCK": block, "num_warps": min(max(block // 256, 1), 8)}
     launch(_norm_rate, rows, *tensors, rows, eps, sim_steps, width, **options)
     return rate, by_current, stats

@@ -12,17 +12,15 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from snn_dt.config import TrainConfig
 from snn_dt.data.windows import Batch
 from snn_dt.errors import TrainingError
-from snn_dt.learning.budget import Budget
-from snn_dt.learning.losses import action_loss
 from snn_dt.learning.slopes import score_of, set_slope
 from snn_dt.snn.probe import Probe
-from snn_dt.training.carried import CarriedForward
 from snn_dt.training.distributed import Workers
+from snn_dt.training.gradient import make_gradient
 from snn_dt.training.optimizer import learning_rate
 from snn_dt.training.signals import StopRequestedError, StopSignal
 from snn_dt.training.state import TrainingState
@@ -74,12 +72,7 @@ def train(
     """
     device = next(model.parameters()).device
     workers = workers or Workers(device.type)
-    forward = torch.compile(model) if config.compile else model
-    if config.carry_state:
-        forward = CarriedForward(forward, state)
-    half_range = action_half_range(model)
-    budget = Budget(config.budget, model) if config.budget.limits else None
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16" and _has_bf16(device))
+    parameters, gradient = list(model.parameters()), make_gradient(config, model, state)
     begin, begin_step, last_slope = time.perf_counter(), state.step, None
     while True:
         done = state.step >= config.steps
@@ -108,22 +101,10 @@ def train(
         rate = learning_rate(config, state.step)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        state.optimizer.zero_grad(set_to_none=True)
         valid = workers.sum(batch.attention_mask.sum())
-        totals: dict[str, Tensor] = {}
-        for part in _split(batch, config.accumulate):
-            with autocast, contextlib.nullcontext() if budget is None else budget.watch():
-                predictions = forward(part.rtg, part.states, part.actions, part.timesteps, part.attention_mask)
-            loss, metrics = action_loss(predictions.float(), part.actions, part.attention_mask, half_range)
-            if state.plasticity is not None:
-                state.plasticity.observe(part, predictions.float())
-            if budget is not None:
-                above, measured = budget.excess(state.step / config.steps, part.attention_mask)
-                loss, metrics = loss + above, metrics | measured
-            # Weighted by its real steps, so that parts and processes add up to the loss of the whole batch.
-            share = part.attention_mask.sum() / valid
-            (loss * share).backward()
-            totals = {name: totals.get(name, 0) + value * share for name, value in metrics.items()}
+        totals, grads = gradient(*batch.fields, valid)
+        for parameter, grad in zip(parameters, grads, strict=True):
+            parameter.grad = grad
         state.add(workers.sum_gradients(model, totals))
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or math.inf)
         state.add({"grad_norm": norm.detach()})
@@ -203,20 +184,3 @@ def _check_finite(state: TrainingState) -> None:
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step > 0 and step % every == 0
-
-
-def _split(batch: Batch, parts: int) -> list[Batch]:
-    if parts == 1:
-        return [batch]
-    fields = (batch.rtg, batch.states, batch.actions, batch.timesteps, batch.attention_mask)
-    return [Batch(*part) for part in zip(*(f.chunk(parts) for f in fields), strict=True)]
-
-
-def _has_bf16(device: torch.device) -> bool:
-    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def action_half_range(model: nn.Module) -> Tensor | None:
-    """Return half the width of each action's bounds, in which errors are measured; None where there are none."""
-    head: Any = getattr(model, "head", None)
-    return (head.high - head.low) / 2 if getattr(head, "bounded", False) else None

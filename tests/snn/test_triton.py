@@ -37,15 +37,15 @@ def assert_close(found, expected, tolerance):
 @pytest.mark.parametrize(("reset", "detach", "surrogate"), OPTIONS)
 def test_scan_and_rate_equal_the_reference(reset, detach, surrogate, dtype, steps):
     p, results = LIFParameters(reset=reset, detach_reset=detach, surrogate=surrogate, **ODD), []
-    for backend in ("triton", "reference"):
-        current = (1.5 * randn(steps, 7, 39, dtype=dtype)).requires_grad_()  # 273 neurons: a block and a bit
-        v0 = (randn(7, 39, seed=1, dtype=dtype) / 2).requires_grad_()
-        constant = (1.5 * randn(7, 39, seed=2, dtype=dtype)).requires_grad_()
+    for backend, device in (("triton", DEVICE), ("reference", "cpu")):
+        current = (1.5 * randn(steps, 7, 39, dtype=dtype)).to(device).requires_grad_()  # 273 neurons: blocks and a bit
+        v0 = (randn(7, 39, seed=1, dtype=dtype) / 2).to(device).requires_grad_()
+        constant = (1.5 * randn(7, 39, seed=2, dtype=dtype)).to(device).requires_grad_()
         spikes, v_mem = lif_scan(current, v0, p, backend)
         rate = lif_rate(constant, steps, p, backend)
-        loss = (spikes * randn(*spikes.shape, seed=3, dtype=dtype)).sum() + (v_mem * v0.detach()).sum()
+        loss = (spikes * randn(*spikes.shape, seed=3, dtype=dtype).to(device)).sum() + (v_mem * v0.detach()).sum()
         (loss + (rate * v0.detach()).sum()).backward()
-        results.append((spikes, v_mem, rate, current.grad, v0.grad, constant.grad))
+        results.append([x.cpu() for x in (spikes, v_mem, rate, current.grad, v0.grad, constant.grad)])
     for found, expected in list(zip(*results, strict=True))[:3]:
         assert torch.equal(found, expected)
     for found, expected in list(zip(*results, strict=True))[3:]:
@@ -74,13 +74,30 @@ def test_the_norm_and_the_rate_in_one_kernel_equal_one_after_the_other(reset, su
         assert_close(found, expected, 20 * TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("steps", [3, 40])
+def test_few_and_many_neurons_and_long_scans(steps):
+    p = LIFParameters(**ODD)
+    for neurons in (1, 33, 70_001 if DEVICE == "cuda" else 1_000):
+        current, grad = 1.5 * randn(steps, neurons), randn(steps, neurons, seed=1)
+        results = []
+        for backend, device in (("triton", DEVICE), ("reference", "cpu")):
+            leaf = current.to(device).requires_grad_()
+            spikes, v_mem = lif_scan(leaf, None, p, backend)
+            (by_leaf,) = torch.autograd.grad(spikes, leaf, grad.to(device))
+            results.append((spikes.cpu(), v_mem.cpu(), by_leaf.cpu()))
+        (spikes, v_mem, found), (expected_spikes, expected_v, expected) = results
+        assert torch.equal(spikes, expected_spikes)
+        assert torch.equal(v_mem, expected_v)
+        assert_close(found, expected, 1e-6)
+
+
 def test_rest_no_gradient_and_empty_inputs():
     p, current = LIFParameters(**ODD), 1.5 * randn(5, 300)
     for found, expected in zip(
         lif_scan(current, None, p, "triton"), lif_scan(current, None, p, "reference"), strict=True
     ):
         assert torch.equal(found, expected)
-    assert torch.equal(lif_rate(current, 4, p, "triton"), lif_rate(current, 4, p, "reference"))
+    assert torch.equal(lif_rate(current, 7, p, "triton").cpu(), lif_rate(current.cpu(), 7, p, "reference"))
     assert lif_scan(current[:, :0], None, p, "triton")[0].shape == (5, 0)
     x = current.clone().requires_grad_()
     lif_scan(x, None, p, "triton")[1].sum().backward()

@@ -1,0 +1,45 @@
+"""A decision on a GPU as one CUDA graph."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_dt.models.hooks import hook_tables
+from snn_dt.replay import Replay
+
+AFTER = 20
+"""Decisions of a shape before they are recorded, which takes as long as some fifty of them."""
+
+
+class ReplayedDecision:
+    """`(model, inputs) -> predictions [B, 1, A]` of the last step, or None where the modules have to be called.
+
+    They have to on a CPU, in training, and where somebody listens to them through hooks (energy, firing rates,
+    plasticity). Recorded anew when a weight was moved; one that was written to is read again by every replay.
+    """
+
+    def __init__(self) -> None:
+        self._parameters: list[nn.Parameter] = []
+        self._hooks: list[Any] = []
+        self._key: list[int] = []
+        self._replay: Replay | None = None
+
+    def __call__(self, model: Any, inputs: tuple[Tensor, ...]) -> Tensor | None:
+        """Return what `model._predict(*inputs, last_only=True)` does."""
+        if not inputs[0].is_cuda or torch.is_grad_enabled() or model.training or torch.compiler.is_compiling():
+            return None
+        if torch.cuda.is_current_stream_capturing():
+            return None
+        if not self._parameters:
+            self._parameters, self._hooks = list(model.parameters()), hook_tables(model)
+        if any(self._hooks):
+            return None
+        key = [p.data_ptr() for p in self._parameters]
+        if self._replay is None or key != self._key:
+            self._key, self._replay = key, Replay(partial(model._predict, last_only=True), AFTER)
+        result: Tensor = self._replay(*inputs)
+        return result.clone()

@@ -1,0 +1,85 @@
+"""The gradient of a batch: forward, loss, backward.
+
+B windows of K steps; see `snn_dt.data.windows.Batch` for the shapes of a batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_dt.config import TrainConfig
+from snn_dt.data.windows import Batch
+from snn_dt.learning.budget import Budget
+from snn_dt.learning.losses import action_loss
+from snn_dt.replay import Replay
+from snn_dt.training.carried import CarriedForward
+from snn_dt.training.state import TrainingState
+
+Gradient = Callable[..., tuple[dict[str, Tensor], list[Tensor | None]]]
+WARM_UP = 3
+"""Updates before the gradient is recorded as a CUDA graph."""
+
+
+def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -> Gradient:
+    """Return `(*fields of a Batch, valid) -> metrics, gradients` of the parameters of `model`, in their order.
+
+    `valid` is how many real steps all processes have: losses and gradients add up to those of the whole batch. What is
+    returned may be overwritten by the next call.
+    """
+    device, parameters = next(model.parameters()).device, list(model.parameters())
+    forward: Any = torch.compile(model) if config.compile else model
+    if config.carry_state:
+        forward = CarriedForward(forward, state)
+    half_range = action_half_range(model)
+    budget = Budget(config.budget, model) if config.budget.limits else None
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16" and _has_bf16(device))
+
+    def gradient(*fields_and_valid: Tensor) -> tuple[dict[str, Tensor], list[Tensor | None]]:
+        *fields, valid = fields_and_valid
+        for parameter in parameters:
+            parameter.grad = None
+        totals: dict[str, Tensor] = {}
+        for part in _split(Batch(*fields), config.accumulate):
+            with autocast, contextlib.nullcontext() if budget is None else budget.watch():
+                predictions = forward(part.rtg, part.states, part.actions, part.timesteps, part.attention_mask)
+            loss, metrics = action_loss(predictions.float(), part.actions, part.attention_mask, half_range)
+            if state.plasticity is not None:
+                state.plasticity.observe(part, predictions.float())
+            if budget is not None:
+                above, measured = budget.excess(state.step / config.steps, part.attention_mask)
+                loss, metrics = loss + above, metrics | measured
+            # Weighted by its real steps, so that parts and processes add up to the loss of the whole batch.
+            share = part.attention_mask.sum() / valid
+            (loss * share).backward()
+            totals = {name: totals.get(name, 0) + value * share for name, value in metrics.items()}
+        return totals, [p.grad for p in parameters]
+
+    replays = device.type == "cuda" and config.cuda_graph and not _needs_the_host(config, state)
+    return Replay(gradient, after=WARM_UP) if replays else gradient
+
+
+def action_half_range(model: nn.Module) -> Tensor | None:
+    """Return half the width of each action's bounds, in which errors are measured; None where there are none."""
+    head: Any = getattr(model, "head", None)
+    return (head.high - head.low) / 2 if getattr(head, "bounded", False) else None
+
+
+def _needs_the_host(config: TrainConfig, state: TrainingState) -> bool:
+    """Tell whether an update is more than the same kernels on the device as in every other update."""
+    options = config.compile, config.carry_state, config.budget.limits, config.rule != "bptt"
+    return any(options) or state.slopes is not None or state.plasticity is not None
+
+
+def _split(batch: Batch, parts: int) -> list[Batch]:
+    if parts == 1:
+        return [batch]
+    return [Batch(*part) for part in zip(*(x.chunk(parts) for x in batch.fields), strict=True)]
+
+
+def _has_bf16(device: torch.device) -> bool:
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
