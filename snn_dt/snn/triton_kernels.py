@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snn_dt.snn.parameters import LIFParameters
 
-SIZES = ((64 * 1024, 512, 4, 8), (0, 32, 1, 16))
+SIZES = ((64 * 1024, 256, 4, 8), (0, 32, 1, 16))
 """From so many neurons on: neurons of a program, its warps, steps of a scan whose currents are on their way from memory
 at once. Few neurons need all the programs they can get, and what memory holds back is all they wait for."""
 
