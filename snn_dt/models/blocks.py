@@ -47,7 +47,7 @@ def build_block(config: ModelConfig, n_tokens: int, last: bool) -> Block:
 def dense_block(config: ModelConfig) -> Block:
     """Build the pre-norm GPT-2 block of the Decision Transformer (ReLU, as in the authors' Gym code)."""
     d, hidden = config.d_model, config.mlp_ratio * config.d_model
-    mlp = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, d))
+    mlp = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, hidden), nn.ReLU(), nn.Linear(hidden, d))
     return Block(DenseSelfAttention(d, config.n_heads, config.dropout), mlp, config.dropout)
 
 
