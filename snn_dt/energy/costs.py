@@ -31,13 +31,30 @@ from torch import Tensor, nn
 from snn_dt.energy.counts import Count
 
 
+class Real:
+    """Which tokens of a forward are no pads, `{L: mask [B, L]}`; how many, each L is counted once."""
+
+    def __init__(self, masks: dict[int, Tensor]) -> None:
+        self._masks, self._totals = masks, dict[int, float]()
+
+    def __getitem__(self, length: int) -> Tensor:
+        """Return the mask `[B, L]` of L tokens."""
+        return self._masks[length]
+
+    def total(self, length: int) -> float:
+        """Return how many of the tokens are real."""
+        if length not in self._totals:
+            self._totals[length] = float(self._masks[length].sum())
+        return self._totals[length]
+
+
 class Call:
     """One call of a module: `inputs`, `output`, the state it `carried` on, and which tokens of all these are no pads.
 
     Args:
         inputs: positional arguments.
         returned: the output, or `(output, *state)`.
-        real: `{L: mask [B, L]}`; a module works on the steps, on all tokens or on the last one: its length tells.
+        real: masks by length; a module works on the steps, on all tokens or on the last one: its length tells.
         tokens_first: tensors are `[L, B, D]`.
         with_gradient: sums over spikes are tensors that a loss may use, not floats.
     """
@@ -46,7 +63,7 @@ class Call:
         self,
         inputs: tuple[Any, ...],
         returned: Any,
-        real: dict[int, Tensor],
+        real: Real,
         tokens_first: bool,
         with_gradient: bool = False,
     ) -> None:
@@ -56,11 +73,16 @@ class Call:
 
     def mask(self, x: Tensor) -> Tensor:
         """Return the mask `[B, L]` of `x [(T,) B, L, D]`, `[L, B]` of `[L, B, D]`."""
-        return self.real[x.shape[-3]].t() if self.tokens_first else self.real[x.shape[-2]]
+        mask = self.real[self.length(x)]
+        return mask.t() if self.tokens_first else mask
+
+    def length(self, x: Tensor) -> int:
+        """Return L of `x`."""
+        return x.shape[-3 if self.tokens_first else -2]
 
     def tokens(self, x: Tensor) -> float:
         """Return how many real tokens `x` holds, one for each simulation step."""
-        return float(self.mask(x).sum()) * self.steps(x)
+        return self.real.total(self.length(x)) * self.steps(x)
 
     def elements(self, x: Tensor) -> float:
         """Return how many numbers the real tokens of `x` hold."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_dt.energy.costs import Call, rule_of
+from snn_dt.energy.costs import Call, Real, rule_of
 from snn_dt.energy.counts import Count, EnergyTable
 from snn_dt.energy.memory import VALUE_BYTES, state_bytes, traffic_bytes
 from snn_dt.energy.recorder import Recorder
@@ -76,14 +76,15 @@ class DecisionMeter:
         begin = time.perf_counter()
         tokens = self.model.token_mask(attention_mask)
         # A module works on the steps, on all tokens or on the last token only; its length says on which.
-        real = {1: attention_mask[:, -1:], attention_mask.shape[1]: attention_mask, tokens.shape[1]: tokens}
+        last, context, length = attention_mask[:, -1:], attention_mask.shape[1], tokens.shape[1]
+        real = Real({1: last, context: attention_mask, length: tokens})
         tokens_first = bool(getattr(self.model, "tokens_first", False))
         for name, module, inputs, output in self._recorder.calls:
             self._add(name, module, Call(inputs, output, real, tokens_first))
         fill = (attention_mask.sum(1) if steps is None else steps.clamp(max=self.model.context_length)).double()
         self._steps += float(fill.sum())
         self._steps_squared += float(fill.square().sum())
-        self.state_bytes["inputs"] += float(attention_mask.sum()) * self._bytes_of_a_step()
+        self.state_bytes["inputs"] += real.total(context) * self._bytes_of_a_step()
         self.decisions += len(attention_mask)
         self.seconds += time.perf_counter() - begin
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.config import BudgetConfig
-from snn_dt.energy.costs import Call, rule_of
+from snn_dt.energy.costs import Call, Real, rule_of
 from snn_dt.energy.counts import Count
 from snn_dt.energy.recorder import Recorder
 from snn_dt.models.decay import DecayAttention
@@ -77,8 +77,9 @@ class Budget:
         tokens = self.model.token_mask(attention_mask)  # type: ignore[operator]
         last = torch.zeros_like(attention_mask)
         last[:, -1] = attention_mask[:, -1]
-        read = {attention_mask.shape[1]: last, tokens.shape[1]: tokens}
-        embedded = read | {attention_mask.shape[1]: attention_mask}  # positions, of all steps
+        context, length = attention_mask.shape[1], tokens.shape[1]
+        read = Real({context: last, length: tokens})
+        embedded = Real({length: tokens, context: attention_mask})  # positions, of all steps
         synapses, neurons = Count(), Count()
         for name, module, inputs, output in self._calls:
             if isinstance(module, (*SYNAPSES, LIF)):
