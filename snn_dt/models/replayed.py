@@ -28,6 +28,9 @@ class ReplayedDecision:
         self._key: list[int] = []
         self._replay: Replay | None = None
 
+    def __reduce__(self) -> tuple[type[ReplayedDecision], tuple[()]]:
+        return ReplayedDecision, ()  # a graph cannot be copied, and is of the weights that it was recorded with
+
     def __call__(self, model: Any, inputs: tuple[Tensor, ...]) -> Tensor | None:
         """Return what `model._predict(*inputs, last_only=True)` does."""
         if not inputs[0].is_cuda or torch.is_grad_enabled() or model.training or torch.compiler.is_compiling():

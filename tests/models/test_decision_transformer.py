@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
+import threading
 
 import pytest
 import torch
@@ -30,6 +33,14 @@ def test_continuous_predictions_stay_inside_the_action_bounds(config):
     assert (y <= high).all()
     at_a_bound = torch.minimum(y - low, high - y) < 1e-3
     assert at_a_bound.any(dim=(0, 1)).all()  # the bounds are those of the task, not of tanh
+
+
+def test_a_model_that_has_recorded_its_decisions_can_be_copied():
+    model = make_model(TINY, DISCRETE)
+    model._replayed._replay = threading.Lock()  # as a CUDA graph, nothing that can be copied
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert twin._replayed._replay is None
+        assert torch.equal(run(twin, make_batch(DISCRETE)), run(model, make_batch(DISCRETE)))
 
 
 def test_actions_without_bounds_are_not_squashed():
