@@ -154,6 +154,16 @@ def test_the_plans_are_of_the_promised_size(plan):
     assert variants["dsformer_pssa"].model.resolved().reset == "hard"
 
 
+@pytest.mark.parametrize("plan", ["classic", "mujoco", "stream"])
+def test_every_committed_record_is_of_a_run_that_its_plan_still_has(plan, reproduce):
+    trials = {trial.name: trial for trial in read_sweep(ROOT / "configs" / "reproduce" / f"{plan}.yaml")[1]}
+    recorded = sorted(path.stem for path in (ROOT / "results" / "runs" / plan).glob("*.json"))
+    assert recorded
+    assert set(recorded) <= trials.keys()
+    for name in recorded:  # an error tells that a record's configuration is another one
+        assert reproduce.recorded(trials[name], reproduce.Arguments(plan=plan)), name
+
+
 @pytest.fixture
 def tiny_plans(tmp_path, monkeypatch):
     """Return a function that writes plans of runs of 6 updates, with `changes`, into a folder, and goes there."""
