@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 
 from torch import Tensor
 
@@ -45,10 +44,10 @@ def training_batches(
 def whole_windows(batch: Batch) -> Batch:
     """Return the windows without pads; all of them if each has one."""
     whole = batch.attention_mask.all(1)
-    return Batch(**{f.name: getattr(batch, f.name)[whole] for f in fields(batch)}) if whole.any() else batch
+    return Batch(*(x[whole] for x in batch.fields)) if whole.any() else batch
 
 
 def training_loss(policy: Policy, batch: Batch) -> Tensor:
     """Return the loss of the policy's model on a batch, as in training."""
-    predictions = policy.model(batch.rtg, batch.states, batch.actions, batch.timesteps, batch.attention_mask)
+    predictions = policy.model(*batch.fields)
     return action_loss(predictions, batch.actions, batch.attention_mask, action_half_range(policy.model))[0]

@@ -181,9 +181,7 @@ class Run:
         losses = []
         for step in range(max(1, min(20, len(windows) // batch_size))):
             batch = windows.batch(self.config.data.split_seed, step, batch_size).to(self.device)
-            predictions = self.policy.model(
-                batch.rtg, batch.states, batch.actions, batch.timesteps, batch.attention_mask
-            )
+            predictions = self.policy.model(*batch.fields)
             losses.append(float(action_loss(predictions, batch.actions, batch.attention_mask, half_range)[0]))
         return math.fsum(losses) / len(losses)
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.config import TrainConfig
-from snn_dt.data.windows import Batch
+from snn_dt.data.windows import Batch, join
 from snn_dt.errors import ConfigError
 from snn_dt.finetune.config import UpdateConfig
 from snn_dt.finetune.replay import Transitions
@@ -80,7 +80,7 @@ class FineTuner:
         c = self.config
         with torch.no_grad():
             window = asking(steps.next_window, steps.returns, asked)
-            proposed = self.units(self.target_model(*_inputs(window), last_only=True)[:, -1])
+            proposed = self.units(self.target_model(*window.fields, last_only=True)[:, -1])
             following = smoothed(proposed.cpu(), c.policy_noise, c.noise_clip, generator).to(proposed.device)
             value = torch.minimum(*self.target_critic(steps.next_states, following))
             y = td_target(steps.rewards, steps.terminated, value, c.gamma)
@@ -112,12 +112,10 @@ class FineTuner:
         """Move the model by the loss above."""
         self.model.train()
         if self.critic is None:
-            predictions = self.model(*_inputs(windows))
+            predictions = self.model(*windows.fields)
         else:
-            both = [
-                torch.cat(pair) for pair in zip(_inputs(windows), _inputs(asking(windows, returns, asked)), strict=True)
-            ]
-            predictions, own = self.model(*both).chunk(2)
+            both = join([windows, asking(windows, returns, asked)])
+            predictions, own = self.model(*both.fields).chunk(2)
         loss, metrics = action_loss(predictions, windows.actions, windows.attention_mask, self.half_range)
         if self.critic is not None:
             self.critic.requires_grad_(False)  # the gradient goes through the critic, not into it
@@ -153,7 +151,3 @@ def _follow(target: nn.Module, online: nn.Module, tau: float) -> None:
     torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), tau)
     for old, new in zip(target.buffers(), online.buffers(), strict=True):
         old.copy_(new)
-
-
-def _inputs(windows: Batch) -> tuple[Tensor, ...]:
-    return windows.rtg, windows.states, windows.actions, windows.timesteps, windows.attention_mask

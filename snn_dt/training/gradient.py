@@ -46,7 +46,7 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
         totals: dict[str, Tensor] = {}
         for part in _split(Batch(*fields), config.accumulate):
             with autocast, contextlib.nullcontext() if budget is None else budget.watch():
-                predictions = forward(part.rtg, part.states, part.actions, part.timesteps, part.attention_mask)
+                predictions = forward(*part.fields)
             loss, metrics = action_loss(predictions.float(), part.actions, part.attention_mask, half_range)
             if state.plasticity is not None:
                 state.plasticity.observe(part, predictions.float())

@@ -136,7 +136,7 @@ def firing_rates(model: nn.Module, batch: Batch) -> dict[str, float]:
     mask = batch.attention_mask
     tokens = model.token_mask(mask)
     with Probe(model) as probe:
-        model(batch.rtg, batch.states, batch.actions, batch.timesteps, mask)
+        model(*batch.fields)
         rates = probe.firing_rates({mask.shape[1]: mask, tokens.shape[1]: tokens})
     model.train()
     if not rates:
