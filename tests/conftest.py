@@ -89,9 +89,14 @@ def make_batch(task: TaskShape, context: int = 6, lengths=(6, 3, 1), seed: int =
     )
 
 
+def doubled(batch: Batch) -> Batch:
+    """The batch in float64."""
+    return Batch(*(x.double() if x.is_floating_point() else x for x in batch.fields))
+
+
 def run(model: torch.nn.Module, batch: Batch, **options) -> torch.Tensor:
     """The model's predictions on a batch."""
-    return model(batch.rtg, batch.states, batch.actions, batch.timesteps, batch.attention_mask, **options)
+    return model(*batch.fields, **options)
 
 
 class CountdownEnv(gym.Env):

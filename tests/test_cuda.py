@@ -9,7 +9,7 @@ import torch
 
 from snn_dt import evaluate, from_pretrained
 from snn_dt.learning.losses import action_loss
-from tests.conftest import ROOT, make_batch, make_model, run
+from tests.conftest import ROOT, doubled, make_batch, make_model, run
 from tests.runs import lines_of, resume, shared_cache, stop_at_update, train  # noqa: F401
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
@@ -25,10 +25,7 @@ KINDS = {
 
 def on(batch, device):
     """The batch on a device, in double precision: a spike more or less would hide everything else."""
-    moved = batch.to(device)
-    return type(batch)(
-        **{name: x.double() if x.is_floating_point() else x for name, x in vars(moved).items()},
-    )
+    return doubled(batch.to(device))
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])

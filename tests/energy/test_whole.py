@@ -65,7 +65,7 @@ def test_a_silenced_model_costs_its_analogue_part_and_the_updates_of_its_neurons
 @EVERY_KIND
 def test_pads_cost_nothing_in_any_layer(variant):
     model, batch = variant_model(variant), make_batch(CONTINUOUS, 6, (3, 3))
-    short = type(batch)(*(getattr(batch, f.name)[:, -3:] for f in dataclasses.fields(batch)))
+    short = type(batch)(*(x[:, -3:] for x in batch.fields))
     meters = []
     for each in (batch, short):
         with DecisionMeter(model) as meter:
@@ -82,7 +82,7 @@ def test_a_batch_costs_the_mean_of_its_decisions(variant):
     model, lengths = variant_model(variant), (6, 4, 1)
     together, batch, alone = counted(model, lengths, task=CONTINUOUS), make_batch(CONTINUOUS, 6, lengths), []
     for row in range(3):
-        one = type(batch)(*(getattr(batch, f.name)[row : row + 1] for f in dataclasses.fields(batch)))
+        one = type(batch)(*(x[row : row + 1] for x in batch.fields))
         with DecisionMeter(model) as meter:
             run(model, one, last_only=True)
             meter.count(one.attention_mask)

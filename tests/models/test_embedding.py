@@ -13,7 +13,7 @@ def test_a_merged_token_is_the_norm_of_return_to_go_state_and_the_action_before(
     torch.manual_seed(0)
     e = TokenEmbedding(task.state_dim, task.action_dim, task.discrete, 16, positions=None, merged=True)
     batch = make_batch(task)
-    found = e(batch.rtg, batch.states, batch.actions, batch.timesteps, batch.attention_mask)
+    found = e(*batch.fields)
     for b, length in enumerate((6, 3, 1)):
         for t in range(6 - length, 6):
             x = e.rtg(batch.rtg[b, t]) + e.state(batch.states[b, t])

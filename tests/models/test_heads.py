@@ -36,7 +36,7 @@ def test_the_loss_of_a_model_is_the_cross_entropy_of_rates_with_gradient_p_minus
     model, batch = make_model(RATE, DISCRETE), make_batch(DISCRETE, lengths=(6, 6))
     rates = []
     model.head.lif.register_forward_hook(lambda _, __, out: rates.append(out) or out.retain_grad())
-    logits = model(batch.rtg, batch.states, batch.actions, batch.timesteps, batch.attention_mask)
+    logits = model(*batch.fields)
     loss, _ = action_loss(logits, batch.actions, batch.attention_mask)
     loss.backward()
     mean = rates[0].unflatten(-1, (3, -1)).mean(-1)

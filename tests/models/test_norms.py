@@ -79,7 +79,7 @@ def test_folded_and_unfolded_models_agree_and_only_spike_driven_layers_are_left(
             nn.init.normal_(module.weight, std=0.5)
             nn.init.normal_(module.bias, std=0.2)
     batch = make_batch(task)
-    inputs = (batch.rtg, batch.states, batch.actions, batch.timesteps, batch.attention_mask)
+    inputs = batch.fields
     with pytest.raises(AssertionError, match="PTBN is analogue"):
         assert_spike_driven(model, *inputs)
     folded = fold_norms(model)
@@ -92,7 +92,7 @@ def test_folded_and_unfolded_models_agree_and_only_spike_driven_layers_are_left(
 def test_models_with_analogue_parts_in_their_blocks_do_not_pass_for_spike_driven(change):
     model, batch = make_model(dataclasses.replace(TINY, **change), DISCRETE), make_batch(DISCRETE)
     with pytest.raises(AssertionError, match="analogue"):
-        assert_spike_driven(model, batch.rtg, batch.states, batch.actions, batch.timesteps, batch.attention_mask)
+        assert_spike_driven(model, *batch.fields)
 
 
 def test_a_linear_layer_fed_with_anything_but_spikes_is_found():
@@ -100,4 +100,4 @@ def test_a_linear_layer_fed_with_anything_but_spikes_is_found():
     folded.blocks[0].mlp[0] = nn.Identity()
     batch = make_batch(CONTINUOUS)
     with pytest.raises(AssertionError, match="binary"):
-        assert_spike_driven(folded, batch.rtg, batch.states, batch.actions, batch.timesteps, batch.attention_mask)
+        assert_spike_driven(folded, *batch.fields)

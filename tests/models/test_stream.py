@@ -12,7 +12,7 @@ from snn_dt.models import TaskShape
 from snn_dt.models.decay import CHUNK, DecayAttention
 from snn_dt.models.stream_block import TokenLIF
 from snn_dt.models.stream_embedding import ReturnCode
-from tests.conftest import CONTINUOUS, DISCRETE, make_batch, make_model, run
+from tests.conftest import CONTINUOUS, DISCRETE, doubled, make_batch, make_model, run
 
 CONFIG = ModelConfig(kind="snn_dt_stream", d_model=32, n_layers=2, n_heads=4, mlp_ratio=2, context_length=64)
 
@@ -41,12 +41,6 @@ def unroll(model, batch):
         state["action"] = batch.actions[:, t]  # known only now
         predictions.append(y)
     return torch.cat(predictions, 1)
-
-
-def doubled(batch):
-    """The batch in float64."""
-    values = (getattr(batch, f.name) for f in dataclasses.fields(batch))
-    return type(batch)(*(x.double() if x.is_floating_point() else x for x in values))
 
 
 @pytest.mark.parametrize(("task", "reset"), [(DISCRETE, "hard"), (CONTINUOUS, "soft")], ids=["discrete", "continuous"])

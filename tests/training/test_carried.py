@@ -41,13 +41,13 @@ def test_predictions_are_those_of_whole_episodes(data):
     forward, whole = carried(model), {}
     for length, end in zip(LENGTHS, data.episode_offsets[1:] - 1, strict=True):
         episode = Windows(data, length, rtg_scale=10.0).at(np.array([end]))
-        whole[length] = (episode.states[0], model(*fields(episode))[0].detach())
+        whole[length] = (episode.states[0], model(*episode.fields)[0].detach())
     lengths = dict.fromkeys(range(3))
     compared = 0
     for step in range(25):
         batch = lanes.batch(0, step, 3)
         with torch.no_grad():
-            predictions = forward(*fields(batch))
+            predictions = forward(*batch.fields)
         for lane in range(3):
             mask = batch.attention_mask[lane]
             if int(batch.timesteps[lane, 0]) == 0:
@@ -58,11 +58,6 @@ def test_predictions_are_those_of_whole_episodes(data):
                 torch.testing.assert_close(predictions[lane][mask], expected, rtol=1e-3, atol=1e-4)
                 compared += int(mask.sum())
     assert compared > 300
-
-
-def fields(batch):
-    """What a model's forward takes."""
-    return batch.rtg, batch.states, batch.actions, batch.timesteps, batch.attention_mask
 
 
 def test_a_checkpoint_holds_the_state_and_a_run_without_one_none(tmp_path):
