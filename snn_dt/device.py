@@ -33,6 +33,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def device_name(device: torch.device) -> str:
+    """Return what a device is: `cpu`, or the GPU's name, `NVIDIA H200`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def keep_memory() -> None:
     """Tell glibc to keep large blocks, which otherwise go back to the kernel and are cleared page by page for the next.
 

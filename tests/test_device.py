@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from snn_dt.device import choose_device, set_threads
+from snn_dt.device import choose_device, device_name, set_threads
 from snn_dt.errors import DeviceError
 
 
@@ -34,6 +34,12 @@ def test_a_gpu_is_taken_by_its_number_as_far_as_there_are_some(gpus):
     assert choose_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(DeviceError, match="expected the device cuda:2, found 2 CUDA devices"):
         choose_device("cuda:2")
+
+
+def test_a_gpu_goes_by_its_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a GPU, number {device.index}")
+    assert device_name(torch.device("cuda:1")) == "a GPU, number 1"
+    assert device_name(torch.device("cpu")) == "cpu"
 
 
 def test_without_a_gpu_the_error_says_what_to_do(gpus):

@@ -15,6 +15,7 @@ import yaml
 
 from snn_dt.checkpoint import from_pretrained
 from snn_dt.cli.run import Run
+from snn_dt.device import choose_device, device_name
 from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.evaluation.statistics import interquartile_mean, stratified_interval
 from snn_dt.report.suite import COLUMNS, page, to_csv
@@ -100,6 +101,13 @@ def test_better_than_the_best_known_agent_is_marked_as_suspicious_and_a_dead_lay
     assert "†" not in line_of(text, "| dense | 1 | 9.0 |")[3]
     assert "† above the best known agent" in text
     assert "Dead or saturated layers: silent `blocks.1` dead in 2 of 2 runs." in text
+
+
+def test_times_are_of_a_cpu_where_there_are_such_and_else_say_that_they_are_of_a_gpu():
+    gpu = record("full", 1, 2.0) | {"device": "NVIDIA H200", "minutes": 0.1}
+    gpu["evaluation"][0]["decisions_per_second"] = 1000.0
+    assert line_of(page("T", [record("full", 0, 2.0), gpu], {}), "| full | 2 | 2.0")[-2:] == ["50", "1.5"]
+    assert line_of(page("T", [gpu], {}), "| full | 1 | 2.0")[-2:] == ["1,000", "0.1 (GPU)"]
 
 
 def test_all_datasets_together_take_the_seeds_that_every_dataset_has():
@@ -209,6 +217,7 @@ def test_a_plan_goes_on_where_it_stopped_is_recorded_and_not_run_again(
     assert path.name == "cartpole-dense-seed0.json"
     assert (found["seed"], found["updates"], found["evaluation_step"]) == (0, 6, 6)
     assert found["versions"]["torch"]
+    assert found["device"] == device_name(choose_device(trial.config.train.device))
     assert [len(row["returns"]) for row in found["evaluation"]] == [3, 3]
     assert len(found["best_evaluation"]) == 1
     [row] = csv.DictReader((tmp_path / "results" / "runs.csv").open())

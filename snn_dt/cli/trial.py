@@ -55,6 +55,8 @@ def trial_main(arguments: Sequence[str]) -> int:
 
 def _result(run: Run, rows: list[dict[str, Any]], attempt: Attempt) -> dict[str, Any]:
     """Gather the facts of a finished run."""
+    from snn_dt.device import device_name
+
     trial = read(run.run_dir / "trial.json")
     evaluations = [row for row in read_rows(run.run_dir / "metrics.jsonl") if row.get("evaluation")]
     best = max(evaluations, key=lambda row: row["evaluation"][0]["return_mean"], default=None)
@@ -71,6 +73,7 @@ def _result(run: Run, rows: list[dict[str, Any]], attempt: Attempt) -> dict[str,
         "config": trial["config"],
         "attempts": attempt.number,
         "threads": run.threads,
+        "device": device_name(run.device),
         "evaluation": rows,
         "reference": run.policy.spec.reference,
         "best": best and {"step": best["step"], **best["evaluation"][0]},
