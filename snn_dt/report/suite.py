@@ -16,6 +16,7 @@ from snn_dt.report.suite_cells import (
     Record,
     by_dataset,
     by_variant,
+    dataset_label,
     difference,
     flagged_layers,
     headline,
@@ -160,11 +161,11 @@ def _together(records: Sequence[Record]) -> list[str]:
                 *(_against(of[dataset], by_variant(own).get(BASELINE, []), name) for dataset, own in against.items()),
             ]
         )
-    environments = [f"{own[0]['env_id']} `{dataset.split('/')[-1]}`" for dataset, own in against.items()]
+    labels = [dataset_label(own) for own in against.values()]
     head = ("variant", "seeds", "score, all datasets (95 %)", "energy of dense, same tokens")
     what = f"Scores and, per dataset, return minus that of {BASELINE}" if against else "Scores"
     note = f"{what}: IQM, in brackets its 95 % interval."
-    return [note, "", table((*head, *environments), rows), ""]
+    return [note, "", table((*head, *labels), rows), ""]
 
 
 def _against(runs: Sequence[Record], baseline: Sequence[Record], name: str) -> str:
@@ -190,7 +191,7 @@ def _conditioning(records: Sequence[Record]) -> list[str]:
             cells.append(" / ".join(number(sum(at) / len(at)) for at in zip(*returns, strict=True)))
         rows.append([name, *cells])
     targets = [" / ".join(f"{row['target_return']:g}" for row in own[0]["evaluation"]) for own in datasets.values()]
-    head = [f"{own[0]['env_id']}: {asked}" for own, asked in zip(datasets.values(), targets, strict=True)]
+    head = [f"{dataset_label(own)}: {asked}" for own, asked in zip(datasets.values(), targets, strict=True)]
     return [
         "Asked for more and for less, mean return of the last checkpoints:",
         "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snn_dt.report.suite_cells import Record, by_dataset, by_variant, mean_of, number, table
+from snn_dt.report.suite_cells import Record, by_dataset, by_variant, dataset_label, mean_of, number, table
 
 FREE = {"snn_dt": "snn_dt-full", "snn_dt_stream": "snn_dt_stream"}
 """Of each kind of model, the variant whose activity nothing limits."""
@@ -22,13 +22,13 @@ def fewest_spikes(records: Sequence[Record]) -> list[str]:
         row
         for own in by_dataset(records).values()
         for kind in kinds
-        if (row := _row(own[0]["env_id"], [run for run in own if run["model"] == kind], FREE[kind]))
+        if (row := _row(dataset_label(own), [run for run in own if run["model"] == kind], FREE[kind]))
     ]
-    head = ("environment", "not limited", "spikes", "score", f"fewest spikes at {SHARE:.0%}", "spikes", "score", "µJ")
+    head = ("dataset", "not limited", "spikes", "score", f"fewest spikes at {SHARE:.0%}", "spikes", "score", "µJ")
     return ["Spikes of one decision, whole network:", "", table(head, rows), ""] if rows else []
 
 
-def _row(env_id: str, records: Sequence[Record], name: str) -> list[str] | None:
+def _row(label: str, records: Sequence[Record], name: str) -> list[str] | None:
     """Return a row of one kind's runs on one dataset, if some run of the variant `name` is among them."""
     variants = by_variant([run for run in records if run["variant"] == name or _limited(run)])
     free = mean_of(variants[name], "normalized_score") if name in variants else None
@@ -41,7 +41,7 @@ def _row(env_id: str, records: Sequence[Record], name: str) -> list[str] | None:
     best = min((it for it, (_, score) in spent.items() if score >= SHARE * free), key=lambda it: spent[it])
     energy = mean_of(variants[best], "energy_pj_per_decision")
     cells = (name, _count(spent[name][0]), number(free), best, _count(spent[best][0]), number(spent[best][1]))
-    return [env_id, *cells, number(energy, 2 if energy and energy >= 1e6 else 3, 1e-6)]
+    return [label, *cells, number(energy, 2 if energy and energy >= 1e6 else 3, 1e-6)]
 
 
 def _count(spikes: float) -> str:

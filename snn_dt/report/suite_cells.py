@@ -20,6 +20,11 @@ def by_dataset(records: Sequence[Record]) -> dict[str, list[Record]]:
     return _grouped(records, lambda record: record["dataset"])
 
 
+def dataset_label(records: Sequence[Record]) -> str:
+    """Return the heading of one dataset's records: its environment and its own name, as environments have several."""
+    return f"{records[0]['env_id']} `{records[0]['dataset'].split('/')[-1]}`"
+
+
 def by_variant(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Group records by variant, in the order in which they come."""
     return _grouped(records, lambda record: record["variant"] or record["model"])
