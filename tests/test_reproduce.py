@@ -137,9 +137,9 @@ def test_the_fewest_spikes_are_those_of_the_sparsest_variant_with_95_percent_of_
     good, poor = spiking("good", 7.6, 70), spiking("poor", 7.5, 9)
     text = page("T", [free, good, poor, stream, few, silent], {})
     cells = line_of(text, "| A-v0 `a` | snn_dt-full")
-    assert cells == ["A-v0", "snn_dt-full", "900", "80.0", "good", "70", "76.0", "4.00"]
+    assert cells == ["A-v0 `a`", "snn_dt-full", "900", "80.0", "good", "70", "76.0", "4.00"]
     cells = line_of(text, "| A-v0 `a` | snn_dt_stream")
-    assert cells == ["A-v0", "snn_dt_stream", "200", "50.0", "few", "2.5", "48.0", "4.00"]
+    assert cells == ["A-v0 `a`", "snn_dt_stream", "200", "50.0", "few", "2.5", "48.0", "4.00"]
     assert "| A-v0 `a` | snn_dt_stream" not in page("T", [free, good, stream], {}), "nothing limits the streaming model"
     assert "fewest spikes" not in page("T", [free, stream], {}), "nothing is limited"
 
