@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt import strict
+from snn_dt.checkpoint import provenance
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.main import guarded
 from snn_dt.device import available_cores
@@ -81,8 +82,13 @@ def main(arguments: list[str]) -> int:
         TrainingError: some runs failed; the table has the others.
     """
     asked = parse(Arguments, arguments, "reproduce.py", bare_flags=True)
+    for name in ("seeds", "jobs"):
+        if (number := getattr(asked, name)) < 0:
+            raise ConfigError(f"reproduce.py: expected --{name} of at least 0, which takes all, found {number}")
     args = replace(asked, run_root=AGAIN, results=AGAIN / "results") if asked.again else asked
     trials = chosen(args)
+    if args.again:
+        clear(trials, args)
     signum, failed = None, []
     if not args.table_only:
         missing = [trial for trial in trials if not recorded(trial, args)]
@@ -156,6 +162,18 @@ def recorded(trial: Trial, args: Arguments) -> bool:
     return True
 
 
+def clear(trials: list[Trial], args: Arguments) -> None:
+    """Delete what was made again before, but for runs that were stopped half way at this commit."""
+    commit = provenance()["commit"]
+    for trial in trials:
+        at = folder(trial, args)
+        asked, begun = read(at / "trial.json"), read(at / "checkpoints" / "last" / "provenance.json")
+        goes_on = asked and begun and begun["commit"] == commit and not difference(trial.config, asked["config"])
+        if not goes_on or read(at / "result.json"):
+            shutil.rmtree(at, ignore_errors=True)
+        record(trial, args).unlink(missing_ok=True)
+
+
 def run(trials: list[Trial], args: Arguments) -> tuple[int | None, list[TrialStatus]]:
     """Train and evaluate what is not finished; returns the signal that stopped it, and what failed."""
 
@@ -216,24 +234,40 @@ def comparison(trial: Trial, before: Arguments, now: Arguments) -> str:
     return f"{trial.name}: {texts[0]} recorded, {texts[1]} again: {verdict}"
 
 
+def shipped_name(trial: Trial) -> str | None:
+    """Return the name under which a trial would ship: hopper-dense; None if it would not."""
+    if trial.variant not in SHIPPED or task(trial) == "hopper-medium":  # Hopper's are of `mixed`
+        return None
+    return f"{task(trial).removesuffix('-medium')}-{SHIPPED[trial.variant]}"
+
+
+def best_runs(args: Arguments) -> dict[str, tuple[Trial, dict[str, Any]]]:
+    """Return, by the names that ship, the run of the best last return among all that are recorded, and its record."""
+    best: dict[str, tuple[Trial, dict[str, Any]]] = {}
+    for trial in read_sweep(PLANS / f"{args.plan}.yaml")[1]:
+        name, result = shipped_name(trial), read(record(trial, args))
+        if name and result:
+            best[name] = max(best.get(name, (trial, result)), (trial, result), key=lambda pair: last_return(pair[1]))
+    return best
+
+
+def last_return(result: dict[str, Any]) -> float:
+    """Return the mean return of a record's last checkpoint, asked for the highest target."""
+    return float(result["evaluation"][0]["return_mean"])
+
+
 def ship(trials: list[Trial], args: Arguments) -> None:
-    """Copy, of each dataset and shipped variant, the last checkpoint of the recorded seed with the best return."""
-    best: dict[str, tuple[float, Trial]] = {}
-    for trial in trials:
-        result: dict[str, Any] = read(record(trial, args))
-        if not result or trial.variant not in SHIPPED or task(trial) == "hopper-medium":  # Hopper's are of `mixed`
-            continue
-        name = f"{task(trial).removesuffix('-medium')}-{SHIPPED[trial.variant]}"
-        found = (result["evaluation"][0]["return_mean"], trial)
-        best[name] = max(best.get(name, found), found, key=lambda pair: pair[0])
-    for name, (_, trial) in best.items():
+    """Copy the last checkpoints of the best recorded runs, of those that these trials would ship as."""
+    asked = {shipped_name(trial) for trial in trials}
+    best = {name: run for name, run in best_runs(args).items() if name in asked}
+    for name, (trial, result) in best.items():
         target, checkpoint = args.results / "pretrained" / name, folder(trial, args) / "checkpoints" / "last"
         if not checkpoint.is_dir():
             print(f"pretrained: {target} stays, as the best is {trial.name}, whose run is not in {args.run_root}")
             continue
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(checkpoint, target, ignore=shutil.ignore_patterns("training_state.pt"))
-        facts = read(target / "provenance.json") | {"command": trial.command}  # which anyone can type, anywhere
+        facts = read(target / "provenance.json") | {"command": result["command"]}  # which anyone can type, anywhere
         write_atomically(target / "provenance.json", dumps(facts, indent=2) + "\n")
         print(f"pretrained: {target} from {trial.name}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 
 import numpy as np
@@ -12,29 +11,23 @@ import pytest
 from snn_dt import evaluate, from_pretrained
 from tests.conftest import ROOT
 
+PLANS = "classic", "mujoco"
 PRETRAINED = ROOT / "results" / "pretrained"
 NAMES = sorted(path.name for path in PRETRAINED.iterdir())
 CLASSIC = [name for name in NAMES if name.split("-")[0] in ("cartpole", "mountaincar", "acrobot", "pendulum")]
 MUJOCO = ["hopper-snn_dt", "halfcheetah-dense", "walker2d-snn_dt-sparse"]  # a thousand decisions an episode
 
 
-@pytest.fixture(scope="module")
-def rows() -> dict[str, dict]:
+@pytest.fixture
+def rows(monkeypatch) -> dict[str, dict]:
     """The record of the best seed of every checkpoint's name."""
     spec = importlib.util.spec_from_file_location("reproduce", ROOT / "scripts" / "reproduce.py")
     reproduce = importlib.util.module_from_spec(spec)
-    sys.modules["reproduce"] = reproduce
+    monkeypatch.setitem(sys.modules, "reproduce", reproduce)
     spec.loader.exec_module(reproduce)
-    best: dict[str, dict] = {}
-    for path in sorted((ROOT / "results" / "runs").glob("*/*.json")):  # of two that return the same, the first seed
-        found = json.loads(path.read_text())
-        task = path.stem.removesuffix(f"-{found['variant']}-seed{found['seed']}")
-        if path.parent.name not in ("classic", "mujoco") or task == "hopper-medium":
-            continue
-        if found["variant"] in reproduce.SHIPPED:
-            name = f"{task.removesuffix('-medium')}-{reproduce.SHIPPED[found['variant']]}"
-            best[name] = max(best.get(name, found), found, key=lambda row: row["evaluation"][0]["return_mean"])
-    return best
+    monkeypatch.chdir(ROOT)
+    best = [reproduce.best_runs(reproduce.Arguments(plan=plan, results=ROOT / "results")) for plan in PLANS]
+    return {name: record for found in best for name, (_, record) in found.items()}
 
 
 def test_every_dataset_of_the_tables_has_a_dense_and_a_spiking_checkpoint():
@@ -45,7 +38,7 @@ def test_every_dataset_of_the_tables_has_a_dense_and_a_spiking_checkpoint():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_checkpoint_is_of_the_best_recorded_seed(name, rows):
     facts, row = from_pretrained(PRETRAINED / name).provenance, rows[name]
-    for key in ("commit", "seed", "dataset_checksum", "env_id"):
+    for key in ("commit", "command", "seed", "dataset_checksum", "env_id"):
         assert facts[key] == row[key], key
     assert facts["step"] == row["evaluation_step"]
     assert facts["config"]["model"]["kind"] == row["model"]

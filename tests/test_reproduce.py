@@ -40,7 +40,8 @@ def record(variant: str, seed: int, returns: float, dataset: str = "sb3/a", best
     row = {
         "target_return": 5.0, "episodes": 4, "returns": [returns] * 4, "return_mean": returns,
         "normalized_score": 10 * returns, "spikes_per_decision": 1000.0, "macs_per_decision": 2e6,
-        "acs_per_decision": 3e6, "energy_pj_per_decision": 4e6, "energy_vs_same_tokens": 0.125, "energy_vs_dt": 0.0625,
+        "acs_per_decision": 3e6, "neuron_updates_per_decision": 5e6,
+        "energy_pj_per_decision": 4e6, "energy_vs_same_tokens": 0.125, "energy_vs_dt": 0.0625,
         "decisions_per_second": 50.4, "layer_flags": {"blocks.1": "dead"} if variant == "silent" else {},
     }  # fmt: skip
     low = row | {"target_return": 1.0, "return_mean": returns / 2}
@@ -73,7 +74,7 @@ def test_what_was_not_measured_is_empty_and_not_zero():
         del old["evaluation"][0][name]
     [row] = csv.DictReader(to_csv([old]).splitlines())
     assert row["energy_vs_same_tokens"] == row["energy_vs_dt"] == ""
-    assert line_of(page("T", [old], {}), "| full | 1 | 2.0 | 2.0")[10:12] == ["", ""]
+    assert line_of(page("T", [old], {}), "| full | 1 | 2.0 | 2.0")[11:13] == ["", ""]
 
 
 def test_the_table_has_means_over_seeds_and_the_interquartile_mean_with_its_interval():
@@ -87,7 +88,7 @@ def test_the_table_has_means_over_seeds_and_the_interquartile_mean_with_its_inte
     assert found == pytest.approx([float(low), float(high)], abs=0.4), (
         "equal episodes leave the spread of the runs alone"
     )
-    assert cells[9:12] == ["4.00", "12.5 %", "6.2 %"]
+    assert cells[7:13] == ["2.00", "3.00", "5.00", "4.00", "12.5 %", "6.2 %"]
     assert "- published 42" in text
     assert line_of(text, "| *random policy*")[2] == "0.0"
     assert line_of(text, "| *best known agent*")[2] == "10.0"
@@ -114,14 +115,14 @@ def test_all_datasets_together_take_the_seeds_that_every_dataset_has():
     records = [record("full", s, 1.0, d) for d in ("sb3/a", "sb3/b") for s in range(2)] + [record("full", 2, 9.0)]
     records += [record("dense", 0, 3.0), record("dense", 0, 0.5, "sb3/b"), record("only-a", 0, 1.0)]
     text = page("T", records, {})
-    full = line_of(text, "| full | 2 | 10.0 (10.0 to 10.0)")
-    assert full[3] == "12.5 %"
-    assert full[4].startswith("+0.7 ("), "the mean of 1, 1, 9 minus 3"
-    assert full[5] == "+0.5 (+0.5 to +0.5)"
-    assert line_of(text, "| dense | 1 | 17.5")[4:] == ["", ""]
-    assert line_of(text, "| only-a |  |  |")[4].startswith("-2.0")
+    full = line_of(text, "| full | 2 | 23.3 | 10.0 (10.0 to 10.0)")
+    assert full[4] == "12.5 %"
+    assert full[5].startswith("+0.7 ("), "the mean of 1, 1, 9 minus 3"
+    assert full[6] == "+0.5 (+0.5 to +0.5)"
+    assert line_of(text, "| dense | 1 | 17.5 | 17.5")[5:] == ["", ""]
+    assert line_of(text, "| only-a |  |  |  |")[5].startswith("-2.0")
     alone = page("T", [record("full", 0, 3.0)], {})
-    assert len(line_of(alone, "| full | 1 | 30.0")) == 4, "nothing to compare with"
+    assert len(line_of(alone, "| full | 1 | 30.0")) == 5, "nothing to compare with"
     assert "minus that of" not in alone
 
 
@@ -144,10 +145,11 @@ def test_the_fewest_spikes_are_those_of_the_sparsest_variant_with_95_percent_of_
     assert "fewest spikes" not in page("T", [free, stream], {}), "nothing is limited"
 
 
-@pytest.mark.parametrize("plan", ["classic", "mujoco", "d4rl", "stream"])
+@pytest.mark.parametrize("plan", ["classic", "mujoco", "d4rl", "stream", "budget"])
 def test_the_plans_are_of_the_promised_size(plan):
     trials = read_sweep(ROOT / "configs" / "reproduce" / f"{plan}.yaml")[1]
-    assert len(trials) == {"classic": 4 * 11 * 5, "mujoco": 4 * 10 * 3, "d4rl": 9 * 4 * 5, "stream": 4 * 6 * 3}[plan]
+    sizes = {"classic": 4 * 11 * 5, "mujoco": 4 * 10 * 3, "d4rl": 9 * 4 * 5, "stream": 4 * 6 * 3, "budget": 4 * 7 * 3}
+    assert len(trials) == sizes[plan]
     variants = {trial.variant: trial.config for trial in trials}
     if plan == "stream":
         assert {config.model.kind for config in variants.values()} == {"snn_dt_stream"}
@@ -155,6 +157,10 @@ def test_the_plans_are_of_the_promised_size(plan):
         return
     full = variants["snn_dt-full"].model
     assert (full.kind, full.positions, full.routing) == ("snn_dt", "phase", True)
+    if plan == "budget":
+        limits = [config.train.budget.synaptic_operations for config in variants.values()]
+        assert limits == [None, 1_000_000, 300_000, 100_000, 30_000, 10_000, 3_000]
+        return
     assert not variants["bc10"].model.return_conditioned
     assert variants["bc10"].data.top_fraction == 0.1
     assert all(config.data.best_share == (0.5 if name.endswith("-best") else 0) for name, config in variants.items())
@@ -162,7 +168,23 @@ def test_the_plans_are_of_the_promised_size(plan):
     assert variants["dsformer_pssa"].model.resolved().reset == "hard"
 
 
-@pytest.mark.parametrize("plan", ["classic", "mujoco", "stream"])
+def test_the_plan_of_d4rl_is_as_published():
+    """dt-peers and DSFormer's own script: sizes, lengths and rates; the rates of the other plans are not theirs."""
+    for trial in read_sweep(ROOT / "configs" / "reproduce" / "d4rl.yaml")[1]:
+        model, train = trial.config.model, trial.config.train
+        dsformer = trial.variant == "dsformer_pssa"
+        assert (model.context_length, model.n_layers, model.n_heads, model.d_model) == (20, 3, 1, 128), trial.name
+        assert (train.batch_size, train.learning_rate, train.weight_decay) == (64, 1e-4, 1e-4), trial.name
+        assert train.grad_clip == 0.25
+        assert (train.steps, train.warmup_steps) == ((20_000, 2_000) if dsformer else (100_000, 10_000)), trial.name
+        assert train.schedule == ("cosine" if dsformer else "constant"), trial.name
+        assert model.dropout == (0 if dsformer else 0.1), trial.name
+        env = trial.config.data.dataset.split("-")[0].removeprefix("d4rl:")
+        targets = {"hopper": (3600, 1800), "halfcheetah": (12_000, 6_000), "walker2d": (5_000, 2_500)}[env]
+        assert trial.config.eval.target_return == targets, trial.name
+
+
+@pytest.mark.parametrize("plan", ["classic", "mujoco", "stream", "budget"])
 def test_every_committed_record_is_of_a_run_that_its_plan_still_has(plan, reproduce):
     trials = {trial.name: trial for trial in read_sweep(ROOT / "configs" / "reproduce" / f"{plan}.yaml")[1]}
     recorded = sorted(path.stem for path in (ROOT / "results" / "runs" / plan).glob("*.json"))
@@ -247,6 +269,10 @@ def test_a_plan_goes_on_where_it_stopped_is_recorded_and_not_run_again(
     assert reproduce.main([*words[:-1], "--again"]) == 0
     assert "again: the same in all 3 episodes" in capfd.readouterr().out
     assert (tmp_path / "results" / "README.md").read_bytes() == kept
+    once = tmp_path / "runs" / "again" / "results" / "runs" / "classic" / path.name
+    once.write_text(once.read_text().replace('"returns": [', '"returns": [-1.0, '))
+    assert reproduce.main([*words[:-1], "--again"]) == 0
+    assert "again: the same in all 3 episodes" in capfd.readouterr().out, "made again once more, not read"
     found["config"]["model"]["d_model"] = 10
     path.write_text(json.dumps(found))
     with pytest.raises(ConfigError, match="d_model is 10 there and 8 in the sweep"):
@@ -256,6 +282,19 @@ def test_a_plan_goes_on_where_it_stopped_is_recorded_and_not_run_again(
         reproduce.main(["--variants", "dence"])
     with pytest.raises(ConfigError, match="--plan to be one of classic, mujoco, d4rl"):
         reproduce.main(["--plan", "clasic"])
+    for flag in ("--seeds", "--jobs"):
+        with pytest.raises(ConfigError, match=f"expected {flag} of at least 0, which takes all, found -1"):
+            reproduce.main([flag, "-1"])
+
+
+def test_the_best_of_all_recorded_seeds_ships_whatever_was_asked_for(reproduce, tmp_path, tiny_plans, capsys):
+    tiny_plans()
+    for seed, returns in ((0, 1.0), (1, 2.0)):
+        write_record(record("dense", seed, returns), tmp_path / f"results/runs/classic/cartpole-dense-seed{seed}.json")
+    assert reproduce.main(["--table-only", "--seeds", "1", "--variants", "dense", "--pretrained"]) == 0
+    assert "cartpole-dense stays, as the best is cartpole-dense-seed1" in capsys.readouterr().out
+    assert reproduce.main(["--table-only", "--variants", "bc10", "--pretrained"]) == 0
+    assert "pretrained" not in capsys.readouterr().out, "what was not asked for is left alone"
 
 
 def test_a_run_that_fails_is_named_and_leaves_no_record(reproduce, tmp_path, tiny_plans):

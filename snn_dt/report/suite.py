@@ -11,6 +11,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from snn_dt.report.suite_activity import fewest_spikes
 from snn_dt.report.suite_cells import (
     Record,
@@ -99,15 +101,15 @@ def page(title: str, records: Sequence[Record], published: Mapping[str, Sequence
 
 def _dataset(records: Sequence[Record]) -> list[str]:
     head = (
-        "variant", "seeds", "last return", "IQM (95 %)", "best return", "score", "spikes", "M MACs", "M ACs", "µJ",
-        "of dense, same tokens", "of the 3-token DT", "decisions/s", "minutes",
+        "variant", "seeds", "last return", "IQM (95 %)", "best return", "score", "spikes", "M MACs", "M ACs",
+        "M updates", "µJ", "of dense, same tokens", "of the 3-token DT", "decisions/s", "minutes",
     )  # fmt: skip
     reference = next((record["reference"] for record in records if record.get("reference")), None)
     rows = [_row(name, runs, reference) for name, runs in by_variant(records).items()]
     notes = [ABOVE] if any("†" in row[3] for row in rows) else []
     if reference:
         bounds = ("*best known agent*", reference["max"], "100.0"), ("*random policy*", reference["min"], "0.0")
-        rows += [[name, "", number(value), "", "", score, *[""] * 8] for name, value, score in bounds]
+        rows += [[name, "", number(value), "", "", score, *[""] * 9] for name, value, score in bounds]
         notes.append(f"Scores: {reference['source']}.")
     row = records[0]["evaluation"][0]
     note = f"Asked for {row['target_return']:g}, {row['episodes']} episodes per seed. {flagged_layers(records)}"
@@ -127,6 +129,7 @@ def _row(name: str, runs: Sequence[Record], reference: Mapping[str, float] | Non
         number(mean_of(runs, "spikes_per_decision"), 0),
         number(mean_of(runs, "macs_per_decision"), 2, 1e-6),
         number(mean_of(runs, "acs_per_decision"), 2, 1e-6),
+        number(mean_of(runs, "neuron_updates_per_decision"), 2, 1e-6),
         number(mean_of(runs, "energy_pj_per_decision"), 2, 1e-6),
         percent(mean_of(runs, "energy_vs_same_tokens")),
         percent(mean_of(runs, "energy_vs_dt")),
@@ -152,19 +155,25 @@ def _together(records: Sequence[Record]) -> list[str]:
         columns = [scores(own) for own in of.values()]
         whole = all(len(column) for column in columns)
         middle, low, high = interval(columns) if whole else (0.0, 0.0, 0.0)
+        mean = sum(float(np.mean(column)) for column in columns) / len(columns) if whole else None
         rows.append(
             [
                 name,
                 str(min(map(len, columns))) if whole else "",
+                number(mean),
                 f"{middle:.1f} ({low:.1f} to {high:.1f})" if whole else "",
                 percent(mean_of(runs, "energy_vs_same_tokens")),
                 *(_against(of[dataset], by_variant(own).get(BASELINE, []), name) for dataset, own in against.items()),
             ]
         )
     labels = [dataset_label(own) for own in against.values()]
-    head = ("variant", "seeds", "score, all datasets (95 %)", "energy of dense, same tokens")
-    what = f"Scores and, per dataset, return minus that of {BASELINE}" if against else "Scores"
-    note = f"{what}: IQM, in brackets its 95 % interval."
+    head = ("variant", "seeds", "mean score", "IQM of scores (95 %)", "energy of dense, same tokens")
+    note = (
+        "Scores over all datasets: their mean, in which one failure counts in full; the interquartile mean (IQM) over "
+        "runs and datasets leaves out the lowest and the highest quarter. In brackets 95 % intervals."
+    )
+    if against:
+        note += f" Per dataset the return minus that of {BASELINE}, IQM."
     return [note, "", table((*head, *labels), rows), ""]
 
 
