@@ -28,7 +28,8 @@ VARIANTS = {
     "snn_dt-sinusoidal": {"kind": "snn_dt", "positions": "sinusoidal", "reset": "soft"},
     "snn_dt-spikes": {"kind": "snn_dt", "propagation": "spikes"},
     "snn_dt-linear": {"kind": "snn_dt", "attention": "linear"},
-    "snn_dt-routing": {"kind": "snn_dt", "routing": True},
+    "snn_dt-routing": {"kind": "snn_dt", "routing": True, "reset": "none"},
+    "snn_dt-phase-routing": {"kind": "snn_dt", "positions": "phase", "routing": True, "tau_mem": 20.0, "reset": "soft"},
     "snn_dt-merged-spikes-linear": {
         "kind": "snn_dt", "tokens": "merged", "propagation": "spikes", "attention": "linear", "positions": "none",
     },
@@ -36,6 +37,7 @@ VARIANTS = {
     "snn_dt-rate-head": {"kind": "snn_dt", "head": "rate", "head_neurons": 3},
     "snn_dt_stream": {"kind": "snn_dt_stream"},
     "dsformer_tssa": {"kind": "dsformer_tssa"},
+    "dsformer_tssa-interleaved": {"kind": "dsformer_tssa", "tokens": "interleaved"},
     "dsformer_pssa": {"kind": "dsformer_pssa", "attention_window": 3},
     "dsformer_pssa-interleaved": {"kind": "dsformer_pssa", "tokens": "interleaved"},
 }  # fmt: skip

@@ -13,7 +13,10 @@ from snn_dt.snn import cpp
 from tests.conftest import CONTINUOUS, DISCRETE, ROOT, TINY, VARIANTS, make_batch, make_model, run
 
 pytestmark = pytest.mark.skipif(cpp.load() is None, reason="no C++ compiler")
-KNOWN = ("dense", "snn_dt", "snn_dt-phase", "snn_dt-sinusoidal", "snn_dt-routing", "dense-merged", "snn_dt-rate-head")
+KNOWN = (
+    "dense", "snn_dt", "snn_dt-phase", "snn_dt-sinusoidal", "snn_dt-routing", "snn_dt-phase-routing", "dense-merged",
+    "snn_dt-rate-head",
+)  # fmt: skip
 
 
 def calls(monkeypatch) -> list[bool]:
