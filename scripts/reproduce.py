@@ -24,7 +24,7 @@ from snn_dt.cli.arguments import parse
 from snn_dt.cli.main import guarded
 from snn_dt.device import available_cores
 from snn_dt.errors import ConfigError, TrainingError
-from snn_dt.report.suite_folder import write_record, write_table
+from snn_dt.report.suite_folder import write_record, write_short_tables, write_table
 from snn_dt.sweep.backends import LocalProcesses
 from snn_dt.sweep.folder import difference, prepare, read
 from snn_dt.sweep.grid import Trial, read_sweep
@@ -208,6 +208,8 @@ def table(results: Path) -> None:
         trials = read_sweep(PLANS / f"{plan}.yaml")[1]
         orders[plan] = [(task(trial), trial.variant) for trial in trials]
     write_table(results, orders, strict.read_yaml(PLANS / "published.yaml"))
+    if results == Arguments.results:
+        write_short_tables(Path("README.md"), results, orders)
     print(f"table: {results / 'README.md'}, {results / 'runs.csv'}")
 
 

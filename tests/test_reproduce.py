@@ -18,8 +18,8 @@ from snn_dt.cli.run import Run
 from snn_dt.device import choose_device, device_name
 from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.evaluation.statistics import interquartile_mean, stratified_interval
-from snn_dt.report.suite import COLUMNS, page, to_csv
-from snn_dt.report.suite_folder import BEGIN, END, read_records, write_record, write_table
+from snn_dt.report.suite import COLUMNS, page, short_table, to_csv
+from snn_dt.report.suite_folder import BEGIN, END, read_records, write_record, write_short_tables, write_table
 from snn_dt.sweep.grid import read_sweep
 from tests.conftest import ROOT
 from tests.runs import stop_at_update
@@ -192,6 +192,29 @@ def test_every_committed_record_is_of_a_run_that_its_plan_still_has(plan, reprod
     assert set(recorded) <= trials.keys()
     for name in recorded:  # an error tells that a record's configuration is another one
         assert reproduce.recorded(trials[name], reproduce.Arguments(plan=plan)), name
+
+
+def test_a_short_table_has_mean_returns_of_the_variants_that_ran():
+    records = [record("full", s, 1.0 + s, d) for d in ("sb3/a", "sb3/b") for s in range(2)] + [record("full", 2, 9.0)]
+    text = short_table([*records, record("dense", 0, 3.0)], ["dense", "none", "full"])
+    assert line_of(text, "| variant")[1:3] == ["A-v0 `a`", "A-v0 `b`"]
+    assert line_of(text, "| `full`")[1:] == ["4.0", "1.5", "27.5", "12.5 %", "2 to 3"]
+    assert line_of(text, "| `dense`")[1:] == ["3.0", "", "", "12.5 %", "1"]
+    assert "none" not in text
+
+
+def test_the_pages_that_are_committed_say_what_the_records_say(reproduce, tmp_path):
+    """`python scripts/reproduce.py --table-only` after each change of the records."""
+    results, readme = ROOT / "results", tmp_path / "README.md"
+    plans = {plan: read_sweep(ROOT / "configs" / "reproduce" / f"{plan}.yaml")[1] for plan in reproduce.plans()}
+    orders = {plan: [(reproduce.task(t), t.variant) for t in trials] for plan, trials in plans.items()}
+    records = [r for plan, order in orders.items() for r in read_records(results / "runs" / plan, order)]
+    assert (results / "runs.csv").read_text() == to_csv(records)
+    text = (ROOT / "README.md").read_text()
+    readme.write_text(text.replace("| `dense` | 500.0 |", "| `dense` | 499.9 |"))
+    write_short_tables(readme, results, orders)
+    assert readme.read_text() == text
+    assert "| `dense` | 500.0 |" in text
 
 
 @pytest.fixture

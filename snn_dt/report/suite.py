@@ -99,6 +99,28 @@ def page(title: str, records: Sequence[Record], published: Mapping[str, Sequence
     return "\n".join(parts)
 
 
+def short_table(records: Sequence[Record], variants: Sequence[str]) -> str:
+    """Return a table of the mean last return of these variants on each dataset, as far as they ran."""
+    datasets = by_dataset(records)
+    rows = []
+    for name in variants:
+        of = [by_variant(own).get(name, []) for own in datasets.values()]
+        if runs := [run for own in of for run in own]:
+            returns = [number(mean_of(own, "return_mean") if own else None) for own in of]
+            seeds = sorted({len(own) for own in of if own})
+            rows.append(
+                [
+                    f"`{name}`",
+                    *returns,
+                    number(float(np.mean([np.mean(scores(own)) for own in of])) if all(map(scores, of)) else None),
+                    percent(mean_of(runs, "energy_vs_same_tokens")),
+                    " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))),
+                ]
+            )
+    head = ("variant", *map(dataset_label, datasets.values()), "mean score", "energy of dense", "seeds")
+    return table(head, rows)
+
+
 def _dataset(records: Sequence[Record]) -> list[str]:
     head = (
         "variant", "seeds", "last return", "IQM (95 %)", "best return", "score", "spikes", "M MACs", "M ACs",

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from snn_dt.errors import ConfigError
 from snn_dt.report.style import png
-from snn_dt.report.suite import page, to_csv
+from snn_dt.report.suite import page, short_table, to_csv
 from snn_dt.report.suite_cells import Record
 from snn_dt.report.suite_figures import returns_against_energy, returns_against_spikes, returns_against_target
 from snn_dt.training.jsonl import dumps, write_atomically
 
 BEGIN, END = "<!-- table: scripts/reproduce.py -->", "<!-- end of table -->"
+SHORT = re.compile(
+    r"(?P<begin><!-- short table: (?P<plan>\w+): (?P<variants>[\w, -]+?) -->).*?(?P<end><!-- end of short table -->)",
+    re.DOTALL,
+)
 TITLES = {
     "classic": "Classic control",
     "mujoco": "MuJoCo",
@@ -61,6 +66,25 @@ def write_table(
             parts += [f"![{name}]({path.relative_to(results)})\n" for name, path in _draw(plan, own, results).items()]
     write_atomically(results / "runs.csv", to_csv(records))
     write_atomically(readme, f"{before}{BEGIN}\n\n" + "\n".join(parts) + f"\n{END}{after}")
+
+
+def write_short_tables(readme: Path, results: Path, orders: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+    """Write a short table of a plan's records where a page has room for one; a page without such marks stays.
+
+    ```
+    <!-- short table: classic: dense, snn_dt-full -->
+    <!-- end of short table -->
+    ```
+    """
+    if not readme.exists():
+        return
+
+    def filled(match: re.Match[str]) -> str:
+        plan, variants = match["plan"], match["variants"].split(", ")
+        text = short_table(read_records(results / "runs" / plan, orders[plan]), variants)
+        return f"{match['begin']}\n\n{text}\n\n{match['end']}"
+
+    write_atomically(readme, SHORT.sub(filled, readme.read_text()))
 
 
 def read_records(folder: Path, order: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
