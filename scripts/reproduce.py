@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> int:
             raise ConfigError(f"reproduce.py: expected --{name} of at least 0, which takes all, found {number}")
     args = replace(asked, run_root=AGAIN, results=AGAIN / "results") if asked.again else asked
     trials = chosen(args)
-    if args.again:
+    if args.again and not args.table_only:
         clear(trials, args)
     signum, failed = None, []
     if not args.table_only:

@@ -296,6 +296,8 @@ def test_a_plan_goes_on_where_it_stopped_is_recorded_and_not_run_again(
     once.write_text(once.read_text().replace('"returns": [', '"returns": [-1.0, '))
     assert reproduce.main([*words[:-1], "--again"]) == 0
     assert "again: the same in all 3 episodes" in capfd.readouterr().out, "made again once more, not read"
+    assert reproduce.main([*words[:-1], "--again", "--table-only"]) == 0
+    assert once.exists()
     found["config"]["model"]["d_model"] = 10
     path.write_text(json.dumps(found))
     with pytest.raises(ConfigError, match="d_model is 10 there and 8 in the sweep"):
