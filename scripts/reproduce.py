@@ -203,14 +203,17 @@ def run(trials: list[Trial], args: Arguments) -> tuple[int | None, list[TrialSta
 
 def table(results: Path) -> None:
     """Write the table of all plans."""
-    orders = {}
-    for plan in plans():
-        trials = read_sweep(PLANS / f"{plan}.yaml")[1]
-        orders[plan] = [(task(trial), trial.variant) for trial in trials]
-    write_table(results, orders, strict.read_yaml(PLANS / "published.yaml"))
+    rows = orders()
+    write_table(results, rows, strict.read_yaml(PLANS / "published.yaml"))
     if results == Arguments.results:
-        write_short_tables(Path("README.md"), results, orders)
+        write_short_tables(Path("README.md"), results, rows)
     print(f"table: {results / 'README.md'}, {results / 'runs.csv'}")
+
+
+def orders() -> dict[str, list[tuple[str, str]]]:
+    """Return the (task, variant) of each plan's rows, in their order."""
+    sweeps = {plan: read_sweep(PLANS / f"{plan}.yaml")[1] for plan in plans()}
+    return {plan: [(task(trial), trial.variant) for trial in trials] for plan, trials in sweeps.items()}
 
 
 def task(trial: Trial) -> str:

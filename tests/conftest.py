@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -47,6 +49,17 @@ VARIANTS = {
 def _own_cache_and_one_thread(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def reproduce(monkeypatch):
+    """The script scripts/reproduce.py as a module, run from the root of the project."""
+    spec = importlib.util.spec_from_file_location("reproduce", ROOT / "scripts" / "reproduce.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "reproduce", module)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(ROOT)
+    return module
 
 
 @pytest.fixture(params=VARIANTS)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-
 import numpy as np
 import pytest
 
@@ -19,13 +16,8 @@ MUJOCO = ["hopper-snn_dt", "halfcheetah-dense", "walker2d-snn_dt-sparse"]  # a t
 
 
 @pytest.fixture
-def rows(monkeypatch) -> dict[str, dict]:
+def rows(reproduce) -> dict[str, dict]:
     """The record of the best seed of every checkpoint's name."""
-    spec = importlib.util.spec_from_file_location("reproduce", ROOT / "scripts" / "reproduce.py")
-    reproduce = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "reproduce", reproduce)
-    spec.loader.exec_module(reproduce)
-    monkeypatch.chdir(ROOT)
     best = [reproduce.best_runs(reproduce.Arguments(plan=plan, results=ROOT / "results")) for plan in PLANS]
     return {name: record for found in best for name, (_, record) in found.items()}
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import shutil
 import signal
-import sys
 
 import numpy as np
 import pytest
@@ -23,17 +21,6 @@ from snn_dt.report.suite_folder import BEGIN, END, read_records, write_record, w
 from snn_dt.sweep.grid import read_sweep
 from tests.conftest import ROOT
 from tests.runs import stop_at_update
-
-
-@pytest.fixture
-def reproduce(monkeypatch):
-    """The script as a module, at the root of the repository."""
-    spec = importlib.util.spec_from_file_location("reproduce", ROOT / "scripts" / "reproduce.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "reproduce", module)
-    spec.loader.exec_module(module)
-    monkeypatch.chdir(ROOT)
-    return module
 
 
 def record(variant: str, seed: int, returns: float, dataset: str = "sb3/a", best: float | None = None) -> dict:
@@ -206,8 +193,7 @@ def test_a_short_table_has_mean_returns_of_the_variants_that_ran():
 def test_the_pages_that_are_committed_say_what_the_records_say(reproduce, tmp_path):
     """`python scripts/reproduce.py --table-only` after each change of the records."""
     results, readme = ROOT / "results", tmp_path / "README.md"
-    plans = {plan: read_sweep(ROOT / "configs" / "reproduce" / f"{plan}.yaml")[1] for plan in reproduce.plans()}
-    orders = {plan: [(reproduce.task(t), t.variant) for t in trials] for plan, trials in plans.items()}
+    orders = reproduce.orders()
     records = [r for plan, order in orders.items() for r in read_records(results / "runs" / plan, order)]
     assert (results / "runs.csv").read_text() == to_csv(records)
     text = (ROOT / "README.md").read_text()

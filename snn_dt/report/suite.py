@@ -11,8 +11,6 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from snn_dt.report.suite_activity import fewest_spikes
 from snn_dt.report.suite_cells import (
     Record,
@@ -24,6 +22,7 @@ from snn_dt.report.suite_cells import (
     headline,
     interval,
     mean_of,
+    mean_score,
     number,
     percent,
     scores,
@@ -106,13 +105,13 @@ def short_table(records: Sequence[Record], variants: Sequence[str]) -> str:
     for name in variants:
         of = [by_variant(own).get(name, []) for own in datasets.values()]
         if runs := [run for own in of for run in own]:
-            returns = [number(mean_of(own, "return_mean") if own else None) for own in of]
+            returns = [number(mean_of(own, "return_mean")) for own in of]
             seeds = sorted({len(own) for own in of if own})
             rows.append(
                 [
                     f"`{name}`",
                     *returns,
-                    number(float(np.mean([np.mean(scores(own)) for own in of])) if all(map(scores, of)) else None),
+                    number(mean_score([scores(own) for own in of])),
                     percent(mean_of(runs, "energy_vs_same_tokens")),
                     " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))),
                 ]
@@ -177,12 +176,11 @@ def _together(records: Sequence[Record]) -> list[str]:
         columns = [scores(own) for own in of.values()]
         whole = all(len(column) for column in columns)
         middle, low, high = interval(columns) if whole else (0.0, 0.0, 0.0)
-        mean = sum(float(np.mean(column)) for column in columns) / len(columns) if whole else None
         rows.append(
             [
                 name,
                 str(min(map(len, columns))) if whole else "",
-                number(mean),
+                number(mean_score(columns)),
                 f"{middle:.1f} ({low:.1f} to {high:.1f})" if whole else "",
                 percent(mean_of(runs, "energy_vs_same_tokens")),
                 *(_against(of[dataset], by_variant(own).get(BASELINE, []), name) for dataset, own in against.items()),

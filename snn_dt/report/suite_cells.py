@@ -50,6 +50,11 @@ def scores(runs: Sequence[Record]) -> list[Returns]:
     return [100 * (returns - low) / (high - low) for returns in headline(runs)]
 
 
+def mean_score(columns: Sequence[Sequence[Returns]]) -> float | None:
+    """Return the mean over datasets of the mean over `scores` of their runs; None where a dataset has none."""
+    return float(np.mean([np.mean(column) for column in columns])) if all(map(len, columns)) else None
+
+
 def interval(columns: Sequence[Sequence[Returns]]) -> tuple[float, float, float]:
     """Return the IQM over runs and datasets, and its 95 % interval, runs and their episodes resampled.
 
