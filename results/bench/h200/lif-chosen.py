@@ -1,3 +1,5 @@
+"""Time of the Triton kernels alone with the sizes that were chosen, at commit ee52758: `PYTHONPATH=. python lif-chosen.py`."""
+
 import torch
 from triton.testing import do_bench
 from snn_dt.snn import triton_kernels as k
