@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from snn_dt.cli.evaluate import print_evaluation, writable_folder
-from snn_dt.cli.run_folder import check_new, read_run
+from snn_dt.cli.evaluate import print_evaluation
+from snn_dt.cli.run_folder import hold, read_run
 from snn_dt.finetune.config import FinetuneConfig, load_finetune_config, validate_finetune
 
 
@@ -30,13 +30,11 @@ def finetune_main(arguments: Sequence[str]) -> int:
     run_dir, config, resume = read_run(
         arguments, "snn-dt finetune", FinetuneArguments, load_finetune_config, validate_finetune, _new_folder
     )
-    if not resume:
-        check_new(run_dir)
     from snn_dt.cli.finetune_run import FinetuneRun
 
-    run = FinetuneRun(config, run_dir, resume)  # what cannot be run leaves no folder behind
-    writable_folder(run_dir)
-    signum = run.train()
+    with hold(run_dir, resume):
+        run = FinetuneRun(config, run_dir, resume)
+        signum = run.train()
     if signum is not None:
         print(f"stopped after iteration {run.loop.iteration} of {config.update.iterations}")
         print(f"go on with: snn-dt finetune --resume {shlex.quote(str(run_dir))}")

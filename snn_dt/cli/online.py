@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from snn_dt.cli.evaluate import writable_folder
-from snn_dt.cli.run_folder import check_new, read_run
+from snn_dt.cli.run_folder import hold, read_run
 from snn_dt.online.config import OnlineConfig, load_online_config, validate_online
 
 
@@ -30,13 +29,11 @@ def online_main(arguments: Sequence[str]) -> int:
     run_dir, config, resume = read_run(
         arguments, "snn-dt online", OnlineArguments, load_online_config, validate_online, _new_folder
     )
-    if not resume:
-        check_new(run_dir)
     from snn_dt.cli.online_run import OnlineRun
 
-    writable_folder(run_dir)
-    run = OnlineRun(config, run_dir, resume)
-    score, signum = run.train()
+    with hold(run_dir, resume):
+        run = OnlineRun(config, run_dir, resume)
+        score, signum = run.train()
     if signum is not None:
         print(f"stopped after iteration {run.trainer.iteration} of {config.train.iterations}")
         print(f"go on with: snn-dt online --resume {shlex.quote(str(run_dir))}")

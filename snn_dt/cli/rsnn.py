@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt import strict
-from snn_dt.cli.evaluate import writable_folder
 from snn_dt.cli.record import Record
-from snn_dt.cli.run_folder import check_new, read_run
+from snn_dt.cli.run_folder import hold, read_run
 from snn_dt.rsnn.config import RSNNConfig, load_rsnn_config, validate_rsnn
 
 
@@ -47,24 +46,21 @@ def rsnn_main(arguments: Sequence[str]) -> int:
     run_dir, config, resume = read_run(
         arguments, "snn-dt rsnn", RSNNArguments, load_rsnn_config, validate_rsnn, _new_folder
     )
-    if not resume:
-        check_new(run_dir)
     from snn_dt.rsnn.run import RSNNRun
     from snn_dt.training.console import Console
     from snn_dt.training.signals import StopSignal
     from snn_dt.training.tracking import Tracker
 
-    run = RSNNRun(config, run_dir, resume)
-    writable_folder(run_dir)
-    tracker = Tracker(run_dir, config.track, strict.to_dict(config), run.state.step if resume else None)
-    finished = False
-    try:
-        with Console() as console, StopSignal() as stop:
-            console.print(f"run folder   {run_dir}")
-            console.start(config.learn.steps, run.state.step)
-            finished = run.train(Told(tracker, console), stop)
-    finally:
-        tracker.finish(0 if finished else 1)
+    with hold(run_dir, resume):
+        run, finished = RSNNRun(config, run_dir, resume), False
+        tracker = Tracker(run_dir, config.track, strict.to_dict(config), run.state.step if resume else None)
+        try:
+            with Console() as console, StopSignal() as stop:
+                console.print(f"run folder   {run_dir}")
+                console.start(config.learn.steps, run.state.step)
+                finished = run.train(Told(tracker, console), stop)
+        finally:
+            tracker.finish(0 if finished else 1)
     if not finished:
         print(f"stopped after update {run.state.step} of {config.learn.steps}")
         print(f"go on with: snn-dt rsnn --resume {shlex.quote(str(run_dir))}")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import fcntl
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
 from snn_dt.cli.arguments import parse
+from snn_dt.cli.evaluate import writable_folder
 from snn_dt.errors import CheckpointError, ConfigError
 
 C = TypeVar("C")
@@ -71,8 +76,44 @@ def read_run(
     return args.run_dir or new_folder(config), config, False
 
 
-def check_new(run_dir: Path) -> None:
-    """Raise `CheckpointError` if `run_dir` holds a run."""
+@contextlib.contextmanager
+def hold(run_dir: Path, resume: bool) -> Iterator[None]:
+    """Keep other processes out of a run folder while the context is open; a new one, left empty, goes again.
+
+    The lock is one of the system, on the file `.lock`: it ends with the process, however that ends.
+
+    Raises:
+        CheckpointError: the folder is to be new and holds a run, cannot be written, or another process is in it.
+    """
+    if not resume:
+        _check_new(run_dir)
+    writable_folder(run_dir)
+    with (run_dir / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise CheckpointError(
+                f"expected a run folder that no other process works in, found {lock.read() or 'one'} in {run_dir}; "
+                "wait for it to end, or choose another --run-dir"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        if not resume:
+            _check_new(run_dir)  # once more, now that nobody else can begin one
+        with contextlib.suppress(OSError):  # a full disk, which the run will speak of
+            lock.truncate(0)
+            os.write(lock.fileno(), f"process {os.getpid()} of {platform.node()}".encode())
+        try:
+            yield
+        finally:
+            if not resume and os.listdir(run_dir) == [".lock"]:
+                (run_dir / ".lock").unlink()
+                with contextlib.suppress(OSError):  # someone is quick, or it is the root of a disk
+                    run_dir.rmdir()
+
+
+def _check_new(run_dir: Path) -> None:
     if (run_dir / "config.yaml").exists() or (run_dir / "checkpoints").exists():
         raise CheckpointError(
             f"expected a new run folder, found a run at {run_dir}; go on with it (--resume {run_dir}), choose another "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from snn_dt.cli.evaluate import print_evaluation, writable_folder
-from snn_dt.cli.run_folder import check_new, read_run
+from snn_dt.cli.evaluate import print_evaluation
+from snn_dt.cli.run_folder import hold, read_run
 from snn_dt.config import Config, load_config, validate
 
 
@@ -31,13 +32,11 @@ def train_main(arguments: Sequence[str]) -> int:
     from snn_dt.training.distributed import is_first
 
     run_dir, config, resume = _read(arguments)
-    if not resume and is_first():
-        check_new(run_dir)
-    run = Run(config, run_dir, resume=resume)  # what cannot be run leaves no folder behind
+    with hold(run_dir, resume) if is_first() else nullcontext():
+        run = Run(config, run_dir, resume=resume)
+        rows, signum = run.train()
     if not run.workers.first:
-        return 128 + signum if (signum := run.train()[1]) is not None else 0
-    writable_folder(run_dir)
-    rows, signum = run.train()
+        return 0 if signum is None else 128 + signum
     if rows:
         print_evaluation(rows)
     if signum is not None:
