@@ -97,8 +97,8 @@ class Run:
             return [], None if finished else stop.signum
         if not self.resume:
             save_config(config, self.run_dir / "config.yaml")
-        resume_step = self.state.step if self.resume else None
-        tracker = Tracker(self.run_dir, config.track, config_to_dict(config), resume_step)
+        step, measured = (self.state.step, self.state.evaluated_at) if self.resume else (None, None)
+        tracker = Tracker(self.run_dir, config.track, config_to_dict(config), step, resume_measured=measured)
         finished = False
         try:
             with Console() as console, self._stop_signal() as stop:

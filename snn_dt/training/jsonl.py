@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+MEASURED = {"evaluation", "validation_loss"}
+
 
 def plain(value: Any, keep_nan: bool = False) -> Any:
     """Return `value` in dicts, lists and numbers: 0-d tensors and numpy scalars become numbers, arrays become lists.
@@ -70,14 +72,21 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [row for _, row in _lines(path)]
 
 
-def cut_after(path: Path, step: int) -> None:
+def cut_after(path: Path, step: int, measured: int | None = None) -> None:
     """Drop, atomically, torn lines and every line whose `step` is larger than `step`; a missing file stays missing.
+
+    Of lines that hold an evaluation or a validation loss, those whose `step` is larger than `measured` go, if given.
 
     Raises:
         OSError: the file cannot be read or written.
     """
+
+    def stays(row: dict[str, Any]) -> bool:
+        last = measured if measured is not None and MEASURED & row.keys() else step
+        return (row.get("step") or 0) <= last
+
     if path.exists():
-        kept = [line for line, row in _lines(path) if (row.get("step") or 0) <= step]
+        kept = [line for line, row in _lines(path) if stays(row)]
         write_atomically(path, "".join(f"{line}\n" for line in kept))
 
 

@@ -73,16 +73,24 @@ def train(
     device = next(model.parameters()).device
     workers = workers or Workers(device.type)
     parameters, gradient = list(model.parameters()), make_gradient(config, model, state)
-    begin, begin_step, last_slope = time.perf_counter(), state.step, None
+    begin, begin_step, last_slope, saved = time.perf_counter(), state.step, None, -1
+
+    def save_last() -> None:
+        nonlocal saved
+        _check_finite(state)
+        save("last", state)
+        saved = state.step
+
     while True:
         done = state.step >= config.steps
         due = done or _due(state.step, config.eval_every)
         if due and state.evaluated_at != state.step and stop.signum is None:
-            _check_finite(state)
+            if saved != state.step:
+                save_last()  # an evaluation takes long, and can fail
             model.eval()
             with contextlib.suppress(StopRequestedError):
                 _evaluate(state, record, save, evaluate, validate, config.slope_schedule.score)
-                save("last", state)  # or a run that is killed later would evaluate, and record, a second time
+                save_last()  # or a run that is killed later would evaluate, and record, a second time
             begin, begin_step = time.perf_counter(), state.step
         agreed = workers.agree(stop.signum)
         if done or agreed is not None:
@@ -121,11 +129,10 @@ def train(
                 metrics["surrogate_slope"] = last_slope
             metrics["steps_per_second"] = (state.step - begin_step) / (time.perf_counter() - begin)
             record.log(state.step, metrics)
-        if _due(state.step, config.save_every) and state.step < config.steps:
-            _check_finite(state)
-            save("last", state)
-    _check_finite(state)
-    save("last", state)
+        if _due(state.step, config.save_every):
+            save_last()
+    if saved != state.step:
+        save_last()
     return state.step >= config.steps and state.evaluated_at == state.step
 
 

@@ -28,6 +28,7 @@ class Tracker:
         config: Mapping[str, Any],
         resume_step: int | None = None,
         say: Callable[[str], None] | None = None,
+        resume_measured: int | None = None,
     ) -> None:
         """Open the record.
 
@@ -38,6 +39,7 @@ class Tracker:
             resume_step: The step that the run is taken up from: later lines are dropped, and wandb goes on under the
                 same run id. None starts a new record, and sets an older one aside as metrics.previous.jsonl.
             say: Prints a line for the user; None prints to stderr.
+            resume_measured: The step of the last evaluation that will not be made again, where that is an earlier one.
         """
         self._dir, self._path = run_dir, run_dir / "metrics.jsonl"
         self._say = say or (lambda text: print(text, file=sys.stderr, flush=True))
@@ -45,7 +47,7 @@ class Tracker:
         self._torn = self._told_disk = False
         with self._disk():
             if resume_step is not None:
-                jsonl.cut_after(self._path, resume_step)
+                jsonl.cut_after(self._path, resume_step, resume_measured)
             elif self._path.exists():
                 self._path.replace(run_dir / "metrics.previous.jsonl")
         if settings.wandb != "disabled":

@@ -204,10 +204,24 @@ def test_evaluation_comes_once_at_the_end_and_whenever_it_is_due():
     assert [step for step, _ in bench.evaluations] == [4, 6]
 
 
-def test_checkpoints_come_when_they_are_due_after_every_evaluation_and_at_the_end():
+def test_checkpoints_come_when_they_are_due_before_and_after_every_evaluation_and_at_the_end():
     bench = Bench(with_steps(save_every=2, eval_every=3), evaluate=scores(1.0, 0.0))
     bench.run()
-    assert [step for name, step in bench.saves if name == "last"] == [2, 3, 4, 6, 6]
+    assert [step for name, step in bench.saves if name == "last"] == [2, 3, 3, 4, 6, 6]
+    bench = Bench(with_steps(steps=5, save_every=2), draw=stopping_at(3))
+    bench.run()
+    assert bench.saves == [("last", 2), ("last", 4)]
+
+
+def test_an_evaluation_that_fails_loses_no_update():
+    def evaluate():
+        raise RuntimeError("the simulator broke")
+
+    bench = Bench(evaluate=evaluate)
+    with pytest.raises(RuntimeError):
+        bench.run()
+    assert bench.saves == [("last", 6)]
+    assert bench.state.evaluated_at == -1
 
 
 def test_a_finished_run_makes_no_further_update():

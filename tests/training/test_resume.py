@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from snn_dt.cli.run import Run
+from snn_dt.training.tracking import Tracker
 from tests.runs import at_update, flags, left_behind, lines_of, main, resume, state_of, stop_at_update, train
 
 KINDS = {
@@ -89,6 +90,28 @@ def test_a_run_stopped_inside_an_evaluation_evaluates_again_and_records_it_once(
     assert train(run) == 128 + signal.SIGINT
     assert state_of(run)["step"] == [6, 12, 14][evaluation - 1]
     assert sum("evaluation" in line for line in lines_of(run)) == evaluation - 1
+    assert resume(run) == 0
+    assert left_behind(run) == whole
+
+
+@pytest.mark.parametrize("evaluation", [1, 2, 3])
+def test_a_run_killed_after_an_evaluation_and_before_it_is_saved_loses_no_update_and_records_it_once(
+    dense, tmp_path, monkeypatch, evaluation
+):
+    _, whole = dense
+    real, calls = Tracker.log_evaluation, []
+
+    def log_evaluation(self, *arguments):
+        real(self, *arguments)
+        calls.append(1)
+        if len(calls) == evaluation:
+            raise KilledError
+
+    monkeypatch.setattr(Tracker, "log_evaluation", log_evaluation)
+    run = tmp_path / "run"
+    with pytest.raises(KilledError):
+        train(run)
+    assert state_of(run)["step"] == [6, 12, 14][evaluation - 1]
     assert resume(run) == 0
     assert left_behind(run) == whole
 
