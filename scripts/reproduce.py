@@ -22,11 +22,12 @@ from snn_dt import strict
 from snn_dt.checkpoint import provenance
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.main import guarded
+from snn_dt.config_difference import difference
 from snn_dt.device import available_cores
 from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.report.suite_folder import write_record, write_short_tables, write_table
 from snn_dt.sweep.backends import LocalProcesses
-from snn_dt.sweep.folder import difference, prepare, read
+from snn_dt.sweep.folder import prepare, read
 from snn_dt.sweep.grid import Trial, read_sweep
 from snn_dt.sweep.scheduler import TrialStatus, run_sweep
 from snn_dt.sweep.view import View

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from snn_dt.cli.main import main
@@ -63,6 +64,13 @@ def train(run_dir: Path, **changes: Any) -> int:
 def resume(run_dir: Path) -> int:
     """Go on with a run; returns the exit status."""
     return main(["train", "--resume", str(run_dir)])
+
+
+def edit(run_dir: Path, section: str, **values: Any) -> None:
+    """Change a run's configuration by hand."""
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    config[section] |= values
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(config))
 
 
 def at_update(monkeypatch, step: int, happens) -> None:

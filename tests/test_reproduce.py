@@ -287,7 +287,7 @@ def test_a_plan_goes_on_where_it_stopped_is_recorded_and_not_run_again(
     assert once.exists()
     found["config"]["model"]["d_model"] = 10
     path.write_text(json.dumps(found))
-    with pytest.raises(ConfigError, match="d_model is 10 there and 8 in the sweep"):
+    with pytest.raises(ConfigError, match="d_model is 10 there and 8 here"):
         reproduce.main(words)
     path.unlink()
     with pytest.raises(ConfigError, match="variants: dense, bc10"):

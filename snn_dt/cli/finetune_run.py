@@ -11,6 +11,7 @@ import torch
 from snn_dt import strict
 from snn_dt.checkpoint import find_checkpoint, from_pretrained, provenance, read_json, save_checkpoint
 from snn_dt.cli.iterations import run_iterations
+from snn_dt.config_difference import check_same
 from snn_dt.data import load_dataset
 from snn_dt.device import choose_device, keep_memory, set_threads
 from snn_dt.errors import CheckpointError, ConfigError
@@ -58,7 +59,7 @@ class FinetuneRun:
         self.rows: list[dict[str, Any]] = []
         self.best = -math.inf
         self.console = Console()
-        if resume and (run_dir / "checkpoints" / "last").exists():
+        if resume and any((run_dir / "checkpoints" / name).exists() for name in ("last", "last.old")):
             self._restore()
 
     def train(self) -> int | None:
@@ -114,6 +115,7 @@ class FinetuneRun:
 
     def _restore(self) -> None:
         checkpoint = find_checkpoint(self.run_dir)
+        check_same(self.config, read_json(checkpoint / "provenance.json").get("finetune"), self.run_dir)
         values = load_training_state(checkpoint, self.policy.device)
         try:
             self.loop.load_state_dict(values)

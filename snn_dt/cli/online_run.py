@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from snn_dt import strict
-from snn_dt.checkpoint import provenance
+from snn_dt.checkpoint import provenance, read_json
 from snn_dt.cli.iterations import run_iterations
+from snn_dt.config_difference import check_same
 from snn_dt.device import keep_memory, set_threads
 from snn_dt.errors import CheckpointError
 from snn_dt.online.config import OnlineConfig
@@ -105,6 +106,8 @@ class OnlineRun:
 
     def _restore(self) -> None:
         path = self.run_dir / STATE
+        if (actor := self.run_dir / ACTOR / "config.json").exists():
+            check_same(self.config, read_json(actor).get("provenance", {}).get("config"), self.run_dir)
         try:
             self.trainer.load_state_dict(torch.load(path, weights_only=True))
         except Exception as error:  # a damaged file or one of another version each raise their own kind

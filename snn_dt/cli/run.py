@@ -14,6 +14,7 @@ from snn_dt.checkpoint import find_checkpoint, provenance, read_json, save_check
 from snn_dt.cli.record import Record
 from snn_dt.cli.task import make_policy, rtg_scale, task_shape
 from snn_dt.config import Config, config_to_dict, save_config
+from snn_dt.config_difference import check_same
 from snn_dt.data import Windows, load_dataset
 from snn_dt.data.lanes import Lanes
 from snn_dt.data.mixture import BEST, Mixture
@@ -210,7 +211,9 @@ class Run:
         if not any((self.run_dir / "checkpoints" / name).exists() for name in ("last", "last.old")):
             return
         checkpoint = find_checkpoint(self.run_dir)
-        if read_json(checkpoint / "provenance.json").get("dataset_checksum") != self.trajectories.checksum:
+        facts = read_json(checkpoint / "provenance.json")
+        check_same(self.config, facts.get("config"), self.run_dir)
+        if facts.get("dataset_checksum") != self.trajectories.checksum:
             raise CheckpointError(
                 f"expected the data {self.run_dir} was trained on, found other data in {self.config.data.dataset}; put "
                 "the old ones back, or begin a new run"

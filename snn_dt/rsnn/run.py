@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 from snn_dt import strict
 from snn_dt.checkpoint import provenance
 from snn_dt.config import save_config
+from snn_dt.config_difference import check_same
 from snn_dt.device import keep_memory, set_threads
 from snn_dt.errors import CheckpointError
 from snn_dt.learning.topology import Topology
@@ -62,8 +63,9 @@ class RSNNRun:
             "network": weights,
             "rule": parts.rule.state_dict(),
             "topology": parts.topology.state_dict(),
+            "config": strict.to_dict(self.config),
         }
-        facts = provenance(seed=self.config.learn.seed, step=state.step, config=strict.to_dict(self.config))
+        facts = provenance(seed=self.config.learn.seed, step=state.step, config=values["config"])
         buffer = io.BytesIO()
         torch.save(values, buffer)
         try:
@@ -82,6 +84,7 @@ class RSNNRun:
         if not (folder / "training_state.pt").exists():
             return
         values: dict[str, Any] = load_training_state(folder, torch.device("cpu"))
+        check_same(self.config, values.get("config"), self.run_dir)
         try:
             self.parts.network.load_state_dict(values["network"])
             self.parts.rule.load_state_dict(values["rule"])

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt.config import Config, config_from_dict, config_to_dict
-from snn_dt.errors import CheckpointError, ConfigError
+from snn_dt.config_difference import difference
+from snn_dt.errors import CheckpointError
 from snn_dt.sweep.grid import Trial
 from snn_dt.training.jsonl import dumps, write_atomically
 
@@ -119,28 +120,3 @@ class Attempt:
     def _write(self, running: bool, seconds: float) -> None:
         facts = {"owner": self._owner, "number": self.number, "running": running, "started": self.started}
         write_atomically(self._path, dumps(facts | {"seconds": seconds, "host": platform.node()}) + "\n")
-
-
-def difference(asked: Config, found: dict[str, Any]) -> str:
-    """Name the first field in which a stored configuration differs from `asked`, if one does.
-
-    A field that is younger than what was stored counts with its default, which means "as before". Where a run is
-    tracked and how many threads it has may differ.
-    """
-    try:
-        stored = config_to_dict(config_from_dict(found))
-    except ConfigError as error:
-        return str(error)
-    return _first_difference(config_to_dict(asked), stored)
-
-
-def _first_difference(asked: dict[str, Any], found: dict[str, Any], prefix: str = "") -> str:
-    for key, a in asked.items():
-        name, b = f"{prefix}{key}", found[key]
-        if name in ("track", "train.threads") or a == b:
-            continue
-        if not isinstance(a, dict):
-            return f"{name} is {b} there and {a} in the sweep"
-        if inner := _first_difference(a, b, f"{name}."):
-            return inner
-    return ""

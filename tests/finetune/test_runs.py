@@ -14,7 +14,7 @@ from snn_dt.cli.main import main
 from snn_dt.finetune.config import load_finetune_config, validate_finetune
 from snn_dt.finetune.loop import Loop
 from tests.conftest import ROOT, read_jsonl
-from tests.runs import CARTPOLE, left_behind
+from tests.runs import CARTPOLE, edit, left_behind
 
 PENDULUM = str(ROOT / "datasets/sb3/pendulum/mixed-v0")
 
@@ -69,8 +69,18 @@ def test_a_run_stopped_or_killed_goes_on_bit_for_bit(trained, tmp_path, monkeypa
 
     in_iteration(monkeypatch, 2, killed)
     assert main(["finetune", "--resume", str(cut)]) == 130
+    last = cut / "checkpoints" / "last"
+    last.rename(last.with_name("last.old"))  # killed between the two renames of a save
     assert main(["finetune", "--resume", str(cut)]) == 0
     assert left_behind(cut) == left_behind(whole)
+
+
+def test_a_run_whose_configuration_was_changed_is_not_resumed(trained, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(words(run, trained / "cartpole", update__q_weight=0, update__iterations=1)) == 0
+    edit(run, "update", updates=3)
+    assert main(["finetune", "--resume", str(run)]) == 2
+    assert "update.updates is 2 there and 3 here; put it back" in capsys.readouterr().err
 
 
 def test_a_run_counts_its_steps_scores_before_and_after_and_leaves_a_policy(trained, tmp_path):

@@ -16,7 +16,7 @@ from snn_dt.online.config import load_online_config
 from snn_dt.online.saved import load_actor
 from snn_dt.online.trainer import Trainer
 from tests.conftest import ROOT, read_jsonl
-from tests.runs import bits
+from tests.runs import bits, edit
 
 TINY = {
     "task.drones": 2, "task.horizon": 30, "actor.hidden": "8 8", "learn.warm_up": 5,
@@ -153,3 +153,6 @@ def test_a_guide_that_is_not_there_a_folder_in_use_and_a_damaged_state_are_mista
     (run / "state.pt").write_bytes(b"")
     assert main(["online", "--resume", str(run)]) == 2
     assert "expected the state of this run" in capsys.readouterr().err
+    edit(run, "learn", gamma=0.5)
+    assert main(["online", "--resume", str(run)]) == 2
+    assert "there and 0.5 here; put it back" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import torch
 from snn_dt.cli.main import main
 from snn_dt.rsnn.run import load_network
 from snn_dt.rsnn.tasks import Classes, Evidence, Pattern
-from tests.runs import bits, lines_of
+from tests.runs import bits, edit, lines_of
 
 KINDS = {
     "pattern": {"task.steps": 60, "penalty.target": 300, "network.feedback": "adaptive", "learn.weight_decay": 1},
@@ -105,6 +105,14 @@ def test_a_run_that_is_good_enough_stops(tmp_path, capsys):
     assert "5 updates" in capsys.readouterr().out
     assert main(["rsnn", "--resume", str(tmp_path / "run")]) == 0
     assert "5 updates" in capsys.readouterr().out
+
+
+def test_a_run_whose_configuration_was_changed_is_not_resumed(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main([*flags(run, "classes"), "--learn.stop_error=1.1"]) == 0
+    edit(run, "learn", seed=5)
+    assert main(["rsnn", "--resume", str(run)]) == 2
+    assert "there and 5 here; put it back" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_a_folder_gives_back_the_configuration_it_was_made_for(trial, tmp_path):
 def test_a_folder_of_another_configuration_is_refused_by_the_field_that_differs(trial, tmp_path):
     prepare(tmp_path / "run", trial)
     longer = dataclasses.replace(trial.config, train=dataclasses.replace(trial.config.train, steps=61))
-    with pytest.raises(CheckpointError, match=r"train\.steps is 60 there and 61 in the sweep; choose another"):
+    with pytest.raises(CheckpointError, match=r"train\.steps is 60 there and 61 here; choose another"):
         prepare(tmp_path / "run", dataclasses.replace(trial, config=longer))
 
 
@@ -50,7 +50,7 @@ def test_a_folder_from_before_a_field_was_there_has_its_default(trial, tmp_path)
     path.write_text(json.dumps(facts))
     prepare(tmp_path / "run", trial)
     cloning = dataclasses.replace(trial.config, data=dataclasses.replace(trial.config.data, top_fraction=0.1))
-    with pytest.raises(CheckpointError, match=r"data\.top_fraction is 1\.0 there and 0\.1 in the sweep"):
+    with pytest.raises(CheckpointError, match=r"data\.top_fraction is 1\.0 there and 0\.1 here"):
         prepare(tmp_path / "run", dataclasses.replace(trial, config=cloning))
     path.write_text(json.dumps(facts | {"config": facts["config"] | {"modle": {}}}))
     with pytest.raises(CheckpointError, match="unknown key modle"):

@@ -7,11 +7,22 @@ import shutil
 import signal
 
 import pytest
-import yaml
 
 from snn_dt.cli.run import Run
 from snn_dt.training.tracking import Tracker
-from tests.runs import at_update, flags, left_behind, lines_of, main, resume, state_of, stop_at_update, train
+from tests.runs import (
+    CARTPOLE,
+    at_update,
+    edit,
+    flags,
+    left_behind,
+    lines_of,
+    main,
+    resume,
+    state_of,
+    stop_at_update,
+    train,
+)
 
 KINDS = {
     "dense with dropout": {"model__dropout": 0.2},
@@ -166,11 +177,21 @@ def test_a_run_is_not_resumed_on_other_data(stopped, capsys):
     assert f"expected the data {stopped} was trained on, found other data" in complaint(stopped, capsys)
 
 
-def test_a_run_whose_model_was_changed_is_not_resumed(stopped, capsys):
-    config = yaml.safe_load((stopped / "config.yaml").read_text())
-    config["model"]["d_model"] = 8
-    (stopped / "config.yaml").write_text(yaml.safe_dump(config))
-    assert "size mismatch" in complaint(stopped, capsys)
+@pytest.mark.parametrize(
+    ("section", "name", "value", "was"),
+    [("model", "d_model", 8, 16), ("train", "steps", 20, 14), ("data", "top_fraction", 0.5, 1.0)],
+)
+def test_a_run_whose_configuration_was_changed_is_not_resumed(stopped, capsys, section, name, value, was):
+    edit(stopped, section, **{name: value})
+    assert f"{section}.{name} is {was} there and {value} here; put it back" in complaint(stopped, capsys)
+
+
+def test_what_lies_around_the_training_may_change_before_it_is_resumed(stopped, tmp_path):
+    shutil.copytree(CARTPOLE, tmp_path / "moved-v0")
+    edit(stopped, "train", log_every=1, threads=2)
+    edit(stopped, "data", dataset=str(tmp_path / "moved-v0"))
+    edit(stopped, "eval", episodes=1)
+    assert resume(stopped) == 0
 
 
 @pytest.mark.parametrize(
