@@ -25,7 +25,7 @@ from snn_dt.cli.main import guarded
 from snn_dt.config_difference import difference
 from snn_dt.device import available_cores
 from snn_dt.errors import ConfigError, TrainingError
-from snn_dt.report.suite_folder import write_record, write_short_tables, write_table
+from snn_dt.report.suite_folder import read_record, write_record, write_short_tables, write_table
 from snn_dt.sweep.backends import LocalProcesses
 from snn_dt.sweep.folder import prepare, read
 from snn_dt.sweep.grid import Trial, read_sweep
@@ -129,17 +129,20 @@ def chosen(args: Arguments) -> list[Trial]:
         raise ConfigError(f"reproduce.py: expected --plan to be one of {', '.join(plans())}, found {args.plan!r}")
     sweep, trials = read_sweep(path)
     seeds = sweep.seeds[: args.seeds or None]
-    found = [
+    unknown = [name for name in args.only if not any(trial.name.startswith(name) for trial in trials)]
+    unknown += [name for name in args.variants if all(name != trial.variant for trial in trials)]
+    if unknown:
+        tasks, variants = (", ".join(dict.fromkeys(names)) for names in zip(*orders()[args.plan], strict=True))
+        raise ConfigError(
+            f"reproduce.py: expected datasets ({tasks}) and variants ({variants}) of {path}, found {unknown[0]!r}"
+        )
+    return [
         trial
         for trial in trials
         if trial.config.train.seed in seeds
         and (not args.only or trial.name.startswith(args.only))
         and (not args.variants or trial.variant in args.variants)
     ]
-    if not found:
-        names = ", ".join(dict.fromkeys(trial.variant for trial in trials))
-        raise ConfigError(f"reproduce.py: expected runs of {path}, found none for these flags; variants: {names}")
-    return found
 
 
 def folder(trial: Trial, args: Arguments) -> Path:
@@ -153,9 +156,10 @@ def record(trial: Trial, args: Arguments) -> Path:
 
 
 def recorded(trial: Trial, args: Arguments) -> bool:
-    """Tell whether the results hold the run; a `ConfigError` if they hold one of another configuration."""
-    if not (found := read(record(trial, args))):
+    """Tell whether the results hold the run; a `ConfigError` if what they hold is another or damaged."""
+    if not record(trial, args).exists():
         return False
+    found = read_record(record(trial, args))
     if other := difference(trial.config, found["config"]):
         raise ConfigError(
             f"{record(trial, args)}: expected a run of the plan's configuration, found another: {other}; delete it"
@@ -164,15 +168,19 @@ def recorded(trial: Trial, args: Arguments) -> bool:
 
 
 def clear(trials: list[Trial], args: Arguments) -> None:
-    """Delete what was made again before, but for runs that were stopped half way at this commit."""
+    """Delete what was made again before, but for what an `--again` that was stopped has left at this commit."""
     commit = provenance()["commit"]
-    for trial in trials:
+
+    def begun(trial: Trial) -> bool:
         at = folder(trial, args)
-        asked, begun = read(at / "trial.json"), read(at / "checkpoints" / "last" / "provenance.json")
-        goes_on = asked and begun and begun["commit"] == commit and not difference(trial.config, asked["config"])
-        if not goes_on or read(at / "result.json"):
-            shutil.rmtree(at, ignore_errors=True)
-        record(trial, args).unlink(missing_ok=True)
+        asked, made = read(at / "trial.json"), read(at / "checkpoints" / "last" / "provenance.json")
+        return bool(asked and made) and made["commit"] == commit and not difference(trial.config, asked["config"])
+
+    all_made = all(begun(trial) and read(folder(trial, args) / "result.json") for trial in trials)
+    for trial in trials:
+        if all_made or not begun(trial):
+            shutil.rmtree(folder(trial, args), ignore_errors=True)
+            record(trial, args).unlink(missing_ok=True)
 
 
 def run(trials: list[Trial], args: Arguments) -> tuple[int | None, list[TrialStatus]]:

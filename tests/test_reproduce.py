@@ -290,13 +290,55 @@ def test_a_plan_goes_on_where_it_stopped_is_recorded_and_not_run_again(
     with pytest.raises(ConfigError, match="d_model is 10 there and 8 here"):
         reproduce.main(words)
     path.unlink()
-    with pytest.raises(ConfigError, match="variants: dense, bc10"):
-        reproduce.main(["--variants", "dence"])
+    with pytest.raises(ConfigError, match=r"variants \(dense, bc10\) of .* found 'dence'"):
+        reproduce.main(["--variants", "bc10", "dence"])
+    with pytest.raises(ConfigError, match=r"datasets \(cartpole\) .* found 'pendulum'"):
+        reproduce.main(["--only", "cartpole", "pendulum"])
     with pytest.raises(ConfigError, match="--plan to be one of classic, mujoco, d4rl"):
         reproduce.main(["--plan", "clasic"])
     for flag in ("--seeds", "--jobs"):
         with pytest.raises(ConfigError, match=f"expected {flag} of at least 0, which takes all, found -1"):
             reproduce.main([flag, "-1"])
+
+
+def test_making_runs_again_goes_on_where_it_was_stopped_and_begins_anew_where_it_was_not(
+    reproduce, tmp_path, tiny_plans, monkeypatch
+):
+    tiny_plans()
+    monkeypatch.setattr(reproduce, "provenance", lambda: {"commit": "now"})
+    args = reproduce.Arguments(variants=("dense",), run_root=tmp_path / "runs", results=tmp_path / "again")
+    trials = reproduce.chosen(args)
+    folders = [reproduce.folder(trial, args) for trial in trials]
+
+    def left(*finished: int, commit: str = "now") -> list[tuple[bool, bool]]:
+        """Leave runs, some finished, and clear; tell which runs and records are still there."""
+        for i, (trial, at) in enumerate(zip(trials, folders, strict=True)):
+            reproduce.prepare(at, trial)
+            (at / "checkpoints" / "last").mkdir(parents=True, exist_ok=True)
+            (at / "checkpoints" / "last" / "provenance.json").write_text(json.dumps({"commit": commit}))
+            if i in finished:
+                (at / "result.json").write_text('{"seed": 0}')
+                write_record(record("dense", i, 1.0), reproduce.record(trial, args))
+        reproduce.clear(trials, args)
+        return [
+            (at.exists(), reproduce.record(trial, args).exists()) for trial, at in zip(trials, folders, strict=True)
+        ]
+
+    assert left(0) == [(True, True), (True, False)]
+    assert left(0, 1) == [(False, False), (False, False)]
+    assert left(0, commit="before") == [(False, False), (False, False)]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"seed": 0}', ""])
+def test_a_damaged_record_is_named(reproduce, tmp_path, tiny_plans, content):
+    tiny_plans()
+    path = tmp_path / "results" / "runs" / "classic" / "cartpole-dense-seed0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    for words in (["--table-only"], ["--variants", "dense", "--seeds", "1"]):
+        with pytest.raises(ConfigError, match=r"cartpole-dense-seed0\.json: expected a run's record, found it damaged"):
+            reproduce.main(words)
+    assert path.read_text() == content
 
 
 def test_the_best_of_all_recorded_seeds_ships_whatever_was_asked_for(reproduce, tmp_path, tiny_plans, capsys):

@@ -36,6 +36,25 @@ def write_record(record: Record, path: Path) -> None:
     write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Return one run's record.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text())
+        missing = [name for name in ("trial", "variant", "seed", "config", "evaluation") if name not in found]
+    except (OSError, ValueError, TypeError) as error:
+        missing = [" ".join(str(error).split())]
+    if missing:
+        raise ConfigError(
+            f"{path}: expected a run's record, found it damaged ({', '.join(missing)}); put it back, or delete it and "
+            "make the run again"
+        )
+    return dict(found)
+
+
 def write_table(
     results: Path, orders: Mapping[str, Sequence[tuple[str, str]]], published: Mapping[str, Sequence[str]]
 ) -> None:
@@ -95,7 +114,7 @@ def read_records(folder: Path, order: Sequence[tuple[str, str]]) -> list[dict[st
         task, variant = str(record["trial"]).split(f"-{record['variant']}-")[0], record["variant"]
         return _place(tasks, task), _place(variants, variant), record["seed"]
 
-    return sorted((json.loads(path.read_text()) for path in folder.glob("*.json")), key=key)
+    return sorted((read_record(path) for path in folder.glob("*.json")), key=key)
 
 
 def _place(known: list[str], name: str) -> tuple[int, str]:

@@ -27,6 +27,8 @@ from snn_dt.sweep.grid import Trial
 from snn_dt.training.jsonl import dumps, write_atomically
 
 WATCH_SECONDS = 0.5
+TAKEN_OVER = 75
+"""Exit status of a process that another one has taken the folder from."""
 
 
 def prepare(folder: Path, trial: Trial) -> None:
@@ -112,7 +114,7 @@ class Attempt:
         while True:
             time.sleep(WATCH_SECONDS)
             if (owner := read(self._path).get("owner")) is not None and owner != self._owner:
-                os._exit(75)
+                os._exit(TAKEN_OVER)
             if self._parent != os.getppid():
                 self._parent = os.getppid()
                 orphaned()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from snn_dt.sweep.backends import POLL_SECONDS, Backend
+from snn_dt.sweep.folder import TAKEN_OVER, read
 from snn_dt.sweep.grid import Trial
 from snn_dt.sweep.progress import Progress
 from snn_dt.sweep.view import View
@@ -34,7 +35,7 @@ class TrialStatus:
     @property
     def finished(self) -> bool:
         """Whether the trial has left its result."""
-        return (self.folder / "result.json").exists()
+        return bool(read(self.folder / "result.json"))
 
     def last_words(self, lines: int = 3) -> str:
         """Return the end of what the trial printed, in one line."""
@@ -52,9 +53,9 @@ def run_sweep(
 ) -> int | None:
     """Run all trials that are not done; returns the signal that stopped the sweep, if one did.
 
-    A trial that ends with a user's mistake (status 2) fails at once, for another try would end alike; any other that
-    breaks off is taken up again, `retries` times. After a signal the running trials are asked to stop where they can
-    be taken up again; a second one kills them.
+    A trial that ends with a user's mistake (status 2) fails at once, for another try would end alike, and so does one
+    that another sweep has taken over; any other that breaks off is taken up again, `retries` times. After a signal the
+    running trials are asked to stop where they can be taken up again; a second one kills them.
 
     Args:
         statuses: the trials; their states are kept up to date.
@@ -106,11 +107,14 @@ def _settle(status: TrialStatus, code: int, retries: int, stopping: bool, view: 
         last = status.progress.last_return
         view.say(f"{name} done" + ("" if last is None else f", return {last:.5g}"))
         return
-    status.error = f"{_ending(code)}: {status.last_words()}"
+    if code == TAKEN_OVER:
+        status.error = "another process has taken it over; is a second sweep at work in this folder?"
+    else:
+        status.error = f"{_ending(code)}: {status.last_words()}"
     if stopping:
         status.state = "stopped"
         view.say(f"{name} stopped after update {status.progress.step}")
-    elif code != USER_MISTAKE and status.failures < retries:
+    elif code not in (USER_MISTAKE, TAKEN_OVER) and status.failures < retries:
         status.failures += 1
         status.state = "waiting"
         view.say(f"{name} broke off and is tried again ({status.failures} of {retries}): {status.error}")

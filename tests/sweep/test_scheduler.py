@@ -91,6 +91,24 @@ def test_a_users_mistake_is_not_tried_again(statuses, tmp_path):
     assert stage.started == names(0, 1, 2)
 
 
+def test_a_trial_that_another_sweep_has_taken_over_is_left_to_it(statuses, tmp_path, capsys):
+    stage = Stage({"tiny-seed0": [75], "tiny-seed1": [0], "tiny-seed2": [0]})
+    play(statuses, stage, tmp_path)
+    assert stage.started == names(0, 1, 2)
+    assert statuses[0].error.startswith("another process has taken it over")
+
+
+def test_a_result_that_is_cut_off_is_made_once_more(statuses, tmp_path):
+    play(statuses, Stage({name: [0] for name in names(0, 1, 2)}), tmp_path)
+    result = statuses[1].folder / "result.json"
+    result.write_text(result.read_text()[:10])
+    again = [TrialStatus(status.trial, status.folder) for status in statuses]
+    stage = Stage({"tiny-seed1": [0]})
+    play(again, stage, tmp_path)
+    assert stage.started == ["tiny-seed1"]
+    assert {status.state for status in again} == {"done"}
+
+
 def test_finished_trials_are_skipped(statuses, tmp_path):
     play(statuses, Stage({name: [0] for name in names(0, 1, 2)}), tmp_path)
     again = [TrialStatus(status.trial, status.folder) for status in statuses]
