@@ -18,6 +18,8 @@ from snn_dt.model_config import Check, model_checks
 from snn_dt.model_config import ModelConfig as ModelConfig
 from snn_dt.rule_config import EpropConfig, PlasticityConfig, rule_checks
 
+MOST_THREADS = 1024  # with tens of thousands, libgomp ends the process
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -226,6 +228,11 @@ def save_config(config: Any, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def thread_check(name: str, threads: int) -> Check:
+    """Return the check of a field called `name` that holds a number of CPU threads."""
+    return name, 0 <= threads <= MOST_THREADS, f"in [0, {MOST_THREADS}]", threads
+
+
 def validate(config: Config) -> None:
     """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
     d, t, e, s = config.data, config.train, config.eval, config.train.slope_schedule
@@ -251,7 +258,7 @@ def validate(config: Config) -> None:
         ("train.warmup_steps", t.warmup_steps >= 0, "at least 0", t.warmup_steps),
         ("train.grad_clip", t.grad_clip >= 0, "at least 0", t.grad_clip),
         ("train.seed", 0 <= t.seed < 2**32, "in [0, 2^32)", t.seed),
-        ("train.threads", t.threads >= 0, "at least 0", t.threads),
+        thread_check("train.threads", t.threads),
         ("train.slope_schedule.kind", s.kind == "fixed" or config.model.kind != "dense", "fixed for dense", s.kind),
         ("train.slope_schedule.last", s.last >= 1, "at least 1", s.last),
         ("train.slope_schedule.stages", s.stages >= 1, "at least 1", s.stages),

@@ -157,6 +157,8 @@ def test_a_missing_file_or_base_is_named(tmp_path):
         ("train", "grad_clip", -1),
         ("train", "seed", -1),
         ("train", "seed", 2**32),
+        ("train", "threads", -1),
+        ("train", "threads", 100_000),
         ("train", "log_every", 0),
         ("train", "save_every", 0),
         ("eval", "episodes", -1),

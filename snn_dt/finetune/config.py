@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from snn_dt import strict
-from snn_dt.config import EvalConfig, TrackConfig
+from snn_dt.config import EvalConfig, TrackConfig, thread_check
 from snn_dt.model_config import Check
 
 
@@ -120,6 +120,7 @@ def validate_finetune(config: FinetuneConfig) -> None:
         ("update.critic_warm_up", u.critic_warm_up >= 0, "at least 0", u.critic_warm_up),
         ("update.gamma", 0 <= u.gamma <= 1, "in [0, 1]", u.gamma),
         ("update.seed", 0 <= u.seed < 2**31, "in [0, 2^31)", u.seed),
+        thread_check("update.threads", u.threads),
         ("eval.episodes", e.episodes >= 1, "at least 1", e.episodes),
         ("eval.num_envs", e.num_envs >= 1, "at least 1", e.num_envs),
     ]  # fmt: skip

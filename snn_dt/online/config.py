@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from snn_dt import strict
-from snn_dt.config import TrackConfig
+from snn_dt.config import TrackConfig, thread_check
 from snn_dt.model_config import Check
 
 
@@ -222,5 +222,6 @@ def validate_online(config: OnlineConfig) -> None:
         ("guide.skill", 0 <= g.skill <= 1, "in [0, 1]", g.skill),
         ("guide.load", g.load is None or g.kind == "td3", "null for the pilot", g.load),
         ("eval.guided", config.eval.guided == 0 or j.enabled, "0 without a guide", config.eval.guided),
+        thread_check("train.threads", t.threads),
         ("train.seed", 0 <= t.seed < 2**32, "in [0, 2^32)", t.seed),
     ])  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from snn_dt.config import thread_check
 from snn_dt.model_config import Check
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def rsnn_checks(config: RSNNConfig) -> list[Check]:
         ("learn.loss", e.loss == "cross_entropy" or classes, "cross_entropy but for classes", e.loss),
         ("learn.steps", e.steps >= 1, "at least 1", e.steps),
         ("learn.batch_size", e.batch_size >= 1, "at least 1", e.batch_size),
+        thread_check("learn.threads", e.threads),
         ("learn.seed", 0 <= e.seed < 2**32, "in [0, 2^32)", e.seed),
         ("task.seed", 0 <= t.seed < 2**32, "in [0, 2^32)", t.seed),
         ("topology.grow", y.grow >= 0, "at least 0", y.grow),
@@ -43,7 +45,7 @@ def rsnn_checks(config: RSNNConfig) -> list[Check]:
         "learn": ("learning_rate", "temperature", "margin", "log_every", "eval_every", "eval_samples", "save_every")
     }
     not_negative = {
-        "learn": ("weight_decay", "grad_clip", "stop_error", "threads"),
+        "learn": ("weight_decay", "grad_clip", "stop_error"),
         "topology": ("every", "prune_below"),
     }
     not_negative |= {"penalty": tuple(vars(p))}

@@ -214,6 +214,7 @@ def test_a_checkpoint_that_is_not_there_or_damaged(said, run, tmp_path):
         (["--env-id", "CartPoll-v1"], "expected the environment 'CartPoll-v1'"),
         (["--episodes", "0"], "expected --episodes"),
         (["--seed", "-1"], "--seed in [0, 2^32)"),
+        (["--threads", "100000"], "expected 0 to 1024 CPU threads, found 100000"),
         (["--num-envs", "0"], "--num-envs of at least 1"),
         (["--target-return", "much"], "--target_return: expected a list, each a number, found 'much'"),
         (["--target-return", "nan"], "found 'nan'"),

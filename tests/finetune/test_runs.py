@@ -103,6 +103,7 @@ def test_choices_are_fine_tuned_without_a_critic(trained, tmp_path):
         ({"update__dataset": PENDULUM}, "update.dataset: expected (observation size"),
         ({"env_id": "Pendulum-v1"}, "expected observations"),
         ({"update__dataset_share": 1}, "update.dataset_share: expected in [0, 1), found 1"),
+        ({"update__threads": -1}, "update.threads: expected in [0, 1024], found -1"),
         ({"update__steps": 5}, "--update.steps"),
     ],
 )

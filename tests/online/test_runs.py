@@ -130,6 +130,7 @@ def test_every_method_fits_every_schedule(method, schedule):
         ("learn.q_weigth", "1", "did you mean --learn.q"),
         ("learn.bc_weight", "-1", "learn.bc_weight: expected at least 0"),
         ("guide.load", "nowhere.safetensors", "guide.load: expected null for the pilot"),
+        ("train.threads", "-1", "train.threads: expected in [0, 1024], found -1"),
         ("guide.kind", "eagle", "guide.kind"),
         ("jump_start.enabled", "false --train.offline true", "train.offline: expected false without a guide"),
     ],

@@ -115,6 +115,7 @@ def test_a_run_that_is_good_enough_stops(tmp_path, capsys):
         (["--task.cues=4"], "task.cues: expected an odd number above 0, found 4"),
         (["--topology.allowed", "output>lif"], "topology.allowed: expected pairs of"),
         (["--learn.learning_rate=0"], "learn.learning_rate: expected above 0, found 0"),
+        (["--learn.threads=100000"], "learn.threads: expected in [0, 1024], found 100000"),
         (["--config", "nowhere.yaml"], "expected a config file at"),
     ],
 )
