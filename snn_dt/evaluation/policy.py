@@ -11,11 +11,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from snn_dt import strict
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError
 from snn_dt.evaluation.adaptation import OnlinePlasticity
 from snn_dt.evaluation.context import Context, make_context
 from snn_dt.evaluation.stream_context import StreamContext
-from snn_dt.rule_config import PlasticityConfig
+from snn_dt.rule_config import PlasticityConfig, plasticity_checks
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,10 @@ class Policy:
         no checkpoint holds. See `snn_dt.evaluation.adaptation.OnlinePlasticity`.
 
         Raises:
-            ConfigError: `post: error` for continuous actions.
+            ConfigError: `post: error` for continuous actions, or a number that is out of range.
         """
+        if plasticity is not None:
+            strict.check_all(plasticity_checks("plasticity", plasticity))
         if self._plasticity is not None:
             self._plasticity.close()
             self._plasticity = self._context = None
