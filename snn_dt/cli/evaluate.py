@@ -60,10 +60,13 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     from snn_dt.checkpoint import from_pretrained
     from snn_dt.device import keep_memory, set_threads
     from snn_dt.evaluation.rollout import evaluate
+    from snn_dt.evaluation.video import check_renders, record_videos
 
     keep_memory()
     set_threads(args.threads)
     policy = from_pretrained(args.checkpoint, args.device)
+    if args.video is not None:
+        check_renders(policy, args.env_id)
     for folder in (args.json and args.json.parent, args.report, args.video):
         if folder is not None:
             writable_folder(folder)
@@ -85,8 +88,6 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     if args.report is not None:
         _report(policy, rows, args, arguments)
     if args.video is not None:
-        from snn_dt.evaluation.video import record_videos
-
         for path in record_videos(policy, args.target_return, args.video, args.seed, args.env_id):
             print(f"video: {path}")
     return 0

@@ -58,6 +58,10 @@ def spoil(file: h5py.File, name: str, value: float) -> None:
     episode[name][where] = value
 
 
+def no_renderer(*_, **__):
+    raise ModuleNotFoundError("no pygame")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
@@ -205,6 +209,30 @@ def test_a_checkpoint_that_is_not_there_or_damaged(said, run, tmp_path):
     weights = tmp_path / "run" / "checkpoints" / "last" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     assert "expected a complete checkpoint" in said("evaluate", "--checkpoint", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"find_spec": lambda _: None}, "found: MoviePy is not installed; pip install 'snn-dt[video]'"),
+        ({"find_spec": lambda _: 1, "make_environment": no_renderer}, "found: no pygame; pip install 'snn-dt[video]'"),
+    ],
+)
+def test_a_video_that_cannot_be_made_is_said_before_the_evaluation(said, run, tmp_path, monkeypatch, changes, expected):
+    for name, value in changes.items():
+        monkeypatch.setattr(f"snn_dt.evaluation.video.{name}", value)
+    monkeypatch.setattr("snn_dt.evaluation.rollout.evaluate", lambda *_, **__: pytest.fail("an evaluation was made"))
+    assert expected in said("evaluate", "--checkpoint", run, "--video", tmp_path / "videos")
+    assert not (tmp_path / "videos").exists()
+
+
+def test_a_video_that_does_not_fit_on_the_disk(said, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("snn_dt.evaluation.video.find_spec", lambda _: 1)
+    monkeypatch.setattr("snn_dt.evaluation.video._record", lambda *_: (_ for _ in ()).throw(FULL))
+    words = ["--episodes", 1, "--target-return", 20, "--json", tmp_path / "e.json", "--video", tmp_path]
+    assert "No space left on device" in (message := said("evaluate", "--checkpoint", run, *words))
+    assert "choose another --video" in message
+    assert (tmp_path / "e.json").exists()
 
 
 @pytest.mark.parametrize(
