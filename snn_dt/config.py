@@ -14,11 +14,9 @@ import yaml
 
 from snn_dt import strict
 from snn_dt.errors import ConfigError
-from snn_dt.model_config import Check, model_checks
+from snn_dt.model_config import Check, model_checks, thread_check
 from snn_dt.model_config import ModelConfig as ModelConfig
 from snn_dt.rule_config import EpropConfig, PlasticityConfig, rule_checks
-
-MOST_THREADS = 1024  # with tens of thousands, libgomp ends the process
 
 
 @dataclass(frozen=True)
@@ -226,11 +224,6 @@ def save_config(config: Any, path: Path) -> None:
         ) from error
     finally:
         partial.unlink(missing_ok=True)
-
-
-def thread_check(name: str, threads: int) -> Check:
-    """Return the check of a field called `name` that holds a number of CPU threads."""
-    return name, 0 <= threads <= MOST_THREADS, f"in [0, {MOST_THREADS}]", threads
 
 
 def validate(config: Config) -> None:

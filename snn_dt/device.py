@@ -9,8 +9,8 @@ import re
 
 import torch
 
-from snn_dt.config import MOST_THREADS
 from snn_dt.errors import ConfigError, DeviceError
+from snn_dt.model_config import MOST_THREADS
 
 
 def choose_device(name: str) -> torch.device:

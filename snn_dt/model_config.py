@@ -8,6 +8,7 @@ from typing import Any, Literal
 Check = tuple[str, bool, str, object]
 
 MOST = 2**16  # of anything that a model has several of: more is a slip that ends when memory, or patience, runs out
+MOST_THREADS = 1024  # with tens of thousands, libgomp ends the process
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "dsformer_tssa": _DSFORMER,
     "dsformer_pssa": _DSFORMER,
 }
+
+
+def thread_check(name: str, threads: int) -> Check:
+    """Return the check of a field called `name`, of any section, that holds a number of CPU threads."""
+    return name, 0 <= threads <= MOST_THREADS, f"in [0, {MOST_THREADS}]", threads
 
 
 def model_checks(config: ModelConfig) -> list[Check]:

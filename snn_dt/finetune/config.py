@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from snn_dt import strict
-from snn_dt.config import EvalConfig, TrackConfig, thread_check
-from snn_dt.model_config import Check
+from snn_dt.config import EvalConfig, TrackConfig
+from snn_dt.model_config import Check, thread_check
 
 
 @dataclass(frozen=True)

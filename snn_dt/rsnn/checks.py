@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from snn_dt import strict
-from snn_dt.config import thread_check
-from snn_dt.model_config import Check
+from snn_dt.model_config import Check, thread_check
 
 if TYPE_CHECKING:
     from snn_dt.rsnn.config import RSNNConfig
