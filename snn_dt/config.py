@@ -14,7 +14,7 @@ import yaml
 
 from snn_dt import strict
 from snn_dt.errors import ConfigError
-from snn_dt.model_config import Check, model_checks
+from snn_dt.model_config import Check, model_checks, thread_check
 from snn_dt.model_config import ModelConfig as ModelConfig
 from snn_dt.rule_config import EpropConfig, PlasticityConfig, rule_checks
 
@@ -230,13 +230,12 @@ def validate(config: Config) -> None:
     """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
     d, t, e, s = config.data, config.train, config.eval, config.train.slope_schedule
     n_layers, adaptive, follows_loss = config.model.n_layers, s.kind == "adaptive", s.score == "loss"
-    stream = config.model.kind == "snn_dt_stream"
+    stream, rate = config.model.kind == "snn_dt_stream", t.budget.mean_firing_rate
     checks: list[Check] = [
         *model_checks(config.model),
         *rule_checks(config.model, t.rule, t.plasticity, t.compile, bool(t.budget.limits)),
-        ("data.rtg_scale", d.rtg_scale is None or d.rtg_scale > 0, "above 0 or null", d.rtg_scale),
+        ("data.rtg_scale", d.rtg_scale is None or d.rtg_scale >= 1e-6, "at least 1e-6 or null", d.rtg_scale),
         ("data.validation_fraction", 0 <= d.validation_fraction < 1, "in [0, 1)", d.validation_fraction),
-        ("model.d_model", config.model.d_model >= 1, "at least 1", config.model.d_model),
         ("data.top_fraction", 0 < d.top_fraction <= 1, "in (0, 1]", d.top_fraction),
         ("data.best_share", 0 <= d.best_share < 1, "in [0, 1)", d.best_share),
         ("data.raised_rtg", 0 <= d.raised_rtg <= 1, "in [0, 1]", d.raised_rtg),
@@ -251,7 +250,7 @@ def validate(config: Config) -> None:
         ("train.warmup_steps", t.warmup_steps >= 0, "at least 0", t.warmup_steps),
         ("train.grad_clip", t.grad_clip >= 0, "at least 0", t.grad_clip),
         ("train.seed", 0 <= t.seed < 2**32, "in [0, 2^32)", t.seed),
-        ("train.threads", t.threads >= 0, "at least 0", t.threads),
+        thread_check("train.threads", t.threads),
         ("train.slope_schedule.kind", s.kind == "fixed" or config.model.kind != "dense", "fixed for dense", s.kind),
         ("train.slope_schedule.last", s.last >= 1, "at least 1", s.last),
         ("train.slope_schedule.stages", s.stages >= 1, "at least 1", s.stages),
@@ -262,6 +261,7 @@ def validate(config: Config) -> None:
         ("data.validation_fraction", d.validation_fraction > 0 or not (adaptive and follows_loss),
          "above 0 for a slope that follows the loss", d.validation_fraction),
         *[(f"train.budget.{name}", limit > 0, "above 0 or null", limit) for name, limit in t.budget.limits.items()],
+        ("train.budget.mean_firing_rate", (rate or 0) <= 1, "in (0, 1]", rate),
         ("train.budget.weight", t.budget.weight > 0, "above 0", t.budget.weight),
         ("train.budget", config.model.kind != "dense" or not t.budget.limits, "no limits for dense", t.budget.limits),
         ("train.compile", not (t.compile and t.budget.limits), "false with a budget", t.compile),

@@ -9,7 +9,8 @@ import re
 
 import torch
 
-from snn_dt.errors import DeviceError
+from snn_dt.errors import ConfigError, DeviceError
+from snn_dt.model_config import MOST_THREADS
 
 
 def choose_device(name: str) -> torch.device:
@@ -55,9 +56,18 @@ def available_cores() -> int:
 
 
 def set_threads(threads: int, processes: int = 1) -> int:
-    """Set torch's CPU threads; 0 takes OMP_NUM_THREADS, else this process's share of its cores. Returns the number."""
+    """Set torch's CPU threads; 0 takes OMP_NUM_THREADS, else this process's share of its cores. Returns the number.
+
+    Raises:
+        ConfigError: a negative number, or more than any machine has a use for.
+    """
     if not threads and os.environ.get("OMP_NUM_THREADS", "").isdigit():
         threads = int(os.environ["OMP_NUM_THREADS"])
+    if not 0 <= threads <= MOST_THREADS:
+        raise ConfigError(
+            f"expected 0 to {MOST_THREADS} CPU threads, found {threads}; change --threads (train: --train.threads) or "
+            "OMP_NUM_THREADS"
+        )
     threads = threads or max(1, available_cores() // processes)
     torch.set_num_threads(threads)
     return threads

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 Check = tuple[str, bool, str, object]
 
+MOST = 2**16  # of anything that a model has several of: more is a slip that ends when memory, or patience, runs out
+MOST_THREADS = 1024  # with tens of thousands, libgomp ends the process
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -112,33 +115,35 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+def thread_check(name: str, threads: int) -> Check:
+    """Return the check of a field called `name`, of any section, that holds a number of CPU threads."""
+    return name, 0 <= threads <= MOST_THREADS, f"in [0, {MOST_THREADS}]", threads
+
+
 def model_checks(config: ModelConfig) -> list[Check]:
     """Return what a type cannot say as (field, whether it holds, what is expected, what was found)."""
     m: Any = config.resolved()
     snn_dt, dsformer, stream = m.kind == "snn_dt", m.kind.startswith("dsformer"), m.kind == "snn_dt_stream"
     trains = dsformer or stream
     gates, generators = m.positions == "phase" and m.kind != "dense", m.n_heads * max(m.phase_generators, 1)
+    counts = ("n_layers", "context_length", "mlp_ratio", "attention_window", "phase_generators", "sim_steps")
     fits = f"n_heads times it to divide {m.d_model}"
     return [
-        ("model.n_layers", m.n_layers >= 1, "at least 1", m.n_layers),
+        *((f"model.{name}", 1 <= getattr(m, name) <= MOST, f"in [1, {MOST}]", getattr(m, name))
+          for name in ("d_model", *counts)),
         ("model.n_heads", m.n_heads >= 1 and m.d_model % m.n_heads == 0, f"a divisor of {m.d_model}", m.n_heads),
-        ("model.context_length", m.context_length >= 1, "at least 1", m.context_length),
-        ("model.mlp_ratio", m.mlp_ratio >= 1, "at least 1", m.mlp_ratio),
         ("model.dropout", 0 <= m.dropout < 1, "in [0, 1)", m.dropout),
         ("model.propagation", m.propagation == "spikes" or not trains, f"spikes for {m.kind}", m.propagation),
         ("model.tokens", m.tokens == "merged" or not stream, f"merged for {m.kind}", m.tokens),
         ("model.positions", m.positions == "none" or not stream, f"none for {m.kind}", m.positions),
         ("model.attention", m.attention == "softmax" or snn_dt, f"softmax for {m.kind}", m.attention),
-        ("model.attention_window", m.attention_window >= 1, "at least 1", m.attention_window),
         ("model.norm_transition", m.norm_transition >= 1, "at least 1", m.norm_transition),
         ("model.routing", snn_dt or not m.routing, f"false for {m.kind}", m.routing),
         ("model.phase_input", m.phase_input != "gate" or gates, f"current for {m.kind} {m.positions}", m.phase_input),
         ("model.phase_generators", m.phase_input == "current" or not m.d_model % generators, fits, m.phase_generators),
-        ("model.phase_generators", m.phase_generators >= 1, "at least 1", m.phase_generators),
         ("model.head", m.head == "linear" or snn_dt or dsformer, f"linear for {m.kind}", m.head),
-        ("model.head_neurons", m.head_neurons >= 2, "at least 2", m.head_neurons),
+        ("model.head_neurons", 2 <= m.head_neurons <= MOST, f"in [2, {MOST}]", m.head_neurons),
         ("model.head_temperature", m.head_temperature > 0, "above 0", m.head_temperature),
-        ("model.sim_steps", m.sim_steps >= 1, "at least 1", m.sim_steps),
         ("model.tau_mem", m.tau_mem >= 1, "at least 1 simulation step", m.tau_mem),
         ("model.v_threshold", m.v_threshold > 0, "above 0", m.v_threshold),
         ("model.surrogate_slope", m.surrogate_slope > 0, "above 0", m.surrogate_slope),

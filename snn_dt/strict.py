@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -31,10 +31,21 @@ def load(cls: type[T], *paths: str | Path) -> T:
 
 
 def check_all(checks: Iterable[tuple[str, bool, str, object]]) -> None:
-    """Raise `ConfigError` for the first (field, whether it holds, what is expected, what was found) that fails."""
+    """Raise `ConfigError` for the first (field, whether it holds, what is expected, what was found) that fails.
+
+    A number that is not finite fails: YAML and flags have none, a dataclass that was built in Python may.
+    """
     for name, good, expected, found in checks:
-        if not good:
+        if not good or (isinstance(found, float) and not math.isfinite(found)):
             raise ConfigError(f"{name}: expected {expected}, found {found}; change it in the config or with --{name}")
+
+
+def each(
+    config: Any, expected: str, holds: Callable[[Any], bool], fields: dict[str, tuple[str, ...]]
+) -> list[tuple[str, bool, str, object]]:
+    """Return the same check, as `check_all` takes it, of many fields of a config: their names by section."""
+    found = {f"{part}.{name}": getattr(getattr(config, part), name) for part, names in fields.items() for name in names}
+    return [(name, holds(value), expected, value) for name, value in found.items()]
 
 
 def build(cls: type[T], values: dict[str, Any], source: str) -> T:

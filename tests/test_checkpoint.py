@@ -18,7 +18,7 @@ import torch
 import snn_dt.checkpoint as module
 from snn_dt.checkpoint import find_checkpoint, from_pretrained, provenance, save_checkpoint
 from snn_dt.errors import CheckpointError, DeviceError
-from tests.conftest import make_batch, run
+from tests.conftest import make_batch, run, space_json
 from tests.policies import BOX, make_policy, shape_of
 
 SPACES = {
@@ -127,6 +127,15 @@ def edited(*path, value):
     return damage
 
 
+def one_number(file, name, value):
+    def damage(folder):
+        tensors = safetensors.torch.load_file(folder / file)
+        tensors[name].view(-1)[0] = value
+        safetensors.torch.save_file(tensors, folder / file)
+
+    return damage
+
+
 def other_statistics(folder):
     stats = {"state_mean": torch.zeros(7), "state_std": torch.ones(7)}
     safetensors.torch.save_file(stats, folder / "stats.safetensors")
@@ -157,6 +166,28 @@ def other_statistics(folder):
         (edited("policy", "rtg_scale", value="much"), "rtg_scale: expected a number, found 'much'"),
         (edited("policy", "rtg_scale", value=None), "rtg_scale"),
         (edited("policy", value=None), "policy"),
+        (edited("policy", "rtg_scale", value=0), "policy.rtg_scale: expected a number above 0, found '0.0'"),
+        (edited("policy", "observation_space", value="Box"), "policy.observation_space: expected a space of size 2"),
+        (edited("policy", "observation_space", value=space_json(SPACES["discrete"][1])), 'found \'{"type": "Discrete'),
+        (
+            edited("policy", "action_space", value='{"type": "Bax"}'),
+            "policy.action_space: expected a Discrete space of",
+        ),
+        (edited("policy", "action_space", value=space_json(BOX)), "policy.action_space: expected a Discrete space of"),
+        (edited("policy", "env_spec", value="Hopper-v5"), "policy.env_spec: expected the JSON of an environment's"),
+        (
+            edited("policy", "env_spec", value='{"kwargs": "x"}'),
+            "policy.env_spec: expected the JSON of an environment's",
+        ),
+        (edited("policy", "reference", value={"min": 0}), "policy.reference: expected min, another max"),
+        (
+            edited("policy", "reference", value={"min": 0, "max": "much", "source": ""}),
+            "policy.reference: expected min",
+        ),
+        (edited("policy", "reference", value={"min": 1, "max": 1, "source": ""}), "policy.reference: expected min"),
+        (one_number("model.safetensors", "norm.weight", torch.nan), "NaN or infinite numbers in norm.weight"),
+        (one_number("stats.safetensors", "state_mean", torch.inf), "NaN or infinite numbers in state_mean"),
+        (one_number("stats.safetensors", "state_std", 0), "a state_std that is not above 0"),
     ],
 )
 def test_a_damaged_checkpoint_is_refused_in_one_line_that_names_it(tmp_path, damage, expected):

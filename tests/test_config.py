@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snn_dt.config import Config, EvalConfig, TrainConfig, config_from_dict, config_to_dict, load_config, save_config
+from snn_dt.config import (
+    Config,
+    EvalConfig,
+    TrainConfig,
+    config_from_dict,
+    config_to_dict,
+    load_config,
+    save_config,
+    validate,
+)
 from snn_dt.errors import ConfigError
 from tests.conftest import ROOT
 
@@ -138,14 +149,18 @@ def test_a_missing_file_or_base_is_named(tmp_path):
         ("model", "d_model", -8),
         ("model", "n_heads", 3),
         ("model", "n_heads", 0),
+        ("model", "d_model", 1_000_000_000),
         ("model", "n_layers", 0),
         ("model", "context_length", 0),
         ("model", "dropout", 1.0),
         ("model", "sim_steps", 0),
+        ("model", "sim_steps", 1_000_000_000),
+        ("model", "head_neurons", 1),
         ("model", "tau_mem", 0.5),
         ("model", "v_threshold", 0),
         ("model", "surrogate_slope", 0),
         ("data", "rtg_scale", 0),
+        ("data", "rtg_scale", 1e-300),
         ("data", "validation_fraction", 1),
         ("data", "split_seed", -1),
         ("train", "steps", 0),
@@ -157,6 +172,8 @@ def test_a_missing_file_or_base_is_named(tmp_path):
         ("train", "grad_clip", -1),
         ("train", "seed", -1),
         ("train", "seed", 2**32),
+        ("train", "threads", -1),
+        ("train", "threads", 100_000),
         ("train", "log_every", 0),
         ("train", "save_every", 0),
         ("eval", "episodes", -1),
@@ -173,6 +190,21 @@ def test_a_value_out_of_range_names_its_field_and_the_flag_that_changes_it(secti
     assert message.endswith(f"--{section}.{field}")
 
 
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [({"mean_firing_rate": 2}, "in (0, 1], found 2.0"), ({"synaptic_operations": 0}, "above 0 or null, found 0.0")],
+)
+def test_a_limit_that_limits_nothing_is_refused(budget, expected):
+    with pytest.raises(ConfigError, match=re.escape(f"train.budget.{next(iter(budget))}: expected {expected}")):
+        config_from_dict({"train": {"budget": budget}})
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_number_that_is_none_is_refused_in_a_config_that_was_built_in_python_too(number):
+    with pytest.raises(ConfigError, match=f"learning_rate: expected above 0, found {number}"):
+        validate(Config(train=TrainConfig(learning_rate=number)))
+
+
 def test_the_defaults_are_in_range():
     assert config_from_dict({}) == Config()
 
@@ -181,7 +213,7 @@ def test_the_defaults_are_in_range():
     rate=st.floats(1e-300, 1e300),
     targets=st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=3),
     name=st.text(max_size=20) | st.none(),
-    scale=st.floats(1e-300, 1e300) | st.none(),
+    scale=st.floats(1e-6, 1e300) | st.none(),
     normalize=st.booleans(),
 )
 def test_a_config_written_to_yaml_is_read_back_the_same(rate, targets, name, scale, normalize):

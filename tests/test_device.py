@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from snn_dt.device import choose_device, device_name, set_threads
-from snn_dt.errors import DeviceError
+from snn_dt.errors import ConfigError, DeviceError
 
 
 @pytest.fixture
@@ -74,3 +74,13 @@ def test_threads_are_those_asked_for_then_those_of_the_environment_then_the_shar
     assert set_threads(0) == torch.get_num_threads() == 8
     assert set_threads(0, processes=4) == 2
     assert set_threads(0, processes=40) == 1
+
+
+@pytest.mark.usefixtures("_threads_are_put_back")
+def test_so_many_threads_that_libgomp_ends_the_process_are_refused(monkeypatch):
+    for threads in (-1, 100_000):
+        with pytest.raises(ConfigError, match=f"expected 0 to 1024 CPU threads, found {threads}"):
+            set_threads(threads)
+    monkeypatch.setenv("OMP_NUM_THREADS", "100000")
+    with pytest.raises(ConfigError, match=r"found 100000; .* OMP_NUM_THREADS"):
+        set_threads(0)

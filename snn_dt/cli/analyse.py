@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt.cli.arguments import parse
-from snn_dt.cli.evaluate import writable_folder, write_json
+from snn_dt.cli.evaluate import writable_folder, write_file, write_json
 from snn_dt.errors import ConfigError, did_you_mean
 
 
@@ -80,8 +80,11 @@ def analyse_main(arguments: Sequence[str]) -> int:
 
 def _gradients(arguments: Sequence[str]) -> None:
     args = parse(GradientArguments, arguments, "snn-dt analyse gradients")
-    if min(args.draws, args.threads, args.seed) < 0 or args.batch_size < 1 or min(*args.slopes, args.reference) <= 0:
-        raise ConfigError("expected slopes above 0, --batch_size of at least 1, no negative number; see --help")
+    slopes = (*args.slopes, args.reference)
+    if min(args.draws, args.threads, args.seed) < 0 or args.batch_size < 1 or len(slopes) < 2 or min(slopes) <= 0:
+        raise ConfigError(
+            "expected slopes above 0, at least one, --batch_size of at least 1, no negative number; see --help"
+        )
     from snn_dt.analysis.batches import training_batches, training_loss
     from snn_dt.analysis.gradients import gradient_rows, paper_draws
     from snn_dt.report.analysis import gradient_figure
@@ -108,11 +111,11 @@ def _stability(arguments: Sequence[str]) -> None:
     from snn_dt.report.analysis import stability_figure
 
     policy = load_policy(args.checkpoint, args.device, args.threads)
-    batch = whole_windows(training_batches(policy, args.dataset, args.batch_size, args.seed)(0))
-    rows = stability_rows(policy.model, lambda: training_loss(policy, batch))
-    if not rows:
+    if policy.model.config.kind == "dense":
         raise ConfigError(f"expected a model with spiking neurons, found none in {args.checkpoint}; choose another one")
     writable_folder(args.out)
+    batch = whole_windows(training_batches(policy, args.dataset, args.batch_size, args.seed)(0))
+    rows = stability_rows(policy.model, lambda: training_loss(policy, batch))
     _print_stability(rows)
     write_analysis(
         args.out / "stability", rows, stability_figure(rows, f"{policy.model.config.kind}, {policy.spec.dataset_id}")
@@ -175,14 +178,14 @@ def _print_stability(rows: list[dict[str, Any]]) -> None:
 def write_analysis(path: Path, rows: list[dict[str, Any]], figure: Any) -> None:
     """Write rows as JSON, as CSV too where a row is flat, and their figure."""
     from snn_dt.report.style import png
-    from snn_dt.training.jsonl import write_atomically
 
+    picture = png(figure)
     write_json(rows, path.with_suffix(".json"))
-    write_atomically(path.with_suffix(".png"), png(figure))
+    write_file(path.with_suffix(".png"), picture)
     if not any(isinstance(value, list) for value in rows[0].values()):
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(path.with_suffix(".csv"), text.getvalue())
+        write_file(path.with_suffix(".csv"), text.getvalue())
     print(f"numbers: {path}.json\nfigure: {path}.png")

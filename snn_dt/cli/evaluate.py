@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from snn_dt import strict
 from snn_dt.cli.arguments import parse
 from snn_dt.errors import CheckpointError, ConfigError
 from snn_dt.rule_config import PlasticityConfig, plasticity_checks
@@ -53,18 +54,19 @@ def evaluate_main(arguments: Sequence[str]) -> int:
             "expected --episodes and --num-envs of at least 1, --threads of at least 0, --seed in [0, 2^32), found "
             f"{args.episodes}, {args.num_envs}, {args.threads}, {args.seed}"
         )
-    for name, good, expected, found in plasticity_checks("plasticity", args.plasticity):
-        if not good:
-            raise ConfigError(f"--{name}: expected {expected}, found {found}")
+    strict.check_all(plasticity_checks("plasticity", args.plasticity))
     if args.json is not None and args.json.is_dir():
         raise ConfigError(f"expected a file for --json, found the folder {args.json}; name a file in it")
     from snn_dt.checkpoint import from_pretrained
     from snn_dt.device import keep_memory, set_threads
     from snn_dt.evaluation.rollout import evaluate
+    from snn_dt.evaluation.video import check_renders, record_videos
 
     keep_memory()
     set_threads(args.threads)
     policy = from_pretrained(args.checkpoint, args.device)
+    if args.video is not None:
+        check_renders(policy, args.env_id)
     for folder in (args.json and args.json.parent, args.report, args.video):
         if folder is not None:
             writable_folder(folder)
@@ -86,8 +88,6 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     if args.report is not None:
         _report(policy, rows, args, arguments)
     if args.video is not None:
-        from snn_dt.evaluation.video import record_videos
-
         for path in record_videos(policy, args.target_return, args.video, args.seed, args.env_id):
             print(f"video: {path}")
     return 0
@@ -166,12 +166,25 @@ def _percent(share: float | None) -> str:
 
 def write_json(rows: list[dict[str, Any]], path: Path) -> None:
     """Write rows to a file, whole or not at all."""
-    from snn_dt.training.jsonl import dumps, write_atomically
+    from snn_dt.training.jsonl import dumps
+
+    write_file(path, dumps(rows, indent=2) + "\n")
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    from snn_dt.training.jsonl import write_atomically
 
     try:
-        write_atomically(path, dumps(rows, indent=2) + "\n")
+        write_atomically(path, content)
     except OSError as error:
-        raise CheckpointError(f"expected to write {path}, found: {error.strerror}; choose another --json") from error
+        raise CheckpointError(
+            f"expected to write {path}, found: {error.strerror}; free space or choose another place"
+        ) from error
 
 
 def writable_folder(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,33 +10,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from snn_dt import strict
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError
 from snn_dt.evaluation.adaptation import OnlinePlasticity
 from snn_dt.evaluation.context import Context, make_context
+from snn_dt.evaluation.policy_spec import PolicySpec as PolicySpec
+from snn_dt.evaluation.policy_spec import read_space
 from snn_dt.evaluation.stream_context import StreamContext
-from snn_dt.rule_config import PlasticityConfig
-
-
-@dataclass(frozen=True)
-class PolicySpec:
-    """What a policy needs besides its model; travels in the checkpoint."""
-
-    dataset_id: str
-    observation_space: str
-    """JSON of the Gymnasium space (Minari's serialisation)."""
-    action_space: str
-    """JSON of the Gymnasium space."""
-    rtg_scale: float
-    """Divisor of the return-to-go, environment units."""
-    delayed: bool
-    """Trained on delayed rewards: the return-to-go stays at the target through the episode."""
-    target_return: float
-    """Asked for when nobody says otherwise: the best return in the training data."""
-    env_id: str | None = None
-    env_spec: str | None = None
-    """JSON of the environment's specification, with its keyword arguments."""
-    reference: dict[str, Any] | None = None
-    """`min`, `max`, `source` of the normalised score."""
+from snn_dt.rule_config import PlasticityConfig, plasticity_checks
 
 
 class Policy:
@@ -83,8 +63,10 @@ class Policy:
         no checkpoint holds. See `snn_dt.evaluation.adaptation.OnlinePlasticity`.
 
         Raises:
-            ConfigError: `post: error` for continuous actions.
+            ConfigError: `post: error` for continuous actions, or a number that is out of range.
         """
+        if plasticity is not None:
+            strict.check_all(plasticity_checks("plasticity", plasticity))
         if self._plasticity is not None:
             self._plasticity.close()
             self._plasticity = self._context = None
@@ -201,12 +183,12 @@ class Policy:
     @cached_property
     def observation_space(self) -> Any:
         """The Gymnasium space of an observation."""
-        return _space(self.spec.observation_space)
+        return read_space(self.spec.observation_space)
 
     @cached_property
     def action_space(self) -> Any:
         """The Gymnasium space of an action."""
-        return _space(self.spec.action_space)
+        return read_space(self.spec.action_space)
 
     def flatten(self, observation: Any) -> NDArray[np.float32]:
         """Turn one observation of the environment into the flat array `[state_dim]` the model was trained on."""
@@ -248,9 +230,3 @@ class Policy:
             return int(action[0]) if self._single else action
         action = action.reshape(-1, *space.shape).astype(space.dtype)
         return action[0] if self._single else action
-
-
-def _space(text: str) -> Any:
-    from minari.serialization import deserialize_space
-
-    return deserialize_space(text)

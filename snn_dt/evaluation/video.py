@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from snn_dt.errors import EnvironmentMismatchError
+from snn_dt.errors import CheckpointError, EnvironmentMismatchError, SnnDtError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy
+
+
+def check_renders(policy: Policy, env_id: str | None = None) -> None:
+    """Render one frame: what a video lacks is to be said before a long evaluation, not after it.
+
+    Raises:
+        EnvironmentMismatchError: moviepy or the environment's renderer is missing.
+    """
+    with _explained(policy, env_id):
+        if find_spec("moviepy") is None:
+            raise ModuleNotFoundError("MoviePy is not installed")
+        env = make_environment(policy, env_id, render_mode="rgb_array")
+        try:
+            env.reset(seed=0)
+            env.render()
+        finally:
+            env.close()
 
 
 def record_videos(
@@ -20,20 +40,30 @@ def record_videos(
 
     Raises:
         EnvironmentMismatchError: moviepy or the environment's renderer is missing.
+        CheckpointError: the disk is full, or the folder cannot be written.
     """
+    with _explained(policy, env_id):
+        targets = target_returns or [policy.spec.target_return]
+        return [_record(policy, target, folder, seed, env_id) for target in targets]
+
+
+@contextmanager
+def _explained(policy: Policy, env_id: str | None) -> Iterator[None]:
+    """Turn what rendering and writing raise into errors that say what to do."""
     os.environ.setdefault("MUJOCO_GL", "egl")  # the one renderer that works without a screen
-    files = []
-    for target in target_returns or [policy.spec.target_return]:
-        try:
-            files.append(_record(policy, target, folder, seed, env_id))
-        except Exception as error:  # renderers raise kinds of their own
-            if isinstance(error, EnvironmentMismatchError):
-                raise
-            raise EnvironmentMismatchError(
-                f"expected to render {env_id or policy.spec.env_id}, found: {error}; pip install "
-                "'snn-dt[video]'; for MuJoCo set MUJOCO_GL=egl (no screen) or MUJOCO_GL=glfw (screen)"
+    try:
+        yield
+    except SnnDtError:
+        raise
+    except Exception as error:  # renderers raise kinds of their own
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+            raise CheckpointError(
+                f"expected to write a video, found: {error}; free space or choose another --video"
             ) from error
-    return files
+        raise EnvironmentMismatchError(
+            f"expected to render {env_id or policy.spec.env_id}, found: {error}; pip install "
+            "'snn-dt[video]'; for MuJoCo set MUJOCO_GL=egl (no screen) or MUJOCO_GL=glfw (screen)"
+        ) from error
 
 
 def _record(policy: Policy, target: float, folder: Path, seed: int, env_id: str | None) -> Path:

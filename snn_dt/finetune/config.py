@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snn_dt import strict
 from snn_dt.config import EvalConfig, TrackConfig
-from snn_dt.model_config import Check
+from snn_dt.model_config import Check, thread_check
 
 
 @dataclass(frozen=True)
@@ -104,23 +104,27 @@ def load_finetune_config(*paths: str | Path) -> FinetuneConfig:
 
 def validate_finetune(config: FinetuneConfig) -> None:
     """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
-    x, u, e = config.explore, config.update, config.eval
-    counts = ("iterations", "updates", "batch_size", "capacity", "eval_every", "save_every")
+    u, e = config.update, config.eval
+    old, counts = round(u.dataset_share * u.batch_size), ("iterations", "updates", "batch_size", "capacity")
+    not_negative = {
+        "update": ("weight_decay", "q_weight", "critic_warm_up", "policy_noise", "noise_clip"),
+        "explore": ("noise",),
+    }
     checks: list[Check] = [
         ("checkpoint", bool(config.checkpoint), "the folder of a trained model", "none"),
-        *((f"update.{name}", getattr(u, name) >= 1, "at least 1", getattr(u, name)) for name in counts),
-        *((f"update.{name}", getattr(u, name) > 0, "above 0", getattr(u, name))
-          for name in ("learning_rate", "critic_rate", "grad_clip", "tau")),
-        ("explore.episodes", x.episodes >= 1, "at least 1", x.episodes),
-        ("explore.noise", x.noise >= 0, "at least 0", x.noise),
-        ("explore.epsilon", 0 <= x.epsilon <= 1, "in [0, 1]", x.epsilon),
+        *strict.each(config, "at least 1", lambda x: x >= 1,
+                     {"update": (*counts, "eval_every", "save_every"), "explore": ("episodes",),
+                      "eval": ("episodes", "num_envs")}),
+        *strict.each(config, "above 0", lambda x: x > 0, {"update": ("learning_rate", "critic_rate", "grad_clip")}),
+        *strict.each(config, "at least 0", lambda x: x >= 0, not_negative),
+        *strict.each(config, "in [0, 1]", lambda x: 0 <= x <= 1, {"explore": ("epsilon",), "update": ("gamma",)}),
+        *strict.each(config, "in (0, 1]", lambda x: 0 < x <= 1, {"update": ("tau", "top_fraction")}),
+        ("update.critic_hidden", min(u.critic_hidden, default=0) >= 1, "sizes of at least 1", u.critic_hidden),
         ("update.dataset_share", 0 <= u.dataset_share < 1, "in [0, 1)", u.dataset_share),
-        ("update.top_fraction", 0 < u.top_fraction <= 1, "in (0, 1]", u.top_fraction),
-        ("update.q_weight", u.q_weight >= 0, "at least 0", u.q_weight),
-        ("update.critic_warm_up", u.critic_warm_up >= 0, "at least 0", u.critic_warm_up),
-        ("update.gamma", 0 <= u.gamma <= 1, "in [0, 1]", u.gamma),
+        ("update.dataset_share", not (u.dataset and u.dataset_share) or 0 < old < u.batch_size,
+         f"some of the {u.batch_size} windows of a batch and not all of them", u.dataset_share),
         ("update.seed", 0 <= u.seed < 2**31, "in [0, 2^31)", u.seed),
-        ("eval.episodes", e.episodes >= 1, "at least 1", e.episodes),
-        ("eval.num_envs", e.num_envs >= 1, "at least 1", e.num_envs),
+        ("eval.seed", 0 <= e.seed < 2**32, "in [0, 2^32)", e.seed),
+        thread_check("update.threads", u.threads),
     ]  # fmt: skip
     strict.check_all(checks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from snn_dt.config import ModelConfig
+from snn_dt.errors import ConfigError
 from snn_dt.models.decision_transformer import DecisionTransformer, TaskShape
 from snn_dt.models.stream import StreamTransformer
 
@@ -12,5 +13,14 @@ __all__ = ["DecisionTransformer", "TaskShape", "build_model"]
 
 
 def build_model(config: ModelConfig, task: TaskShape) -> nn.Module:
-    """Build the model of `config.kind` for a task; weights come from torch's current random state."""
-    return (StreamTransformer if config.kind == "snn_dt_stream" else DecisionTransformer)(config, task)
+    """Build the model of `config.kind` for a task; weights come from torch's current random state.
+
+    Raises:
+        ConfigError: it is larger than the memory.
+    """
+    try:
+        return (StreamTransformer if config.kind == "snn_dt_stream" else DecisionTransformer)(config, task)
+    except RuntimeError as error:  # torch has no kind of its own for this on a CPU
+        if "allocate memory" not in str(error):
+            raise
+        raise ConfigError(f"model: expected one that fits in memory, found: {error}; lower model.d_model") from error

@@ -8,7 +8,7 @@ from typing import Literal
 
 from snn_dt import strict
 from snn_dt.config import TrackConfig
-from snn_dt.model_config import Check
+from snn_dt.online.checks import online_checks
 
 
 @dataclass(frozen=True)
@@ -187,40 +187,4 @@ def load_online_config(*paths: str | Path) -> OnlineConfig:
 
 def validate_online(config: OnlineConfig) -> None:
     """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
-    a, k, g, j, t = config.actor, config.learn, config.guide, config.jump_start, config.train
-    positive: list[Check] = [
-        (f"{section}.{name}", getattr(values, name) >= 1, "at least 1", getattr(values, name))
-        for section, values, names in (
-            ("task", config.task, ("drones", "horizon")),
-            ("learn", k, ("length", "stride", "capacity", "batch_size", "policy_delay")),
-            ("train", t, ("iterations", "updates", "offline_flights", "eval_every", "save_every")),
-            ("jump_start", j, ("first",)),
-            ("eval", config.eval, ("flights",)),
-            ("actor", a, ("surrogate_slope", "last_slope")),
-        )
-        for name in names
-    ]
-    rates: list[Check] = [
-        (f"learn.{name}", getattr(k, name) > 0, "above 0", getattr(k, name))
-        for name in ("actor_rate", "critic_rate", "alpha", "tau", "grad_clip", "bc_decay")
-    ]
-    strict.check_all([
-        *positive,
-        *rates,
-        ("task.spread", 0 <= config.task.spread <= 1, "in [0, 1]", config.task.spread),
-        ("task.reward_stages", config.task.reward_stages >= 0, "at least 0", config.task.reward_stages),
-        ("actor.hidden", bool(a.hidden) and min(a.hidden) >= 1, "sizes of at least 1", a.hidden),
-        ("learn.q_weight", k.q_weight >= 0, "at least 0", k.q_weight),
-        ("learn.bc_weight", k.bc_weight >= 0, "at least 0", k.bc_weight),
-        ("learn.bc_weight", k.q_weight + k.bc_weight > 0, "above 0 where learn.q_weight is 0", k.bc_weight),
-        ("learn.critic_first", k.critic_first >= 0, "at least 0", k.critic_first),
-        ("learn.saturation", k.saturation >= 0, "at least 0", k.saturation),
-        ("learn.warm_up", 0 <= k.warm_up < k.length, "in [0, learn.length)", k.warm_up),
-        ("learn.gamma", 0 <= k.gamma <= 1, "in [0, 1]", k.gamma),
-        ("train.offline", j.enabled or not t.offline, "false without a guide (jump_start.enabled)", t.offline),
-        ("jump_start.growth", j.growth >= 0, "at least 0", j.growth),
-        ("guide.skill", 0 <= g.skill <= 1, "in [0, 1]", g.skill),
-        ("guide.load", g.load is None or g.kind == "td3", "null for the pilot", g.load),
-        ("eval.guided", config.eval.guided == 0 or j.enabled, "0 without a guide", config.eval.guided),
-        ("train.seed", 0 <= t.seed < 2**32, "in [0, 2^32)", t.seed),
-    ])  # fmt: skip
+    strict.check_all(online_checks(config))

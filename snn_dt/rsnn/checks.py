@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from snn_dt.model_config import Check
+from snn_dt import strict
+from snn_dt.model_config import Check, thread_check
 
 if TYPE_CHECKING:
     from snn_dt.rsnn.config import RSNNConfig
@@ -29,6 +30,7 @@ def rsnn_checks(config: RSNNConfig) -> list[Check]:
         ("learn.loss", e.loss == "cross_entropy" or classes, "cross_entropy but for classes", e.loss),
         ("learn.steps", e.steps >= 1, "at least 1", e.steps),
         ("learn.batch_size", e.batch_size >= 1, "at least 1", e.batch_size),
+        thread_check("learn.threads", e.threads),
         ("learn.seed", 0 <= e.seed < 2**32, "in [0, 2^32)", e.seed),
         ("task.seed", 0 <= t.seed < 2**32, "in [0, 2^32)", t.seed),
         ("topology.grow", y.grow >= 0, "at least 0", y.grow),
@@ -38,18 +40,22 @@ def rsnn_checks(config: RSNNConfig) -> list[Check]:
         ("hebbian.baseline", 0 < h.baseline <= 1, "in (0, 1]", h.baseline),
         ("hebbian.trace", 0 <= h.trace < 1, "in [0, 1)", h.trace),
     ]
-    positive = {"network": ("tau_mem", "tau_out", "tau_adaptation", "v_threshold", "dampening")}
-    positive |= {
-        "learn": ("learning_rate", "temperature", "margin", "log_every", "eval_every", "eval_samples", "save_every")
+    nulls = {"threshold_adaptation": n.threshold_adaptation, "feedback_scale": n.feedback_scale}
+    checks += [(f"network.{name}", (x or 0) >= 0, "at least 0 or null", x) for name, x in nulls.items()]
+    rates = {"penalty": ("rate_target", "rate_max", "rate_min"), "hebbian": ("rate_target",)}
+    positive = {
+        "network": ("tau_mem", "tau_out", "tau_adaptation", "v_threshold", "dampening"),
+        "learn": ("learning_rate", "temperature", "margin", "log_every", "eval_every", "eval_samples", "save_every"),
     }
     not_negative = {
-        "learn": ("weight_decay", "grad_clip", "stop_error", "threads"),
-        "topology": ("every", "prune_below"),
+        "learn": ("weight_decay", "grad_clip", "stop_error"),
+        "topology": ("every", "prune_below", "grow_scale"),
+        "hebbian": ("margin", "homeostasis"),
+        "penalty": tuple(vars(p)),
     }
-    not_negative |= {"penalty": tuple(vars(p))}
-    for bound, names in (("above 0", positive), ("at least 0", not_negative)):
-        for section, fields in names.items():
-            for name in fields:
-                value = getattr(getattr(config, section), name)
-                checks.append((f"{section}.{name}", value > 0 or (value == 0 and bound != "above 0"), bound, value))
-    return checks
+    return [
+        *checks,
+        *strict.each(config, "above 0", lambda x: x > 0, positive),
+        *strict.each(config, "at least 0", lambda x: x >= 0, not_negative),
+        *strict.each(config, "in [0, 1]", lambda x: 0 <= x <= 1, rates),
+    ]

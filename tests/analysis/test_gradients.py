@@ -92,6 +92,7 @@ def test_the_command_measures_a_checkpoint_on_its_data_and_writes_numbers_and_a_
     [
         (["slopes"], "expected one of gradients"),
         (["gradients", "--out", "x", "--slopes", "0"], "expected slopes above 0"),
+        (["gradients", "--out", "x", "--slopes"], "expected slopes above 0, at least one"),
         (
             [
                 "gradients",

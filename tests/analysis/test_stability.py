@@ -1,8 +1,11 @@
 """The stability report: closed forms of single neurons and loops, gradients of a whole model, the command."""
 
 import dataclasses
+import errno
 import json
 import math
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -171,6 +174,32 @@ def test_the_command_reports_on_a_checkpoint(tmp_path, capsys):
     assert {"blocks.0.mlp.0", "blocks.1.attention.lif_out"} <= {row["layer"] for row in rows}
     assert (tmp_path / "stability.png").read_bytes().startswith(b"\x89PNG")
     assert "blocks.0.mlp.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [".stability.json.partial", ".stability.png.partial"])
+def test_a_disk_that_is_full_when_results_are_written_is_a_mistake_in_one_line(tmp_path, monkeypatch, capsys, name):
+    real = Path.open
+
+    def opened(self, *arguments, **options):
+        if self.name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", opened)
+    words = ["--checkpoint", str(ROOT / "results/pretrained/pendulum-snn_dt"), "--batch_size", "2", "--device", "cpu"]
+    assert main(["analyse", "stability", *words, "--threads", "1", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "No space left on device; free space or choose another place" in error
+    assert not (tmp_path / name).exists()
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("snn_dt.analysis.stability.stability_rows", lambda *_: pytest.fail("work was done"))
+    (tmp_path / "file").touch()
+    words = ["--checkpoint", str(ROOT / "results/pretrained/pendulum-snn_dt"), "--out", str(tmp_path / "file")]
+    assert main(["analyse", "stability", *words]) == 2
+    assert "expected a folder that can be written" in capsys.readouterr().err
 
 
 def test_a_dense_checkpoint_is_refused(tmp_path, capsys):

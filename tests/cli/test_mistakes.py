@@ -58,6 +58,10 @@ def spoil(file: h5py.File, name: str, value: float) -> None:
     episode[name][where] = value
 
 
+def no_renderer(*_, **__):
+    raise ModuleNotFoundError("no pygame")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
@@ -208,12 +212,37 @@ def test_a_checkpoint_that_is_not_there_or_damaged(said, run, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"find_spec": lambda _: None}, "found: MoviePy is not installed; pip install 'snn-dt[video]'"),
+        ({"find_spec": lambda _: 1, "make_environment": no_renderer}, "found: no pygame; pip install 'snn-dt[video]'"),
+    ],
+)
+def test_a_video_that_cannot_be_made_is_said_before_the_evaluation(said, run, tmp_path, monkeypatch, changes, expected):
+    for name, value in changes.items():
+        monkeypatch.setattr(f"snn_dt.evaluation.video.{name}", value)
+    monkeypatch.setattr("snn_dt.evaluation.rollout.evaluate", lambda *_, **__: pytest.fail("an evaluation was made"))
+    assert expected in said("evaluate", "--checkpoint", run, "--video", tmp_path / "videos")
+    assert not (tmp_path / "videos").exists()
+
+
+def test_a_video_that_does_not_fit_on_the_disk(said, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("snn_dt.evaluation.video.find_spec", lambda _: 1)
+    monkeypatch.setattr("snn_dt.evaluation.video._record", lambda *_: (_ for _ in ()).throw(FULL))
+    words = ["--episodes", 1, "--target-return", 20, "--json", tmp_path / "e.json", "--video", tmp_path]
+    assert "No space left on device" in (message := said("evaluate", "--checkpoint", run, *words))
+    assert "choose another --video" in message
+    assert (tmp_path / "e.json").exists()
+
+
+@pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["--env-id", "Acrobot-v1"], "expected observations Box("),
         (["--env-id", "CartPoll-v1"], "expected the environment 'CartPoll-v1'"),
         (["--episodes", "0"], "expected --episodes"),
         (["--seed", "-1"], "--seed in [0, 2^32)"),
+        (["--threads", "100000"], "expected 0 to 1024 CPU threads, found 100000"),
         (["--num-envs", "0"], "--num-envs of at least 1"),
         (["--target-return", "much"], "--target_return: expected a list, each a number, found 'much'"),
         (["--target-return", "nan"], "found 'nan'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import gymnasium as gym
 import numpy as np
@@ -52,6 +53,11 @@ def test_an_episode_teaches_the_trace_times_the_error_of_its_return(kind, post):
     policy.reset(5.0)
     torch.testing.assert_close(policy.model.head.plastic, 0.5 * (2.0 - 5.0) / 10 * e)
     assert policy.adapted > 0
+
+
+def test_a_rate_that_is_no_number_is_refused_not_taken_for_an_eta_of_0():
+    with pytest.raises(ConfigError, match=r"plasticity\.eta: expected at least 0, found nan"):
+        make_policy().adapt(PlasticityConfig(eta=math.nan))
 
 
 def test_continuous_actions_learn_from_the_output_and_have_no_error():

@@ -113,6 +113,16 @@ def test_choices_are_fine_tuned_without_a_critic(trained, tmp_path):
         ({"update__dataset": PENDULUM}, "update.dataset: expected (observation size"),
         ({"env_id": "Pendulum-v1"}, "expected observations"),
         ({"update__dataset_share": 1}, "update.dataset_share: expected in [0, 1), found 1"),
+        (
+            {"update__dataset": CARTPOLE, "update__batch_size": 1},
+            "update.dataset_share: expected some of the 1 win",
+        ),
+        ({"update__dataset": CARTPOLE, "update__dataset_share": 0.9}, "of a batch and not all of them, found 0.9"),
+        ({"update__tau": 2}, "update.tau: expected in (0, 1], found 2"),
+        ({"update__weight_decay": -1}, "update.weight_decay: expected at least 0, found -1"),
+        ({"update__critic_hidden": 0}, "update.critic_hidden: expected sizes of at least 1, found (0,)"),
+        ({"eval__seed": -1}, "eval.seed: expected in [0, 2^32), found -1"),
+        ({"update__threads": -1}, "update.threads: expected in [0, 1024], found -1"),
         ({"update__steps": 5}, "--update.steps"),
     ],
 )

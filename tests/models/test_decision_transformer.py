@@ -13,6 +13,7 @@ from torch import nn
 
 import snn_dt.snn.neurons as neurons
 from snn_dt.config import ModelConfig
+from snn_dt.errors import ConfigError
 from snn_dt.models.blocks import build_block
 from snn_dt.models.tokens import Tokens
 from snn_dt.snn.reference import rate_reference, scan_reference
@@ -33,6 +34,11 @@ def test_continuous_predictions_stay_inside_the_action_bounds(config):
     assert (y <= high).all()
     at_a_bound = torch.minimum(y - low, high - y) < 1e-3
     assert at_a_bound.any(dim=(0, 1)).all()  # the bounds are those of the task, not of tanh
+
+
+def test_a_model_larger_than_the_memory_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match=r"model: expected one that fits in memory, found: .*lower model.d_model"):
+        make_model(TINY, dataclasses.replace(DISCRETE, n_timesteps=10**13))
 
 
 def test_a_model_that_has_recorded_its_decisions_can_be_copied():

@@ -123,6 +123,12 @@ def test_a_run_whose_configuration_was_changed_is_not_resumed(tmp_path, capsys):
         (["--task.cues=4"], "task.cues: expected an odd number above 0, found 4"),
         (["--topology.allowed", "output>lif"], "topology.allowed: expected pairs of"),
         (["--learn.learning_rate=0"], "learn.learning_rate: expected above 0, found 0"),
+        (["--network.feedback_scale=-1"], "network.feedback_scale: expected at least 0 or null, found -1"),
+        (["--network.threshold_adaptation=-5"], "network.threshold_adaptation: expected at least 0 or null, found -5"),
+        (["--penalty.rate_max=2"], "penalty.rate_max: expected in [0, 1], found 2"),
+        (["--hebbian.homeostasis=-1"], "hebbian.homeostasis: expected at least 0, found -1"),
+        (["--topology.grow_scale=-1"], "topology.grow_scale: expected at least 0, found -1"),
+        (["--learn.threads=100000"], "learn.threads: expected in [0, 1024], found 100000"),
         (["--config", "nowhere.yaml"], "expected a config file at"),
     ],
 )

@@ -1,0 +1,92 @@
+"""What a policy needs besides its model, and whether what a checkpoint holds of it can be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from snn_dt import strict
+from snn_dt.models import TaskShape
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """What a policy needs besides its model; travels in the checkpoint."""
+
+    dataset_id: str
+    observation_space: str
+    """JSON of the Gymnasium space (Minari's serialisation)."""
+    action_space: str
+    """JSON of the Gymnasium space."""
+    rtg_scale: float
+    """Divisor of the return-to-go, environment units."""
+    delayed: bool
+    """Trained on delayed rewards: the return-to-go stays at the target through the episode."""
+    target_return: float
+    """Asked for when nobody says otherwise: the best return in the training data."""
+    env_id: str | None = None
+    env_spec: str | None = None
+    """JSON of the environment's specification, with its keyword arguments."""
+    reference: dict[str, Any] | None = None
+    """`min`, `max`, `source` of the normalised score."""
+
+
+def read_space(text: str) -> Any:
+    """Return the Gymnasium space that a JSON text describes."""
+    from minari.serialization import deserialize_space
+
+    return deserialize_space(text)
+
+
+def check_spec(spec: PolicySpec, task: TaskShape) -> None:
+    """Read all that a policy reads only once it acts or is evaluated.
+
+    Raises:
+        ValueError: a part of it cannot be read, or belongs to another task.
+    """
+    actions = f"a {'Discrete' if task.discrete else 'Box'} space of size {task.action_dim}, as JSON"
+    checks: list[tuple[str, str, Callable[[], bool]]] = [
+        ("observation_space", f"a space of size {task.state_dim}, as JSON", lambda: _observes(spec, task)),
+        ("action_space", actions, lambda: _acts(spec, task)),
+        ("rtg_scale", "a number above 0", lambda: spec.rtg_scale > 0),
+        ("env_spec", "the JSON of an environment's specification, or null", lambda: _is_env_spec(spec.env_spec)),
+        ("reference", "min, another max, and their source, or null", lambda: _is_reference(spec.reference)),
+    ]
+    for name, expected, good in checks:
+        try:
+            holds = good()
+        except Exception:  # what is no space, and what is no JSON, each raise kinds of their own
+            holds = False
+        if not holds:
+            raise ValueError(f"policy.{name}: expected {expected}, found {str(getattr(spec, name))[:80]!r}")
+
+
+def _observes(spec: PolicySpec, task: TaskShape) -> bool:
+    from gymnasium import spaces
+
+    return spaces.flatdim(read_space(spec.observation_space)) == task.state_dim
+
+
+def _acts(spec: PolicySpec, task: TaskShape) -> bool:
+    from gymnasium import spaces
+
+    space = read_space(spec.action_space)
+    kind = spaces.Discrete if task.discrete else spaces.Box
+    return isinstance(space, kind) and spaces.flatdim(space) == task.action_dim
+
+
+def _is_env_spec(text: str | None) -> bool:
+    values = json.loads(text or "{}")
+    steps = values.get("max_episode_steps")
+    return isinstance(values.get("kwargs") or {}, dict) and (steps is None or isinstance(steps, int))
+
+
+def _is_reference(values: dict[str, Any] | None) -> bool:
+    from snn_dt.data.scores import ReferenceScores
+
+    if values is None:
+        return True
+    reference = strict.build(ReferenceScores, values, "reference")
+    return reference.min != reference.max
