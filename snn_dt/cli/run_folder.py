@@ -88,29 +88,39 @@ def hold(run_dir: Path, resume: bool) -> Iterator[None]:
     if not resume:
         _check_new(run_dir)
     writable_folder(run_dir)
-    with (run_dir / ".lock").open("a+") as lock:
+    try:
+        with _locked(run_dir / ".lock"):
+            if not resume:
+                _check_new(run_dir)  # once more, now that nobody else can begin one
+            yield
+    finally:
+        if not resume and not os.listdir(run_dir):
+            with contextlib.suppress(OSError):  # someone is quick, or it is the root of a disk
+                run_dir.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             raise CheckpointError(
-                f"expected a run folder that no other process works in, found {lock.read() or 'one'} in {run_dir}; "
+                f"expected a run folder that no other process works in, found {lock.read() or 'one'} in {path.parent}; "
                 "wait for it to end, or choose another --run-dir"
             ) from None
         except OSError:
             pass  # a file system without locks
-        if not resume:
-            _check_new(run_dir)  # once more, now that nobody else can begin one
+        if not (path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno()))):  # it left, and took the file
+            raise CheckpointError(f"expected {path.parent} to be free, found a process that just left; try once more")
         with contextlib.suppress(OSError):  # a full disk, which the run will speak of
             lock.truncate(0)
             os.write(lock.fileno(), f"process {os.getpid()} of {platform.node()}".encode())
         try:
             yield
         finally:
-            if not resume and os.listdir(run_dir) == [".lock"]:
-                (run_dir / ".lock").unlink()
-                with contextlib.suppress(OSError):  # someone is quick, or it is the root of a disk
-                    run_dir.rmdir()
+            path.unlink(missing_ok=True)
 
 
 def _check_new(run_dir: Path) -> None:

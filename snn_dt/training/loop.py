@@ -77,7 +77,7 @@ def train(
 
     def save_last() -> None:
         nonlocal saved
-        _check_finite(state)
+        _check_finite(state, config.grad_clip)
         save("last", state)
         saved = state.step
 
@@ -122,7 +122,7 @@ def train(
         state.step += 1
 
         if _due(state.step, config.log_every) or state.step == config.steps:
-            _check_finite(state)
+            _check_finite(state, config.grad_clip)
             metrics = state.take_means()
             metrics |= {"learning_rate": rate, **firing_rates(model, batch)}
             if last_slope is not None:
@@ -178,14 +178,15 @@ def _evaluate(
         save("best", state)
 
 
-def _check_finite(state: TrainingState) -> None:
+def _check_finite(state: TrainingState, grad_clip: float) -> None:
     """Look at the losses and gradients since the last record: a model that one of them has spoilt is not kept."""
     for name in ("loss", "grad_norm"):
         total = float(state.sums.get(name, 0.0))
         if not math.isfinite(total):
+            clip = "lower --train.grad_clip" if grad_clip else "set --train.grad_clip, which is 0, to 1"
             raise TrainingError(
                 f"expected a finite {name}, found {total} by update {state.step}; lower --train.learning_rate or "
-                "--train.grad_clip (the last checkpoint is from before)"
+                f"{clip} (a checkpoint, if one was saved, is from before)"
             )
 
 

@@ -199,7 +199,7 @@ def test_results_that_do_not_fit_on_the_disk_leave_the_older_ones(said, run, tmp
 def test_a_loss_that_explodes(said, tmp_path):
     changes = {"train__learning_rate": 1e38, "train__grad_clip": 0, "train__eval_every": 0, "train__steps": 40}
     message = said("train", *flags(tmp_path / "run", **changes))
-    assert "lower --train.learning_rate" in message
+    assert "lower --train.learning_rate or set --train.grad_clip, which is 0, to 1" in message
     assert "expected a finite" in message
 
 

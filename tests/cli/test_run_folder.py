@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -31,6 +33,7 @@ def test_a_second_process_is_refused_and_the_run_goes_on_as_if_alone(tmp_path, m
     assert status == [2, 2]
     assert f"found process {os.getpid()} of " in capsys.readouterr().err
     assert left_behind(met) == left_behind(alone)
+    assert not (met / ".lock").exists()
 
 
 @pytest.mark.parametrize("command", CONFIGS)
@@ -40,6 +43,16 @@ def test_every_command_that_makes_runs_holds_its_folder(tmp_path, capsys, comman
         save_config(CONFIGS[command], run / "config.yaml")
         assert main([command, "--resume", str(run)]) == 2
     assert "that no other process works in" in capsys.readouterr().err
+
+
+def test_a_process_that_was_killed_holds_nothing(tmp_path):
+    script = "import os, sys; from pathlib import Path; from snn_dt.cli.run_folder import hold\n"
+    script += "with hold(Path(sys.argv[1]), False): os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path / "run")], timeout=120).returncode == -9
+    assert (tmp_path / "run" / ".lock").exists()
+    with hold(tmp_path / "run", resume=False):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_new_folder_that_stays_empty_goes_again_and_one_with_something_in_it_stays(tmp_path):
