@@ -139,6 +139,11 @@ def test_an_id_is_found_in_minaris_root_and_in_the_checkout(minari_set):
     assert snn_dt.load_dataset("minari:sb3/cartpole/mixed-v0").env_id == "CartPole-v1"
 
 
+def test_a_folder_is_named_by_text_or_by_a_path(minari_set):
+    folder = minari_set(random_episodes(LENGTHS))
+    assert snn_dt.load_dataset(folder).checksum == snn_dt.load_dataset(str(folder)).checksum
+
+
 def test_a_missing_dataset_is_refused_at_once_without_the_network(minari_set, tmp_path, monkeypatch):
     minari_set(random_episodes(LENGTHS), "toy/mine-v0")
     monkeypatch.setattr(socket, "socket", lambda *a, **k: pytest.fail("asked the network"))
