@@ -28,6 +28,7 @@ from snn_dt.data.builder import Progress, build
 from snn_dt.data.scores import ReferenceScores
 from snn_dt.data.source import Source
 from snn_dt.data.trajectories import RewardMode, Trajectories
+from snn_dt.user_cache import cache_root
 
 FORMAT_VERSION = 1
 
@@ -40,17 +41,12 @@ _PER_STEP = _ARRAYS[:4]
 _log = logging.getLogger("snn_dt")
 
 
-def cache_root() -> Path:
-    """Return the folder that holds cached datasets."""
-    return Path(os.environ.get("SNN_DT_CACHE") or Path.home() / ".cache" / "snn_dt") / "datasets"
-
-
 def cache_folder(name: str, path: Path, files: list[Path], reward_mode: RewardMode) -> Path:
     """Return where the dataset `name`, stored in `files` below (or at) `path`, is or would be cached."""
     stats = [(str(file.relative_to(path)), (s := file.stat()).st_size, s.st_mtime_ns) for file in files]
     key = json.dumps([FORMAT_VERSION, name, str(path.resolve()), stats, reward_mode])
     slug = re.sub(r"[^A-Za-z0-9.]+", "_", name)[-80:]
-    return cache_root() / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    return cache_root() / "datasets" / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def open_cached(folder: Path) -> Trajectories | None:

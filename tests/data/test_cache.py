@@ -57,6 +57,13 @@ def test_a_changed_source_is_read_again(minari_set):
     assert after.checksum != before.checksum
 
 
+def test_a_tilde_in_the_cache_is_the_home_folder(minari_set, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SNN_DT_CACHE", "~/x")
+    snn_dt.load_dataset(minari_set(random_episodes(LENGTHS)))
+    assert len(list((tmp_path / "home" / "x" / "datasets").iterdir())) == 1
+
+
 def test_reward_modes_are_cached_apart(minari_set):
     folder = str(minari_set(random_episodes(LENGTHS)))
     for _ in range(2):
