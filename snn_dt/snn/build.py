@@ -80,6 +80,7 @@ def build_library() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(folder):
             if not library.exists():  # another process has built it meanwhile
+                logger.warning("compiling the CPU kernels, once: about 30 s on one core, less on more")
                 _compile(compiler, library)
     return library
 
