@@ -28,6 +28,7 @@ from snn_dt.data.builder import Progress, build
 from snn_dt.data.scores import ReferenceScores
 from snn_dt.data.source import Source
 from snn_dt.data.trajectories import RewardMode, Trajectories
+from snn_dt.errors import DataError
 from snn_dt.user_cache import cache_root
 
 FORMAT_VERSION = 1
@@ -55,7 +56,7 @@ def open_cached(folder: Path) -> Trajectories | None:
         meta = json.loads((folder / "meta.json").read_text())
         arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r" if n in _PER_STEP else None) for n in _ARRAYS}
         return _assemble(arrays, meta)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, DataError):
         return None
 
 

@@ -8,6 +8,7 @@ and takes twice as long; its Arrow reader cuts an episode that spans two batches
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from snn_dt.data.scores import ReferenceScores, environment_reference
 from snn_dt.data.source import Source
 from snn_dt.errors import DataError, did_you_mean
 
+_log = logging.getLogger("snn_dt")
 _CHECKOUT = Path(__file__).resolve().parents[2] / "datasets"
 
 
@@ -145,5 +147,8 @@ def _spaces(facts: dict[str, Any], dataset_id: str) -> tuple[Any, Any]:
 def _reference(facts: dict[str, Any], dataset_id: str, env_id: str | None) -> ReferenceScores | None:
     low, high = facts.get("ref_min_score"), facts.get("ref_max_score")
     if low is not None and high is not None:
-        return ReferenceScores(float(low), float(high), f"metadata of {dataset_id}")
+        try:
+            return ReferenceScores(float(low), float(high), f"metadata of {dataset_id}")
+        except (TypeError, ValueError, DataError) as error:
+            _log.warning("the reference returns in the metadata of %s are not used: %s", dataset_id, error)
     return environment_reference(env_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import multiprocessing
 import os
@@ -121,6 +122,15 @@ def test_a_damaged_cache_is_built_again(minari_set, cached, damage):
     assert again.checksum == checksum
     assert isinstance(again.observations, np.memmap)
     assert cached() == [entry]
+
+
+def test_a_cache_with_reference_returns_that_cannot_be_used_is_built_again(minari_set, cached):
+    folder = minari_set(random_episodes(LENGTHS))
+    snn_dt.load_dataset(folder)
+    (entry,) = cached()
+    meta = json.loads((entry / "meta.json").read_text())
+    (entry / "meta.json").write_text(json.dumps(meta | {"reference": {"min": 5, "max": 5, "source": "here"}}))
+    assert snn_dt.load_dataset(folder).reference is None
 
 
 def test_of_two_processes_that_build_at_once_both_get_the_data_and_one_folder_stays(minari_set, cached, monkeypatch):
