@@ -18,7 +18,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from snn_dt.data.builder import Progress, build
 from snn_dt.data.scores import ReferenceScores
 from snn_dt.data.source import Source
 from snn_dt.data.trajectories import RewardMode, Trajectories
+from snn_dt.data.unfinished import unfinished_folder
 from snn_dt.errors import DataError
 from snn_dt.user_cache import cache_root
 
@@ -65,18 +65,12 @@ def build_cached(
 ) -> Trajectories:
     """Build the dataset into `folder` and open it; where that cannot be written, build it in memory and say so."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+        with unfinished_folder(folder.parent, ".building-") as unfinished:
+            _, checksum = build(source, unfinished, reward_mode, progress)
+            (unfinished / "meta.json").write_text(json.dumps(_meta(source, reward_mode, checksum)))
+            _publish(unfinished, folder)
     except OSError as error:
         return _without_cache(source, reward_mode, progress, error)
-    try:
-        _, checksum = build(source, temporary, reward_mode, progress)
-        (temporary / "meta.json").write_text(json.dumps(_meta(source, reward_mode, checksum)))
-        _publish(temporary, folder)
-    except OSError as error:
-        return _without_cache(source, reward_mode, progress, error)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return open_cached(folder) or build_in_memory(source, reward_mode)
 
 
@@ -94,13 +88,12 @@ def _without_cache(source: Source, reward_mode: RewardMode, progress: Progress |
     return build_in_memory(source, reward_mode, progress)
 
 
-def _publish(temporary: Path, folder: Path) -> None:
+def _publish(unfinished: Path, folder: Path) -> None:
     """Rename a complete folder into place; an unreadable one that stands there is replaced, a good one is kept."""
     if folder.exists() and open_cached(folder) is None:
         shutil.rmtree(folder, ignore_errors=True)
     try:
-        temporary.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
-        os.replace(temporary, folder)
+        os.replace(unfinished, folder)
     except OSError:
         if not folder.exists():
             raise

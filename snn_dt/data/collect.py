@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from snn_dt.data.builder import Progress
 from snn_dt.data.minari_source import roots
+from snn_dt.data.unfinished import unfinished_folder
 from snn_dt.errors import DataError
 
 if TYPE_CHECKING:
@@ -59,10 +59,8 @@ def collect(
     env.action_space.seed(seed)
     act = policy or (lambda observation: env.action_space.sample())
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".collecting-", dir=folder.parent))
-    try:
-        storage = MinariStorage.new(temporary / "data", env.observation_space, env.action_space, env.spec)
+    with closing(env), unfinished_folder(folder.parent, ".collecting-") as unfinished:
+        storage = MinariStorage.new(unfinished / "data", env.observation_space, env.action_space, env.spec)
         storage.update_metadata(
             {
                 "dataset_id": dataset_id,
@@ -80,12 +78,8 @@ def collect(
             storage.update_episodes([_rollout(env, act, seed + index, index)])
             if progress:
                 progress(index + 1, episodes)
-        _compress(temporary / "data" / "main_data.hdf5")
-        temporary.chmod(0o755)
-        os.replace(temporary, folder)
-    finally:
-        env.close()
-        shutil.rmtree(temporary, ignore_errors=True)
+        _compress(unfinished / "data" / "main_data.hdf5")
+        os.replace(unfinished, folder)
     return folder
 
 

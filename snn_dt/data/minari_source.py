@@ -29,13 +29,14 @@ def roots() -> list[Path]:
 
 
 def local_datasets() -> dict[str, Path]:
-    """Return the datasets of all roots as {id: folder}."""
+    """Return the datasets of all roots as {id: folder}; hidden folders hold none."""
     found: dict[str, Path] = {}
     for root in reversed(roots()):
         for folder, children, _ in os.walk(root):
             if "data" in children:
                 children.clear()
                 found[Path(folder).relative_to(root).as_posix()] = Path(folder)
+            children[:] = [child for child in children if not child.startswith(".")]
     return dict(sorted(found.items()))
 
 
