@@ -128,9 +128,11 @@ def _list(arguments: argparse.Namespace) -> None:
 def _collect(arguments: argparse.Namespace) -> None:
     from snn_dt.data.collect import collect
 
-    if arguments.episodes < 1:
-        raise ConfigError(f"--episodes {arguments.episodes}: expected at least 1")
-    policy = _policy(arguments.policy)(arguments.episodes, arguments.seed) if arguments.policy else None
+    if arguments.episodes < 1 or not 0 <= arguments.seed < 2**32:
+        raise ConfigError(
+            f"expected --episodes of at least 1, --seed in [0, 2^32), found {arguments.episodes}, {arguments.seed}"
+        )
+    policy = _policy(arguments.policy, arguments.episodes, arguments.seed) if arguments.policy else None
     with _progress(f"collecting {arguments.id}") as progress:
         folder = collect(
             arguments.env,
@@ -146,14 +148,19 @@ def _collect(arguments: argparse.Namespace) -> None:
     _console().print(f"{arguments.id}: {arguments.episodes} episodes in {folder}", highlight=False)
 
 
-def _policy(name: str) -> Any:
+def _policy(name: str, episodes: int, seed: int) -> Any:
     module, _, attribute = name.partition(":")
     try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+        policy = getattr(import_module(module), attribute)(episodes, seed)
+    except Exception as error:  # it is the user's code
         raise ConfigError(
-            f"--policy {name}: expected MODULE:NAME of a function (episodes, seed) -> policy; {error}"
+            f"--policy {name}: expected MODULE:NAME of a function (episodes, seed) -> policy, found {error!r}; name one"
         ) from error
+    if not callable(policy):
+        raise ConfigError(
+            f"--policy {name}: expected that it gives a function observation -> action, found {policy!r}; return one"
+        )
+    return policy
 
 
 def _load(arguments: argparse.Namespace) -> Trajectories:
