@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -113,16 +114,24 @@ def _list(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
     from snn_dt.data import d4rl_source, minari_source
+    from snn_dt.data.spaces import clean_env_spec
 
     table = Table("dataset", "environment", "episodes", "steps", box=None, pad_edge=False)
+    damaged = []
     for dataset_id, folder in minari_source.local_datasets().items():
-        metadata = minari_source.metadata(folder)
-        spec = json.loads(metadata.get("env_spec") or "{}")
+        try:
+            metadata = minari_source.metadata(folder)
+            env_id, _, _ = clean_env_spec(metadata.get("env_spec"))
+        except DataError as error:
+            damaged.append(f"minari:{dataset_id}: {error}")
+            continue
         counts = (str(metadata.get(key, "?")) for key in ("total_episodes", "total_steps"))
-        table.add_row(f"minari:{dataset_id}", spec.get("id", "-"), *counts)
+        table.add_row(f"minari:{dataset_id}", env_id or "-", *counts)
     for dataset_id in d4rl_source.local_datasets():
         table.add_row(f"d4rl:{dataset_id}", "-", "?", "?")
     _console().print(table, highlight=False)
+    for line in damaged:
+        print(f"snn-dt: {line}", file=sys.stderr)
 
 
 def _collect(arguments: argparse.Namespace) -> None:
