@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from snn_dt.cli.data_collect import run_collect
+from snn_dt.cli.data_show import console, progress_bar
 from snn_dt.data.trajectories import Trajectories
 from snn_dt.errors import ConfigError, DataError
 
@@ -23,7 +22,7 @@ class _Parser(argparse.ArgumentParser):
 def data_main(argv: list[str]) -> int:
     """Run `snn-dt data ...`; returns the exit status, raises `SnnDtError` for the user's mistakes."""
     arguments = _parser().parse_args(argv)
-    command = {"info": _info, "cache": _cache, "collect": _collect, "list": _list}[arguments.command]
+    command = {"info": _info, "cache": _cache, "collect": run_collect, "list": _list}[arguments.command]
     command(arguments)
     return 0
 
@@ -68,7 +67,7 @@ def _info(arguments: argparse.Namespace) -> None:
         from snn_dt.data.plot import plot_returns
 
         plot_returns(trajectories, arguments.plot)
-        _console().print(f"histogram: {arguments.plot}", highlight=False)
+        console().print(f"histogram: {arguments.plot}", highlight=False)
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
@@ -97,7 +96,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, " ".join(str(value).split()))
-    _console().print(table, markup=False, highlight=False)
+    console().print(table, markup=False, highlight=False)
 
 
 def _cache(arguments: argparse.Namespace) -> None:
@@ -105,7 +104,7 @@ def _cache(arguments: argparse.Namespace) -> None:
     file = getattr(trajectories.observations, "filename", None)
     if file is None:
         raise DataError(f"could not cache {trajectories.dataset_id!r}: set SNN_DT_CACHE to a folder with room")
-    _console().print(
+    console().print(
         f"{trajectories.dataset_id}: {trajectories.n_steps:,} steps in {Path(file).parent}", highlight=False
     )
 
@@ -129,81 +128,15 @@ def _list(arguments: argparse.Namespace) -> None:
         table.add_row(f"minari:{dataset_id}", env_id or "-", *counts)
     for dataset_id in d4rl_source.local_datasets():
         table.add_row(f"d4rl:{dataset_id}", "-", "?", "?")
-    _console().print(table, highlight=False)
+    console().print(table, highlight=False)
     for line in damaged:
         print(f"snn-dt: {line}", file=sys.stderr)
-
-
-def _collect(arguments: argparse.Namespace) -> None:
-    from snn_dt.data.collect import collect
-
-    if arguments.episodes < 1 or not 0 <= arguments.seed < 2**32:
-        raise ConfigError(
-            f"expected --episodes of at least 1, --seed in [0, 2^32), found {arguments.episodes}, {arguments.seed}"
-        )
-    policy = _policy(arguments.policy, arguments.episodes, arguments.seed) if arguments.policy else None
-    with _progress(f"collecting {arguments.id}") as progress:
-        folder = collect(
-            arguments.env,
-            policy,
-            episodes=arguments.episodes,
-            seed=arguments.seed,
-            dataset_id=arguments.id,
-            root=arguments.root,
-            algorithm_name=arguments.policy,
-            reference=arguments.reference,
-            progress=progress,
-        )
-    _console().print(f"{arguments.id}: {arguments.episodes} episodes in {folder}", highlight=False)
-
-
-def _policy(name: str, episodes: int, seed: int) -> Any:
-    module, _, attribute = name.partition(":")
-    try:
-        policy = getattr(import_module(module), attribute)(episodes, seed)
-    except Exception as error:  # it is the user's code
-        raise ConfigError(
-            f"--policy {name}: expected MODULE:NAME of a function (episodes, seed) -> policy, found {error!r}; name one"
-        ) from error
-    if not callable(policy):
-        raise ConfigError(
-            f"--policy {name}: expected that it gives a function observation -> action, found {policy!r}; return one"
-        )
-    return policy
 
 
 def _load(arguments: argparse.Namespace) -> Trajectories:
     from snn_dt.data import load_dataset
 
-    with _progress(f"reading {arguments.dataset}") as progress:
+    with progress_bar(f"reading {arguments.dataset}") as progress:
         return load_dataset(
             arguments.dataset, reward_mode=arguments.reward_mode, download=arguments.download, progress=progress
         )
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Any]:
-    """Yield a `progress(done, total)` that draws a bar on stderr; nothing is drawn until it is first called."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task(title)
-
-    def update(done: int, total: int) -> None:
-        bar.start()
-        bar.update(task, completed=done, total=total)
-
-    try:
-        yield update
-    finally:
-        if bar.live.is_started:
-            bar.stop()
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(soft_wrap=True)
