@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import import_module
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from snn_dt.cli.data_collect import run_collect
+from snn_dt.cli.data_show import console, progress_bar
 from snn_dt.data.trajectories import Trajectories
 from snn_dt.errors import ConfigError, DataError
 
@@ -22,7 +22,7 @@ class _Parser(argparse.ArgumentParser):
 def data_main(argv: list[str]) -> int:
     """Run `snn-dt data ...`; returns the exit status, raises `SnnDtError` for the user's mistakes."""
     arguments = _parser().parse_args(argv)
-    command = {"info": _info, "cache": _cache, "collect": _collect, "list": _list}[arguments.command]
+    command = {"info": _info, "cache": _cache, "collect": run_collect, "list": _list}[arguments.command]
     command(arguments)
     return 0
 
@@ -67,7 +67,7 @@ def _info(arguments: argparse.Namespace) -> None:
         from snn_dt.data.plot import plot_returns
 
         plot_returns(trajectories, arguments.plot)
-        _console().print(f"histogram: {arguments.plot}", highlight=False)
+        console().print(f"histogram: {arguments.plot}", highlight=False)
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, " ".join(str(value).split()))
-    _console().print(table, markup=False, highlight=False)
+    console().print(table, markup=False, highlight=False)
 
 
 def _cache(arguments: argparse.Namespace) -> None:
@@ -104,7 +104,7 @@ def _cache(arguments: argparse.Namespace) -> None:
     file = getattr(trajectories.observations, "filename", None)
     if file is None:
         raise DataError(f"could not cache {trajectories.dataset_id!r}: set SNN_DT_CACHE to a folder with room")
-    _console().print(
+    console().print(
         f"{trajectories.dataset_id}: {trajectories.n_steps:,} steps in {Path(file).parent}", highlight=False
     )
 
@@ -113,81 +113,30 @@ def _list(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
     from snn_dt.data import d4rl_source, minari_source
+    from snn_dt.data.spaces import clean_env_spec
 
     table = Table("dataset", "environment", "episodes", "steps", box=None, pad_edge=False)
+    damaged = []
     for dataset_id, folder in minari_source.local_datasets().items():
-        metadata = minari_source.metadata(folder)
-        spec = json.loads(metadata.get("env_spec") or "{}")
+        try:
+            metadata = minari_source.metadata(folder)
+            env_id, _, _ = clean_env_spec(metadata.get("env_spec"))
+        except DataError as error:
+            damaged.append(f"minari:{dataset_id}: {error}")
+            continue
         counts = (str(metadata.get(key, "?")) for key in ("total_episodes", "total_steps"))
-        table.add_row(f"minari:{dataset_id}", spec.get("id", "-"), *counts)
+        table.add_row(f"minari:{dataset_id}", env_id or "-", *counts)
     for dataset_id in d4rl_source.local_datasets():
         table.add_row(f"d4rl:{dataset_id}", "-", "?", "?")
-    _console().print(table, highlight=False)
-
-
-def _collect(arguments: argparse.Namespace) -> None:
-    from snn_dt.data.collect import collect
-
-    if arguments.episodes < 1:
-        raise ConfigError(f"--episodes {arguments.episodes}: expected at least 1")
-    policy = _policy(arguments.policy)(arguments.episodes, arguments.seed) if arguments.policy else None
-    with _progress(f"collecting {arguments.id}") as progress:
-        folder = collect(
-            arguments.env,
-            policy,
-            episodes=arguments.episodes,
-            seed=arguments.seed,
-            dataset_id=arguments.id,
-            root=arguments.root,
-            algorithm_name=arguments.policy,
-            reference=arguments.reference,
-            progress=progress,
-        )
-    _console().print(f"{arguments.id}: {arguments.episodes} episodes in {folder}", highlight=False)
-
-
-def _policy(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"--policy {name}: expected MODULE:NAME of a function (episodes, seed) -> policy; {error}"
-        ) from error
+    console().print(table, highlight=False)
+    for line in damaged:
+        print(f"snn-dt: {line}", file=sys.stderr)
 
 
 def _load(arguments: argparse.Namespace) -> Trajectories:
     from snn_dt.data import load_dataset
 
-    with _progress(f"reading {arguments.dataset}") as progress:
+    with progress_bar(f"reading {arguments.dataset}") as progress:
         return load_dataset(
             arguments.dataset, reward_mode=arguments.reward_mode, download=arguments.download, progress=progress
         )
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Any]:
-    """Yield a `progress(done, total)` that draws a bar on stderr; nothing is drawn until it is first called."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task(title)
-
-    def update(done: int, total: int) -> None:
-        bar.start()
-        bar.update(task, completed=done, total=total)
-
-    try:
-        yield update
-    finally:
-        if bar.live.is_started:
-            bar.stop()
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(soft_wrap=True)

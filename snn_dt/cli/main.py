@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from types import FrameType
+from typing import NoReturn
 
 from snn_dt.errors import SnnDtError, did_you_mean
 
@@ -55,17 +58,27 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
 
 
 def guarded(command: Callable[[list[str]], int], arguments: list[str]) -> int:
-    """Call `command(arguments)`; a user's mistake becomes one line and status 2, Ctrl-C status 130."""
+    """Call `command(arguments)`; a user's mistake becomes one line and status 2, Ctrl-C 130 and SIGTERM 143.
+
+    Both unwind the command, so that it removes what it has half written.
+    """
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return command(arguments)
     except SnnDtError as error:
         print(f"snn-dt: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("snn-dt: interrupted", file=sys.stderr)
-        return 130
+        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
     except BrokenPipeError:
         return 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt(signum)
 
 
 if __name__ == "__main__":

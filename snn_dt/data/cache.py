@@ -18,7 +18,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,9 @@ from snn_dt.data.builder import Progress, build
 from snn_dt.data.scores import ReferenceScores
 from snn_dt.data.source import Source
 from snn_dt.data.trajectories import RewardMode, Trajectories
+from snn_dt.data.unfinished import unfinished_folder
+from snn_dt.errors import DataError
+from snn_dt.user_cache import cache_root
 
 FORMAT_VERSION = 1
 
@@ -40,17 +42,12 @@ _PER_STEP = _ARRAYS[:4]
 _log = logging.getLogger("snn_dt")
 
 
-def cache_root() -> Path:
-    """Return the folder that holds cached datasets."""
-    return Path(os.environ.get("SNN_DT_CACHE") or Path.home() / ".cache" / "snn_dt") / "datasets"
-
-
 def cache_folder(name: str, path: Path, files: list[Path], reward_mode: RewardMode) -> Path:
     """Return where the dataset `name`, stored in `files` below (or at) `path`, is or would be cached."""
     stats = [(str(file.relative_to(path)), (s := file.stat()).st_size, s.st_mtime_ns) for file in files]
     key = json.dumps([FORMAT_VERSION, name, str(path.resolve()), stats, reward_mode])
     slug = re.sub(r"[^A-Za-z0-9.]+", "_", name)[-80:]
-    return cache_root() / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    return cache_root() / "datasets" / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def open_cached(folder: Path) -> Trajectories | None:
@@ -59,7 +56,7 @@ def open_cached(folder: Path) -> Trajectories | None:
         meta = json.loads((folder / "meta.json").read_text())
         arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r" if n in _PER_STEP else None) for n in _ARRAYS}
         return _assemble(arrays, meta)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, DataError):
         return None
 
 
@@ -68,18 +65,12 @@ def build_cached(
 ) -> Trajectories:
     """Build the dataset into `folder` and open it; where that cannot be written, build it in memory and say so."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+        with unfinished_folder(folder.parent, ".building-") as unfinished:
+            _, checksum = build(source, unfinished, reward_mode, progress)
+            (unfinished / "meta.json").write_text(json.dumps(_meta(source, reward_mode, checksum)))
+            _publish(unfinished, folder)
     except OSError as error:
         return _without_cache(source, reward_mode, progress, error)
-    try:
-        _, checksum = build(source, temporary, reward_mode, progress)
-        (temporary / "meta.json").write_text(json.dumps(_meta(source, reward_mode, checksum)))
-        _publish(temporary, folder)
-    except OSError as error:
-        return _without_cache(source, reward_mode, progress, error)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return open_cached(folder) or build_in_memory(source, reward_mode)
 
 
@@ -97,13 +88,12 @@ def _without_cache(source: Source, reward_mode: RewardMode, progress: Progress |
     return build_in_memory(source, reward_mode, progress)
 
 
-def _publish(temporary: Path, folder: Path) -> None:
+def _publish(unfinished: Path, folder: Path) -> None:
     """Rename a complete folder into place; an unreadable one that stands there is replaced, a good one is kept."""
     if folder.exists() and open_cached(folder) is None:
         shutil.rmtree(folder, ignore_errors=True)
     try:
-        temporary.chmod(0o755)  # mkdtemp makes it private; a cache may be shared
-        os.replace(temporary, folder)
+        os.replace(unfinished, folder)
     except OSError:
         if not folder.exists():
             raise

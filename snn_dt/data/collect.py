@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from snn_dt.data.builder import Progress
 from snn_dt.data.minari_source import roots
+from snn_dt.data.recorder import record
+from snn_dt.data.scores import ReferenceScores
+from snn_dt.data.unfinished import unfinished_folder
 from snn_dt.errors import DataError
 
-if TYPE_CHECKING:
-    import gymnasium as gym
+HEADROOM = 32 << 20  # bytes: an episode of vectors is far smaller
 
 
 def collect(
@@ -36,7 +37,8 @@ def collect(
     Random actions without a policy; one with a method `begin(episode)` is told of every new one. Episode i is reset
     with seed `seed + i`. `reference` are the returns that count as 0 and as 100. `root` is Minari's own root by
     default; the folder `<root>/<dataset_id>` appears when it is complete, and is returned. Raises `DataError` when it
-    is already there, when the id is not Minari's `name-vN`, or when the environment cannot be made or recorded.
+    is already there or cannot be written, when the id is not Minari's `name-vN`, when the environment cannot be made,
+    when it or the policy raises, or when an action is outside the action space.
     """
     import gymnasium as gym
     import minari
@@ -46,47 +48,57 @@ def collect(
     from snn_dt.data.spaces import observation_leaves
     from snn_dt.envs import ensure_registered
 
+    if reference:
+        ReferenceScores(*reference, source="reference")
     folder = Path(root or roots()[0]).expanduser().resolve() / dataset_id  # Minari joins a relative one twice
-    if folder.exists():
+    if os.path.exists(folder):
         raise DataError(f"dataset {dataset_id!r} is already in {folder}: expected a new id; raise its version")
     try:
         parse_dataset_id(dataset_id)
         ensure_registered(env_id)
         env = gym.make(env_id)
+        env.action_space.seed(seed)
     except (ValueError, gym.error.Error, ImportError) as error:
         raise DataError(f"cannot collect {dataset_id!r} from {env_id!r}: {' '.join(str(error).split())}") from error
     observation_leaves(env.observation_space, env.action_space, dataset_id)
-    env.action_space.seed(seed)
     act = policy or (lambda observation: env.action_space.sample())
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".collecting-", dir=folder.parent))
+    metadata = {
+        "dataset_id": dataset_id,
+        "minari_version": minari.__version__,
+        "algorithm_name": algorithm_name or ("random" if policy is None else getattr(policy, "__name__", "")),
+        "description": f"{env_id}, {episodes} episodes, reset seeds {seed}..{seed + episodes - 1}",
+        "requirements": ["gymnasium>=1.0"],
+        **({"ref_min_score": reference[0], "ref_max_score": reference[1]} if reference else {}),
+    }
     try:
-        storage = MinariStorage.new(temporary / "data", env.observation_space, env.action_space, env.spec)
-        storage.update_metadata(
-            {
-                "dataset_id": dataset_id,
-                "minari_version": minari.__version__,
-                "algorithm_name": algorithm_name or ("random" if policy is None else getattr(policy, "__name__", "")),
-                "description": f"{env_id}, {episodes} episodes, reset seeds {seed}..{seed + episodes - 1}",
-                "requirements": ["gymnasium>=1.0"],
-                **({"ref_min_score": reference[0], "ref_max_score": reference[1]} if reference else {}),
-            }
-        )
-        begin = getattr(policy, "begin", None)
-        for index in range(episodes):
-            if begin:
-                begin(index)
-            storage.update_episodes([_rollout(env, act, seed + index, index)])
-            if progress:
-                progress(index + 1, episodes)
-        _compress(temporary / "data" / "main_data.hdf5")
-        temporary.chmod(0o755)
-        os.replace(temporary, folder)
-    finally:
-        env.close()
-        shutil.rmtree(temporary, ignore_errors=True)
+        with closing(env), unfinished_folder(folder.parent, ".collecting-") as unfinished:
+            storage = MinariStorage.new(unfinished / "data", env.observation_space, env.action_space, env.spec)
+            storage.update_metadata(metadata)
+            file = unfinished / "data" / "main_data.hdf5"
+            for index in range(episodes):
+                episode = record(env, act, seed + index, index)
+                _look_for_room(file)
+                storage.update_episodes([episode])
+                if progress:
+                    progress(index + 1, episodes)
+            _look_for_room(file)
+            _compress(file)
+            os.replace(unfinished, folder)
+    except (OSError, RuntimeError) as error:  # RuntimeError: h5py cannot flush a file
+        raise DataError(
+            f"cannot write the dataset to {folder} ({' '.join(str(error).split())}): expected a folder that can be "
+            "written, with room; choose another root, or free some"
+        ) from error
     return folder
+
+
+def _look_for_room(file: Path) -> None:
+    """Raise `OSError` unless the disk has room for one more episode and a copy of `file`.
+
+    Where HDF5 2.0 finds no room it ends the process with a segmentation fault, so it must not come to that.
+    """
+    if shutil.disk_usage(file.parent).free < file.stat().st_size + HEADROOM:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _compress(path: Path) -> None:
@@ -107,39 +119,3 @@ def _compress(path: Path) -> None:
         new.attrs.update(old.attrs)
         old.visititems(copy)
     smaller.replace(path)
-
-
-def _rollout(env: gym.Env[Any, Any], act: Callable[[Any], Any], seed: int, index: int) -> Any:
-    """Return one episode as Minari's buffer."""
-    from minari.data_collector.episode_buffer import EpisodeBuffer
-
-    observation, _ = env.reset(seed=seed)
-    observations, actions, rewards, terminations, truncations = [observation], [], [], [], []
-    done = False
-    while not done:
-        action = act(observation)
-        observation, reward, terminated, truncated, _ = env.step(action)
-        observations.append(observation)
-        actions.append(action)
-        rewards.append(float(reward))
-        terminations.append(bool(terminated))
-        truncations.append(bool(truncated))
-        done = terminations[-1] or truncations[-1]
-    return EpisodeBuffer(
-        id=index,
-        seed=seed,
-        observations=_stack(observations),
-        actions=_stack(actions),
-        rewards=rewards,
-        terminations=terminations,
-        truncations=truncations,
-    )
-
-
-def _stack(steps: list[Any]) -> Any:
-    """Turn a list of (nested) values into (nested) arrays over time, as Minari stores them."""
-    if isinstance(steps[0], dict):
-        return {key: _stack([step[key] for step in steps]) for key in steps[0]}
-    if isinstance(steps[0], tuple):
-        return tuple(_stack([step[i] for step in steps]) for i in range(len(steps[0])))
-    return np.stack([np.asarray(step) for step in steps])

@@ -90,6 +90,10 @@ def read(name: str, path: Path) -> Source:
     with damaged_file(path), h5py.File(path, "r") as file:
         if missing := {"observations", "actions", "rewards", "terminals"} - set(file):
             raise DataError(f"{path} is not in D4RL's layout: it lacks {', '.join(sorted(missing))}")
+        rows = {name: file[name].shape[0] for name in ("observations", "actions")}
+        rows |= {name: file[name].size for name in ("rewards", "terminals", "timeouts") if name in file}
+        if len(set(rows.values())) > 1:
+            raise DataError(f"{path} is not in D4RL's layout: expected as many rows in every column, found {rows}")
         obs_dim = int(np.prod(file["observations"].shape[1:]))
         action_dim = int(np.prod(file["actions"].shape[1:]))
         ends, terminals = _episode_ends(file, task_name, limit, path)

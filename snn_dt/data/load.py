@@ -13,7 +13,7 @@ from snn_dt.errors import DataError
 
 
 def load_dataset(
-    spec: str,
+    spec: str | Path,
     *,
     reward_mode: RewardMode = "dense",
     download: bool = False,
@@ -22,7 +22,7 @@ def load_dataset(
 ) -> Trajectories:
     """Load a dataset as flat, memory-mapped arrays; the first time it is read and cached, later it is only opened.
 
-    `spec` is one of
+    `spec`, text or a path, is one of
 
     - `minari:<id>`: in `$MINARI_DATASETS_PATH` (or `~/.minari/datasets`), then in `datasets/` of a checkout;
     - `d4rl:<id>` or `d4rl:<path>.hdf5`: an id is looked for in `$D4RL_DATASET_DIR` (or `~/.d4rl/datasets`);
@@ -35,6 +35,7 @@ def load_dataset(
     """
     if reward_mode not in ("dense", "delayed"):
         raise DataError(f"unknown reward_mode {reward_mode!r}: expected 'dense' or 'delayed'")
+    spec = str(spec)
     name, path, files = _locate(spec, download)
     folder = cache_folder(name, path, files, reward_mode)
     if cache and (found := open_cached(folder)):

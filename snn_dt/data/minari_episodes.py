@@ -55,7 +55,7 @@ def read_tables(file_format: str, data: Path, n_episodes: int, leaves: Sequence[
             parts = sorted(folder.glob("part-*"), key=lambda part: (len(part.name), part.name))
             columns = ["observations", "actions", "rewards", "terminations", "truncations"]
             table = pyarrow.dataset.dataset([str(part) for part in parts], format=file_format).to_table(columns)
-            steps = json.loads((folder / "metadata.json").read_text()).get("total_steps", table.num_rows - 1)
+            steps = int(json.loads((folder / "metadata.json").read_text()).get("total_steps", table.num_rows - 1))
             observations = table["observations"].combine_chunks()
             episode = Episode(
                 observations=_stack([_numbers(_descend(observations, leaf)) for leaf in leaves]),

@@ -8,6 +8,7 @@ and takes twice as long; its Arrow reader cuts an episode that spans two batches
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from snn_dt.data.scores import ReferenceScores, environment_reference
 from snn_dt.data.source import Source
 from snn_dt.errors import DataError, did_you_mean
 
+_log = logging.getLogger("snn_dt")
 _CHECKOUT = Path(__file__).resolve().parents[2] / "datasets"
 
 
@@ -27,13 +29,14 @@ def roots() -> list[Path]:
 
 
 def local_datasets() -> dict[str, Path]:
-    """Return the datasets of all roots as {id: folder}."""
+    """Return the datasets of all roots as {id: folder}; hidden folders hold none."""
     found: dict[str, Path] = {}
     for root in reversed(roots()):
         for folder, children, _ in os.walk(root):
             if "data" in children:
                 children.clear()
                 found[Path(folder).relative_to(root).as_posix()] = Path(folder)
+            children[:] = [child for child in children if not child.startswith(".")]
     return dict(sorted(found.items()))
 
 
@@ -82,14 +85,14 @@ def read(path: Path) -> Source:
     from snn_dt.data.spaces import clean_env_spec, observation_leaves
 
     facts = metadata(path)
-    dataset_id = facts.get("dataset_id", path.name)
+    dataset_id = str(facts.get("dataset_id") or path.name)
     env_id, env_spec, time_limit = clean_env_spec(facts.get("eval_env_spec") or facts.get("env_spec"))
     observation_space, action_space = _spaces(facts, dataset_id)
     leaves = observation_leaves(observation_space, action_space, dataset_id)
     data_format = facts.get("data_format", "hdf5")
-    if data_format not in READERS:
+    if data_format not in [*READERS]:
         raise DataError(f"dataset {dataset_id!r} has format {data_format!r}: expected one of {', '.join(READERS)}")
-    n_episodes = int(facts["total_episodes"])
+    n_episodes = facts["total_episodes"]
 
     def episodes() -> Iterator[Any]:
         return READERS[data_format](path / "data", n_episodes, leaves)
@@ -112,7 +115,7 @@ def metadata(path: Path) -> dict[str, Any]:
     file = path / "data" / "metadata.json"
     try:
         facts = json.loads(file.read_text())
-        facts["total_episodes"]
+        facts["total_episodes"] = int(facts["total_episodes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"cannot use {file}: expected Minari's metadata with total_episodes, found {error!r}; "
@@ -138,12 +141,17 @@ def _spaces(facts: dict[str, Any], dataset_id: str) -> tuple[Any, Any]:
         env = gym.make(gym.envs.registration.EnvSpec.from_json(spec))
         return env.observation_space, env.action_space
     except Exception as error:  # making an environment runs code of other packages
-        reason = " ".join(str(error).split())
-        raise DataError(f"cannot tell the spaces of dataset {dataset_id!r} from its metadata: {reason}") from error
+        raise DataError(
+            f"cannot tell the spaces of dataset {dataset_id!r}: expected Minari's JSON of two spaces in its metadata, "
+            f"or of an environment that can be made, found {error!r}; download or copy the dataset again"
+        ) from error
 
 
 def _reference(facts: dict[str, Any], dataset_id: str, env_id: str | None) -> ReferenceScores | None:
     low, high = facts.get("ref_min_score"), facts.get("ref_max_score")
     if low is not None and high is not None:
-        return ReferenceScores(float(low), float(high), f"metadata of {dataset_id}")
+        try:
+            return ReferenceScores(float(low), float(high), f"metadata of {dataset_id}")
+        except (TypeError, ValueError, DataError) as error:
+            _log.warning("the reference returns in the metadata of %s are not used: %s", dataset_id, error)
     return environment_reference(env_id)

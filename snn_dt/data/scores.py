@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from snn_dt.errors import DataError
 
 D4RL_SOURCE = "D4RL infos.py"
 
@@ -60,11 +63,22 @@ _TASK_OF_ENV = {
 
 @dataclass(frozen=True)
 class ReferenceScores:
-    """The returns that count as 0 (`min`, a random policy) and 100 (`max`, an expert), and who says so (`source`)."""
+    """The returns that count as 0 (`min`, a random policy) and 100 (`max`, an expert), and who says so (`source`).
+
+    Raises `DataError` unless both are finite and `min` is below `max`.
+    """
 
     min: float
     max: float
     source: str
+
+    def __post_init__(self) -> None:
+        """Refuse what no score can be told from."""
+        if not -math.inf < self.min < self.max < math.inf:
+            raise DataError(
+                f"expected finite reference returns, the one for 0 below the one for 100, found {self.min} and "
+                f"{self.max} ({self.source}); correct them or leave them out"
+            )
 
 
 def normalized_score(returns: float | NDArray[np.floating], reference: ReferenceScores) -> float | NDArray[np.floating]:

@@ -47,7 +47,7 @@ def damaged_file(path: Path) -> Iterator[None]:
     """Turn what the file libraries raise for a broken file into one `DataError`."""
     try:
         yield
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error.args[0] if error.args else error).split())
         raise DataError(
             f"cannot read {path}: it is missing, damaged or incomplete ({reason}); download or copy the dataset again"

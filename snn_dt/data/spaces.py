@@ -72,8 +72,8 @@ def clean_env_spec(text: str | None) -> tuple[str | None, str | None, int | None
     try:
         spec = {"additional_wrappers": []} | {key: value for key, value in json.loads(text).items() if key in known}
         return spec["id"], json.dumps(spec), spec.get("max_episode_steps")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"expected the environment spec of the dataset to be JSON with an id, found {text[:80]!r}; remove it from "
-            "metadata.json"
+            f"expected the environment spec of the dataset to be JSON with an id, found {str(text)[:80]!r}; remove it "
+            "from metadata.json"
         ) from error

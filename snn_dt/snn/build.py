@@ -1,9 +1,8 @@
-"""Build the C++ kernels with the system's compiler on first use and keep the library in a user cache.
+"""Build the C++ kernels with the system's compiler on first use and keep the library in the user's cache.
 
-The cache is `$SNN_DT_CACHE`, else `~/.cache/snn_dt`. A library's name is the hash of all it depends on: source, flags,
-compiler and CPU, so a home directory shared by different machines is safe. Of processes that need it at once one builds
-and the others wait; where there are no locks, each writes a file of its own and renames it: the last one wins, with
-equal content.
+A library's name is the hash of all it depends on: source, flags, compiler and CPU, so a home directory shared by
+different machines is safe. Of processes that need it at once one builds and the others wait; where there are no locks,
+each writes a file of its own and renames it: the last one wins, with equal content.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from snn_dt.device import available_cores
+from snn_dt.user_cache import cache_root
 
 try:
     import fcntl
@@ -36,11 +36,6 @@ HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "neuron.h", "r
 # No -ffast-math: spikes have to equal torch's bit for bit. The last two allow if-conversion and change no result.
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
-
-
-def cache_folder() -> Path:
-    """Return where built kernels are kept."""
-    return Path(os.environ.get("SNN_DT_CACHE") or Path.home() / ".cache" / "snn_dt").expanduser()
 
 
 def find_compiler() -> str | None:
@@ -79,12 +74,13 @@ def build_library() -> Path:
     compiler = find_compiler()
     if compiler is None:
         raise FileNotFoundError("no C++ compiler ($CXX, g++, c++ or clang++)")
-    folder = cache_folder()
+    folder = cache_root()
     library = folder / f"lif-{_key(compiler)}.so"
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(folder):
             if not library.exists():  # another process has built it meanwhile
+                logger.warning("compiling the CPU kernels, once: about 30 s on one core, less on more")
                 _compile(compiler, library)
     return library
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from snn_dt.config import Config, config_to_dict
+from snn_dt.snn.build import load_library
 from tests.conftest import ROOT, read_jsonl
 from tests.runs import flags
 
@@ -32,6 +33,7 @@ def script(name: str, *arguments: str, cwd) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run made by scripts/train.py from a config file and flags, in `out/run` of a folder of its own."""
+    load_library()  # whoever compiles it says so on stderr
     folder = tmp_path_factory.mktemp("scripts")
     (folder / "base.yaml").write_text("train: {learning_rate: 1e-3, steps: 9}\nmodel: {n_layers: 2}\n")
     (folder / "mine.yaml").write_text("base: base.yaml\ntrain: {learning_rate: 5e-4}\n")

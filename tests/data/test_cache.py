@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import multiprocessing
 import os
@@ -55,6 +56,13 @@ def test_a_changed_source_is_read_again(minari_set):
     after = snn_dt.load_dataset(str(folder))
     assert after.episode_returns[0] == pytest.approx(before.episode_returns[0] + 1.0, abs=1e-5)
     assert after.checksum != before.checksum
+
+
+def test_a_tilde_in_the_cache_is_the_home_folder(minari_set, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SNN_DT_CACHE", "~/x")
+    snn_dt.load_dataset(minari_set(random_episodes(LENGTHS)))
+    assert len(list((tmp_path / "home" / "x" / "datasets").iterdir())) == 1
 
 
 def test_reward_modes_are_cached_apart(minari_set):
@@ -114,6 +122,15 @@ def test_a_damaged_cache_is_built_again(minari_set, cached, damage):
     assert again.checksum == checksum
     assert isinstance(again.observations, np.memmap)
     assert cached() == [entry]
+
+
+def test_a_cache_with_reference_returns_that_cannot_be_used_is_built_again(minari_set, cached):
+    folder = minari_set(random_episodes(LENGTHS))
+    snn_dt.load_dataset(folder)
+    (entry,) = cached()
+    meta = json.loads((entry / "meta.json").read_text())
+    (entry / "meta.json").write_text(json.dumps(meta | {"reference": {"min": 5, "max": 5, "source": "here"}}))
+    assert snn_dt.load_dataset(folder).reference is None
 
 
 def test_of_two_processes_that_build_at_once_both_get_the_data_and_one_folder_stays(minari_set, cached, monkeypatch):

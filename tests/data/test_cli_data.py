@@ -10,6 +10,7 @@ import snn_dt
 from snn_dt.cli.data import data_main
 from snn_dt.data.collect import collect
 from snn_dt.errors import ConfigError, DataError
+from tests.data.test_minari_source import edit_metadata
 from tests.data.toy_episodes import random_episodes
 
 
@@ -60,6 +61,23 @@ def test_list_names_the_datasets_of_all_roots(minari_set, capsys):
     shown = capsys.readouterr().out
     assert "minari:toy/mine-v0" in shown
     assert "minari:sb3/hopper/mixed-v0" in shown
+
+
+def test_list_says_what_is_damaged_and_shows_the_others(minari_set, capsys):
+    folders = {name: minari_set(random_episodes([3, 4]), f"toy/{name}-v0") for name in ("cut", "gone", "odd", "whole")}
+    metadata = {name: folder / "data" / "metadata.json" for name, folder in folders.items()}
+    metadata["cut"].write_text('{"total_episodes": ')
+    metadata["gone"].unlink()
+    edit_metadata(folders["odd"], env_spec=5)
+    assert data_main(["list"]) == 0
+    shown, said = capsys.readouterr()
+    assert "minari:toy/whole-v0" in shown
+    assert "minari:sb3/hopper/mixed-v0" in shown
+    cut, gone, odd = said.splitlines()
+    assert cut.startswith(f"snn-dt: minari:toy/cut-v0: cannot use {metadata['cut']}: expected Minari's metadata")
+    assert gone.startswith(f"snn-dt: minari:toy/gone-v0: cannot use {metadata['gone']}")
+    assert odd.startswith("snn-dt: minari:toy/odd-v0: expected the environment spec")
+    assert not [name for name in ("cut", "gone", "odd") if name in shown]
 
 
 def test_collected_random_data_load_and_can_be_read_by_minari(tmp_path):

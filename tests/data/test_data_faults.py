@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -15,10 +17,10 @@ from tests.data.toy_episodes import ACTION_BOX, random_episodes
 LENGTHS = [5, 1, 12]
 
 
-def refusal(spec: str) -> str:
+def refusal(spec: str | Path, **options: str) -> str:
     """Return the message with which a dataset is refused; it must be one line."""
     with pytest.raises(DataError) as error:
-        snn_dt.load_dataset(spec)
+        snn_dt.load_dataset(spec, **options)
     assert "\n" not in str(error.value)
     return str(error.value)
 

@@ -126,6 +126,17 @@ def test_reference_scores_come_from_the_dataset_then_from_d4rl_then_from_nowhere
     assert none is None
 
 
+@pytest.mark.parametrize(("low", "high"), [(5, 5), (9, 1), (float("nan"), 1), (0, float("inf")), ("low", 1), ([], 1)])
+def test_reference_scores_that_cannot_be_used_are_said_and_count_as_missing(minari_set, caplog, low, high):
+    folder = minari_set(random_episodes(LENGTHS), "own-v0")
+    edit_metadata(folder, ref_min_score=low, ref_max_score=high)
+    assert snn_dt.load_dataset(folder).reference is None
+    edit_metadata(folder, env_spec=gym.spec("Hopper-v5").to_json())
+    assert "D4RL" in snn_dt.load_dataset(folder).reference.source
+    assert [record.getMessage().count("\n") for record in caplog.records] == [0, 0]
+    assert "the reference returns in the metadata of own-v0 are not used" in caplog.text
+
+
 def test_infos_are_not_read(minari_set):
     episode = random_episodes([4])[0]
     with_infos = minari_set([episode | {"infos": {"qpos": np.full((5, 2), np.nan)}}], "infos-v0")
@@ -137,6 +148,11 @@ def test_an_id_is_found_in_minaris_root_and_in_the_checkout(minari_set):
     minari_set(random_episodes(LENGTHS), "toy/mine-v0")
     assert snn_dt.load_dataset("minari:toy/mine-v0").dataset_id == "toy/mine-v0"
     assert snn_dt.load_dataset("minari:sb3/cartpole/mixed-v0").env_id == "CartPole-v1"
+
+
+def test_a_folder_is_named_by_text_or_by_a_path(minari_set):
+    folder = minari_set(random_episodes(LENGTHS))
+    assert snn_dt.load_dataset(folder).checksum == snn_dt.load_dataset(str(folder)).checksum
 
 
 def test_a_missing_dataset_is_refused_at_once_without_the_network(minari_set, tmp_path, monkeypatch):

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from snn_dt.data.d4rl_files import URLS
 from snn_dt.data.d4rl_tasks import reference, task_name, time_limit
 from snn_dt.data.scores import ReferenceScores, environment_reference, normalized_score
+from snn_dt.errors import DataError
 
 
 def test_random_scores_zero_and_expert_one_hundred():
@@ -23,6 +26,12 @@ def test_the_source_says_when_d4rl_scores_are_applied_to_another_environment_ver
     assert "Hopper-v5 by convention" in environment_reference("Hopper-v5").source
     assert environment_reference("CartPole-v1") is None
     assert environment_reference(None) is None
+
+
+@pytest.mark.parametrize(("low", "high"), [(5, 5), (9, 1), (math.nan, 1), (0, math.nan), (-math.inf, 1), (0, math.inf)])
+def test_returns_that_no_score_can_be_told_from_are_refused(low, high):
+    with pytest.raises(DataError, match=f"found {low} and {high} .here.; correct them"):
+        ReferenceScores(low, high, "here")
 
 
 @pytest.mark.parametrize("dataset_id", URLS)

@@ -1,0 +1,49 @@
+"""`snn-dt data collect`: roll a policy, or random actions, out and write a Minari dataset."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from typing import Any
+
+from snn_dt.cli.data_show import console, progress_bar
+from snn_dt.errors import ConfigError
+
+
+def run_collect(arguments: argparse.Namespace) -> None:
+    """Run `snn-dt data collect`; `ConfigError` for a flag or a policy that cannot be used, else as `collect`."""
+    from snn_dt.data.collect import collect
+
+    if arguments.episodes < 1 or not 0 <= arguments.seed < 2**32:
+        raise ConfigError(
+            f"expected --episodes of at least 1, --seed in [0, 2^32), found {arguments.episodes}, {arguments.seed}"
+        )
+    policy = _policy(arguments.policy, arguments.episodes, arguments.seed) if arguments.policy else None
+    with progress_bar(f"collecting {arguments.id}") as progress:
+        folder = collect(
+            arguments.env,
+            policy,
+            episodes=arguments.episodes,
+            seed=arguments.seed,
+            dataset_id=arguments.id,
+            root=arguments.root,
+            algorithm_name=arguments.policy,
+            reference=arguments.reference,
+            progress=progress,
+        )
+    console().print(f"{arguments.id}: {arguments.episodes} episodes in {folder}", highlight=False)
+
+
+def _policy(name: str, episodes: int, seed: int) -> Any:
+    module, _, attribute = name.partition(":")
+    try:
+        policy = getattr(import_module(module), attribute)(episodes, seed)
+    except Exception as error:  # it is the user's code
+        raise ConfigError(
+            f"--policy {name}: expected MODULE:NAME of a function (episodes, seed) -> policy, found {error!r}; name one"
+        ) from error
+    if not callable(policy):
+        raise ConfigError(
+            f"--policy {name}: expected that it gives a function observation -> action, found {policy!r}; return one"
+        )
+    return policy

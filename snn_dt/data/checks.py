@@ -1,0 +1,84 @@
+"""What is asked of an episode before it can be learned from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import flatdim
+from numpy.typing import NDArray
+
+from snn_dt.data.source import Episode, Source
+from snn_dt.errors import DataError
+
+ACTION_TOLERANCE = 1e-3  # of the Box's range: recorded actions were rounded, not clipped, to float32
+
+
+def checked(
+    episode: Episode, where: str, source: Source
+) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.float64]]:
+    """Return observations [T, obs_dim], actions [T, ...], rewards [T] of one episode, or raise `DataError`."""
+    for name in ("observations", "actions", "rewards"):
+        values = np.asarray(getattr(episode, name))
+        if values.dtype.kind not in "biuf" or values.ndim == 0 or (name == "rewards" and values.ndim > 1):
+            raise DataError(
+                f"{where} has {name} of type {values.dtype} and shape {list(values.shape)}: expected a number a step "
+                "for rewards, else a row of numbers; repair or drop it"
+            )
+    n = len(episode.rewards)
+    if n == 0 or len(episode.actions) != n or len(episode.observations) not in (n, n + 1):
+        raise DataError(
+            f"{where} has {len(episode.observations)} observations, {len(episode.actions)} actions and {n} rewards: "
+            "expected T >= 1 rewards, T actions and T or T + 1 observations; repair or drop the episode"
+        )
+    with np.errstate(over="ignore"):  # a float64 too large for float32 becomes inf and is reported just below
+        observations = np.asarray(episode.observations[:n], dtype=np.float32)
+    rewards = np.asarray(episode.rewards, dtype=np.float64)
+    check_finite("observations", observations, where)
+    check_finite("rewards", rewards, where)
+    _check_width("observations", observations, flatdim(source.observation_space), where, source.observation_space)
+    return observations, _checked_actions(episode.actions, where, source.action_space), rewards
+
+
+def check_finite(name: str, values: NDArray[Any], where: str) -> None:
+    """Raise `DataError` for the first step of values [T, ...] that is no finite float32."""
+    finite = np.abs(values) <= np.finfo(np.float32).max  # False for NaN, too
+    if not finite.all():
+        step = int(np.argwhere(~finite)[0, 0])
+        raise DataError(
+            f"{where} has NaN or infinite {name} at step {step}: expected finite numbers of 32 bits; repair or drop it"
+        )
+
+
+def _check_width(name: str, rows: NDArray[Any], expected: int, where: str, space: Any) -> None:
+    """Raise `DataError` for rows [T, n] of another length than their space says."""
+    if rows.shape[1] != expected:
+        raise DataError(
+            f"{where} has {name} of {rows.shape[1]} numbers: expected {expected} for {_one_line(space)}; repair or "
+            "drop the episode, or correct the space in the metadata"
+        )
+
+
+def _checked_actions(actions: NDArray[Any], where: str, space: Any) -> NDArray[Any]:
+    """Return actions as [T, action_dim] float32 or [T] int64, or raise `DataError` for one outside the space."""
+    discrete = hasattr(space, "n")
+    values = np.asarray(actions).reshape(len(actions), -1)
+    _check_width("actions", values, flatdim(space) if not discrete else 1, where, space)
+    if discrete:
+        values = values[:, 0]
+        inside = (values >= space.start) & (values < space.start + space.n) & (values == np.floor(values))
+    else:
+        low, high = np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
+        slack = ACTION_TOLERANCE * np.where(np.isfinite(high - low), high - low, 1.0)
+        inside = (values >= low - slack) & (values <= high + slack) & np.isfinite(values)
+    if not inside.all():
+        step = tuple(np.argwhere(~inside)[0])
+        raise DataError(
+            f"{where} has action {values[step]} at step {step[0]}: expected actions inside {_one_line(space)}; "
+            "repair or drop the episode"
+        )
+    return values.astype(np.int64 if discrete else np.float32)
+
+
+def _one_line(space: Any) -> str:
+    return " ".join(str(space).split())

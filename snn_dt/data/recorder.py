@@ -1,0 +1,83 @@
+"""One episode of a policy in an environment, as Minari stores it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from snn_dt.errors import DataError, SnnDtError
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+
+def record(env: gym.Env[Any, Any], policy: Callable[[Any], Any], seed: int, index: int) -> Any:
+    """Play episode `index` from reset seed `seed` and return it as Minari's buffer.
+
+    A policy's method `begin(index)` is called first. Raises `DataError` when the policy or the environment raises, or
+    when an action is outside the action space.
+    """
+    try:
+        if begin := getattr(policy, "begin", None):
+            begin(index)
+        return _play(env, policy, seed, index)
+    except SnnDtError:
+        raise
+    except Exception as error:  # the policy and perhaps the environment are the user's code
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise DataError(
+            f"cannot record episode {index}: expected a policy and an environment that run, found {error!r} in "
+            f"{place.filename}, line {place.lineno}; mend the one that raised it"
+        ) from error
+
+
+def _play(env: gym.Env[Any, Any], policy: Callable[[Any], Any], seed: int, index: int) -> Any:
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+
+    observation, _ = env.reset(seed=seed)
+    observations = [observation]
+    actions: list[Any] = []
+    rewards, terminations, truncations = [], [], []
+    done = False
+    while not done:
+        action = _inside(env.action_space, policy(observation), f"step {len(actions)} of episode {index}")
+        observation, reward, terminated, truncated, _ = env.step(action)
+        observations.append(observation)
+        actions.append(action)
+        rewards.append(float(reward))
+        terminations.append(bool(terminated))
+        truncations.append(bool(truncated))
+        done = terminations[-1] or truncations[-1]
+    return EpisodeBuffer(
+        id=index,
+        seed=seed,
+        observations=_stack(observations),
+        actions=_stack(actions),
+        rewards=rewards,
+        terminations=terminations,
+        truncations=truncations,
+    )
+
+
+def _inside(space: gym.Space[Any], action: Any, where: str) -> Any:
+    """Return an action in the type of its space, what is recorded being what is played, or raise `DataError`."""
+    try:
+        inside = np.asarray(action).astype(space.dtype, casting="same_kind")[()]
+    except (TypeError, ValueError):  # no numbers, or fractions for a choice
+        inside = None
+    if inside is None or inside.shape != space.shape or not space.contains(inside):
+        message = f"the policy gives {action!r} at {where}: expected an action inside {space}; mend the policy"
+        raise DataError(" ".join(message.split()))
+    return inside
+
+
+def _stack(steps: list[Any]) -> Any:
+    """Turn a list of (nested) values into (nested) arrays over time, as Minari stores them."""
+    if isinstance(steps[0], dict):
+        return {key: _stack([step[key] for step in steps]) for key in steps[0]}
+    if isinstance(steps[0], tuple):
+        return tuple(_stack([step[i] for step in steps]) for i in range(len(steps[0])))
+    return np.stack([np.asarray(step) for step in steps])
