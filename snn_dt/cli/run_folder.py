@@ -94,8 +94,8 @@ def hold(run_dir: Path, resume: bool) -> Iterator[None]:
                 _check_new(run_dir)  # once more, now that nobody else can begin one
             yield
     finally:
-        if not resume and not os.listdir(run_dir):
-            with contextlib.suppress(OSError):  # someone is quick, or it is the root of a disk
+        if not resume:
+            with contextlib.suppress(OSError):  # it is not empty, as is usual, or the root of a disk
                 run_dir.rmdir()
 
 
@@ -120,7 +120,8 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _check_new(run_dir: Path) -> None:
