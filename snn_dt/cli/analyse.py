@@ -36,7 +36,7 @@ class GradientArguments:
     seed: int = 0
     """Seed of the batches, or of the networks."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:N`."""
+    """`auto`, `cpu`, `cuda`, `cuda:N`; without a checkpoint it is the CPU."""
     threads: int = 0
     """CPU threads of torch; 0 takes all cores this process may use."""
 
@@ -90,6 +90,7 @@ def _gradients(arguments: Sequence[str]) -> None:
     from snn_dt.report.analysis import gradient_figure
 
     if args.checkpoint is None:
+        set_up("cpu", args.threads)
         draws, title = paper_draws(args.draws or 100, args.seed), "four spiking layers, noise"
     else:
         policy = load_policy(args.checkpoint, args.device, args.threads)
