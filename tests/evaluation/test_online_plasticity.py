@@ -190,7 +190,9 @@ def test_the_command_learns_and_does_not_touch_the_checkpoint(tmp_path, capsys):
     assert row["plasticity"]["eta"] == 0.01
     assert {path.name: path.read_bytes() for path in CARTPOLE.iterdir()} == files
     assert main([*command, "--plasticity.decay", "1"]) == 2
-    assert "--plasticity.decay: expected in [0, 1), found 1.0" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "plasticity.decay: expected in [0, 1), found 1.0; change it" in error
+    assert "with --plasticity.decay" in error
 
 
 def test_a_policy_that_is_moved_learns_on_from_the_weights_as_they_were_trained():
