@@ -128,6 +128,11 @@ def from_pretrained(path: str | Path, device: str = "cpu") -> Policy:
     return Policy(model.to(target).eval(), spec, mean, std, provenance)
 
 
+def was_saved(run_dir: Path) -> bool:
+    """Tell whether a run got as far as a checkpoint `last`; a crash in the middle of a save leaves the one before."""
+    return any((run_dir / "checkpoints" / name).is_dir() for name in ("last", "last.old"))
+
+
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint folder that `path` is, or that a run folder at `path` holds.
 

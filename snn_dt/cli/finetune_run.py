@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from snn_dt import strict
-from snn_dt.checkpoint import find_checkpoint, from_pretrained, provenance, read_json, save_checkpoint
+from snn_dt.checkpoint import find_checkpoint, from_pretrained, provenance, read_json, save_checkpoint, was_saved
 from snn_dt.cli.iterations import run_iterations
 from snn_dt.config_difference import check_same
 from snn_dt.data import load_dataset
@@ -59,7 +59,7 @@ class FinetuneRun:
         self.rows: list[dict[str, Any]] = []
         self.best = -math.inf
         self.console = Console()
-        if resume and any((run_dir / "checkpoints" / name).exists() for name in ("last", "last.old")):
+        if resume and was_saved(run_dir):
             self._restore()
 
     def train(self) -> int | None:

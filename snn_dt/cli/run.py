@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from snn_dt.checkpoint import find_checkpoint, provenance, read_json, save_checkpoint
+from snn_dt.checkpoint import find_checkpoint, provenance, read_json, save_checkpoint, was_saved
 from snn_dt.cli.record import Record
 from snn_dt.cli.task import make_policy, rtg_scale, task_shape
 from snn_dt.config import Config, config_to_dict, save_config
@@ -208,7 +208,7 @@ class Run:
         """Take over the last checkpoint's weights and the training state beside them; without one, begin at 0."""
         from safetensors.torch import load_file
 
-        if not any((self.run_dir / "checkpoints" / name).exists() for name in ("last", "last.old")):
+        if not was_saved(self.run_dir):
             return
         checkpoint = find_checkpoint(self.run_dir)
         facts = read_json(checkpoint / "provenance.json")

@@ -36,10 +36,10 @@ def trial_main(arguments: Sequence[str]) -> int:
     config = dataclasses.replace(config, track=dataclasses.replace(config.track, group=group))
     attempt = Attempt(args.run_dir)
     attempt.watch(orphaned=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    from snn_dt.checkpoint import was_saved
     from snn_dt.cli.run import Run
 
-    resume = any((args.run_dir / "checkpoints" / name).is_dir() for name in ("last", "last.old"))
-    run = Run(config, args.run_dir, resume=resume)
+    run = Run(config, args.run_dir, resume=was_saved(args.run_dir))
     rows, signum = run.train()
     if signum is None:
         minutes = attempt.seconds / 60
