@@ -146,10 +146,10 @@ def ours(name: str, work: str, batch: int, dropout: float | None, device: str) -
         return lambda: torch.autograd.grad(block(x, tokens), [x, *block.parameters()], grad)
     config, optimizer = TrainConfig(), make_optimizer(TrainConfig(), model)
     gradient, parameters = make_gradient(config, model, TrainingState(optimizer)), list(model.parameters())
-    valid = inputs[4].sum()
+    valid, progress = inputs[4].sum(), torch.zeros((), device=device)
 
     def step() -> None:
-        _, grads = gradient(*inputs, valid)
+        _, grads = gradient(*inputs, valid, progress)
         for parameter, grad in zip(parameters, grads, strict=True):
             parameter.grad = grad
         torch.nn.utils.clip_grad_norm_(parameters, 0.25)

@@ -35,16 +35,16 @@ class Real:
     """Which tokens of a forward are no pads, `{L: mask [B, L]}`; how many, each L is counted once."""
 
     def __init__(self, masks: dict[int, Tensor]) -> None:
-        self._masks, self._totals = masks, dict[int, float]()
+        self._masks, self._totals = masks, dict[int, Tensor]()
 
     def __getitem__(self, length: int) -> Tensor:
         """Return the mask `[B, L]` of L tokens."""
         return self._masks[length]
 
-    def total(self, length: int) -> float:
-        """Return how many of the tokens are real."""
+    def total(self, length: int) -> Tensor:
+        """Return how many of the tokens are real, a scalar."""
         if length not in self._totals:
-            self._totals[length] = float(self._masks[length].sum())
+            self._totals[length] = self._masks[length].sum(dtype=torch.float64)
         return self._totals[length]
 
 
@@ -56,7 +56,8 @@ class Call:
         returned: the output, or `(output, *state)`.
         real: masks by length; a module works on the steps, on all tokens or on the last one: its length tells.
         tokens_first: tensors are `[L, B, D]`.
-        with_gradient: sums over spikes are tensors that a loss may use, not floats.
+        on_device: numbers are tensors that a loss may use, with their gradient and without waiting for the device, not
+            floats.
     """
 
     def __init__(
@@ -65,9 +66,9 @@ class Call:
         returned: Any,
         real: Real,
         tokens_first: bool,
-        with_gradient: bool = False,
+        on_device: bool = False,
     ) -> None:
-        self.inputs, self.real, self.tokens_first, self.with_gradient = inputs, real, tokens_first, with_gradient
+        self.inputs, self.real, self.tokens_first, self.on_device = inputs, real, tokens_first, on_device
         self.output, *carried = returned if isinstance(returned, tuple) else (returned,)
         self.carried = [x for x in carried if torch.is_tensor(x)]
 
@@ -80,11 +81,11 @@ class Call:
         """Return L of `x`."""
         return x.shape[-3 if self.tokens_first else -2]
 
-    def tokens(self, x: Tensor) -> float:
+    def tokens(self, x: Tensor) -> Any:
         """Return how many real tokens `x` holds, one for each simulation step."""
-        return self.real.total(self.length(x)) * self.steps(x)
+        return self.number(self.real.total(self.length(x))) * self.steps(x)
 
-    def elements(self, x: Tensor) -> float:
+    def elements(self, x: Tensor) -> Any:
         """Return how many numbers the real tokens of `x` hold."""
         return self.tokens(x) * x.shape[-1]
 
@@ -94,7 +95,7 @@ class Call:
 
     def number(self, total: Tensor) -> Any:
         """Return a sum as it is asked for: a float, or a tensor that keeps its gradient."""
-        return total if self.with_gradient else float(total)
+        return total if self.on_device else float(total)
 
     @property
     def decisions(self) -> int:

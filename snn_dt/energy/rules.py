@@ -165,7 +165,7 @@ def routing(module: DendriticRouting, call: Call) -> Cost:
 def dense_attention(module: SoftmaxAttention, call: Call) -> Cost:
     """Scores, softmax, and the mix of values."""
     q, tokens = call.inputs[0], call.inputs[3]
-    pairs = float(_pairs(call, tokens).sum())
+    pairs = call.number(_pairs(call, tokens).sum())
     return {"": Count(macs=2 * pairs * q.shape[-1]), "softmax": softmax_count(pairs * module.n_heads)}
 
 
@@ -175,7 +175,7 @@ def spike_attention(module: SpikeAttention, call: Call) -> Cost:
     pairs = _pairs(call, call.inputs[3])
     return {
         "": _spike_products(call, pairs, module.sim_steps),
-        "softmax": softmax_count(float(pairs.sum()) * module.n_heads),
+        "softmax": softmax_count(call.number(pairs.sum()) * module.n_heads),
     }
 
 

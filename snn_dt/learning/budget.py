@@ -46,7 +46,7 @@ class Budget:
             yield
             self._calls = recorder.calls.copy()
 
-    def excess(self, progress: float, attention_mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def excess(self, progress: Tensor, attention_mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return `w sum max(0, log(measured / limit))` over the limits, and what was measured.
 
         The logarithm makes a loss that asks for the same relative change however far above the limit the network is;
@@ -55,12 +55,12 @@ class Budget:
         anything stays behind one that is made sparse while it learns.
 
         Args:
-            progress: share of the updates that are done, in [0, 1].
+            progress: share of the updates that are done, in [0, 1], a scalar.
             attention_mask: of the windows that were watched, `[B, K]` bool.
         """
         measured = self.activity(attention_mask)
         above = [(measured[name] / limit).clamp(min=1.0).log() for name, limit in self.config.limits.items()]
-        total = self.config.weight * min(2 * progress, 1.0) * torch.stack(above).sum().float()
+        total = (self.config.weight * (2 * progress).clamp(max=1.0) * torch.stack(above).sum()).float()
         return total, {
             "budget_loss": total.detach(),
             **{name: measured[name].detach().float() for name in self.config.limits},
@@ -86,7 +86,7 @@ class Budget:
                 found = rule_of(module)
                 assert found is not None
                 real = embedded if name.startswith("embedding.") else read
-                cost = found[0](module, Call(inputs, output, real, streams, with_gradient=True))
+                cost = found[0](module, Call(inputs, output, real, streams, on_device=True))
                 count = cost[""] if isinstance(cost, dict) else cost
                 if isinstance(module, LIF):
                     neurons += count

@@ -26,10 +26,11 @@ WARM_UP = 3
 
 
 def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -> Gradient:
-    """Return `(*fields of a Batch, valid) -> metrics, gradients` of the parameters of `model`, in their order.
+    """Return `(*fields of a Batch, valid, progress) -> metrics, gradients` of the parameters, in their order.
 
-    `valid` is how many real steps all processes have: losses and gradients add up to those of the whole batch. What is
-    returned may be overwritten by the next call.
+    `valid` is how many real steps all processes have: losses and gradients add up to those of the whole batch.
+    `progress` is the share of the updates that are done, which a budget's weight grows with. Both are scalars on the
+    device. What is returned may be overwritten by the next call.
     """
     device, parameters = next(model.parameters()).device, list(model.parameters())
     forward: Any = torch.compile(model) if config.compile else model
@@ -39,8 +40,8 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
     budget = Budget(config.budget, model) if config.budget.limits else None
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16" and _has_bf16(device))
 
-    def gradient(*fields_and_valid: Tensor) -> tuple[dict[str, Tensor], list[Tensor | None]]:
-        *fields, valid = fields_and_valid
+    def gradient(*inputs: Tensor) -> tuple[dict[str, Tensor], list[Tensor | None]]:
+        *fields, valid, progress = inputs
         for parameter in parameters:
             parameter.grad = None
         totals: dict[str, Tensor] = {}
@@ -51,7 +52,7 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
             if state.plasticity is not None:
                 state.plasticity.observe(part, predictions.float())
             if budget is not None:
-                above, measured = budget.excess(state.step / config.steps, part.attention_mask)
+                above, measured = budget.excess(progress, part.attention_mask)
                 loss, metrics = loss + above, metrics | measured
             # Weighted by its real steps, so that parts and processes add up to the loss of the whole batch.
             share = part.attention_mask.sum() / valid
@@ -71,7 +72,7 @@ def action_half_range(model: nn.Module) -> Tensor | None:
 
 def _needs_the_host(config: TrainConfig, state: TrainingState) -> bool:
     """Tell whether an update is more than the same kernels on the device as in every other update."""
-    options = config.compile, config.carry_state, config.budget.limits, config.rule != "bptt"
+    options = config.compile, config.carry_state, config.rule != "bptt"
     return any(options) or state.slopes is not None or state.plasticity is not None
 
 

@@ -110,7 +110,8 @@ def train(
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         valid = workers.sum(batch.attention_mask.sum())
-        totals, grads = gradient(*batch.fields, valid)
+        progress = valid.new_full((), state.step / config.steps, dtype=torch.float64)
+        totals, grads = gradient(*batch.fields, valid, progress)
         for parameter, grad in zip(parameters, grads, strict=True):
             parameter.grad = grad
         state.add(workers.sum_gradients(model, totals))
