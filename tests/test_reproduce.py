@@ -132,10 +132,11 @@ def test_the_fewest_spikes_are_those_of_the_sparsest_variant_with_95_percent_of_
     assert "fewest spikes" not in page("T", [free, stream], {}), "nothing is limited"
 
 
-@pytest.mark.parametrize("plan", ["classic", "mujoco", "d4rl", "stream", "budget"])
+@pytest.mark.parametrize("plan", ["classic", "mujoco", "d4rl", "long", "stream", "budget"])
 def test_the_plans_are_of_the_promised_size(plan):
     trials = read_sweep(ROOT / "configs" / "reproduce" / f"{plan}.yaml")[1]
-    sizes = {"classic": 4 * 11 * 5, "mujoco": 4 * 10 * 3, "d4rl": 9 * 4 * 5, "stream": 4 * 6 * 3, "budget": 4 * 7 * 3}
+    sizes = {"classic": 4 * 11 * 5, "mujoco": 4 * 11 * 3, "d4rl": 9 * 4 * 5, "long": 2 * 4 * 3}
+    sizes |= {"stream": 4 * 6 * 3, "budget": 4 * 7 * 3}
     assert len(trials) == sizes[plan]
     variants = {trial.variant: trial.config for trial in trials}
     if plan == "stream":
@@ -147,6 +148,10 @@ def test_the_plans_are_of_the_promised_size(plan):
     if plan == "budget":
         limits = [config.train.budget.synaptic_operations for config in variants.values()]
         assert limits == [None, 1_000_000, 300_000, 100_000, 30_000, 10_000, 3_000]
+        return
+    if plan == "long":
+        steps = {t.variant: t.config.train.steps for t in read_sweep(ROOT / "configs/reproduce/mujoco.yaml")[1]}
+        assert {name: config.train.steps for name, config in variants.items()} == {n: 2 * steps[n] for n in variants}
         return
     assert not variants["bc10"].model.return_conditioned
     assert variants["bc10"].data.top_fraction == 0.1

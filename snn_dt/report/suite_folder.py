@@ -24,6 +24,7 @@ TITLES = {
     "classic": "Classic control",
     "mujoco": "MuJoCo",
     "d4rl": "D4RL",
+    "long": "Twice the updates on Hopper",
     "budget": "Held to a budget of activity",
     "stream": "The streaming policy, with fewer and fewer spikes",
 }
