@@ -80,6 +80,21 @@ def save_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file by name.
+
+    Raises:
+        ValueError: some are not finite; a missing or damaged file raises a kind of its own.
+    """
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"NaN or infinite numbers in {name}")
+    return tensors
+
+
 def from_pretrained(path: str | Path, device: str = "cpu") -> Policy:
     """Load a policy from a checkpoint folder, or from a run folder's last checkpoint; needs no dataset, no environment.
 
@@ -87,8 +102,6 @@ def from_pretrained(path: str | Path, device: str = "cpu") -> Policy:
         CheckpointError: missing or damaged files, weights that are not finite or do not fit the configuration.
         DeviceError: this machine has no such device.
     """
-    from safetensors.torch import load_file
-
     from snn_dt.device import choose_device
     from snn_dt.evaluation.policy import Policy, PolicySpec
     from snn_dt.evaluation.policy_spec import check_spec
@@ -108,15 +121,12 @@ def from_pretrained(path: str | Path, device: str = "cpu") -> Policy:
         spec = strict.build(PolicySpec, description["policy"], source)
         validate(Config(model=config))
         check_spec(spec, task)
-        weights, stats = (load_file(directory / name) for name in ("model.safetensors", "stats.safetensors"))
+        weights, stats = (read_tensors(directory / name) for name in ("model.safetensors", "stats.safetensors"))
         model = build_model(config, task)
         model.load_state_dict(weights, strict=True)
         mean, std = stats["state_mean"], stats["state_std"]
         if not mean.shape == std.shape == (task.state_dim,):
             raise ValueError(f"statistics of shape {tuple(mean.shape)} for states of size {task.state_dim}")
-        for name, tensor in {**weights, **stats}.items():
-            if not tensor.isfinite().all():
-                raise ValueError(f"NaN or infinite numbers in {name}")
         if not (std > 0).all():
             raise ValueError("a state_std that is not above 0")
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, SnnDtError, _safetensors_error()) as error:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from snn_dt.cli.main import main
 from snn_dt.cli.run import Run
@@ -71,6 +71,15 @@ def edit(run_dir: Path, section: str, **values: Any) -> None:
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
     config[section] |= values
     (run_dir / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def set_number(path: Path, value: float, name: str = "") -> str:
+    """Change the first number of a tensor of a safetensors file, the last tensor's by default; returns its name."""
+    tensors = load_file(path)
+    name = name or max(tensors)
+    tensors[name].view(-1)[0] = value
+    save_file(tensors, path)
+    return name
 
 
 def at_update(monkeypatch, step: int, happens) -> None:

@@ -20,6 +20,7 @@ from snn_dt.checkpoint import find_checkpoint, from_pretrained, provenance, save
 from snn_dt.errors import CheckpointError, DeviceError
 from tests.conftest import make_batch, run, space_json
 from tests.policies import BOX, make_policy, shape_of
+from tests.runs import set_number
 
 SPACES = {
     "discrete": (BOX, gym.spaces.Discrete(3, start=-1)),
@@ -128,12 +129,7 @@ def edited(*path, value):
 
 
 def one_number(file, name, value):
-    def damage(folder):
-        tensors = safetensors.torch.load_file(folder / file)
-        tensors[name].view(-1)[0] = value
-        safetensors.torch.save_file(tensors, folder / file)
-
-    return damage
+    return lambda folder: set_number(folder / file, value, name)
 
 
 def other_statistics(folder):

@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `snn-dt`; returns the exit status: 0 done, 2 the user's mistake, 128 + n stopped by signal n."""
+    """Run `snn-dt`; returns the exit status: 0 done, 1 out of memory, 2 the user's mistake, 128 + n after signal n."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: snn-dt COMMAND ...\n")
@@ -60,7 +60,8 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
 def guarded(command: Callable[[list[str]], int], arguments: list[str]) -> int:
     """Call `command(arguments)`; a user's mistake becomes one line and status 2, Ctrl-C 130 and SIGTERM 143.
 
-    Both unwind the command, so that it removes what it has half written.
+    Memory that runs out is one line too, and status 1, as there may be enough the next time. All unwind the command, so
+    that it removes what it has half written.
     """
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -73,8 +74,26 @@ def guarded(command: Callable[[list[str]], int], arguments: list[str]) -> int:
         return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
     except BrokenPipeError:
         return 0
+    except (MemoryError, RuntimeError) as error:
+        if not (found := _out_of_memory(error)):
+            raise
+        print(
+            f"snn-dt: expected enough memory, found: {found}; close what else uses it, or make less at once: a smaller "
+            "batch (train.accumulate makes it in parts), fewer environments side by side, a smaller model",
+            file=sys.stderr,
+        )
+        return 1
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _out_of_memory(error: Exception) -> str:
+    """Return what Python, numpy or torch says of memory that has run out; empty for any other error."""
+    said = " ".join(str(error).split())
+    names = {kind.__name__ for kind in type(error).__mro__}  # torch, which knows its own, may not be loaded
+    if names & {"MemoryError", "OutOfMemoryError"} or "can't allocate memory" in said:
+        return said or "out of memory"
+    return ""
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from snn_dt.checkpoint import find_checkpoint, provenance, read_json, save_checkpoint, was_saved
+from snn_dt.checkpoint import find_checkpoint, provenance, read_json, read_tensors, save_checkpoint, was_saved
 from snn_dt.cli.record import Record
 from snn_dt.cli.task import make_policy, rtg_scale, task_shape
 from snn_dt.config import Config, config_to_dict, save_config
@@ -206,8 +206,6 @@ class Run:
 
     def _restore(self) -> None:
         """Take over the last checkpoint's weights and the training state beside them; without one, begin at 0."""
-        from safetensors.torch import load_file
-
         if not was_saved(self.run_dir):
             return
         checkpoint = find_checkpoint(self.run_dir)
@@ -220,7 +218,7 @@ class Run:
             )
         values = load_training_state(checkpoint, self.device)
         try:
-            self.policy.model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+            self.policy.model.load_state_dict(read_tensors(checkpoint / "model.safetensors"))
             self.state.restore(values)
         except Exception as error:  # a damaged file or one of another version each raise their own kind
             reason = " ".join(str(error).split())

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from snn_dt.checkpoint import read_tensors
 from snn_dt.envs.crazyflie import ACTION_DIM, HISTORY, HOVER_ACTION, PLAIN_DIM, CrazyflieHoverVectorEnv
 from snn_dt.envs.crazyflie_controller import pilot_of_skill
 from snn_dt.errors import CheckpointError
@@ -47,7 +48,7 @@ def make_guide(config: OnlineConfig, path: Path, say: Callable[[str], None]) -> 
     Raises:
         CheckpointError: `guide.load` is missing or is none of this size.
     """
-    from safetensors.torch import load_file, save
+    from safetensors.torch import save
 
     if config.guide.kind == "pilot":
         return pilot_of_skill(config.guide.skill)
@@ -55,7 +56,7 @@ def make_guide(config: OnlineConfig, path: Path, say: Callable[[str], None]) -> 
     actor = MLPActor(PRIVILEGED_DIM, ACTION_DIM, config.guide.hidden)
     if source:
         try:
-            actor.load_state_dict(load_file(source))
+            actor.load_state_dict(read_tensors(source))
         except Exception as error:  # a missing, damaged or misfitting file each raise their own kind
             raise CheckpointError(
                 f"guide.load: expected the weights of a guide {config.guide.hidden} at {source}, found: "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt import strict
-from snn_dt.checkpoint import read_json
+from snn_dt.checkpoint import read_json, read_tensors
 from snn_dt.errors import CheckpointError
 from snn_dt.online.actors import SpikingActor
 from snn_dt.online.config import ActorConfig
@@ -43,16 +43,14 @@ def load_actor(folder: str | Path) -> SpikingActor:
     Call it with observations [T, B, 18] of `snn_dt/CrazyflieHover-v0` and the state it returned last.
 
     Raises:
-        CheckpointError: there is none, or it is damaged.
+        CheckpointError: there is none, or it is damaged, or its weights are not finite.
     """
-    from safetensors.torch import load_file
-
     folder = Path(folder)
     folder = folder if (folder / "config.json").is_file() else folder / ACTOR
     config = strict.build(ActorConfig, read_json(folder / "config.json").get("actor", {}), str(folder))
     actor = make_actor(config)
     try:
-        actor.load_state_dict(load_file(folder / "model.safetensors"))
+        actor.load_state_dict(read_tensors(folder / "model.safetensors"))
     except Exception as error:  # a missing, damaged or misfitting file each raise their own kind
         raise CheckpointError(
             f"expected the weights of an actor in {folder}, found: {' '.join(str(error).split())}; copy or train it "

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from snn_dt import strict
-from snn_dt.checkpoint import provenance
+from snn_dt.checkpoint import provenance, read_tensors
 from snn_dt.config import save_config
 from snn_dt.config_difference import check_same
 from snn_dt.device import keep_memory, set_threads
@@ -101,7 +101,7 @@ def load_network(run_dir: str | Path) -> RecurrentSNN:
     """Return the trained network of a run folder.
 
     Raises:
-        SnnDtError: there is none, or its weights do not fit its configuration.
+        SnnDtError: there is none, or its weights are not finite or do not fit its configuration.
     """
     folder = Path(run_dir)
     config = load_rsnn_config(folder / "config.yaml")
@@ -109,7 +109,7 @@ def load_network(run_dir: str | Path) -> RecurrentSNN:
     network = build_network(config.network, task.inputs, task.outputs)
     path = folder / "checkpoints" / "last" / "model.safetensors"
     try:
-        network.load_state_dict(load_file(path))
+        network.load_state_dict(read_tensors(path))
     except Exception as error:  # a missing or damaged file and weights of another shape each raise their own kind
         reason = " ".join(str(error).split())
         raise CheckpointError(f"expected the weights of {folder} in {path}, found: {reason}; train it again") from error

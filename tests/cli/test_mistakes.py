@@ -15,7 +15,7 @@ import torch
 
 from snn_dt.checkpoint import from_pretrained
 from snn_dt.cli.main import main
-from tests.runs import CARTPOLE, at_update, flags, state_of, train
+from tests.runs import CARTPOLE, at_update, flags, resume, state_of, train
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -201,6 +201,38 @@ def test_a_loss_that_explodes(said, tmp_path):
     message = said("train", *flags(tmp_path / "run", **changes))
     assert "lower --train.learning_rate or set --train.grad_clip, which is 0, to 1" in message
     assert "expected a finite" in message
+
+
+def no_gpu_memory():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation")
+
+
+@pytest.mark.parametrize(
+    ("happens", "found"),
+    [
+        (lambda: torch.empty(10**15), "can't allocate memory: you tried to allocate 4000000000000000 bytes"),
+        (lambda: np.empty(10**15), "Unable to allocate 7.11 PiB for an array"),
+        (lambda: bytearray(10**17), "found: out of memory; close"),
+        (no_gpu_memory, "CUDA out of memory. Tried to allocate 2.00 GiB. See documentation; close"),
+    ],
+    ids=["torch", "numpy", "python", "cuda"],
+)
+def test_memory_that_runs_out_is_a_line_and_the_run_goes_on_from_its_last_save(
+    tmp_path, monkeypatch, capsys, happens, found
+):
+    at_update(monkeypatch, 7, happens)
+    assert train(tmp_path / "run") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "snn-dt: expected enough memory, found: " in error
+    assert found in error
+    assert resume(tmp_path / "run") == 0
+
+
+def test_any_other_error_is_not_called_a_lack_of_memory(tmp_path, monkeypatch):
+    at_update(monkeypatch, 7, lambda: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        train(tmp_path / "run")
 
 
 def test_a_checkpoint_that_is_not_there_or_damaged(said, run, tmp_path):

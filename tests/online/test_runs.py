@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from snn_dt.online.config import load_online_config
 from snn_dt.online.saved import load_actor
 from snn_dt.online.trainer import Trainer
 from tests.conftest import ROOT, read_jsonl
-from tests.runs import bits, edit
+from tests.runs import bits, edit, set_number
 
 TINY = {
     "task.drones": 2, "task.horizon": 30, "actor.hidden": "8 8", "learn.warm_up": 5,
@@ -95,7 +96,7 @@ def test_a_run_stopped_or_killed_goes_on_bit_for_bit(tmp_path, monkeypatch, caps
     assert left_behind(cut) == left_behind(whole)
 
 
-def test_a_trained_guide_is_kept_and_lent(tmp_path):
+def test_a_trained_guide_is_kept_and_lent(tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     guide = {"guide__kind": "td3", "guide__most_steps": 1, "guide__hidden": "8"}
     assert main(words(first, train__iterations=1, **guide)) == 0
@@ -103,6 +104,9 @@ def test_a_trained_guide_is_kept_and_lent(tmp_path):
     assert main(words(second, "--guide.load", lent, train__iterations=1, **guide)) == 0
     assert (second / "guide.safetensors").read_bytes() == (first / "guide.safetensors").read_bytes()
     assert left_behind(first) == left_behind(second)
+    name = set_number(Path(lent), float("inf"))
+    assert main(words(tmp_path / "third", "--guide.load", lent, train__iterations=1, **guide)) == 2
+    assert f"NaN or infinite numbers in {name}" in capsys.readouterr().err
 
 
 def test_a_saved_actor_acts_like_the_one_that_was_trained(tmp_path):
@@ -114,6 +118,9 @@ def test_a_saved_actor_acts_like_the_one_that_was_trained(tmp_path):
     assert facts["iteration"] == 4
     with pytest.raises(CheckpointError, match=r"expected JSON in .*nowhere"):
         load_actor(tmp_path / "nowhere")
+    name = set_number(tmp_path / "run" / "actor" / "model.safetensors", float("nan"))
+    with pytest.raises(CheckpointError, match=f"weights of an actor in .*NaN or infinite numbers in {name}"):
+        load_actor(tmp_path / "run")
 
 
 @pytest.mark.parametrize("schedule", ["short", "published"])

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from snn_dt.cli.main import main
+from snn_dt.errors import CheckpointError
 from snn_dt.rsnn.run import load_network
 from snn_dt.rsnn.tasks import Classes, Evidence, Pattern
-from tests.runs import bits, edit, lines_of
+from tests.runs import bits, edit, lines_of, set_number
 
 KINDS = {
     "pattern": {"task.steps": 60, "penalty.target": 300, "network.feedback": "adaptive", "learn.weight_decay": 1},
@@ -91,6 +92,9 @@ def test_a_run_says_what_it_measured_and_its_network_can_be_loaded(tmp_path, cap
         y, spikes = network(sample.x)
     assert float(task.scores(y, sample.target)["error"]) == pytest.approx(line["test_error"], rel=1e-6)
     assert float(network.synaptic_operations(sample.x, spikes)) == pytest.approx(line["test_operations"])
+    name = set_number(run / "checkpoints" / "last" / "model.safetensors", float("nan"))
+    with pytest.raises(CheckpointError, match=f"expected the weights of {run}.*NaN or infinite numbers in {name}"):
+        load_network(run)
 
 
 def pattern_of(run: Path) -> Pattern:
