@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All runs of results/online, one after another: hover (methods, ablation, slopes) and fine-tuning, SEEDS each ("0 1 2").
+# Runs of results/online, one after another: hover (methods, ablation, slopes) and fine-tuning, SEEDS each ("0 1 2").
 # A run that is there is left alone, one that was cut off goes on. LONG=1 trains as long as was published (hours).
 set -euo pipefail
 cd "$(dirname "$0")/.."

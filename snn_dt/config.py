@@ -26,7 +26,7 @@ class DataConfig:
     dataset: str = "datasets/sb3/cartpole/mixed-v0"
     """`minari:<id>`, `d4rl:<id>`, `d4rl:<path>.hdf5`, or a folder."""
     download: bool = False
-    """Download a Minari dataset that is not on this machine."""
+    """Download a Minari or D4RL dataset that is not on this machine."""
     reward_mode: Literal["dense", "delayed"] = "dense"
     """`delayed` moves the whole reward of an episode to its last step."""
     rtg_scale: float | None = None
@@ -119,7 +119,7 @@ class TrainConfig:
     """Compile the model with torch.compile."""
     cuda_graph: bool = True
     """On a GPU, record the kernels of the gradient once and replay them. Not done where the host takes part in it:
-    compile, carry_state, a budget, a slope schedule, plasticity, e-prop."""
+    compile, carry_state, a slope schedule, plasticity, e-prop."""
     threads: int = 0
     """CPU threads of torch; 0 takes the number of cores this process may use."""
     slope_schedule: SlopeConfig = field(default_factory=SlopeConfig)

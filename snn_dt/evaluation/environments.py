@@ -22,7 +22,7 @@ def make_environment(policy: Policy, env_id: str | None = None, render_mode: str
     if name is None:
         raise EnvironmentMismatchError(
             f"expected an environment to evaluate in, but {policy.spec.dataset_id} names none; give one with "
-            "--env-id (evaluate) or --eval.env_id (train)"
+            "--env-id (evaluate, finetune) or --eval.env_id (train)"
         )
     own = name == policy.spec.env_id and policy.spec.env_spec is not None
     kwargs = json.loads(policy.spec.env_spec or "{}") if own else {}

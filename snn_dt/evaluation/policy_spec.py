@@ -25,7 +25,8 @@ class PolicySpec:
     delayed: bool
     """Trained on delayed rewards: the return-to-go stays at the target through the episode."""
     target_return: float
-    """Asked for when nobody says otherwise: the best return in the training data."""
+    """Asked for when nobody says otherwise: the first `eval.target_return` of the training, else the best return in its
+    dataset."""
     env_id: str | None = None
     env_spec: str | None = None
     """JSON of the environment's specification, with its keyword arguments."""

@@ -124,6 +124,7 @@ def validate_finetune(config: FinetuneConfig) -> None:
         ("update.dataset_share", not (u.dataset and u.dataset_share) or 0 < old < u.batch_size,
          f"some of the {u.batch_size} windows of a batch and not all of them", u.dataset_share),
         ("update.seed", 0 <= u.seed < 2**31, "in [0, 2^31)", u.seed),
+        ("eval.env_id", e.env_id is None, "null, as env_id names the environment of a fine-tuning", e.env_id),
         ("eval.seed", 0 <= e.seed < 2**32, "in [0, 2^32)", e.seed),
         thread_check("update.threads", u.threads),
     ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
 import os
@@ -30,8 +29,8 @@ class SweepConfig:
     seeds: tuple[int, ...] = ()
     """Values of `train.seed`; none keeps each config's own."""
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Values of config fields: `model.surrogate_slope: [3, 10]`. A field with one value is the same in every trial and
-    stays out of its name."""
+    """Values of config fields: `model.surrogate_slope: [3, 10]`, `train.budget.mean_firing_rate: [0.05]`. A field with
+    one value is the same in every trial and stays out of its name."""
     episodes: int = 0
     """Episodes of a last evaluation of a trial's last and its best checkpoint; 0: the one that ended the training."""
     threads: int = 0
@@ -70,8 +69,7 @@ def read_sweep(path: Path) -> tuple[SweepConfig, list[Trial]]:
         named = {key: value for key, value in overrides.items() if len(grid[key]) > 1 and key != SEED}
         for files in itertools.product(sweep.configs, sweep.variants or ("",)):
             sources = tuple(Path(os.path.normpath(path.parent / file)) for file in files if file)
-            fields = copy.deepcopy(read_once(sources))
-            trial = _trial(path, sources, fields, overrides, named, sweep.episodes)
+            trial = _trial(path, sources, read_once(sources), overrides, named, sweep.episodes)
             if trial.name in trials:
                 raise ConfigError(f"{path}: two trials are named {trial.name}; rename one of the files in `configs`")
             trials[trial.name] = trial
@@ -91,8 +89,7 @@ def _trial(
     episodes: int,
 ) -> Trial:
     for key, value in overrides.items():
-        section, _, name = key.partition(".")
-        values.setdefault(section, {})[name] = value
+        values = strict.merge(values, _nested(key, value))
     built = config_from_dict(values, source=f"{path}: {' with '.join(map(str, sources))}")
     short = [key.rpartition(".")[2] for key in named]
     labels = [name if short.count(name) == 1 else key for key, name in zip(named, short, strict=True)]
@@ -114,11 +111,18 @@ def _validate(sweep: SweepConfig, path: Path) -> None:
     if sweep.seeds and SEED in sweep.grid:
         raise ConfigError(f"{path}: expected `seeds` or {SEED} in the grid, found both; remove one")
     for key, values in sweep.grid.items():
-        if key.count(".") != 1 or not values:
+        if "." not in key or not values:
             raise ConfigError(f"{path}: grid: expected section.field: [value, ...], found {key}: {list(values)}")
     for name, least in (("episodes", 0), ("threads", 0), ("gpus", 0), ("retries", 0)):
         if getattr(sweep, name) < least:
             raise ConfigError(f"{path}: {name}: expected at least {least}, found {getattr(sweep, name)}")
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """Return `{"train": {"budget": {"weight": value}}}` for train.budget.weight."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return dict(value)
 
 
 def _many(value: Any) -> list[Any]:

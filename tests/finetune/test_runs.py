@@ -112,6 +112,7 @@ def test_choices_are_fine_tuned_without_a_critic(trained, tmp_path):
         ({"update__q_weight": 1}, "update.q_weight: expected 0 for actions that are choices"),
         ({"update__dataset": PENDULUM}, "update.dataset: expected (observation size"),
         ({"env_id": "Pendulum-v1"}, "expected observations"),
+        ({"eval__env_id": "CartPole-v1"}, "eval.env_id: expected null, as env_id names the environment"),
         ({"update__dataset_share": 1}, "update.dataset_share: expected in [0, 1), found 1"),
         (
             {"update__dataset": CARTPOLE, "update__batch_size": 1},

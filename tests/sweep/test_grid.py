@@ -44,6 +44,7 @@ def test_fields_of_one_last_name_are_told_apart(sweep_file):
 
 def test_the_command_of_a_trial_makes_its_configuration(sweep_file):
     grid = {"eval.target_return": [[500, 29], [29]], "model.detach_reset": [True], "data.rtg_scale": [None, 2.5]}
+    grid |= {"model.kind": ["snn_dt"], "train.budget.mean_firing_rate": [0.1, 0.2], "train.budget.weight": [0.5]}
     for trial in read_sweep(sweep_file(seeds=[3], grid=grid))[1]:
         program, command, *flags = shlex.split(trial.command)
         assert (program, command) == ("snn-dt", "train")
@@ -58,6 +59,8 @@ def test_the_command_of_a_trial_makes_its_configuration(sweep_file):
         ({"seeds": [0], "grid": {"train.seed": [1]}}, "`seeds` or train.seed"),
         ({"grid": {"model.surogate_slope": [3]}}, "unknown key model.surogate_slope; did you mean 'surrogate_slope'"),
         ({"grid": {"seed": [3]}}, "expected section.field"),
+        ({"grid": {"train.seed.first": [1]}}, "train.seed: expected an integer, found {'first': 1}"),
+        ({"grid": {"train.budget.rate": [1]}}, "unknown key train.budget.rate"),
         ({"grid": {"train.seed": []}}, "expected section.field: [value, ...], found train.seed: []"),
         ({"grid": {"model.d_model": ["wide"]}}, "model.d_model: expected an integer, found 'wide'"),
         ({"grid": {"model.n_heads": [3]}}, "model.n_heads: expected a divisor of 16, found 3"),
