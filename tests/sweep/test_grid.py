@@ -76,6 +76,15 @@ def test_a_wrong_sweep_file_is_named_in_one_line(sweep_file, sweep, words):
     assert "\n" not in str(error.value)
 
 
+def test_the_sweep_of_the_documents_has_the_trial_that_they_name(tmp_path):
+    text = (ROOT / "docs" / "scale.md").read_text()
+    sweep = text.split("```yaml\n")[1].split("```")[0].replace("../", f"{ROOT}/configs/")
+    (tmp_path / "sweep.yaml").write_text(sweep)
+    names = [trial.name for trial in read_sweep(tmp_path / "sweep.yaml")[1]]
+    assert len(names) == 2 * 2 * 2 * 3
+    assert f"(`{names[0]}`)" in text
+
+
 def test_the_shipped_sweep_can_be_read():
     _, trials = read_sweep(ROOT / "configs/sweep/surrogate.yaml")
     assert len({trial.name for trial in trials}) == len(trials) > 1
