@@ -1,6 +1,6 @@
 """The results table, made again: trains what is missing of a plan, evaluates it, writes the table.
 
-    python scripts/reproduce.py [--plan classic|mujoco|d4rl|long|budget|stream] [--only cartpole ...]
+    python scripts/reproduce.py [--plan classic|mujoco|d4rl|long|dropout|budget|stream] [--only cartpole ...]
                                 [--variants dense ...] [--seeds N] [--jobs N] [--again] [--table-only] [--pretrained]
 
 A plan is a sweep file in configs/reproduce/. Runs live in runs/reproduce/<plan>/ and go on where they stopped. Each
@@ -55,7 +55,7 @@ class Arguments:
     """Make the results table again, or a part of it. The same command goes on where it stopped."""
 
     plan: str = "classic"
-    """A file of configs/reproduce/: classic, mujoco, d4rl, long, budget, stream."""
+    """A file of configs/reproduce/: classic, mujoco, d4rl, long, dropout, budget, stream."""
     only: tuple[str, ...] = ()
     """Datasets to run, by the beginning of their config's name: cartpole, hopper-medium; none runs all."""
     variants: tuple[str, ...] = ()

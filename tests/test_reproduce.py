@@ -132,10 +132,10 @@ def test_the_fewest_spikes_are_those_of_the_sparsest_variant_with_95_percent_of_
     assert "fewest spikes" not in page("T", [free, stream], {}), "nothing is limited"
 
 
-@pytest.mark.parametrize("plan", ["classic", "mujoco", "d4rl", "long", "stream", "budget"])
+@pytest.mark.parametrize("plan", ["classic", "mujoco", "d4rl", "long", "dropout", "stream", "budget"])
 def test_the_plans_are_of_the_promised_size(plan):
     trials = read_sweep(ROOT / "configs" / "reproduce" / f"{plan}.yaml")[1]
-    sizes = {"classic": 4 * 11 * 5, "mujoco": 4 * 11 * 3, "d4rl": 9 * 4 * 5, "long": 2 * 4 * 3}
+    sizes = {"classic": 4 * 11 * 5, "mujoco": 4 * 11 * 3, "d4rl": 9 * 4 * 5, "long": 2 * 4 * 3, "dropout": 3 * 3}
     sizes |= {"stream": 4 * 6 * 3, "budget": 4 * 7 * 3}
     assert len(trials) == sizes[plan]
     variants = {trial.variant: trial.config for trial in trials}
@@ -152,6 +152,9 @@ def test_the_plans_are_of_the_promised_size(plan):
     if plan == "long":
         steps = {t.variant: t.config.train.steps for t in read_sweep(ROOT / "configs/reproduce/mujoco.yaml")[1]}
         assert {name: config.train.steps for name, config in variants.items()} == {n: 2 * steps[n] for n in variants}
+        return
+    if plan == "dropout":
+        assert {config.model.dropout for config in variants.values()} == {0.1}
         return
     assert not variants["bc10"].model.return_conditioned
     assert variants["bc10"].data.top_fraction == 0.1

@@ -25,6 +25,7 @@ TITLES = {
     "mujoco": "MuJoCo",
     "d4rl": "D4RL",
     "long": "Twice the updates on Hopper",
+    "dropout": "With dropout on Hopper",
     "budget": "Held to a budget of activity",
     "stream": "The streaming policy, with fewer and fewer spikes",
 }
