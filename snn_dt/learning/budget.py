@@ -60,7 +60,8 @@ class Budget:
         """
         measured = self.activity(attention_mask)
         above = [(measured[name] / limit).clamp(min=1.0).log() for name, limit in self.config.limits.items()]
-        total = (self.config.weight * (2 * progress).clamp(max=1.0) * torch.stack(above).sum()).float()
+        weight = self.config.weight * (2 * progress).clamp(max=1.0)
+        total = weight.float() * torch.stack(above).sum().float()
         return total, {
             "budget_loss": total.detach(),
             **{name: measured[name].detach().float() for name in self.config.limits},
