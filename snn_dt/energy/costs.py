@@ -32,20 +32,30 @@ from snn_dt.energy.counts import Count
 
 
 class Real:
-    """Which tokens of a forward are no pads, `{L: mask [B, L]}`; how many, each L is counted once."""
+    """Which tokens of a forward are no pads, `{L: mask [B, L]}`; how many, each L is counted once.
 
-    def __init__(self, masks: dict[int, Tensor]) -> None:
-        self._masks, self._totals = masks, dict[int, Tensor]()
+    Args:
+        masks: by length.
+        on_device: numbers are tensors that a loss may use, with their gradient and without waiting for the device, not
+            floats.
+    """
+
+    def __init__(self, masks: dict[int, Tensor], on_device: bool = False) -> None:
+        self._masks, self._totals, self._on_device = masks, dict[int, Any](), on_device
 
     def __getitem__(self, length: int) -> Tensor:
         """Return the mask `[B, L]` of L tokens."""
         return self._masks[length]
 
-    def total(self, length: int) -> Tensor:
-        """Return how many of the tokens are real, a scalar."""
+    def total(self, length: int) -> Any:
+        """Return how many of the tokens are real."""
         if length not in self._totals:
-            self._totals[length] = self._masks[length].sum(dtype=torch.float64)
+            self._totals[length] = self.number(self._masks[length].sum(dtype=torch.float64))
         return self._totals[length]
+
+    def number(self, total: Tensor) -> Any:
+        """Return a sum as it is asked for: a float, or a tensor that keeps its gradient."""
+        return total if self._on_device else float(total)
 
 
 class Call:
@@ -56,19 +66,10 @@ class Call:
         returned: the output, or `(output, *state)`.
         real: masks by length; a module works on the steps, on all tokens or on the last one: its length tells.
         tokens_first: tensors are `[L, B, D]`.
-        on_device: numbers are tensors that a loss may use, with their gradient and without waiting for the device, not
-            floats.
     """
 
-    def __init__(
-        self,
-        inputs: tuple[Any, ...],
-        returned: Any,
-        real: Real,
-        tokens_first: bool,
-        on_device: bool = False,
-    ) -> None:
-        self.inputs, self.real, self.tokens_first, self.on_device = inputs, real, tokens_first, on_device
+    def __init__(self, inputs: tuple[Any, ...], returned: Any, real: Real, tokens_first: bool) -> None:
+        self.inputs, self.real, self.tokens_first = inputs, real, tokens_first
         self.output, *carried = returned if isinstance(returned, tuple) else (returned,)
         self.carried = [x for x in carried if torch.is_tensor(x)]
 
@@ -83,7 +84,7 @@ class Call:
 
     def tokens(self, x: Tensor) -> Any:
         """Return how many real tokens `x` holds, one for each simulation step."""
-        return self.number(self.real.total(self.length(x))) * self.steps(x)
+        return self.real.total(self.length(x)) * self.steps(x)
 
     def elements(self, x: Tensor) -> Any:
         """Return how many numbers the real tokens of `x` hold."""
@@ -94,8 +95,8 @@ class Call:
         return self.number((x.sum(-1, dtype=torch.float64) * self.mask(x)).sum())
 
     def number(self, total: Tensor) -> Any:
-        """Return a sum as it is asked for: a float, or a tensor that keeps its gradient."""
-        return total if self.on_device else float(total)
+        """Return a sum as it is asked for, see `Real`."""
+        return self.real.number(total)
 
     @property
     def decisions(self) -> int:

@@ -84,7 +84,7 @@ class DecisionMeter:
         fill = (attention_mask.sum(1) if steps is None else steps.clamp(max=self.model.context_length)).double()
         self._steps += float(fill.sum())
         self._steps_squared += float(fill.square().sum())
-        self.state_bytes["inputs"] += float(real.total(context)) * self._bytes_of_a_step()
+        self.state_bytes["inputs"] += real.total(context) * self._bytes_of_a_step()
         self.decisions += len(attention_mask)
         self.seconds += time.perf_counter() - begin
 

@@ -79,15 +79,15 @@ class Budget:
         last = torch.zeros_like(attention_mask)
         last[:, -1] = attention_mask[:, -1]
         context, length = attention_mask.shape[1], tokens.shape[1]
-        read = Real({context: last, length: tokens})
-        embedded = Real({length: tokens, context: attention_mask})  # positions, of all steps
+        read = Real({context: last, length: tokens}, on_device=True)
+        embedded = Real({length: tokens, context: attention_mask}, on_device=True)  # positions, of all steps
         synapses, neurons = Count(), Count()
         for name, module, inputs, output in self._calls:
             if isinstance(module, (*SYNAPSES, LIF)):
                 found = rule_of(module)
                 assert found is not None
                 real = embedded if name.startswith("embedding.") else read
-                cost = found[0](module, Call(inputs, output, real, streams, on_device=True))
+                cost = found[0](module, Call(inputs, output, real, streams))
                 count = cost[""] if isinstance(cost, dict) else cost
                 if isinstance(module, LIF):
                     neurons += count
