@@ -17,6 +17,8 @@ from snn_dt.config import ModelConfig
 from snn_dt.data.windows import Batch
 from snn_dt.models import TaskShape, build_model
 from snn_dt.models.norms import PTBN
+from tests.campaign.plugin import pytest_addoption as pytest_addoption
+from tests.campaign.plugin import pytest_terminal_summary as pytest_terminal_summary
 
 ROOT = Path(__file__).parents[1]
 DISCRETE = TaskShape(state_dim=4, action_dim=3, discrete=True, n_timesteps=50)

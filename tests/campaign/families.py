@@ -1,0 +1,40 @@
+"""The families of the campaign, and the sample that the quick form takes of each."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from importlib import import_module
+
+from tests.campaign.case import Case
+
+# Cases of the quick form; those that start trainings cost more, so fewer are drawn.
+QUICK = {
+    "minari_metadata": 60,
+    "minari_hdf5": 45,
+    "tables": 45,
+    "d4rl": 40,
+    "damage": 60,
+    "caches": 15,
+    "checkpoints": 60,
+    "configs": 50,
+    "command_lines": 45,
+    "environments": 30,
+    "irregular": 20,
+    "surroundings": 15,
+    "kills": 10,
+}
+
+
+def cases_of(family: str, seed: int) -> list[Case]:
+    """Return all cases of a family; their names are unique."""
+    make: Callable[[int], Iterator[Case]] = import_module(f"tests.campaign.{family}").cases
+    cases = list(make(seed))
+    assert len({case.name for case in cases}) == len(cases), f"two cases of {family} have one name"
+    return cases
+
+
+def sample(family: str, cases: list[Case], seed: int) -> list[Case]:
+    """Return what the quick form takes of a family: drawn by the seed, in the order of the table."""
+    chosen = random.Random(f"{seed} {family}").sample(range(len(cases)), min(QUICK[family], len(cases)))
+    return [cases[index] for index in sorted(chosen)]
