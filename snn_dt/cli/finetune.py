@@ -47,5 +47,5 @@ def finetune_main(arguments: Sequence[str]) -> int:
 
 
 def _new_folder(config: FinetuneConfig) -> Path:
-    name = Path(config.checkpoint).name
+    name = Path(config.checkpoint).name[:100]
     return Path("runs") / f"finetune-{name}-seed{config.update.seed}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -12,6 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
+from snn_dt.cli import flag_values
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import writable_folder
 from snn_dt.errors import CheckpointError, ConfigError
@@ -29,8 +30,15 @@ def flag(arguments: Sequence[str], name: str) -> list[str]:
             found += takewhile(lambda word: not word.startswith("--"), arguments[i + 1 :])
             if not found:
                 raise ConfigError(f"expected a path after {name}, found none; name one or leave it out")
-            values += found
+            values += [_path(name, word) for word in found]
     return values
+
+
+def _path(name: str, word: str) -> str:
+    try:
+        return str(flag_values.path(word))
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}; name one or leave it out") from None
 
 
 def resumed_folder(arguments: Sequence[str]) -> Path | None:

@@ -55,4 +55,4 @@ def _read(arguments: Sequence[str]) -> tuple[Path, Config, bool]:
 def _new_folder(config: Config) -> Path:
     dataset = config.data.dataset.rstrip("/").removeprefix("datasets/").rpartition(":")[2]
     name = "-".join(part for part in dataset.removesuffix(".hdf5").split("/") if part not in ("", ".", ".."))
-    return Path("runs") / f"{name}-{config.model.kind}-seed{config.train.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    return Path("runs") / f"{name[:100]}-{config.model.kind}-seed{config.train.seed}-{datetime.now():%Y%m%d-%H%M%S}"
