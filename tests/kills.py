@@ -181,7 +181,7 @@ class Faults:
             if isinstance(wanted, int) and wanted & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and self._counts(path):
                 self._operation(takes_room=True)
         elif event in CHANGES and any(
-            self._counts(arguments[path], -1 if folder is None else arguments[folder]) for path, folder in CHANGES[event]
+            self._counts(arguments[path], -1 if base is None else arguments[base]) for path, base in CHANGES[event]
         ):
             self._operation(takes_room=event in ("os.mkdir", "os.link"))
 

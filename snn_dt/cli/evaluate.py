@@ -53,7 +53,7 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     The results of a target are in `--json` before anything is printed of them, and before the next one is begun.
     """
     args = parse(EvaluateArguments, arguments, "snn-dt evaluate")
-    if not (1 <= args.episodes < 2**31 and 1 <= args.num_envs and 0 <= args.threads and 0 <= args.seed < 2**32):
+    if not (1 <= args.episodes < 2**31 and args.num_envs >= 1 and args.threads >= 0 and 0 <= args.seed < 2**32):
         raise ConfigError(
             "expected --episodes in [1, 2^31), --num-envs of at least 1, --threads of at least 0, --seed in [0, 2^32), "
             f"found {args.episodes}, {args.num_envs}, {args.threads}, {args.seed}"

@@ -129,8 +129,6 @@ def _refused_by_the_system(error: Exception) -> str:
     return ""
 
 
-
-
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt(signum)
 

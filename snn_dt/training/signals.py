@@ -8,7 +8,6 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
-
 _listening: list[StopSignal] = []
 
 
