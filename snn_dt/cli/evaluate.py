@@ -13,7 +13,7 @@ from typing import Any
 from snn_dt import strict
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.streams import console
-from snn_dt.errors import CheckpointError, ConfigError
+from snn_dt.errors import CheckpointError, ConfigError, SnnDtError
 from snn_dt.rule_config import PlasticityConfig, plasticity_checks
 
 
@@ -101,7 +101,12 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     if args.json is not None:
         print(f"results: {args.json}")
     if args.report is not None:
-        _report(policy, rows, args, arguments)
+        try:
+            _report(policy, rows, args, arguments)
+        except SnnDtError:
+            raise
+        except Exception as error:  # the results are there, and a report is no reason to end as if they were not
+            print(f"warning: no report, found: {' '.join(repr(error).split())}", file=sys.stderr)
     if args.video is not None:
         for path in record_videos(policy, args.target_return, args.video, args.seed, args.env_id):
             print(f"video: {path}")
@@ -252,6 +257,7 @@ def _report(policy: Any, rows: list[dict[str, Any]], args: EvaluateArguments, co
         raster=raster,
         gates=gates,
         data_returns=policy.provenance.get("dataset_return_quantiles"),
+        say=lambda text: print(text, file=sys.stderr),
         command=shlex.join(["snn-dt", "evaluate", *command]),
     )
     print(f"report: {page}")
