@@ -12,6 +12,7 @@ training_state.pt     optimizer and generators, in a run folder only; never need
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -216,7 +217,10 @@ def _safetensors_error() -> type[Exception]:
     return error
 
 
+@functools.cache
 def _commit() -> str | None:
+    """Return the commit of the code, asked for once: what the process has loaded does not change with the files."""
+
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -17,6 +17,7 @@ from snn_dt.errors import ConfigError
 from snn_dt.model_config import Check, model_checks, thread_check
 from snn_dt.model_config import ModelConfig as ModelConfig
 from snn_dt.rule_config import EpropConfig, PlasticityConfig, rule_checks
+from snn_dt.training.jsonl import write_atomically
 
 
 @dataclass(frozen=True)
@@ -214,16 +215,12 @@ def save_config(config: Any, path: Path) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(yaml.safe_dump(strict.to_dict(config), sort_keys=False))
-        partial.replace(path)
+        write_atomically(path, yaml.safe_dump(strict.to_dict(config), sort_keys=False))
     except OSError as error:
         raise ConfigError(
             f"expected to write {path}, found: {error.strerror}; free space or choose another folder"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def validate(config: Config) -> None:

@@ -50,6 +50,37 @@ def check_same(config: Any, stored: Any, run_dir: Path) -> None:
         )
 
 
+def check_whole(config: Any, stored: Any, path: Path) -> None:
+    """Check that what a run keeps of its configuration names every field: one that is cut off means something else.
+
+    Args:
+        config: what was read, a dataclass of sections whose missing fields took their defaults.
+        stored: what the file holds, in nested dictionaries.
+        path: the file.
+
+    Raises:
+        CheckpointError: fields are missing.
+    """
+    if lacking := _lacking(strict.to_dict(config), stored):
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise CheckpointError(
+            f"expected the whole configuration of a run in {path}, found it without {', '.join(lacking[:3])}{more}; it "
+            "was cut off, or is of an older version: put back what is missing (what is younger than the run, with the "
+            "default that --help shows), or begin a new run"
+        )
+
+
+def _lacking(whole: dict[str, Any], stored: Any, prefix: str = "") -> list[str]:
+    found = stored if isinstance(stored, dict) else {}
+    names = []
+    for key, value in whole.items():
+        if isinstance(value, dict) and value:
+            names += _lacking(value, found.get(key), f"{prefix}{key}.")
+        elif key not in found:
+            names.append(f"{prefix}{key}")
+    return names
+
+
 def _first(asked: dict[str, Any], found: dict[str, Any], free: Collection[str], prefix: str = "") -> str:
     for key, a in asked.items():
         name, b = f"{prefix}{key}", found[key]

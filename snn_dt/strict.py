@@ -33,9 +33,12 @@ def load(cls: type[T], *paths: str | Path) -> T:
 def check_all(checks: Iterable[tuple[str, bool, str, object]]) -> None:
     """Raise `ConfigError` for the first (field, whether it holds, what is expected, what was found) that fails.
 
-    A number that is not finite fails: YAML and flags have none, a dataclass that was built in Python may.
+    A number that is not finite fails: YAML and flags have none, a dataclass that was built in Python may. So does an
+    integer of more than 64 bits, which no array and no file can have as a size.
     """
     for name, good, expected, found in checks:
+        if isinstance(found, int) and abs(found) >= 2**63:
+            good, expected = False, f"{expected}, in 64 bits"
         if not good or (isinstance(found, float) and not math.isfinite(found)):
             raise ConfigError(f"{name}: expected {expected}, found {found}; change it in the config or with --{name}")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import writable_folder, write_file, write_json
+from snn_dt.cli.streams import console
 from snn_dt.errors import ConfigError, did_you_mean
 
 
@@ -99,8 +100,8 @@ def _gradients(arguments: Sequence[str]) -> None:
         title = f"{policy.model.config.kind}, {policy.spec.dataset_id}"
     writable_folder(args.out)
     rows = gradient_rows(draws, args.slopes, args.reference)
-    _print_gradients(rows)
     write_analysis(args.out / "gradients", rows, gradient_figure(rows, title))
+    _print_gradients(rows)
 
 
 def _stability(arguments: Sequence[str]) -> None:
@@ -117,10 +118,10 @@ def _stability(arguments: Sequence[str]) -> None:
     writable_folder(args.out)
     batch = whole_windows(training_batches(policy, args.dataset, args.batch_size, args.seed)(0))
     rows = stability_rows(policy.model, lambda: training_loss(policy, batch))
-    _print_stability(rows)
     write_analysis(
         args.out / "stability", rows, stability_figure(rows, f"{policy.model.config.kind}, {policy.spec.dataset_id}")
     )
+    _print_stability(rows)
 
 
 def load_policy(checkpoint: Path, device: str, threads: int) -> Any:
@@ -140,7 +141,6 @@ def set_up(device: str, threads: int) -> Any:
 
 
 def _print_gradients(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     slopes = sorted({row["slope"] for row in rows})
@@ -150,11 +150,10 @@ def _print_gradients(rows: list[dict[str, Any]]) -> None:
         table.add_column(f"k = {slope:g}", justify="right")
     for name, own in itertools.groupby(rows, key=lambda row: row["layer"]):
         table.add_row(name, *(f"{row['magnitude']:.1e} {row['cosine']:.2f}" for row in own))
-    Console(width=max(120, 45 + 14 * len(slopes))).print(table)
+    console(soft_wrap=False, width=max(120, 45 + 14 * len(slopes))).print(table)
 
 
 def _print_stability(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title="first and last step of each layer's own time")
@@ -173,7 +172,7 @@ def _print_stability(rows: list[dict[str, Any]]) -> None:
             f"{row['decay_measured'][-1]:.3g} ({row['decay_predicted'][-1]:.3g})",
             f"{row['critical_gain']:.3g}",
         )
-    Console(width=150).print(table)
+    console(soft_wrap=False, width=150).print(table)
 
 
 def write_analysis(path: Path, rows: list[dict[str, Any]], figure: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from snn_dt.cli.analyse import load_policy, set_up, write_analysis
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import writable_folder
+from snn_dt.cli.streams import console
 from snn_dt.config import load_config
 from snn_dt.errors import ConfigError
 
@@ -67,13 +68,12 @@ def analyse_eprop(arguments: Sequence[str]) -> None:
     losses = (lambda i=i: training_loss(policy, batch(i)) for i in range(args.batches))
     writable_folder(args.out)
     rows = eprop_rows(policy.model, losses, args.seed)
-    _print(rows)
     title = f"{policy.model.config.propagation}, {policy.spec.dataset_id}"
     write_analysis(args.out / "eprop", rows, eprop_figure(rows, title))
+    _print(rows)
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title="cosine to the gradient of backpropagation through time (and relative size)")
@@ -83,4 +83,4 @@ def _print(rows: list[dict[str, Any]]) -> None:
     found = {(row["layer"], row["rule"]): f"{row['cosine']:.4f} ({row['size']:.2f})" for row in rows}
     for layer in dict.fromkeys(row["layer"] for row in rows):
         table.add_row(layer, *(found[layer, rule] for rule in rules))
-    Console(width=120).print(table)
+    console(soft_wrap=False, width=120).print(table)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from snn_dt.cli.data_collect import run_collect
-from snn_dt.cli.data_show import console, progress_bar
+from snn_dt.cli.data_show import progress_bar
+from snn_dt.cli.streams import console
 from snn_dt.data.trajectories import Trajectories
 from snn_dt.errors import ConfigError, DataError
 
@@ -67,7 +68,7 @@ def _info(arguments: argparse.Namespace) -> None:
         from snn_dt.data.plot import plot_returns
 
         plot_returns(trajectories, arguments.plot)
-        console().print(f"histogram: {arguments.plot}", highlight=False)
+        console().print(f"histogram: {arguments.plot}")
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
@@ -96,7 +97,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, " ".join(str(value).split()))
-    console().print(table, markup=False, highlight=False)
+    console().print(table)
 
 
 def _cache(arguments: argparse.Namespace) -> None:
@@ -128,7 +129,7 @@ def _list(arguments: argparse.Namespace) -> None:
         table.add_row(f"minari:{dataset_id}", env_id or "-", *counts)
     for dataset_id in d4rl_source.local_datasets():
         table.add_row(f"d4rl:{dataset_id}", "-", "?", "?")
-    console().print(table, highlight=False)
+    console().print(table)
     for line in damaged:
         print(f"snn-dt: {line}", file=sys.stderr)
 

@@ -6,7 +6,8 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-from snn_dt.cli.data_show import console, progress_bar
+from snn_dt.cli.data_show import progress_bar
+from snn_dt.cli.streams import console
 from snn_dt.errors import ConfigError
 
 
@@ -14,9 +15,9 @@ def run_collect(arguments: argparse.Namespace) -> None:
     """Run `snn-dt data collect`; `ConfigError` for a flag or a policy that cannot be used, else as `collect`."""
     from snn_dt.data.collect import collect
 
-    if arguments.episodes < 1 or not 0 <= arguments.seed < 2**32:
+    if not 1 <= arguments.episodes < 2**31 or not 0 <= arguments.seed < 2**32:
         raise ConfigError(
-            f"expected --episodes of at least 1, --seed in [0, 2^32), found {arguments.episodes}, {arguments.seed}"
+            f"expected --episodes in [1, 2^31), --seed in [0, 2^32), found {arguments.episodes}, {arguments.seed}"
         )
     policy = _policy(arguments.policy, arguments.episodes, arguments.seed) if arguments.policy else None
     with progress_bar(f"collecting {arguments.id}") as progress:
@@ -31,7 +32,7 @@ def run_collect(arguments: argparse.Namespace) -> None:
             reference=arguments.reference,
             progress=progress,
         )
-    console().print(f"{arguments.id}: {arguments.episodes} episodes in {folder}", highlight=False)
+    console().print(f"{arguments.id}: {arguments.episodes} episodes in {folder}")
 
 
 def _policy(name: str, episodes: int, seed: int) -> Any:

@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from snn_dt.cli.streams import console
+
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Any]:
     """Yield a `progress(done, total)` that draws a bar on stderr; nothing is drawn until it is first called."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    title_column = TextColumn("{task.description}", markup=False)
+    columns = (title_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shown = console(stderr=True)
+    bar = Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal)
     task = bar.add_task(title)
 
     def update(done: int, total: int) -> None:
@@ -27,10 +29,3 @@ def progress_bar(title: str) -> Iterator[Any]:
     finally:
         if bar.live.is_started:
             bar.stop()
-
-
-def console() -> Any:
-    """Return a console on stdout that breaks no lines."""
-    from rich.console import Console
-
-    return Console(soft_wrap=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any
 
 from snn_dt import strict
 from snn_dt.cli.arguments import parse
-from snn_dt.errors import CheckpointError, ConfigError
+from snn_dt.cli.streams import console
+from snn_dt.errors import CheckpointError, ConfigError, SnnDtError
 from snn_dt.rule_config import PlasticityConfig, plasticity_checks
 
 
@@ -47,13 +48,18 @@ class EvaluateArguments:
 
 
 def evaluate_main(arguments: Sequence[str]) -> int:
-    """Run the command."""
+    """Run the command.
+
+    The results of a target are in `--json` before anything is printed of them, and before the next one is begun.
+    """
     args = parse(EvaluateArguments, arguments, "snn-dt evaluate")
-    if min(args.episodes, args.num_envs) < 1 or args.threads < 0 or not 0 <= args.seed < 2**32:
+    if not (1 <= args.episodes < 2**31 and args.num_envs >= 1 and args.threads >= 0 and 0 <= args.seed < 2**32):
         raise ConfigError(
-            "expected --episodes and --num-envs of at least 1, --threads of at least 0, --seed in [0, 2^32), found "
-            f"{args.episodes}, {args.num_envs}, {args.threads}, {args.seed}"
+            "expected --episodes in [1, 2^31), --num-envs of at least 1, --threads of at least 0, --seed in [0, 2^32), "
+            f"found {args.episodes}, {args.num_envs}, {args.threads}, {args.seed}"
         )
+    if args.env_id == "":
+        raise ConfigError("expected an environment after --env-id, found an empty name; name one or leave it out")
     strict.check_all(plasticity_checks("plasticity", args.plasticity))
     if args.json is not None and args.json.is_dir():
         raise ConfigError(f"expected a file for --json, found the folder {args.json}; name a file in it")
@@ -70,8 +76,17 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     for folder in (args.json and args.json.parent, args.report, args.video):
         if folder is not None:
             writable_folder(folder)
+    rows: list[dict[str, Any]] = []
+
+    def finished(row: dict[str, Any]) -> None:
+        rows.append(row)
+        if args.json is not None:
+            write_json(rows, args.json)
+        if not sys.stdout.isatty():
+            print(_line(row), flush=True)
+
     with progress_bar("episodes") as progress:
-        rows = evaluate(
+        evaluate(
             policy,
             args.target_return,
             episodes=args.episodes,
@@ -79,24 +94,37 @@ def evaluate_main(arguments: Sequence[str]) -> int:
             num_envs=args.num_envs,
             env_id=args.env_id,
             progress=progress,
+            finished=finished,
             plasticity=args.plasticity if args.plasticity.eta else None,
         )
     print_evaluation(rows)
     if args.json is not None:
-        write_json(rows, args.json)
         print(f"results: {args.json}")
     if args.report is not None:
-        _report(policy, rows, args, arguments)
+        try:
+            _report(policy, rows, args, arguments)
+        except SnnDtError:
+            raise
+        except Exception as error:  # the results are there, and a report is no reason to end as if they were not
+            print(f"warning: no report, found: {' '.join(repr(error).split())}", file=sys.stderr)
     if args.video is not None:
         for path in record_videos(policy, args.target_return, args.video, args.seed, args.env_id):
             print(f"video: {path}")
     return 0
 
 
+def _line(row: dict[str, Any]) -> str:
+    """Say what was found at one target, for a log that is read while the others run."""
+    low, high = row["return_interval"]
+    return (
+        f"target {row['target_return']:g}: return {row['return_mean']:.5g} [{low:.5g}, {high:.5g}] over "
+        f"{row['episodes']} episodes"
+    )
+
+
 def print_evaluation(rows: list[dict[str, Any]]) -> None:
     """Print the rows of an evaluation as a table."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     first = rows[0]
@@ -119,21 +147,21 @@ def print_evaluation(rows: list[dict[str, Any]]) -> None:
             *(_percent(row[name]) for name in ("energy_vs_same_tokens", "energy_vs_dt")),
             f"{row['decisions_per_second']:.0f}",
         )
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
+    shown = console(soft_wrap=False, width=None if sys.stdout.isatty() else 120)
+    shown.print(table)
     source = first["score_reference"]
-    console.print(f"score: 0 and 100 as in {source}" if source else "score: none, no reference returns are known")
-    console.print(
+    shown.print(f"score: 0 and 100 as in {source}" if source else "score: none, no reference returns are known")
+    shown.print(
         "vs dense, vs DT: energy over that of a dense model on the same tokens, of a Decision Transformer on three "
         "tokens a step; both as wide and deep"
     )
     for row in rows:
         for layer, flag in row["layer_flags"].items():
             rate = row["firing_rates"][layer]
-            console.print(f"target {row['target_return']:g}: layer {layer} is {flag} (firing rate {rate:.2g})")
+            shown.print(f"target {row['target_return']:g}: layer {layer} is {flag} (firing rate {rate:.2g})")
         if learned := row.get("plasticity"):
-            console.print(f"target {row['target_return']:g}: the head changed by {learned['change']:.2g} of its norm")
-    console.print(_parts_table(first))
+            shown.print(f"target {row['target_return']:g}: the head changed by {learned['change']:.2g} of its norm")
+    shown.print(_parts_table(first))
 
 
 def _parts_table(row: dict[str, Any]) -> Any:
@@ -191,9 +219,8 @@ def writable_folder(folder: Path) -> None:
     """Make a folder and check that files can be made in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):  # has no name where the system can, so that a kill leaves nothing
+            pass
     except OSError as error:
         raise CheckpointError(
             f"expected a folder that can be written at {folder}, found: {error.strerror}; choose another one"
@@ -208,7 +235,7 @@ def progress_bar(unit: str) -> Any:
 
     @contextmanager
     def bar() -> Any:
-        columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (TextColumn(unit, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
             task = progress.add_task(unit, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -230,6 +257,7 @@ def _report(policy: Any, rows: list[dict[str, Any]], args: EvaluateArguments, co
         raster=raster,
         gates=gates,
         data_returns=policy.provenance.get("dataset_return_quantiles"),
+        say=lambda text: print(text, file=sys.stderr),
         command=shlex.join(["snn-dt", "evaluate", *command]),
     )
     print(f"report: {page}")

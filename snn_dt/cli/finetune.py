@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from snn_dt.cli.evaluate import print_evaluation
-from snn_dt.cli.run_folder import hold, read_run
+from snn_dt.cli.run_folder import hold, read_run, stopped
 from snn_dt.finetune.config import FinetuneConfig, load_finetune_config, validate_finetune
 
 
@@ -36,9 +36,7 @@ def finetune_main(arguments: Sequence[str]) -> int:
         run = FinetuneRun(config, run_dir, resume)
         signum = run.train()
     if signum is not None:
-        print(f"stopped after iteration {run.loop.iteration} of {config.update.iterations}")
-        print(f"go on with: snn-dt finetune --resume {shlex.quote(str(run_dir))}")
-        return 128 + signum
+        return stopped("snn-dt finetune", run_dir, signum, "iteration", run.loop.iteration, config.update.iterations)
     if run.rows:
         print_evaluation(run.rows)
     print(f"environment steps: {run.loop.env_steps}")
@@ -47,5 +45,5 @@ def finetune_main(arguments: Sequence[str]) -> int:
 
 
 def _new_folder(config: FinetuneConfig) -> Path:
-    name = Path(config.checkpoint).name
+    name = Path(config.checkpoint).name[:100]
     return Path("runs") / f"finetune-{name}-seed{config.update.seed}-{datetime.now():%Y%m%d-%H%M%S}"

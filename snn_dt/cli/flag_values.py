@@ -24,7 +24,7 @@ def registry() -> Any:
     @rules.primitive_rule
     def as_in_a_file(info: Any) -> Any:
         hint, several = info.type, get_origin(info.type) is tuple
-        if not (hint in (bool, int, float) or several or NoneType in get_args(hint)):
+        if not (hint in (bool, int, float, Path) or several or NoneType in get_args(hint)):
             return None
         return PrimitiveConstructorSpec(
             nargs="*" if several else 1,
@@ -44,7 +44,7 @@ def _read(words: Sequence[str], hint: Any) -> Any:
     if optional and words[0] in ("null", "None"):
         return None
     if inner is Path:
-        return tuple(map(Path, words)) if several else Path(words[0])
+        return tuple(map(path, words)) if several else path(words[0])
     text = inner is str or get_origin(inner) is Literal
     try:
         values = [word if text else yaml.safe_load(word) for word in words]
@@ -53,6 +53,25 @@ def _read(words: Sequence[str], hint: Any) -> Any:
         return strict.cast(values if several else values[0], hint, "", "")
     except (ConfigError, yaml.YAMLError):
         raise ValueError(f"expected {strict.describe(hint)}, found {' '.join(words)!r}") from None
+
+
+def path(word: str) -> Path:
+    """Return a path that the system can have; ValueError for any other, which the system would refuse half-way.
+
+    An empty one, which an unset variable of the shell leaves, would be the folder that the command runs in.
+    """
+    found = ""
+    if not word.strip():
+        found = "an empty one (an unset variable?)"
+    elif "\0" in word:
+        found = "one with the character NUL"
+    elif any("\ud800" <= letter <= "\udfff" for letter in word):
+        found = f"{word[:60]!r}, which is no valid Unicode"
+    elif len(word.encode()) > 4095 or any(len(part.encode()) > 255 for part in Path(word).parts):
+        found = f"{word[:60]}... of {len(word)} characters, where a name has at most 255 bytes"
+    if found:
+        raise ValueError(f"expected a path, found {found}")
+    return Path(word)
 
 
 def _metavar(hint: Any) -> str:

@@ -35,11 +35,13 @@ def run_iterations(
         save_every: iterations between two saves; the last one always saves.
         iterate: makes one iteration, reports it, and returns how many are done.
         save: writes what resuming takes.
-        before: called once in a new run, before the first iteration.
+        before: called in a run that has no iteration behind it, before the first one.
     """
     if done is None:
         save_config(config, run_dir / "config.yaml")
-    tracker, now = Tracker(run_dir, config.track, strict.to_dict(config), done), done or 0
+    # What was killed before its first save begins anew, and records step 0 anew.
+    kept = -1 if done == 0 else done
+    tracker, now = Tracker(run_dir, config.track, strict.to_dict(config), kept), done or 0
     try:
         with console, StopSignal() as stop:
             console.start(total, now)

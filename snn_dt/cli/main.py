@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from importlib import import_module
 from types import FrameType
 from typing import NoReturn
 
+from snn_dt.cli.streams import steady_streams
 from snn_dt.errors import SnnDtError, did_you_mean
 
 COMMANDS = {
@@ -28,6 +30,11 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `snn-dt`; returns the exit status: 0 done, 1 out of memory, 2 the user's mistake, 128 + n after signal n."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    with steady_streams():
+        return _main(arguments)
+
+
+def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: snn-dt COMMAND ...\n")
         for name, (_, _, purpose) in COMMANDS.items():
@@ -61,30 +68,39 @@ def guarded(command: Callable[[list[str]], int], arguments: list[str]) -> int:
     """Call `command(arguments)`; a user's mistake becomes one line and status 2, Ctrl-C 130 and SIGTERM 143.
 
     Memory that runs out is one line too, and status 1, as there may be enough the next time. All unwind the command, so
-    that it removes what it has half written.
+    that it removes what it has half written. A file or name that the system refuses, and that nobody has explained
+    where it happened, is the user's to mend and no bug: one line as well.
     """
+    with steady_streams():
+        return _guarded(command, arguments)
+
+
+def _guarded(command: Callable[[list[str]], int], arguments: list[str]) -> int:
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         return command(arguments)
     except SnnDtError as error:
-        print(f"snn-dt: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _say(str(error), 2)
     except KeyboardInterrupt as interrupt:
-        print("snn-dt: interrupted", file=sys.stderr)
-        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
-    except BrokenPipeError:
-        return 0
-    except (MemoryError, RuntimeError) as error:
-        if not (found := _out_of_memory(error)):
-            raise
-        print(
-            f"snn-dt: expected enough memory, found: {found}; close what else uses it, or make less at once: a smaller "
-            "batch (train.accumulate makes it in parts), fewer environments side by side, a smaller model",
-            file=sys.stderr,
-        )
-        return 1
+        return _say("interrupted", 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
+    except (MemoryError, RuntimeError, OSError, ValueError, OverflowError) as error:
+        if found := _out_of_memory(error):
+            return _say(
+                f"expected enough memory, found: {found}; close what else uses it, or make less at once: a smaller "
+                "batch (train.accumulate makes it in parts), fewer environments side by side, a smaller model",
+                1,
+            )
+        if found := _refused_by_the_system(error):
+            return _say(found, 2)
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _say(message: str, status: int) -> int:
+    """Print a message on one line of standard error; returns the status."""
+    print(f"snn-dt: {' '.join(message.split())}", file=sys.stderr)
+    return status
 
 
 def _out_of_memory(error: Exception) -> str:
@@ -93,6 +109,23 @@ def _out_of_memory(error: Exception) -> str:
     names = {kind.__name__ for kind in type(error).__mro__}  # torch, which knows its own, may not be loaded
     if names & {"MemoryError", "OutOfMemoryError"} or "can't allocate memory" in said:
         return said or "out of memory"
+    too_many = ("Maximum allowed dimension exceeded", "array is too big", "Storage size calculation overflowed")
+    return said if any(words in said for words in too_many) else ""
+
+
+def _refused_by_the_system(error: Exception) -> str:
+    """Return what to say of a file that cannot be used, or of a name that no file can have; empty for other errors."""
+    if isinstance(error, UnicodeError) and "surrogates not allowed" in str(error):
+        return f"expected names of valid Unicode, found {error.object[:60]!r}; rename it"  # type: ignore[attr-defined]
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return "expected a name without the character NUL, found one with it; rename it"
+    if isinstance(error, OSError) and error.errno is not None:
+        name = str(error.filename or "")
+        short = name if len(name) < 200 else f"{name[:100]}... of {len(name)} characters"
+        what, cure = "files that can be used", "free space or choose another"
+        if error.errno == errno.ENAMETOOLONG:
+            what, cure = "names of at most 255 bytes", "choose a shorter one"
+        return f"expected {what}, found: {error.strerror}{f' at {short}' if name else ''}; {cure}"
     return ""
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from snn_dt.cli.run_folder import hold, read_run
+from snn_dt.cli.run_folder import hold, read_run, stopped
 from snn_dt.online.config import OnlineConfig, load_online_config, validate_online
 
 
@@ -35,9 +34,7 @@ def online_main(arguments: Sequence[str]) -> int:
         run = OnlineRun(config, run_dir, resume)
         score, signum = run.train()
     if signum is not None:
-        print(f"stopped after iteration {run.trainer.iteration} of {config.train.iterations}")
-        print(f"go on with: snn-dt online --resume {shlex.quote(str(run_dir))}")
-        return 128 + signum
+        return stopped("snn-dt online", run_dir, signum, "iteration", run.trainer.iteration, config.train.iterations)
     if score:
         print(
             f"return {score['return']:.1f} +- {score['return_std']:.1f} over {config.eval.flights} flights, in the air "

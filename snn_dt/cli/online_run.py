@@ -11,6 +11,7 @@ import torch
 from snn_dt import strict
 from snn_dt.checkpoint import provenance, read_json
 from snn_dt.cli.iterations import run_iterations
+from snn_dt.config import save_config
 from snn_dt.config_difference import check_same
 from snn_dt.device import keep_memory, set_threads
 from snn_dt.errors import CheckpointError
@@ -54,7 +55,10 @@ class OnlineRun:
         self.console = Console()
         guide = None
         if config.jump_start.enabled:
-            guide = make_guide(config, run_dir / "guide.safetensors", self.console.print)
+            guide = make_guide(
+                *(config, run_dir / "guide.safetensors", self.console.print, resume),
+                begin=lambda: None if resume else save_config(config, run_dir / "config.yaml"),
+            )
         torch.manual_seed(config.train.seed)  # the critics must not depend on whether a guide was trained or loaded
         self.trainer = Trainer(config, actor, guide)
         self.score: dict[str, float] | None = None
@@ -65,6 +69,8 @@ class OnlineRun:
         """Train to the end, or to the end of the iteration in which a signal comes; returns the last score, signal."""
         train, trainer = self.config.train, self.trainer
         done = trainer.iteration if self.resume else None
+        if done is not None and done >= train.iterations:
+            self._save_actor(ACTOR)  # version 0.1.0 wrote it after the state: a kill in between left an older one
         signum = run_iterations(
             *(self.config, self.run_dir, self.console, train.iterations, done, train.save_every),
             iterate=self._iterate,
@@ -89,6 +95,8 @@ class OnlineRun:
         return trainer.iteration
 
     def _save(self) -> None:
+        """Write the actor, then the state: what the state says is done is done, and a resume makes the rest again."""
+        self._save_actor(ACTOR)
         content = io.BytesIO()
         torch.save(self.trainer.state_dict(), content)
         try:
@@ -98,7 +106,6 @@ class OnlineRun:
                 f"expected to write {self.run_dir / STATE}, found: {error.strerror}; free space or choose another "
                 "--run-dir"
             ) from error
-        self._save_actor(ACTOR)
 
     def _save_actor(self, name: str) -> None:
         facts: dict[str, Any] = provenance(iteration=self.trainer.iteration, config=strict.to_dict(self.config))

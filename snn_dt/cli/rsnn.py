@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +10,7 @@ from typing import Any
 
 from snn_dt import strict
 from snn_dt.cli.record import Record
-from snn_dt.cli.run_folder import hold, read_run
+from snn_dt.cli.run_folder import hold, read_run, stopped
 from snn_dt.rsnn.config import RSNNConfig, load_rsnn_config, validate_rsnn
 
 
@@ -62,9 +61,7 @@ def rsnn_main(arguments: Sequence[str]) -> int:
         finally:
             tracker.finish(0 if finished else 1)
     if not finished:
-        print(f"stopped after update {run.state.step} of {config.learn.steps}")
-        print(f"go on with: snn-dt rsnn --resume {shlex.quote(str(run_dir))}")
-        return 128 + (stop.signum or 0)
+        return stopped("snn-dt rsnn", run_dir, stop.signum or 0, "update", run.state.step, config.learn.steps)
     print(f"run: {run_dir}, error {-run.state.best_score:.4g} at best, {run.state.step} updates")
     return 0
 

@@ -7,14 +7,21 @@ import dataclasses
 import fcntl
 import os
 import platform
+import shlex
+import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
+from snn_dt.cli import flag_values
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import writable_folder
+from snn_dt.config_difference import check_whole
 from snn_dt.errors import CheckpointError, ConfigError
+from snn_dt.strict import read_yaml
 
 C = TypeVar("C")
 
@@ -29,8 +36,15 @@ def flag(arguments: Sequence[str], name: str) -> list[str]:
             found += takewhile(lambda word: not word.startswith("--"), arguments[i + 1 :])
             if not found:
                 raise ConfigError(f"expected a path after {name}, found none; name one or leave it out")
-            values += found
+            values += [_path(name, word) for word in found]
     return values
+
+
+def _path(name: str, word: str) -> str:
+    try:
+        return str(flag_values.path(word))
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}; name one or leave it out") from None
 
 
 def resumed_folder(arguments: Sequence[str]) -> Path | None:
@@ -67,7 +81,10 @@ def read_run(
         new_folder: names a folder where `--run-dir` does not.
     """
     if folder := resumed_folder(arguments):
-        return folder, load(folder / "config.yaml"), True
+        path = folder / "config.yaml"
+        found = load(path)
+        check_whole(found, read_yaml(path), path)
+        return folder, found, True
     base: Any = load(*flag(arguments, "--config"))
     fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
     args = parse(kind, arguments, program, kind(**fields))
@@ -89,9 +106,11 @@ def hold(run_dir: Path, resume: bool) -> Iterator[None]:
         _check_new(run_dir)
     writable_folder(run_dir)
     try:
-        with _locked(run_dir / ".lock"):
+        with _locked(run_dir / ".lock") as alone:
             if not resume:
                 _check_new(run_dir)  # once more, now that nobody else can begin one
+            if alone:
+                remove_leftovers(run_dir)
             yield
     finally:
         if not resume:
@@ -99,8 +118,30 @@ def hold(run_dir: Path, resume: bool) -> Iterator[None]:
                 run_dir.rmdir()
 
 
+def remove_leftovers(run_dir: Path) -> None:
+    """Remove what killed processes have left half-written in a run folder that this process alone works in."""
+    partial = [path for depth in ("", "*/", "*/*/") for path in run_dir.glob(f"{depth}.*.partial")]
+    replaced = [path for path in run_dir.glob("checkpoints/*.old") if (path.with_suffix("") / "config.json").is_file()]
+    for path in (*partial, *replaced, *run_dir.glob(".writable-*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def stopped(program: str, run_dir: Path, signum: int, unit: str, done: int, total: int) -> int:
+    """Say how far a run came and how it goes on; returns the exit status."""
+    # After a broken pipe nobody reads standard output.
+    file = sys.stderr if signum == signal.SIGPIPE else sys.stdout
+    print(f"stopped after {unit} {done} of {total}", file=file)
+    print(f"go on with: {program} --resume {shlex.quote(str(run_dir))}", file=file)
+    return 128 + signum
+
+
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold a lock file; gives whether that keeps others out, which not every file system can."""
+    alone = True
     with path.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,14 +152,14 @@ def _locked(path: Path) -> Iterator[None]:
                 "wait for it to end, or choose another --run-dir"
             ) from None
         except OSError:
-            pass  # a file system without locks
+            alone = False  # a file system without locks
         if not (path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno()))):  # it left, and took the file
             raise CheckpointError(f"expected {path.parent} to be free, found a process that just left; try once more")
         with contextlib.suppress(OSError):  # a full disk, which the run will speak of
             lock.truncate(0)
             os.write(lock.fileno(), f"process {os.getpid()} of {platform.node()}".encode())
         try:
-            yield
+            yield alone
         finally:
             with contextlib.suppress(OSError):
                 path.unlink()

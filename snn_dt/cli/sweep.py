@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +70,8 @@ def sweep_main(arguments: Sequence[str]) -> int:
     write_summary(root, statuses)
     print(f"{view.counts()}; summary: {root / 'summary.csv'}")
     if signum is not None:
-        print(f"go on with: snn-dt sweep {' '.join(map(shlex.quote, arguments))}")
+        file = sys.stderr if signum == signal.SIGPIPE else sys.stdout
+        print(f"go on with: snn-dt sweep {' '.join(map(shlex.quote, arguments))}", file=file)
         return 128 + signum
     if failed := [status for status in statuses if status.state == "failed"]:
         raise TrainingError(

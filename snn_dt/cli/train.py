@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from snn_dt.cli.evaluate import print_evaluation
-from snn_dt.cli.run_folder import hold, read_run
+from snn_dt.cli.run_folder import hold, read_run, stopped
 from snn_dt.config import Config, load_config, validate
 
 
@@ -40,9 +40,7 @@ def train_main(arguments: Sequence[str]) -> int:
     if rows:
         print_evaluation(rows)
     if signum is not None:
-        print(f"stopped after update {run.state.step} of {config.train.steps}")
-        print(f"go on with: snn-dt train --resume {shlex.quote(str(run_dir))}")
-        return 128 + signum
+        return stopped("snn-dt train", run_dir, signum, "update", run.state.step, config.train.steps)
     print(f"run: {run_dir}\nevaluate it with: snn-dt evaluate --checkpoint {shlex.quote(str(run_dir))}")
     return 0
 
@@ -55,4 +53,4 @@ def _read(arguments: Sequence[str]) -> tuple[Path, Config, bool]:
 def _new_folder(config: Config) -> Path:
     dataset = config.data.dataset.rstrip("/").removeprefix("datasets/").rpartition(":")[2]
     name = "-".join(part for part in dataset.removesuffix(".hdf5").split("/") if part not in ("", ".", ".."))
-    return Path("runs") / f"{name}-{config.model.kind}-seed{config.train.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    return Path("runs") / f"{name[:100]}-{config.model.kind}-seed{config.train.seed}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_dt.cli.arguments import parse
+from snn_dt.cli.run_folder import remove_leftovers
 from snn_dt.sweep.folder import Attempt, read, read_config
 from snn_dt.training.jsonl import dumps, read_rows, write_atomically
 
@@ -34,7 +35,8 @@ def trial_main(arguments: Sequence[str]) -> int:
         return 0
     group = config.track.group or args.run_dir.resolve().parent.name
     config = dataclasses.replace(config, track=dataclasses.replace(config.track, group=group))
-    attempt = Attempt(args.run_dir)
+    attempt = Attempt(args.run_dir)  # whoever else works in the folder leaves it
+    remove_leftovers(args.run_dir)
     attempt.watch(orphaned=lambda: os.kill(os.getpid(), signal.SIGTERM))
     from snn_dt.checkpoint import was_saved
     from snn_dt.cli.run import Run

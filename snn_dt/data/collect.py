@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -48,6 +49,8 @@ def collect(
     from snn_dt.data.spaces import observation_leaves
     from snn_dt.envs import ensure_registered
 
+    if not re.search(r"-v\d+$", dataset_id):
+        raise DataError(f"expected an id with a version, as mine/cartpole/random-v0, found {dataset_id!r}; add -v0")
     if reference:
         ReferenceScores(*reference, source="reference")
     folder = Path(root or roots()[0]).expanduser().resolve() / dataset_id  # Minari joins a relative one twice

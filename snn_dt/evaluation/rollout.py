@@ -41,6 +41,7 @@ def evaluate(
     env_id: str | None = None,
     meter_every: int = 1,
     progress: Progress | None = None,
+    finished: Callable[[dict[str, Any]], None] | None = None,
     plasticity: PlasticityConfig | None = None,
 ) -> list[dict[str, Any]]:
     """Roll a policy out for each target return; episode i is reset with `seed + i`, the same for every target.
@@ -54,6 +55,7 @@ def evaluate(
         meter_every: operations, spikes and energy are counted on every so manieth step of the rollout. Counting costs
             as much as deciding, and keeps a model to its modules where it could decide in one call.
         progress: called with (episodes done, episodes in all).
+        finished: called with each target's object as soon as there is one: what comes after it may fail.
         plasticity: let the policy learn while it acts, for each target from the weights as they were trained, which it
             has again afterwards. Episodes then depend on those before them, and on `num_envs`.
 
@@ -107,6 +109,8 @@ def evaluate(
             )
             if plasticity is not None:
                 rows[-1]["plasticity"] = {**asdict(plasticity), "change": policy.adapted}
+            if finished is not None:
+                finished(rows[-1])
     finally:
         policy.adapt(None)
         for env in envs:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from snn_dt.data.unfinished import unfinished_folder
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError, SnnDtError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy
@@ -67,6 +68,13 @@ def _explained(policy: Policy, env_id: str | None) -> Iterator[None]:
 
 
 def _record(policy: Policy, target: float, folder: Path, seed: int, env_id: str | None) -> Path:
+    """Record an episode in a hidden folder, from which the film is moved when it is complete."""
+    with unfinished_folder(folder, ".recording-") as unfinished:
+        film = _film(policy, target, unfinished, seed, env_id)
+        return film.replace(folder / film.name)
+
+
+def _film(policy: Policy, target: float, folder: Path, seed: int, env_id: str | None) -> Path:
     from gymnasium.wrappers import RecordVideo
 
     name = f"{(env_id or policy.spec.env_id or 'episode').replace('/', '-')}-target{target:g}"

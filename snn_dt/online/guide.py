@@ -24,6 +24,7 @@ from snn_dt.online.critics import TwinCritic
 from snn_dt.online.jump_start import Guide, fly
 from snn_dt.online.score import score_flights
 from snn_dt.online.td3 import Learner
+from snn_dt.training.jsonl import write_atomically
 
 PRIVILEGED_DIM = PLAIN_DIM + HISTORY * ACTION_DIM
 ROUND = 64
@@ -42,31 +43,56 @@ def as_guide(actor: MLPActor) -> Guide:
     return act
 
 
-def make_guide(config: OnlineConfig, path: Path, say: Callable[[str], None]) -> Guide:
-    """Return the guide that the configuration asks for; a trained one is kept at `path` and found there again.
+def make_guide(
+    config: OnlineConfig, path: Path, say: Callable[[str], None], resume: bool, begin: Callable[[], None]
+) -> Guide:
+    """Return the guide that the configuration asks for; a trained one is kept at `path`.
+
+    Args:
+        config: the whole configuration.
+        path: of the run's own guide.
+        say: prints a line.
+        resume: take the guide at `path` if there is one. A new run takes none that another has left there.
+        begin: called before a guide is trained, which takes long: from then on the run can be resumed.
 
     Raises:
-        CheckpointError: `guide.load` is missing or is none of this size.
+        CheckpointError: a guide is missing, or is none of this size, or cannot be written.
     """
-    from safetensors.torch import save
-
     if config.guide.kind == "pilot":
         return pilot_of_skill(config.guide.skill)
-    source = path if path.exists() else config.guide.load and Path(config.guide.load)
-    actor = MLPActor(PRIVILEGED_DIM, ACTION_DIM, config.guide.hidden)
-    if source:
-        try:
-            actor.load_state_dict(read_tensors(source))
-        except Exception as error:  # a missing, damaged or misfitting file each raise their own kind
-            raise CheckpointError(
-                f"guide.load: expected the weights of a guide {config.guide.hidden} at {source}, found: "
-                f"{' '.join(str(error).split())}; name the guide.safetensors of a run, or leave it out"
-            ) from error
+    if resume and path.exists():
+        return as_guide(_load(path, config, "delete it and resume once more: it is made again"))
+    if config.guide.load:
+        cure = "name the guide.safetensors of a run, or leave it out"
+        actor = _load(Path(config.guide.load), config, cure, "guide.load: ")
     else:
+        begin()
         actor = train_guide(config, say)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(save(actor.state_dict()))
+    _save(actor, path)
     return as_guide(actor)
+
+
+def _load(path: Path, config: OnlineConfig, cure: str, field: str = "") -> MLPActor:
+    actor = MLPActor(PRIVILEGED_DIM, ACTION_DIM, config.guide.hidden)
+    try:
+        actor.load_state_dict(read_tensors(path))
+    except Exception as error:  # a missing, damaged or misfitting file each raise their own kind
+        raise CheckpointError(
+            f"{field}expected the weights of a guide {config.guide.hidden} at {path}, found: "
+            f"{' '.join(str(error).split())}; {cure}"
+        ) from error
+    return actor
+
+
+def _save(actor: MLPActor, path: Path) -> None:
+    from safetensors.torch import save
+
+    try:
+        write_atomically(path, save(actor.state_dict()))
+    except OSError as error:
+        raise CheckpointError(
+            f"expected to write {path}, found: {error.strerror}; free space or choose another --run-dir"
+        ) from error
 
 
 def train_guide(config: OnlineConfig, say: Callable[[str], None]) -> MLPActor:

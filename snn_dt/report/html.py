@@ -106,7 +106,7 @@ def write_report(path: Path, title: str, sections: Sequence[tuple[str, Sequence[
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n"
         f"<body><main><h1>{escape(title)}</h1>{body}</main></body></html>\n"
     )
-    write_atomically(path, page)
+    write_atomically(path, page.encode(errors="replace"))  # a lone surrogate, from JSON, is no text
 
 
 def number(value: float) -> str:

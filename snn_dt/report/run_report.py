@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ from numpy.typing import ArrayLike
 from snn_dt.energy import by_part
 from snn_dt.errors import CheckpointError
 from snn_dt.report import figures, spikes
+from snn_dt.report.facts import Parts, Rows, RunFacts, numbers
 from snn_dt.report.html import Code, Facts, Part, Picture, Table, Text, number, write_report
 from snn_dt.report.style import png
 from snn_dt.training import jsonl
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 def write_run_report(
@@ -28,8 +26,11 @@ def write_run_report(
     data_returns: ArrayLike | None = None,
     gates: Mapping[str, ArrayLike] | None = None,
     command: str = "",
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Write evaluation.json, the figures (PNG) and report.html to `out_dir`; return the page's path.
+
+    A report is no place to fail: what is asked for but cannot be shown, because a file says something odd, is left out.
 
     Args:
         run_dir: a run folder or a checkpoint folder; what it lacks (metrics, config, provenance) the report leaves out.
@@ -39,20 +40,26 @@ def write_run_report(
         data_returns: `[E]` episode returns of the training data.
         gates: layer to `[decisions, H]` gates of dendritic routing (`snn_dt.evaluation.raster.record_gates`).
         command: what made the evaluation; the training's is in the provenance.
+        say: is told in one line what was left out, if anything was.
 
     Raises:
         CheckpointError: `out_dir` cannot be written.
     """
     if not evaluations:
         raise ValueError("expected at least one evaluation row, found none")
-    run = _Run(run_dir)
-    pictures = _pictures(run, evaluations, raster or {}, gates or {}, data_returns)
+    parts = Parts()
+    run = RunFacts(run_dir, parts)
+    pictures = _pictures(run, evaluations, raster or {}, gates or {}, data_returns, parts)
+    sections = _sections(run, evaluations, pictures, command, parts)
+    title = parts.made("title", lambda: run.title(evaluations)) or "evaluation"
+    if parts.left_out and say is not None:
+        say(f"warning: the report leaves out {', '.join(parts.left_out)}")
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         jsonl.write_atomically(out_dir / "evaluation.json", jsonl.dumps(list(evaluations), indent=2) + "\n")
         for name, picture in pictures.items():
             jsonl.write_atomically(out_dir / f"{name}.png", picture.png)
-        write_report(out_dir / "report.html", run.title(evaluations), _sections(run, evaluations, pictures, command))
+        write_report(out_dir / "report.html", title, sections)
     except OSError as error:
         raise CheckpointError(
             f"expected to write a report to {out_dir}, found: {error.strerror}; free space or choose another folder"
@@ -60,76 +67,53 @@ def write_run_report(
     return out_dir / "report.html"
 
 
-class _Run:
-    """What a run folder, or a checkpoint folder in or out of one, tells about a run."""
-
-    def __init__(self, path: Path) -> None:
-        checkpoint = path / "checkpoints" / "last" if (path / "checkpoints").is_dir() else path
-        folder = path.parent.parent if path.parent.name == "checkpoints" else path
-        self.provenance = _read(checkpoint / "provenance.json")
-        self.policy = _read(checkpoint / "config.json").get("policy") or {}
-        self.config = _read(folder / "config.yaml") or self.provenance.pop("config", {})
-        self.provenance.pop("config", None)
-        self.metrics = jsonl.read_rows(folder / "metrics.jsonl") if (folder / "metrics.jsonl").is_file() else []
-
-    def title(self, evaluations: Rows) -> str:
-        kind = self.config.get("model", {}).get("kind")
-        return " on ".join(str(name) for name in (kind, evaluations[0].get("env_id")) if name) or "evaluation"
-
-    def reference(self, evaluations: Rows) -> dict[str, float]:
-        """Return the returns at score 0 and 100; none in another environment, which has no score."""
-        scored = evaluations[0].get("normalized_score") is not None
-        scores = (self.policy.get("reference") if scored else None) or {}
-        return {f"score {score}": scores[key] for score, key in ((0, "min"), (100, "max")) if key in scores}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return the mapping in a JSON or YAML file; nothing if it is missing or damaged: a report is no place to fail."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _pictures(
-    run: _Run,
+    run: RunFacts,
     evaluations: Rows,
     raster: Mapping[str, ArrayLike],
     gates: Mapping[str, ArrayLike],
     data_returns: ArrayLike | None,
+    parts: Parts,
 ) -> dict[str, Picture]:
     first = evaluations[0]
     target, rates = f"{first['target_return']:g}", first.get("firing_rates") or {}
-    pictures = {
-        "return_vs_target": Picture(
-            png(figures.return_vs_target(evaluations, data_returns, run.reference(evaluations))),
-            "Return that was achieved over the return that was asked for; a dot is an episode.",
-            width=560,
-        )
-    }
+    pictures: dict[str, Picture] = {}
+
+    def draw(name: str, figure: Callable[[], Any], caption: str, width: int) -> None:
+        if picture := parts.made(name.replace("_", " "), lambda: png(figure())):
+            pictures[name] = Picture(picture, caption, width)
+
+    data = None if data_returns is None else parts.made("returns of the data", lambda: numbers(data_returns))
+    levels = parts.made("reference scores", lambda: run.reference(evaluations))
+    draw(
+        "return_vs_target",
+        lambda: figures.return_vs_target(evaluations, data, levels),
+        "Return that was achieved over the return that was asked for; a dot is an episode.",
+        560,
+    )
     if rates:
         caption = f"Firing rate of each layer over all decisions at target {target}."
-        pictures["firing_rates"] = Picture(
-            png(spikes.firing_rates(rates, first.get("firing_rate"))), caption, width=680
-        )
+        draw("firing_rates", lambda: spikes.firing_rates(rates, first.get("firing_rate")), caption, 680)
     if raster:
-        model = run.config.get("model", {})
-        sim_steps = 1 if model.get("kind") == "snn_dt_stream" else int(model.get("sim_steps", 1))
+        stream = run.model.get("kind") == "snn_dt_stream"
         caption = f"Spikes at the token that is read out, over the first decisions of an episode at target {target}."
-        pictures["spike_raster"] = Picture(png(spikes.spike_raster(raster, sim_steps)), caption, width=900)
+        draw(
+            "spike_raster",
+            lambda: spikes.spike_raster(raster, 1 if stream else int(run.model.get("sim_steps", 1))),
+            caption,
+            900,
+        )
     if gates:
         caption = f"Gates of dendritic routing over the first decisions of an episode at target {target}."
-        pictures["routing_gates"] = Picture(png(spikes.routing_gates(gates)), caption, width=680)
+        draw("routing_gates", lambda: spikes.routing_gates(gates), caption, 680)
     if any(isinstance(row.get("loss"), float) for row in run.metrics):
         caption = "The training as metrics.jsonl records it; bands are 95 % intervals."
-        pictures["learning_curve"] = Picture(png(figures.learning_curve(run.metrics)), caption, width=900)
+        draw("learning_curve", lambda: figures.learning_curve(run.metrics), caption, 900)
     return pictures
 
 
 def _sections(
-    run: _Run, evaluations: Rows, pictures: Mapping[str, Picture], command: str
+    run: RunFacts, evaluations: Rows, pictures: Mapping[str, Picture], command: str, parts: Parts
 ) -> list[tuple[str, list[Part]]]:
     first = evaluations[0]
     conditions = (
@@ -137,9 +121,9 @@ def _sections(
         f"{first.get('seed')}. Scores 0 and 100: {first.get('score_reference') or 'no reference known'}. Counts are of "
         "the whole network, for one decision of one environment."
     )
-    sections: list[tuple[str, list[Part]]] = [
-        ("Evaluation", [_table(evaluations), Text(conditions), pictures["return_vs_target"]])
-    ]
+    drawn: list[Part] = [pictures["return_vs_target"]] if "return_vs_target" in pictures else []
+    results = parts.listed("table of results", lambda: [_table(evaluations)])
+    sections: list[tuple[str, list[Part]]] = [("Evaluation", [*results, Text(conditions), *drawn])]
     spiking: list[Part] = [
         pictures[name] for name in ("firing_rates", "spike_raster", "routing_gates") if name in pictures
     ]
@@ -149,15 +133,17 @@ def _sections(
     if spiking:
         sections.append(("Spikes", spiking))
     if first.get("by_module"):
-        sections.append(("Energy", _energy(first)))
+        sections.append(("Energy", parts.listed("energy", lambda: _energy(first))))
     if "learning_curve" in pictures:
         sections.append(("Training", [pictures["learning_curve"]]))
-    commands = "\n".join(line for line in (run.provenance.pop("command", ""), command) if line)
+    commands = "\n".join(line for line in (run.command, command) if line)
     origin: list[Part] = [Code(commands)] if commands else []
     if run.provenance:
         origin.append(Facts(run.provenance))
     if run.config:
-        origin.append(Code(yaml.safe_dump(run.config, sort_keys=False), folded="resolved config"))
+        origin += parts.listed(
+            "config", lambda: [Code(yaml.safe_dump(run.config, sort_keys=False), folded="resolved config")]
+        )
     return [*sections, ("Where it comes from", origin)] if origin else sections
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt.config import Config, config_from_dict, config_to_dict
-from snn_dt.config_difference import difference
+from snn_dt.config_difference import check_whole, difference
 from snn_dt.errors import CheckpointError
 from snn_dt.sweep.grid import Trial
 from snn_dt.training.jsonl import dumps, write_atomically
@@ -48,7 +48,7 @@ def prepare(folder: Path, trial: Trial) -> None:
         raise CheckpointError(
             f"expected a folder that can be written at {folder}, found: {error.strerror}; choose another --run_root"
         ) from error
-    if found and (found_other := difference(trial.config, found["config"])):
+    if found and (found_other := difference(trial.config, _stored(found, folder)["config"])):
         raise CheckpointError(
             f"{folder}: expected a run of this sweep's configuration, found another: {found_other}; choose another "
             "--run_root, or delete the folder"
@@ -63,7 +63,20 @@ def read_config(folder: Path) -> Config:
     """
     if not (found := read(folder / "trial.json")):
         raise CheckpointError(f"expected a trial's folder, with trial.json, at {folder}, found none; see snn-dt sweep")
-    return config_from_dict(found["config"], source=str(folder / "trial.json"))
+    stored = _stored(found, folder)["config"]
+    config = config_from_dict(stored, source=str(folder / "trial.json"))
+    check_whole(config, stored, folder / "trial.json")
+    return config
+
+
+def _stored(found: dict[str, Any], folder: Path) -> dict[str, Any]:
+    kinds = {"name": str, "overrides": dict, "config": dict, "command": str}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(found.get(name), kind)]:
+        raise CheckpointError(
+            f"expected a trial's name, overrides, config and command in {folder / 'trial.json'}, found it without "
+            f"{', '.join(wrong)}; delete the folder and run the sweep again"
+        )
+    return found
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class View:
 
     def __init__(self, statuses: Sequence[TrialStatus]) -> None:
         self._statuses = statuses
-        self._console = Console(highlight=False, markup=False, soft_wrap=True)
+        self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         live = self._console.is_terminal and not self._console.is_dumb_terminal
         self._live = Live(console=self._console, auto_refresh=False) if live else None
         self._due = time.monotonic() + (TABLE_SECONDS if live else LINE_SECONDS)

@@ -19,7 +19,7 @@ class Console:
 
     def __init__(self, file: IO[str] | None = None) -> None:
         """Write to `file`; None is standard output as it is when something is written."""
-        self._console = rich.console.Console(file=file, highlight=False, markup=False, soft_wrap=True)
+        self._console = rich.console.Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._live = self._console.is_terminal and not self._console.is_dumb_terminal
         self._progress: Progress | None = None
         self._shown = ""
@@ -33,7 +33,7 @@ class Console:
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[metrics]}", style="cyan"),
+                TextColumn("{task.fields[metrics]}", style="cyan", markup=False),
                 console=self._console,
                 expand=True,
             )

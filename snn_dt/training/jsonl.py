@@ -39,7 +39,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name[:60]}.partial")  # 60: a name may be as long as the system allows
     try:
         with partial.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

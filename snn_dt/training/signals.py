@@ -8,6 +8,14 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
+_listening: list[StopSignal] = []
+
+
+def request_stop(signum: int) -> None:
+    """Ask the run that listens, if one does, to stop as if signal `signum` had come; once more changes nothing."""
+    if _listening:
+        _listening[-1].request(signum)
+
 
 class StopRequestedError(Exception):
     """Raised by `StopSignal.check` so that a long evaluation can be left half-way."""
@@ -28,9 +36,11 @@ class StopSignal:
     def __enter__(self) -> StopSignal:
         for signum in (signal.SIGINT, signal.SIGTERM):
             self._previous[signum] = signal.signal(signum, self._note)
+        _listening.append(self)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        _listening.remove(self)
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
 
@@ -38,6 +48,11 @@ class StopSignal:
         if time.monotonic() >= self._asked + self._echo:
             raise KeyboardInterrupt
         self.signum, self._asked = signum, min(self._asked, time.monotonic())
+
+    def request(self, signum: int) -> None:
+        """Ask for a stop, unless one was asked for already."""
+        if self.signum is None:
+            self._note(signum, None)
 
     def check(self) -> None:
         """Raise `StopRequestedError` if a stop was asked for."""

@@ -1,0 +1,106 @@
+"""Standard output and error that cannot end a command: closed, broken, full, or of a narrow encoding."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from snn_dt.training.signals import request_stop
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Steady:
+    """A text stream whose `write` and `flush` never raise.
+
+    What its encoding lacks is written as `?`. Once the reader has gone (or the disk of a log is full) it says nothing
+    more, and where a run listens, the run is asked to save and stop with SIGPIPE's number, as SIGTERM would.
+    """
+
+    def __init__(self, stream: Any, stops_runs: bool) -> None:
+        self._stream, self._stops_runs, self._broken = stream, stops_runs, False
+
+    def write(self, text: str) -> int:
+        """Write `text`; returns its length, as a file does."""
+        if self._broken:
+            self._note()
+            return len(text)
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self._stream.encoding or "ascii"
+            return self.write(text.encode(encoding, errors="replace").decode(encoding))
+        except OSError:
+            self._break()
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush; what cannot be written is dropped."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._break()
+
+    def _break(self) -> None:
+        self._broken = True
+        # What the stream still holds must not be what the interpreter, at its end, fails to write.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            number, nowhere = self._stream.fileno(), os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, number)
+            os.close(nowhere)
+        self._note()
+
+    def _note(self) -> None:
+        if self._stops_runs:
+            request_stop(signal.SIGPIPE)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def steady_streams() -> Iterator[None]:
+    """Make standard output and error steady while the context is open."""
+    _fill_closed()
+    before = sys.stdout, sys.stderr
+    streams = Steady(before[0], stops_runs=True), Steady(before[1], stops_runs=False)
+    sys.stdout, sys.stderr = streams  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for stream in streams:
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _fill_closed() -> None:
+    """Open the null device where a standard stream is closed: else the next file to be opened would be that stream."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", errors="replace", closefd=False))  # noqa: SIM115
+
+
+def console(soft_wrap: bool = True, width: int | None = None, stderr: bool = False) -> Console:
+    """Return a console that prints text as it is: no markup, no `:emoji:`, no colours of its own.
+
+    Args:
+        soft_wrap: leave long lines to the terminal.
+        width: columns; None is the terminal's.
+        stderr: print to standard error.
+    """
+    import rich.console
+
+    return rich.console.Console(
+        width=width, stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False
+    )

@@ -1,0 +1,116 @@
+"""What a run folder says about a run, read for a report.
+
+A report is no place to fail: what is odd is left out, and named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from snn_dt.report.html import Facts, Part
+from snn_dt.training import jsonl
+
+Rows = Sequence[Mapping[str, Any]]
+T = TypeVar("T")
+
+
+class Parts:
+    """Makes the parts of a report, and remembers those that could not be made."""
+
+    def __init__(self) -> None:
+        self.left_out: list[str] = []
+
+    def made(self, name: str, make: Callable[[], T]) -> T | None:
+        """Return what `make` returns; None, and a note, if it raises, whatever it raises."""
+        try:
+            return make()
+        except Exception as error:  # odd content of a file can be odd in any way
+            reason = " ".join(str(error).split())[:120].encode(errors="replace").decode()
+            self.left_out.append(f"{name} ({type(error).__name__}: {reason})")
+            return None
+
+    def mapping(self, name: str, value: Any) -> dict[str, Any]:
+        """Return `value` if it is a mapping that can be shown, else nothing, with a note unless it is missing."""
+
+        def check() -> dict[str, Any]:
+            if not isinstance(value, dict):
+                raise TypeError(f"expected a mapping, found {value!r:.60}")
+            Facts(value).html()
+            return value
+
+        return {} if value is None else self.made(name, check) or {}
+
+    def listed(self, name: str, make: Callable[[], list[Part]]) -> list[Part]:
+        """Return the parts that `make` returns, tried out as HTML; none, and a note, if one of them cannot be shown."""
+
+        def check() -> list[Part]:
+            found = make()
+            for part in found:
+                part.html()
+            return found
+
+        return self.made(name, check) or []
+
+
+class RunFacts:
+    """What a run folder, or a checkpoint folder in or out of one, tells about a run."""
+
+    def __init__(self, path: Path, parts: Parts) -> None:
+        checkpoint = path / "checkpoints" / "last" if (path / "checkpoints").is_dir() else path
+        folder = path.parent.parent if path.parent.name == "checkpoints" else path
+        provenance = _read(checkpoint / "provenance.json", parts)
+        made_with = provenance.pop("config", None)
+        self.command = parts.made("command", lambda: _text(provenance.pop("command", ""))) or ""
+        self.provenance = parts.mapping("provenance", provenance)
+        self.policy = parts.mapping("policy", _read(checkpoint / "config.json", parts).get("policy"))
+        self.config = _read(folder / "config.yaml", parts) or parts.mapping("config", made_with)
+        self.model = parts.mapping("config", self.config.get("model"))
+        metrics = folder / "metrics.jsonl"
+        found = parts.made("metrics", lambda: jsonl.read_rows(metrics)) if metrics.is_file() else None
+        self.metrics = found or []
+
+    def title(self, evaluations: Rows) -> str:
+        """Return what was evaluated where."""
+        kind = self.model.get("kind")
+        return " on ".join(str(name) for name in (kind, evaluations[0].get("env_id")) if name) or "evaluation"
+
+    def reference(self, evaluations: Rows) -> dict[str, float]:
+        """Return the returns at score 0 and 100; none in another environment, which has no score."""
+        scored = evaluations[0].get("normalized_score") is not None
+        scores = (self.policy.get("reference") if scored else None) or {}
+        return {
+            f"score {score}": float(numbers([scores[key]])[0])
+            for score, key in ((0, "min"), (100, "max"))
+            if key in scores
+        }
+
+
+def _read(path: Path, parts: Parts) -> dict[str, Any]:
+    """Return the mapping in a JSON or YAML file; nothing if it is missing or damaged."""
+
+    def read() -> Any:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+
+    return parts.mapping(path.name, parts.made(path.name, read)) if path.is_file() else {}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, found {value!r:.60}")
+    return value
+
+
+def numbers(values: Any) -> NDArray[np.float64]:
+    """Return finite numbers `[E]`; TypeError or ValueError for anything else, text of digits included."""
+    found = np.asarray(values)
+    if found.ndim != 1 or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
+        raise ValueError(f"expected a list of finite numbers, found {values!r:.60}")
+    return found.astype(np.float64)
