@@ -24,7 +24,7 @@ def main() -> int:
         cases = [case for case in cases_of(family, options.seed) if options.only in case.name]
         cases = sample(family, cases, options.seed) if options.quick else cases
         if options.list:
-            print(family, len(cases), *(f"  {case.name}" for case in cases), sep="\n")
+            print(f"{family} {len(cases)}", *(f"  {case.name}" for case in cases), sep="\n")
             continue
         server = server or Server()
         started = time.monotonic()
@@ -32,7 +32,8 @@ def main() -> int:
         rows.append(counts_of(report))
         failed += len(report.failures)
         took, (slowest, name) = time.monotonic() - started, report.slowest
-        print(*report.failures, f"{family}: {took:.1f} s, slowest {name} {slowest:.1f} s\n", sep="\n", flush=True)
+        spent = f"{took:.0f} s, {report.cpu_seconds:.0f} s of CPU, of which {slowest:.1f} s for {name}"
+        print(*report.failures, f"{family}: {spent}\n", sep="\n", flush=True)
     if rows:
         print(table(rows))
     return int(failed > 0)

@@ -249,7 +249,7 @@ def _tensors() -> Iterator[Case]:
                             "back": _entries(16, 0), "negative": _entries(-16, 0), "dtype": _entries(0, 16, "F3"),
                             "shape": _entries(0, 16, shape=[10**15])}.items():  # fmt: skip
             yield _case(f"{file}-header-{label}", lambda path, f=file, t=text: _rewrite(path / f, t), refused())
-        yield _case(f"{file}-absent", lambda path, f=file: (path / f).unlink(), refused())
+        yield _case(f"{file}-no-file", lambda path, f=file: (path / f).unlink(), refused())
         yield _case(f"{file}-pickle", lambda path, f=file: torch.save({"a": torch.zeros(2)}, path / f), refused())
         yield _case(f"{file}-zip", lambda path, f=file: (path / f).write_bytes(b"PK\x03\x04" + bytes(99)), refused())
     for name in ("state_mean", "state_std"):

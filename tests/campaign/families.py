@@ -30,7 +30,8 @@ def cases_of(family: str, seed: int) -> list[Case]:
     """Return all cases of a family; their names are unique."""
     make: Callable[[int], Iterator[Case]] = import_module(f"tests.campaign.{family}").cases
     cases = list(make(seed))
-    assert len({case.name for case in cases}) == len(cases), f"two cases of {family} have one name"
+    names = [case.name for case in cases]
+    assert len(set(names)) == len(names), f"{family}: names twice: {sorted({n for n in names if names.count(n) > 1})}"
     return cases
 
 

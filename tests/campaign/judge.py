@@ -39,6 +39,8 @@ class Server:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
         environment |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "SNN_DT_KERNEL": "reference", "COLUMNS": "200"}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._shared = tempfile.TemporaryDirectory(prefix="campaign-shared-")
+        environment["CAMPAIGN_SHARED"] = self._shared.name
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.campaign.server"],
             stdin=subprocess.PIPE,
@@ -73,6 +75,7 @@ class Server:
     def close(self) -> None:
         self._process.stdin.close()
         self._process.wait(30)
+        self._shared.cleanup()
 
     def _answer(self):
         line = self._process.stdout.readline()
@@ -138,17 +141,19 @@ class Report:
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     slowest: tuple[float, str] = (0.0, "")
+    cpu_seconds: float = 0.0
 
     @property
     def cases(self) -> int:
         return sum(self.counts[name] for name in self.counts if name.startswith("="))
 
-    def add(self, case: Case, verdict: Verdict, seconds: float) -> None:
+    def add(self, case: Case, verdict: Verdict, result: Result) -> None:
         self.counts["=" + verdict.outcome] += 1
         if verdict.fault:
             self.counts[verdict.fault] += 1
             self.failures.append(f"{self.family}/{case.name}: {verdict.fault} ({case.expect.kind}): {verdict.detail}")
-        self.slowest = max(self.slowest, (seconds, case.name))
+        self.slowest = max(self.slowest, (result.cpu_seconds, case.name))
+        self.cpu_seconds += result.cpu_seconds
 
 
 def run_family(family: str, cases: Iterable[Case], server: Server, limit: float = LIMIT) -> Report:
@@ -158,7 +163,7 @@ def run_family(family: str, cases: Iterable[Case], server: Server, limit: float 
         folder = Path(tempfile.mkdtemp(prefix="campaign-"))
         try:
             result = server.run(case.make(folder), folder, limit)
-            report.add(case, judge(result, case.expect), result.seconds)
+            report.add(case, judge(result, case.expect), result)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return report
