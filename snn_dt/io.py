@@ -211,13 +211,13 @@ def _check(found: os.stat_result, path: str | Path, most: int | None) -> None:
     kind = stat.S_IFMT(found.st_mode)
     if kind != stat.S_IFREG:
         code = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
-        raise OSError(code, f"expected a regular file, found {_KINDS.get(kind, 'something else')}", str(path))
+        raise OSError(code, f"{_KINDS.get(kind, 'something else')} instead of a regular file", str(path))
     if most is not None and found.st_size > most:
         raise _too_large(path, most)
 
 
 def _too_large(path: str | Path, most: int) -> OSError:
-    return OSError(errno.EFBIG, f"expected a file of at most {most} bytes, found a larger one", str(path))
+    return OSError(errno.EFBIG, f"a file of more than {most} bytes", str(path))
 
 
 def _too_deep() -> ValueError:
