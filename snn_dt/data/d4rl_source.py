@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from snn_dt.data import d4rl_tasks
 from snn_dt.data.d4rl_files import IDS, URLS
+from snn_dt.data.hdf5 import open_hdf5
 from snn_dt.data.source import Episode, Source, damaged_file
 from snn_dt.errors import DataError, did_you_mean
 
@@ -82,12 +83,11 @@ def _download(url: str, path: Path) -> Path:
 
 def read(name: str, path: Path) -> Source:
     """Return a D4RL file as a stream of episodes; raises `DataError` for a file of another layout."""
-    import h5py
     from gymnasium import spaces
 
     task_name = d4rl_tasks.task_name(name)
     task, limit = d4rl_tasks.TASKS.get(task_name), d4rl_tasks.time_limit(name)
-    with damaged_file(path), h5py.File(path, "r") as file:
+    with damaged_file(path), open_hdf5(path) as file:
         if missing := {"observations", "actions", "rewards", "terminals"} - set(file):
             raise DataError(f"{path} is not in D4RL's layout: it lacks {', '.join(sorted(missing))}")
         rows = {name: file[name].shape[0] for name in ("observations", "actions")}
@@ -145,10 +145,8 @@ def _ends_by_limit(ends: NDArray[np.int64], rows: int, limit: int) -> NDArray[np
 
 def _episodes(path: Path, ends: NDArray[np.int64], terminals: NDArray[np.bool_]) -> Iterator[Episode]:
     """Yield the episodes; rows are read in blocks of whole episodes, as a compressed file wants it."""
-    import h5py
-
     starts = np.concatenate([[0], ends[:-1]])
-    with damaged_file(path), h5py.File(path, "r") as file:
+    with damaged_file(path), open_hdf5(path) as file:
         first = 0
         while first < len(ends):
             last = max(first + 1, int(np.searchsorted(ends, starts[first] + _BLOCK_ROWS, side="right")))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_dt.data.hdf5 import open_hdf5
 from snn_dt.data.source import Episode, damaged_file
 from snn_dt.data.spaces import LeafPath
 
@@ -26,11 +27,9 @@ def _stack(leaves: list[NDArray[Any]]) -> NDArray[Any]:
 
 def read_hdf5(data: Path, n_episodes: int, leaves: Sequence[LeafPath]) -> Iterator[Episode]:
     """Yield the episodes of `main_data.hdf5`: group `episode_<i>`, a Tuple's entries named `_index_<j>`."""
-    import h5py
-
     path = data / "main_data.hdf5"
     names = ["/".join(["observations", *(f"_index_{k}" if isinstance(k, int) else k for k in leaf)]) for leaf in leaves]
-    with damaged_file(path), h5py.File(path, "r") as file:
+    with damaged_file(path), open_hdf5(path) as file:
         for index in range(n_episodes):
             group = file[f"episode_{index}"]
             yield Episode(
