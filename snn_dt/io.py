@@ -119,7 +119,7 @@ def parse_json(text: str | bytes, finite: bool = False) -> Any:
 
 
 def check_plain(value: Any, finite: bool = False) -> None:
-    """Raise `ValueError` for nested lists and dictionaries that are too deep, with `finite` also for NaN and infinity."""
+    """Raise `ValueError` for lists and dictionaries that are nested too deep, with `finite` also NaN and infinity."""
     level = [value]
     for _ in range(MOST_DEPTH + 1):
         below: list[Any] = []

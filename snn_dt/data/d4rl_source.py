@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_dt import io
 from snn_dt.data import d4rl_tasks
 from snn_dt.data.d4rl_files import IDS, URLS
 from snn_dt.data.hdf5 import open_hdf5
@@ -34,7 +35,7 @@ _BLOCK_ROWS = 1 << 16
 
 def cache_folder() -> Path:
     """Return the folder where D4RL keeps its files."""
-    return Path(os.environ.get("D4RL_DATASET_DIR") or Path.home() / ".d4rl" / "datasets")
+    return Path(os.environ.get("D4RL_DATASET_DIR") or io.home() / ".d4rl" / "datasets")
 
 
 def local_datasets() -> list[str]:
@@ -48,14 +49,14 @@ def locate(name: str, download: bool) -> tuple[str, Path]:
     An id is looked for as D4RL does: the last part of its address (`hopper_medium-v2.hdf5`), then `<id>.hdf5`.
     """
     if name.endswith((".hdf5", ".h5")):
-        path = Path(name).expanduser()
-        if not path.is_file():
+        path = io.expand(name, DataError)
+        if not io.is_file(path):
             raise DataError(f"no file {str(path)!r}: expected the path of an HDF5 file in D4RL's layout")
         return IDS.get(path.name, path.stem), path
     folder, url = cache_folder(), URLS.get(name)
     files = [folder / file for file in ([url.rsplit("/", 1)[-1]] if url else []) + [f"{name}.hdf5"]]
     for path in files:
-        if path.is_file():
+        if io.is_file(path):
             return name, path
     if url is None:
         raise DataError(f"unknown D4RL dataset {name!r}, and no file {files[0]}{did_you_mean(name, URLS)}")

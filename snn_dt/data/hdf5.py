@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from snn_dt import io
-from snn_dt.data.source import check_size
+from snn_dt.data.source import Declared
 from snn_dt.errors import DataError
 
 MOST_LINKS = 16
@@ -32,8 +31,9 @@ class CheckedGroup:
         DataError: what is there is not in this file, or not as the file says.
     """
 
-    def __init__(self, group: Any, taken: _Taken) -> None:
-        self._group, self._taken, self._path = group, taken, taken.path
+    def __init__(self, group: Any, declared: Declared, checked: set[str]) -> None:
+        self._group, self._declared, self._path = group, declared, declared.path
+        self._checked = checked  # the datasets that were looked at, by name
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._group)
@@ -47,15 +47,14 @@ class CheckedGroup:
 
         found = self._follow(self._group, name, MOST_LINKS)
         if isinstance(found, h5py.Group):
-            return CheckedGroup(found, self._taken)
+            return CheckedGroup(found, self._declared, self._checked)
         full_name = f"{self._group.name.rstrip('/')}/{name}"
         if not isinstance(found, h5py.Dataset):
             raise self._refused(full_name, "a named type")
-        if full_name not in self._taken.names:
+        if full_name not in self._checked:
             self._check(found, full_name)
-            self._taken.names.add(full_name)
-            self._taken.declared += found.size * found.dtype.itemsize
-            check_size(self._path, self._taken.declared, self._taken.size)
+            self._declared.add(found.size * found.dtype.itemsize)
+            self._checked.add(full_name)
         return found
 
     def _follow(self, group: Any, name: str, links: int) -> Any:
@@ -106,11 +105,12 @@ class CheckedGroup:
 
     def _missing(self, dataset: Any) -> str:
         """Say how much of a dataset is not in the file; reading would fill it up with zeros."""
-        stored = min(dataset.id.get_storage_size(), self._taken.size)
+        stored = min(dataset.id.get_storage_size(), self._declared.size)
         if dataset.chunks is None:
             missing = dataset.size * dataset.dtype.itemsize - stored
             return f"{missing} of its bytes" if missing > 0 else ""
-        check_size(self._path, math.prod(dataset.chunks) * dataset.dtype.itemsize, self._taken.size)
+        chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize  # read whole, also for one number of it
+        Declared(self._path, self._declared.size).add(chunk)
         chunks = math.prod(-(-n // step) for n, step in zip(dataset.shape, dataset.chunks, strict=True))
         missing = chunks - dataset.id.get_num_chunks() if stored else chunks
         return f"{missing} of its {chunks} chunks" if missing > 0 else ""
@@ -122,17 +122,6 @@ class CheckedGroup:
         )
 
 
-@dataclass
-class _Taken:
-    """What was looked at in a file: the datasets, and the bytes of numbers they declare."""
-
-    path: Path
-    size: int
-    """Bytes of the file."""
-    names: set[str] = field(default_factory=set)
-    declared: int = 0
-
-
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[CheckedGroup]:
     """Open an HDF5 file to read; raises `OSError` if there is none, `DataError` where more is in it than numbers."""
@@ -140,4 +129,4 @@ def open_hdf5(path: Path) -> Iterator[CheckedGroup]:
 
     size = io.require_file(path).stat().st_size
     with h5py.File(path, "r") as file:
-        yield CheckedGroup(file, _Taken(path, size))
+        yield CheckedGroup(file, Declared(path, size), set())

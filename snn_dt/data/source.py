@@ -48,16 +48,25 @@ ALWAYS = 1 << 26
 """Bytes of numbers that any file may have, 64 MiB."""
 
 
-def check_size(path: Path, declared: int, size: int) -> None:
-    """Raise `DataError` for a file of `size` bytes that claims to hold `declared` bytes of numbers, if it hardly can.
+@dataclass
+class Declared:
+    """Bytes of numbers that the files of a dataset claim to hold, over the bytes they have.
 
     A few kB can make the file libraries fill any memory, with rows that were never written or zeros that pack well.
     """
-    if declared > max(ALWAYS, MOST_RATIO * size):
-        raise DataError(
-            f"{path} has {size} bytes and declares {declared} bytes of numbers: expected at most {MOST_RATIO} times as "
-            "many; it is damaged or made up, download or copy the dataset again"
-        )
+
+    path: Path
+    size: int = 0
+    bytes: int = 0
+
+    def add(self, declared: int, size: int = 0) -> None:
+        """Count numbers that are to be read, and the file they are in; raises `DataError` where it hardly has room."""
+        self.bytes, self.size = self.bytes + declared, self.size + size
+        if self.bytes > max(ALWAYS, MOST_RATIO * self.size):
+            raise DataError(
+                f"{self.path} has {self.size} bytes and declares {self.bytes} bytes of numbers: expected at most "
+                f"{MOST_RATIO} times as many; it is damaged or made up, download or copy the dataset again"
+            )
 
 
 @contextmanager
