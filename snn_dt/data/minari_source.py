@@ -7,13 +7,13 @@ and takes twice as long; its Arrow reader cuts an episode that spans two batches
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from snn_dt import io
 from snn_dt.data.scores import ReferenceScores, environment_reference
 from snn_dt.data.source import Source
 from snn_dt.errors import DataError, did_you_mean
@@ -24,7 +24,7 @@ _CHECKOUT = Path(__file__).resolve().parents[2] / "datasets"
 
 def roots() -> list[Path]:
     """Return the folders that are searched: Minari's own, and `datasets/` when running from a checkout."""
-    own = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+    own = Path(os.environ.get("MINARI_DATASETS_PATH") or io.home() / ".minari" / "datasets")
     return [own, _CHECKOUT] if (_CHECKOUT / "manifest.json").is_file() else [own]
 
 
@@ -48,7 +48,7 @@ def hint(spec: str) -> str:
 def locate(dataset_id: str, download: bool) -> Path:
     """Return the folder of a dataset, or raise `DataError`; nothing is asked of the network unless `download`."""
     for root in roots():
-        if (root / dataset_id / "data").is_dir():
+        if io.is_folder(root / dataset_id / "data"):
             return root / dataset_id
     if download:
         return _download(dataset_id)
@@ -114,9 +114,9 @@ def metadata(path: Path) -> dict[str, Any]:
     """Return `data/metadata.json` of the dataset in folder `path`, or raise `DataError`."""
     file = path / "data" / "metadata.json"
     try:
-        facts = json.loads(file.read_text())
+        facts = io.read_json(file)
         facts["total_episodes"] = int(facts["total_episodes"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(
             f"cannot use {file}: expected Minari's metadata with total_episodes, found {error!r}; "
             "download or copy the dataset again"

@@ -5,15 +5,15 @@ A report is no place to fail: what is odd is left out, and named.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from snn_dt import io
+from snn_dt.plain_yaml import parse_yaml
 from snn_dt.report.html import Facts, Part
 from snn_dt.training import jsonl
 
@@ -73,7 +73,7 @@ class RunFacts:
         self.config = _read(folder / "config.yaml", parts) or parts.mapping("config", made_with)
         self.model = parts.mapping("config", self.config.get("model"))
         metrics = folder / "metrics.jsonl"
-        found = parts.made("metrics", lambda: jsonl.read_rows(metrics)) if metrics.is_file() else None
+        found = parts.made("metrics", lambda: jsonl.read_rows(metrics)) if io.is_file(metrics) else None
         self.metrics = found or []
 
     def title(self, evaluations: Rows) -> str:
@@ -96,10 +96,9 @@ def _read(path: Path, parts: Parts) -> dict[str, Any]:
     """Return the mapping in a JSON or YAML file; nothing if it is missing or damaged."""
 
     def read() -> Any:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        return io.read_json(path) if path.suffix == ".json" else parse_yaml(io.read_text(path))
 
-    return parts.mapping(path.name, parts.made(path.name, read)) if path.is_file() else {}
+    return parts.mapping(path.name, parts.made(path.name, read)) if io.is_file(path) else {}
 
 
 def _text(value: Any) -> str:
