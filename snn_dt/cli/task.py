@@ -15,17 +15,16 @@ from snn_dt.models import TaskShape, build_model
 
 
 def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
-    """Say what a model must know of a dataset; infinite action bounds count as none."""
-    low, high, returns_to_go = trajectories.action_low, trajectories.action_high, trajectories.returns_to_go
+    """Say what a model must know of a dataset; action bounds that are infinite or absurdly wide count as none."""
+    bounds, returns_to_go = trajectories.action_bounds, trajectories.returns_to_go
     sample = returns_to_go[:: max(1, len(returns_to_go) // 1_000_000)]
-    bounded = low is not None and high is not None and bool(np.isfinite(low).all() and np.isfinite(high).all())
     return TaskShape(
         state_dim=trajectories.obs_dim,
         action_dim=trajectories.action_dim,
         discrete=trajectories.discrete,
         n_timesteps=max(trajectories.max_episode_length, trajectories.time_limit or 0),
-        action_low=tuple(map(float, low)) if bounded and low is not None else None,
-        action_high=tuple(map(float, high)) if bounded and high is not None else None,
+        action_low=tuple(map(float, bounds[0])) if bounds else None,
+        action_high=tuple(map(float, bounds[1])) if bounds else None,
         rtg_range=(float(returns_to_go.min()) / rtg_scale, float(returns_to_go.max()) / rtg_scale),
         rtg_quantiles=tuple(float(q) / rtg_scale for q in np.quantile(sample, np.linspace(0, 1, 33))),
     )
