@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from snn_dt.config import Config, validate
 from snn_dt.data import Trajectories, load_dataset
+from snn_dt.errors import EnvironmentMismatchError
 from snn_dt.evaluation.policy import Policy, PolicySpec
 from snn_dt.models import TaskShape, build_model
 
@@ -30,6 +31,30 @@ def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
     )
 
 
+def action_space(dataset: str, env_id: str | None) -> Any:
+    """Return the actions of the environment the user names, for a D4RL file, which names none; else None.
+
+    Raises:
+        EnvironmentMismatchError: it cannot be made.
+    """
+    if env_id is None or not dataset.startswith("d4rl:"):
+        return None
+    import gymnasium
+
+    from snn_dt.envs import ensure_registered
+
+    try:
+        ensure_registered(env_id)
+        env = gymnasium.make(env_id, disable_env_checker=True)
+    except Exception as error:  # making an environment runs code of other packages
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise EnvironmentMismatchError(
+            f"expected the environment {env_id!r}, whose actions {dataset} has, found: {reason}; check the name"
+        ) from error
+    env.close()
+    return env.action_space
+
+
 def rtg_scale(config: Config, trajectories: Trajectories) -> float:
     """Return the divisor of the return-to-go: the configured one, or the largest |return-to-go| of the dataset."""
     returns_to_go = trajectories.returns_to_go
@@ -38,7 +63,10 @@ def rtg_scale(config: Config, trajectories: Trajectories) -> float:
 
 def untrained_policy(config: Config, dataset: str, seed: int) -> Policy:
     """Return a policy with the weights that training from `seed` begins with."""
-    trajectories = load_dataset(dataset, reward_mode=config.data.reward_mode, download=config.data.download)
+    space = action_space(dataset, config.eval.env_id)
+    trajectories = load_dataset(
+        dataset, reward_mode=config.data.reward_mode, download=config.data.download, action_space=space
+    )
     scale = rtg_scale(config, trajectories)
     torch.manual_seed(seed)
     model = build_model(config.model.resolved(), task_shape(trajectories, scale))

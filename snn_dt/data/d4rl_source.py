@@ -147,7 +147,7 @@ def _span(actions: Any, action_dim: int, path: Path) -> tuple[gym.Space[Any], li
 
     if actions.dtype.kind != "f":
         raise DataError(
-            f"{path} has actions of type {actions.dtype}: expected decimal numbers, as whole ones may be choices, which "
+            f"{path} has actions of type {actions.dtype}: expected decimal numbers, as others may be choices, which "
             "D4RL's layout does not tell; name the environment with --eval.env_id (train) or --env-id (data), or store "
             "continuous actions as float32"
         )
@@ -159,8 +159,8 @@ def _span(actions: Any, action_dim: int, path: Path) -> tuple[gym.Space[Any], li
     if not (np.isfinite(low) & np.isfinite(high)).all() or (low.min() >= -slack and high.max() <= slack):
         return spaces.Box(-1.0, 1.0, (action_dim,), np.float32), []
     note = (
-        f"actions go from {low.min():.6g} to {high.max():.6g}, beyond D4RL's -1 to 1: the bounds are those of the data; "
-        "for those of the environment name it with --eval.env_id (train) or --env-id (data)"
+        f"actions go from {low.min():.6g} to {high.max():.6g}, beyond D4RL's -1 to 1: the bounds are those of the "
+        "data; for those of the environment name it with --eval.env_id (train) or --env-id (data)"
     )
     low, high = low.astype(np.float32), high.astype(np.float32)
     return spaces.Box(low, high, (action_dim,), np.float32), [note]

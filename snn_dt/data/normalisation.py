@@ -55,8 +55,8 @@ def scales(
     constant = still | (std <= np.maximum(step / 4, SMALLEST))
     if (doubtful := constant & ~still).any():
         notes.append(
-            f"observation column {_first(doubtful)} taken as constant: its spread of {_of(std, doubtful)} beside values "
-            f"of {_of(size, doubtful)} is what rounding leaves"
+            f"observation column {_first(doubtful)} taken as constant: its spread of {_of(std, doubtful)} beside "
+            f"values of {_of(size, doubtful)} is what rounding leaves"
         )
     if (coarse := ~constant & (std < 4 * step)).any():
         notes.append(

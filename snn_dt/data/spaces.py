@@ -101,10 +101,6 @@ def _is_image(space: gym.Space[Any]) -> bool:
     return isinstance(space, spaces.Box) and is_image(space.shape, space.dtype)
 
 
-MOST_STEPS = 10**9
-"""Largest step limit that is taken for one."""
-
-
 def clean_env_spec(text: str | None) -> tuple[str | None, str | None, int | None]:
     """Return (environment id, JSON that `EnvSpec.from_json` accepts, step limit) of a serialised environment spec.
 
@@ -116,20 +112,9 @@ def clean_env_spec(text: str | None) -> tuple[str | None, str | None, int | None
     known = {f.name for f in fields(gym.envs.registration.EnvSpec) if f.init} | {"additional_wrappers"}
     try:
         spec = {"additional_wrappers": []} | {key: value for key, value in json.loads(text).items() if key in known}
-        name, limit = spec["id"], spec.get("max_episode_steps")
-        if not isinstance(name, str):
-            raise TypeError("an id that is no text")
-        clean = json.dumps(spec)
+        return spec["id"], json.dumps(spec), spec.get("max_episode_steps")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"expected the environment spec of the dataset to be JSON with an id, found {str(text)[:80]!r}; remove it "
             "from metadata.json"
         ) from error
-    if limit == -1 and not isinstance(limit, bool):  # Gymnasium's word for no limit
-        limit = None
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= MOST_STEPS):
-        raise DataError(
-            f"expected max_episode_steps of the dataset's environment spec to be a whole number from 1 to "
-            f"{MOST_STEPS:,}, or null for no limit, found {str(limit):.40}; correct it in metadata.json"
-        )
-    return name, clean, limit

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from snn_dt.data.checks import absurd, bounds, one_line
 from snn_dt.data.columns import RunningMoments
@@ -51,11 +50,13 @@ class Survey:
         source, found = self._source, []
         if source.n_steps is not None and source.n_steps != self._steps:
             found.append(
-                f"metadata.json says total_steps {source.n_steps:,}, the episodes have {self._steps:,}: is the copy whole?"
+                f"metadata.json says total_steps {source.n_steps:,}, the episodes have {self._steps:,}: is the copy "
+                "whole?"
             )
         if self._unmarked:
             found.append(
-                f"{self._unmarked} of {self._n} episodes end without a termination or truncation: taken as cut off there"
+                f"{self._unmarked} of {self._n} episodes end without a termination or truncation: taken as cut off "
+                "there"
             )
         if self._long:
             found.append(
