@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 
 from snn_dt.data.columns import RunningMoments
 
-NOISE = 1e-14
-"""Spread, in sizes of a column, that summing up a constant in float64 leaves."""
-
 SMALLEST = 1e-15
 """Spread below which a column counts as constant: what computing with numbers around 1 leaves of a zero."""
 
@@ -35,7 +32,7 @@ def is_wide(dtype: np.dtype[Any]) -> bool:
 def needs_float64(moments: RunningMoments) -> NDArray[np.bool_]:
     """Tell of which columns [d] rounding to float32 would change the spread, as of 5,000,000 give or take 0.2."""
     std, size = moments.std, moments.size
-    varies = std > np.maximum(NOISE * size, SMALLEST)
+    varies = std > np.maximum(resolution(np.dtype(np.float64)) / 4 * size, SMALLEST)
     lost: NDArray[np.bool_] = varies & (resolution(np.dtype(np.float32)) * size > LOST * std)
     return lost
 
@@ -51,9 +48,8 @@ def scales(
     """
     std, size, notes = moments.std, moments.size, []
     step = resolution(source) * size
-    still = std <= np.maximum(NOISE * size, np.finfo(np.float32).tiny)
-    constant = still | (std <= np.maximum(step / 4, SMALLEST))
-    if (doubtful := constant & ~still).any():
+    constant = std <= np.maximum(step / 4, SMALLEST)
+    if (doubtful := constant & (std > 0)).any():
         notes.append(
             f"observation column {_first(doubtful)} taken as constant: its spread of {_of(std, doubtful)} beside "
             f"values of {_of(size, doubtful)} is what rounding leaves"
