@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from snn_dt import __version__, strict
+from snn_dt import __version__, io, strict
 from snn_dt.config import Config, ModelConfig, validate
 from snn_dt.errors import CheckpointError, SnnDtError
 from snn_dt.models import TaskShape, build_model
@@ -84,11 +84,11 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a safetensors file by name.
 
     Raises:
-        ValueError: some are not finite; a missing or damaged file raises a kind of its own.
+        ValueError: some are not finite; what is missing, damaged or no regular file raises a kind of its own.
     """
     from safetensors.torch import load_file
 
-    tensors = load_file(path)
+    tensors = load_file(io.require_file(path))
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise ValueError(f"NaN or infinite numbers in {name}")
@@ -109,7 +109,7 @@ def from_pretrained(path: str | Path, device: str = "cpu") -> Policy:
     target = choose_device(device)
     directory = find_checkpoint(Path(path))
     description = read_json(directory / "config.json")
-    if description.get("format") != FORMAT:
+    if type(description.get("format")) is not int or description["format"] != FORMAT:  # True is 1 as well
         raise CheckpointError(
             f"{directory}: expected checkpoint format {FORMAT}, found {description.get('format')!r}; "
             f"it was written by another version of snn_dt (this is {__version__})"
@@ -149,10 +149,10 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(io.check_name(path, CheckpointError, "a checkpoint folder")))
     last = path / "checkpoints" / "last"
     for candidate in (path, path.parent / f"{path.name}.old", last, last.with_name("last.old")):
-        if (candidate / "config.json").is_file():
+        if io.is_file(candidate / "config.json"):
             return candidate
     found = "no such folder" if not path.exists() else "no config.json in it"
     raise CheckpointError(
@@ -201,7 +201,7 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: there is none.
     """
     try:
-        content = json.loads(path.read_text())
+        content = io.read_json(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"expected JSON in {path}, found: {error}; copy or train the checkpoint again") from error
     if not isinstance(content, dict):

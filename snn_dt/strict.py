@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import functools
 import math
+import os
 import types
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
+from snn_dt import io
 from snn_dt.errors import ConfigError, did_you_mean
+from snn_dt.io import MOST_DEPTH
+from snn_dt.plain_yaml import MOST_BYTES, NUMBER, parse_yaml
 
 T = TypeVar("T")
+
+_HINT = "; write a number in decimal digits, as 90 or 1.5e3"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the nested dictionaries of a YAML file, laid over those of the file, or files, its `base` key names."""
-    return _read_chain(path, ())
+    return _read_chain(path, (), {})
 
 
 def load(cls: type[T], *paths: str | Path) -> T:
@@ -63,33 +70,36 @@ def to_dict(instance: Any) -> dict[str, Any]:
     }
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice, where YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := sorted({key for key in keys if keys.count(key) > 1}):
-            raise yaml.YAMLError(f"the key {twice[0]!r} twice,{node.start_mark}; merge the two")
-        return super().construct_mapping(node, deep)
-
-
-def _read_chain(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    path = path.resolve()
-    if path in seen:
-        raise ConfigError(f"{path}: its `base` chain comes back to itself; remove the `base` line of one of the files")
+def _read_chain(path: Path, above: tuple[Path, ...], read: dict[Path, dict[str, Any]]) -> dict[str, Any]:
+    """Return what a file and those below it say; `above` led here, `read` holds what was read, each file once."""
+    path = Path(os.path.realpath(io.check_name(path, ConfigError, "a config file")))
     try:
-        values = yaml.load(path.read_text(), _Loader)
+        if path in above:
+            raise ConfigError(f"{path}: its `base` chain comes back to itself; remove the `base` line of a file")
+        if path not in read:
+            read[path] = _lay_over_bases(path, parse_yaml(io.read_text(path, MOST_BYTES)), (*above, path), read)
     except OSError as error:
-        raise ConfigError(f"expected a config file at {path}, found none ({error.strerror}); see configs/") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = f"none ({error.strerror})" if error.errno in (errno.ENOENT, errno.ENOTDIR) else error.strerror
+        raise ConfigError(f"expected a config file at {path}, found {found}; see configs/") from error
+    except ValueError as error:
         raise ConfigError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from error
+    return read[path]
+
+
+def _lay_over_bases(
+    path: Path, values: Any, above: tuple[Path, ...], read: dict[Path, dict[str, Any]]
+) -> dict[str, Any]:
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected sections such as `model:`, found {type(values).__name__}")
     base = values.pop("base", None) or []
     below: dict[str, Any] = {}
     for name in base if isinstance(base, list) else [base]:
-        below = merge(below, _read_chain(path.parent / str(name), (*seen, path)))
+        if not isinstance(name, str):
+            raise ConfigError(f"{path}: base: expected the name of a file, or a list of names, found {short(name)}")
+        if len(above) > MOST_DEPTH:
+            raise ConfigError(f"{path}: expected a `base` chain of at most {MOST_DEPTH} files; gather some of them")
+        below = merge(below, _read_chain(path.parent / name, above, read))
     return merge(below, values)
 
 
@@ -122,13 +132,13 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def cast(value: Any, hint: Any, source: str, name: str) -> Any:
-    """Turn a YAML value into the annotated type; YAML 1.1 reads `1e-4` as a string, so numbers may come as text.
+    """Turn a value of YAML or JSON into the annotated type; a number may come as text: YAML 1.1 reads `1e-4` so.
 
     Raises:
         ConfigError: it is of another type; the message begins with `source` and `name`.
     """
     origin, args = get_origin(hint), get_args(hint)
-    wrong = ConfigError(f"{source}: {name}: expected {describe(hint)}, found {value!r}")
+    wrong = ConfigError(f"{source}: {name}: expected {describe(hint)}, found {short(value)}")
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, source, f"{name}.")  # type: ignore[arg-type]
     if origin in (Union, types.UnionType):
@@ -151,14 +161,14 @@ def cast(value: Any, hint: Any, source: str, name: str) -> Any:
     if hint is bool and isinstance(value, bool):
         return value
     if hint in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
+        if isinstance(value, str) and not NUMBER.fullmatch(value):
+            raise ConfigError(f"{wrong}{_HINT}" if any(map(str.isdigit, value)) else str(wrong))
+        with contextlib.suppress(OverflowError):  # an integer of more than 308 digits
             number = float(value)
-        except ValueError:
-            raise wrong from None
-        if hint is float and math.isfinite(number):
-            return number
-        if hint is int and number.is_integer():
-            return int(value) if not isinstance(value, str) else int(number)
+            if hint is float and math.isfinite(number):
+                return number
+            if hint is int and abs(number) < 2**63 and (exact := Decimal(value)) == int(exact):
+                return int(exact)
     raise wrong
 
 
@@ -178,3 +188,9 @@ def describe(hint: Any) -> str:
 
 def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def short(value: Any) -> str:
+    """Return a value as Python writes it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:80]}...{text[-10:]}"

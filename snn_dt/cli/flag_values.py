@@ -7,10 +7,9 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
-
 from snn_dt import strict
 from snn_dt.errors import ConfigError
+from snn_dt.plain_yaml import parse_yaml
 
 _NAMES = {bool: "{true,false}", int: "INT", float: "FLOAT", str: "STR", Path: "PATH", NoneType: "null"}
 
@@ -47,12 +46,12 @@ def _read(words: Sequence[str], hint: Any) -> Any:
         return tuple(map(Path, words)) if several else Path(words[0])
     text = inner is str or get_origin(inner) is Literal
     try:
-        values = [word if text else yaml.safe_load(word) for word in words]
+        values = [word if text else parse_yaml(word) for word in words]
         if several and len(words) == 1 and words[0].startswith("["):
-            values = yaml.safe_load(words[0])
+            values = parse_yaml(words[0])
         return strict.cast(values if several else values[0], hint, "", "")
-    except (ConfigError, yaml.YAMLError):
-        raise ValueError(f"expected {strict.describe(hint)}, found {' '.join(words)!r}") from None
+    except (ConfigError, ValueError):
+        raise ValueError(f"expected {strict.describe(hint)}, found {strict.short(' '.join(words))}") from None
 
 
 def _metavar(hint: Any) -> str:

@@ -14,6 +14,7 @@ from snn_dt.cli.iterations import run_iterations
 from snn_dt.config_difference import check_same
 from snn_dt.device import keep_memory, set_threads
 from snn_dt.errors import CheckpointError
+from snn_dt.io import require_file
 from snn_dt.online.config import OnlineConfig
 from snn_dt.online.guide import make_guide
 from snn_dt.online.saved import ACTOR, BEST_ACTOR, save_actor
@@ -109,7 +110,7 @@ class OnlineRun:
         if (actor := self.run_dir / ACTOR / "config.json").exists():
             check_same(self.config, read_json(actor).get("provenance", {}).get("config"), self.run_dir)
         try:
-            self.trainer.load_state_dict(torch.load(path, weights_only=True))
+            self.trainer.load_state_dict(torch.load(require_file(path), weights_only=True))
         except Exception as error:  # a damaged file or one of another version each raise their own kind
             raise CheckpointError(
                 f"expected the state of this run in {path}, found: {' '.join(str(error).split())}; begin a new run"

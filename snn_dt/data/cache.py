@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snn_dt import io
 from snn_dt.data.builder import Built, Progress, build
 from snn_dt.data.columns import digest
 from snn_dt.data.scores import ReferenceScores
@@ -84,7 +85,7 @@ def _stamp(file: Path) -> list[int]:
 def _sample(file: Path) -> str:
     """Return a digest of the beginning, the middle and the end of a file."""
     found = hashlib.sha256()
-    with file.open("rb") as content:
+    with io.open_file(file) as content:
         end = content.seek(0, os.SEEK_END)
         for start in (0, end // 2, max(0, end - SAMPLE)):
             content.seek(start)
@@ -97,7 +98,7 @@ def open_cached(folder: Path) -> Trajectories | None:
     if not (folder / "meta.json").exists() and not folder.exists():
         return None
     try:
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = io.read_json(folder / "meta.json")
         if meta.pop("digest") != _digest(meta):
             raise ValueError("meta.json is not what was written")
         stamps, digests = meta.pop("stamps"), meta.pop("digests")

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from snn_dt import io
 from snn_dt.data.builder import Progress
 from snn_dt.data.minari_source import roots
 from snn_dt.data.recorder import record
@@ -50,7 +51,7 @@ def collect(
 
     if reference:
         ReferenceScores(*reference, source="reference")
-    folder = Path(root or roots()[0]).expanduser().resolve() / dataset_id  # Minari joins a relative one twice
+    folder = io.expand(root or roots()[0], DataError).resolve() / dataset_id  # Minari joins a relative one twice
     if os.path.exists(folder):
         raise DataError(f"dataset {dataset_id!r} is already in {folder}: expected a new id; raise its version")
     try:

@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_dt import io
 from snn_dt.data import d4rl_tasks
 from snn_dt.data.checks import ACTION_TOLERANCE
 from snn_dt.data.d4rl_files import IDS, URLS
 from snn_dt.data.flags import as_flags
+from snn_dt.data.hdf5 import open_hdf5
 from snn_dt.data.source import Episode, Source, damaged_file
 from snn_dt.data.spaces import flattened, is_image, observation_leaves
 from snn_dt.errors import DataError, did_you_mean
@@ -40,7 +42,7 @@ _BLOCK_ROWS = 1 << 16
 
 def cache_folder() -> Path:
     """Return the folder where D4RL keeps its files."""
-    return Path(os.environ.get("D4RL_DATASET_DIR") or Path.home() / ".d4rl" / "datasets")
+    return Path(os.environ.get("D4RL_DATASET_DIR") or io.home() / ".d4rl" / "datasets")
 
 
 def local_datasets() -> list[str]:
@@ -54,14 +56,14 @@ def locate(name: str, download: bool) -> tuple[str, Path]:
     An id is looked for as D4RL does: the last part of its address (`hopper_medium-v2.hdf5`), then `<id>.hdf5`.
     """
     if name.endswith((".hdf5", ".h5")):
-        path = Path(name).expanduser()
-        if not path.is_file():
+        path = io.expand(name, DataError)
+        if not io.is_file(path):
             raise DataError(f"no file {str(path)!r}: expected the path of an HDF5 file in D4RL's layout")
         return IDS.get(path.name, path.stem), path
     folder, url = cache_folder(), URLS.get(name)
     files = [folder / file for file in ([url.rsplit("/", 1)[-1]] if url else []) + [f"{name}.hdf5"]]
     for path in files:
-        if path.is_file():
+        if io.is_file(path):
             return name, path
     if url is None:
         raise DataError(f"unknown D4RL dataset {name!r}, and no file {files[0]}{did_you_mean(name, URLS)}")
@@ -93,12 +95,11 @@ def read(name: str, path: Path, action_space: gym.Space[Any] | None = None) -> S
     `action_space`: that of the environment, which the file does not name. Without it a known task has its own, other
     files Box(-1, 1), or what their actions span if that is more.
     """
-    import h5py
     from gymnasium import spaces
 
     task_name = d4rl_tasks.task_name(name)
     task, limit = d4rl_tasks.TASKS.get(task_name), d4rl_tasks.time_limit(name)
-    with damaged_file(path), h5py.File(path, "r") as file:
+    with damaged_file(path), open_hdf5(path) as file:
         if missing := {"observations", "actions", "rewards", "terminals"} - set(file):
             raise DataError(f"{path} is not in D4RL's layout: it lacks {', '.join(sorted(missing))}")
         rows = {name: file[name].shape[0] for name in ("observations", "actions")}
@@ -208,10 +209,8 @@ def _ends_by_limit(ends: NDArray[np.int64], rows: int, limit: int) -> NDArray[np
 
 def _episodes(path: Path, ends: NDArray[np.int64], terminals: NDArray[np.bool_]) -> Iterator[Episode]:
     """Yield the episodes; rows are read in blocks of whole episodes, as a compressed file wants it."""
-    import h5py
-
     starts = np.concatenate([[0], ends[:-1]])
-    with damaged_file(path), h5py.File(path, "r") as file:
+    with damaged_file(path), open_hdf5(path) as file:
         first = 0
         while first < len(ends):
             last = max(first + 1, int(np.searchsorted(ends, starts[first] + _BLOCK_ROWS, side="right")))

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snn_dt import io
 from snn_dt.data import d4rl_source, minari_source
 from snn_dt.data.builder import Progress
 from snn_dt.data.cache import PREFIX, build_cached, build_in_memory, cache_folder, open_cached
@@ -75,8 +76,8 @@ def _locate(spec: str, download: bool) -> tuple[str, Path, list[Path]]:
     if spec.startswith("minari:"):
         path = minari_source.locate(spec.removeprefix("minari:"), download)
     else:
-        path = Path(spec).expanduser()
-        if not (path / "data" / "metadata.json").is_file():
+        path = io.expand(spec, DataError)
+        if not io.is_file(path / "data" / "metadata.json"):
             raise DataError(
                 f"no dataset at {spec!r}: expected minari:<id>, d4rl:<id>, d4rl:<path>.hdf5 or a folder that holds "
                 f"data/metadata.json{minari_source.hint(spec)}"

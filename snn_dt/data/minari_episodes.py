@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,10 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_dt import io
 from snn_dt.data.arrow_columns import descend, numbers
 from snn_dt.data.flags import ending, whole_number
-from snn_dt.data.source import Episode, damaged_file
+from snn_dt.data.hdf5 import open_hdf5
+from snn_dt.data.source import Declared, Episode, damaged_file
 from snn_dt.data.spaces import LeafPath
+from snn_dt.data.tables import read_table
 from snn_dt.errors import DataError
 
 
@@ -55,11 +57,9 @@ def _check_own(facts: Any, index: int, steps: int, where: str) -> None:
 
 def read_hdf5(data: Path, n_episodes: int, leaves: Sequence[LeafPath]) -> Iterator[Episode]:
     """Yield the episodes of `main_data.hdf5`: group `episode_<i>`, a Tuple's entries named `_index_<j>`."""
-    import h5py
-
     path = data / "main_data.hdf5"
     names = ["/".join(["observations", *(f"_index_{k}" if isinstance(k, int) else k for k in leaf)]) for leaf in leaves]
-    with damaged_file(path), h5py.File(path, "r") as file:
+    with damaged_file(path), open_hdf5(path) as file:
         _check_names([name for name in file if name.startswith("episode_")], n_episodes, "episode_", path)
         for index in range(n_episodes):
             where = f"{path}: episode_{index}"
@@ -82,17 +82,16 @@ def read_tables(file_format: str, data: Path, n_episodes: int, leaves: Sequence[
 
     Rows are T + 1, as many as observations: actions, rewards and flags are padded by one row, which is cut here.
     """
-    import pyarrow.dataset
-
     with damaged_file(data):
         _check_names([child.name for child in data.iterdir() if child.name.isdecimal()], n_episodes, "", data)
+    declared = Declared(data)
     for index in range(n_episodes):
         folder = data / str(index)
         with damaged_file(folder):
             parts = sorted(folder.glob("part-*"), key=lambda part: (len(part.name), part.name))
             columns = ["observations", "actions", "rewards", "terminations", "truncations"]
-            table = pyarrow.dataset.dataset([str(part) for part in parts], format=file_format).to_table(columns)
-            facts = json.loads((folder / "metadata.json").read_text())
+            table = read_table(parts, columns, file_format, declared)
+            facts = io.read_json(folder / "metadata.json")
             steps = whole_number(facts.get("total_steps", table.num_rows - 1), "total_steps", str(folder))
             if table.num_rows not in (steps, steps + 1):
                 raise DataError(

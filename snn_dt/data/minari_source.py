@@ -7,12 +7,12 @@ and takes twice as long; its Arrow reader cuts an episode that spans two batches
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from snn_dt import io
 from snn_dt.data.flags import whole_number
 from snn_dt.data.scores import ReferenceScores, environment_reference
 from snn_dt.data.source import Source
@@ -23,7 +23,7 @@ _CHECKOUT = Path(__file__).resolve().parents[2] / "datasets"
 
 def roots() -> list[Path]:
     """Return the folders that are searched: Minari's own, and `datasets/` when running from a checkout."""
-    own = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+    own = Path(os.environ.get("MINARI_DATASETS_PATH") or io.home() / ".minari" / "datasets")
     return [own, _CHECKOUT] if (_CHECKOUT / "manifest.json").is_file() else [own]
 
 
@@ -47,7 +47,7 @@ def hint(spec: str) -> str:
 def locate(dataset_id: str, download: bool) -> Path:
     """Return the folder of a dataset, or raise `DataError`; nothing is asked of the network unless `download`."""
     for root in roots():
-        if (root / dataset_id / "data").is_dir():
+        if io.is_folder(root / dataset_id / "data"):
             return root / dataset_id
     if download:
         return _download(dataset_id)
@@ -116,9 +116,9 @@ def metadata(path: Path) -> dict[str, Any]:
     """Return `data/metadata.json` of the dataset in folder `path`, or raise `DataError`."""
     file = path / "data" / "metadata.json"
     try:
-        facts = json.loads(file.read_text())
+        facts = io.read_json(file)
         counts = {"total_episodes": facts["total_episodes"], "total_steps": facts.get("total_steps")}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(
             f"cannot use {file}: expected Minari's metadata with total_episodes, found {error!r}; "
             "download or copy the dataset again"

@@ -45,6 +45,33 @@ class Source:
     notes: tuple[str, ...] = ()  # what the user should know of how the file was read
 
 
+MOST_RATIO = 200
+"""Bytes of numbers for each byte of a file, where it is compressed: real data reach about 20."""
+ALWAYS = 1 << 26
+"""Bytes of numbers that any file may have, 64 MiB."""
+
+
+@dataclass
+class Declared:
+    """Bytes of numbers that the files of a dataset claim to hold, over the bytes they have.
+
+    A few kB can make the file libraries fill any memory, with rows that were never written or zeros that pack well.
+    """
+
+    path: Path
+    size: int = 0
+    bytes: int = 0
+
+    def add(self, declared: int, size: int = 0) -> None:
+        """Count numbers that are to be read, and the file they are in; raises `DataError` where it hardly has room."""
+        self.bytes, self.size = self.bytes + declared, self.size + size
+        if self.bytes > max(ALWAYS, MOST_RATIO * self.size):
+            raise DataError(
+                f"{self.path} has {self.size} bytes and declares {self.bytes} bytes of numbers: expected at most "
+                f"{MOST_RATIO} times as many; it is damaged or made up, download or copy the dataset again"
+            )
+
+
 @contextmanager
 def damaged_file(path: Path) -> Iterator[None]:
     """Turn what the file libraries raise for a broken file, each its own kinds, into one `DataError`."""
@@ -53,7 +80,8 @@ def damaged_file(path: Path) -> Iterator[None]:
     except SnnDtError:
         raise
     except Exception as error:
-        reason = " ".join(str(error.args[0] if error.args else error).split())
+        said = error.strerror if isinstance(error, OSError) and error.strerror else (error.args or (error,))[0]
+        reason = " ".join(str(said).split())
         raise DataError(
             f"cannot read {path}: it is missing, damaged or incomplete ({reason}); download or copy the dataset again"
         ) from error

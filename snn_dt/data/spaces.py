@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from snn_dt import io
 from snn_dt.errors import DataError
 
 # The Dict keys and Tuple indices that lead to a leaf of the observation space: () for the space itself.
@@ -111,7 +112,7 @@ def clean_env_spec(text: str | None) -> tuple[str | None, str | None, int | None
         return None, None, None
     known = {f.name for f in fields(gym.envs.registration.EnvSpec) if f.init} | {"additional_wrappers"}
     try:
-        spec = {"additional_wrappers": []} | {key: value for key, value in json.loads(text).items() if key in known}
+        spec = {"additional_wrappers": []} | {key: value for key, value in io.parse_json(text).items() if key in known}
         return spec["id"], json.dumps(spec), spec.get("max_episode_steps")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(

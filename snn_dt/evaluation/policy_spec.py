@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from snn_dt import strict
+from snn_dt import io, strict
 from snn_dt.models import TaskShape
 
 
@@ -79,7 +78,7 @@ def _acts(spec: PolicySpec, task: TaskShape) -> bool:
 
 
 def _is_env_spec(text: str | None) -> bool:
-    values = json.loads(text or "{}")
+    values = io.parse_json(text or "{}")
     steps = values.get("max_episode_steps")
     return isinstance(values.get("kwargs") or {}, dict) and (steps is None or isinstance(steps, int))
 

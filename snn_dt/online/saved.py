@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from snn_dt import strict
+from snn_dt import io, strict
 from snn_dt.checkpoint import read_json, read_tensors
 from snn_dt.errors import CheckpointError
 from snn_dt.online.actors import SpikingActor
@@ -46,7 +46,7 @@ def load_actor(folder: str | Path) -> SpikingActor:
         CheckpointError: there is none, or it is damaged, or its weights are not finite.
     """
     folder = Path(folder)
-    folder = folder if (folder / "config.json").is_file() else folder / ACTOR
+    folder = folder if io.is_file(folder / "config.json") else folder / ACTOR
     config = strict.build(ActorConfig, read_json(folder / "config.json").get("actor", {}), str(folder))
     actor = make_actor(config)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,10 @@ from typing import Any
 import yaml
 from numpy.typing import ArrayLike
 
+from snn_dt import io
 from snn_dt.energy import by_part
 from snn_dt.errors import CheckpointError
+from snn_dt.plain_yaml import parse_yaml
 from snn_dt.report import figures, spikes
 from snn_dt.report.html import Code, Facts, Part, Picture, Table, Text, number, write_report
 from snn_dt.report.style import png
@@ -70,7 +71,7 @@ class _Run:
         self.policy = _read(checkpoint / "config.json").get("policy") or {}
         self.config = _read(folder / "config.yaml") or self.provenance.pop("config", {})
         self.provenance.pop("config", None)
-        self.metrics = jsonl.read_rows(folder / "metrics.jsonl") if (folder / "metrics.jsonl").is_file() else []
+        self.metrics = jsonl.read_rows(folder / "metrics.jsonl") if io.is_file(folder / "metrics.jsonl") else []
 
     def title(self, evaluations: Rows) -> str:
         kind = self.config.get("model", {}).get("kind")
@@ -86,9 +87,8 @@ class _Run:
 def _read(path: Path) -> dict[str, Any]:
     """Return the mapping in a JSON or YAML file; nothing if it is missing or damaged: a report is no place to fail."""
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
+        content = io.read_json(path) if path.suffix == ".json" else parse_yaml(io.read_text(path))
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

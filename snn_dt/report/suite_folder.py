@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from snn_dt import io
 from snn_dt.errors import ConfigError
 from snn_dt.report.style import png
 from snn_dt.report.suite import page, short_table, to_csv
@@ -45,7 +46,7 @@ def read_record(path: Path) -> dict[str, Any]:
         ConfigError: it is damaged.
     """
     try:
-        found = json.loads(path.read_text())
+        found = io.read_json(path)
         missing = [name for name in ("trial", "variant", "seed", "config", "evaluation") if name not in found]
     except (OSError, ValueError, TypeError) as error:
         missing = [" ".join(str(error).split())]

@@ -3,12 +3,19 @@
 A library's name is the hash of all it depends on: source, flags, compiler and CPU, so a home directory shared by
 different machines is safe. Of processes that need it at once one builds and the others wait; where there are no locks,
 each writes a file of its own and renames it: the last one wins, with equal content.
+
+A library is code, and anybody can work out its name: it is loaded only if this user or root owns file and folder and
+nobody else can write them. In a cache that others can write to it lies in a folder of this user's own. The file ends
+with the hash of what is before: a damaged one is built again, where to load it might end the process.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import errno
+import functools
 import hashlib
 import logging
 import os
@@ -20,6 +27,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from snn_dt import io
 from snn_dt.device import available_cores
 from snn_dt.user_cache import cache_root
 
@@ -27,6 +35,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+HASH = hashlib.sha256().digest_size
 
 logger = logging.getLogger(__name__)
 
@@ -74,15 +84,41 @@ def build_library() -> Path:
     compiler = find_compiler()
     if compiler is None:
         raise FileNotFoundError("no C++ compiler ($CXX, g++, c++ or clang++)")
-    folder = cache_root()
-    library = folder / f"lif-{_key(compiler)}.so"
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(folder):
-            if not library.exists():  # another process has built it meanwhile
+    library = _own_folder(cache_root()) / f"lif-{_key(compiler)}.so"
+    if not _is_usable(library):
+        with _one_at_a_time(library.parent):
+            if not _is_usable(library):  # another process has built it meanwhile
                 logger.warning("compiling the CPU kernels, once: about 30 s on one core, less on more")
                 _compile(compiler, library)
     return library
+
+
+def _is_usable(library: Path) -> bool:
+    """Tell whether nobody else can have written the file, and it is as it was built."""
+    try:
+        content = io.read_bytes(library)
+    except OSError:
+        return False
+    whole = content[-HASH:] == hashlib.sha256(content[:-HASH]).digest()
+    return whole and io.only_ours(library) and not library.is_symlink()
+
+
+def _own_folder(cache: Path) -> Path:
+    """Return the cache, or where others can write to it, a folder in it that they cannot; else one for this process."""
+    cache.mkdir(parents=True, exist_ok=True)
+    if io.only_ours(cache):
+        return cache
+    own = cache / f"kernels-{os.geteuid()}"
+    with contextlib.suppress(OSError):  # somebody else's file, or no permission
+        own.mkdir(mode=0o700, exist_ok=True)
+    return own if io.only_ours(own) and not own.is_symlink() else _temporary_folder()
+
+
+@functools.cache
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="snn_dt-kernels-"))  # open to this user alone
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _compile(compiler: str, library: Path) -> None:
@@ -97,7 +133,11 @@ def _compile(compiler: str, library: Path) -> None:
 
         with ThreadPoolExecutor(available_cores()) as pool:
             objects = list(pool.map(lambda source: run("-c", str(source), output=f"{source.stem}.o"), SOURCES))
-        os.replace(run("-shared", *objects, output=library.name), library)
+        linked = Path(run("-shared", *objects, output=library.name))
+        with linked.open("ab") as file:  # what follows the end of a library is nothing to who loads it
+            file.write(hashlib.sha256(linked.read_bytes()).digest())
+        linked.chmod(0o755)  # a umask may let the group write, and then it would not be loaded
+        os.replace(linked, library)
 
 
 @contextlib.contextmanager
@@ -117,8 +157,21 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 def load_library() -> ctypes.CDLL | None:
     """Return the built and loaded library; `None` if it cannot be had, with the reason in the log."""
     try:
-        return ctypes.CDLL(str(build_library()))
+        return _load(build_library())
     except (OSError, subprocess.SubprocessError) as error:
         output = getattr(error, "stderr", None)
         logger.info("spiking layers run in plain torch: %s%s", error, f"\n{output}" if output else "")
         return None
+
+
+def _load(library: Path) -> ctypes.CDLL:
+    """Load the library out of a folder that is held open meanwhile, so that nobody can put another in its place."""
+    folder = os.open(library.parent, os.O_RDONLY)
+    try:
+        held = Path(f"/proc/self/fd/{folder}")
+        library = held / library.name if held.exists() else library
+        if not (io.is_only_ours(os.fstat(folder)) and _is_usable(library)):
+            raise PermissionError(errno.EPERM, "others can write to it", str(library))
+        return ctypes.CDLL(str(library))
+    finally:
+        os.close(folder)

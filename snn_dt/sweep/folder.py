@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from snn_dt import io
 from snn_dt.config import Config, config_from_dict, config_to_dict
 from snn_dt.config_difference import difference
 from snn_dt.errors import CheckpointError
@@ -69,7 +70,7 @@ def read_config(folder: Path) -> Config:
 def read(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; empty if there is no such file, or none that can be read."""
     try:
-        found = json.loads(path.read_text())
+        found = io.read_json(path)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

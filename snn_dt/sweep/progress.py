@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from snn_dt import io
 from snn_dt.sweep.folder import read
 
 
@@ -28,7 +29,7 @@ class Progress:
             stat = self._path.stat()
             if stat.st_ino != self._inode or stat.st_size < self._offset:
                 self._offset, self._inode = 0, stat.st_ino
-            with self._path.open("rb") as file:
+            with io.open_file(self._path) as file:
                 file.seek(self._offset)
                 new = file.read()
         except OSError:
@@ -41,7 +42,7 @@ class Progress:
                 self.step = row["step"]
                 if row.get("evaluation"):
                     self.last_return = row["evaluation"][0]["return_mean"]
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # a line that a crash has torn
 
     def minutes(self) -> float:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from snn_dt import io
+
 MEASURED = {"evaluation", "validation_loss"}
 
 
@@ -91,10 +93,12 @@ def cut_after(path: Path, step: int, measured: int | None = None) -> None:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+    with io.open_file(path) as file:
+        lines = file.read().decode(errors="replace").split("\n")
+    for line in lines:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # torn, or no line of ours
             continue
         if isinstance(row, dict):
             yield line, row

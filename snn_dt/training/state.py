@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snn_dt import io
 from snn_dt.errors import CheckpointError
 from snn_dt.learning.plasticity import TrainingPlasticity
 from snn_dt.learning.slopes import SlopeSchedule
@@ -87,7 +88,7 @@ def load_training_state(checkpoint: Path, device: torch.device) -> dict[str, Any
     """
     path = checkpoint / "training_state.pt"
     try:
-        values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        values: dict[str, Any] = torch.load(io.require_file(path), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged zip, a truncated tensor or a foreign pickle each raise their own kind
         raise CheckpointError(
             f"expected the state of a run in {path}, found: {' '.join(str(error).split())}; resume needs the run "

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from snn_dt import io
 from snn_dt.config import TrackConfig
 from snn_dt.training.jsonl import write_atomically
 
@@ -117,7 +118,7 @@ def _run_id(path: Path, resuming: bool) -> str:
 
 def _base_url(wandb: ModuleType) -> str:
     settings = configparser.ConfigParser(interpolation=None)
-    folder = os.environ.get("WANDB_CONFIG_DIR") or Path("~/.config/wandb").expanduser()
+    folder = os.environ.get("WANDB_CONFIG_DIR") or io.expand("~/.config/wandb")
     try:
         settings.read(Path(folder, "settings"))
         configured = settings.get("default", "base_url", fallback=None)
@@ -137,7 +138,7 @@ def _has_key(netloc: str, default: bool) -> bool:
     named = os.environ.get("NETRC")
     for path in [Path(named)] if named else [Path("~/.netrc"), Path("~/_netrc")]:
         try:
-            entries = netrc.netrc(path.expanduser())
+            entries = netrc.netrc(io.expand(path))
         except (OSError, netrc.NetrcParseError):
             continue
         if entries.authenticators(netloc) or (default and entries.authenticators(PUBLIC_HOST)):

@@ -89,3 +89,108 @@ def test_spiking_layers_work_the_same_where_nothing_can_be_compiled(tmp_path):
     assert err.count("\n") == 1, "it says that it compiles"
     _, err = run(tmp_path, CXX=failing_compiler(tmp_path), SNN_DT_KERNEL="cpp").communicate(timeout=100)
     assert "backend 'cpp': expected a CPU tensor and a C++ compiler" in err
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A library of one function, built in no time; returns what the function of a loaded one says: 7."""
+    source = tmp_path / "tiny.cpp"
+    source.write_text('extern "C" int answer() { return 7; }\n')
+    for name, value in {"SOURCES": [source], "HEADERS": [], "FLAGS": ["-fPIC"]}.items():
+        monkeypatch.setattr(build, name, value)
+    monkeypatch.setenv("SNN_DT_CACHE", str(tmp_path / "cache"))
+    return lambda: build.load_library().answer()
+
+
+def plant(library, tmp_path):
+    """Put another library, whole and well formed, at `library`; loading it leaves a file `planted`."""
+    source = tmp_path / "planted.cpp"
+    source.write_text(
+        "#include <cstdio>\n"
+        f'__attribute__((constructor)) static void run() {{ fopen("{tmp_path}/planted", "w"); }}\n'
+        'extern "C" int answer() { return 13; }\n'
+    )
+    made = tmp_path / "planted.so"
+    subprocess.run([build.find_compiler(), "-shared", "-fPIC", str(source), "-o", str(made)], check=True)
+    content = made.read_bytes()
+    library.unlink(missing_ok=True)
+    library.write_bytes(content + build.hashlib.sha256(content).digest())
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+def test_in_a_cache_that_others_can_write_the_library_lies_in_a_private_folder(tmp_path, tiny, mode):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(mode)
+    plant(cache / f"lif-{build._key(build.find_compiler())}.so", tmp_path)
+    assert tiny() == 7
+    assert not (tmp_path / "planted").exists()
+    folder = build.build_library().parent
+    assert folder.parent == cache
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_a_library_that_others_can_write_is_built_again(tmp_path, tiny, mode):
+    library = build.build_library()
+    plant(library, tmp_path)
+    library.chmod(mode)
+    assert tiny() == 7
+    assert not (tmp_path / "planted").exists()
+    assert stat.S_IMODE(library.stat().st_mode) == 0o755
+
+
+@needs_compiler
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("whose", ["library", "folder", "private folder"])
+def test_a_library_of_another_user_is_not_loaded(tmp_path, tiny, whose):
+    library = build.build_library()
+    plant(library, tmp_path)
+    if whose == "private folder":
+        library.parent.chmod(0o777)
+        (library.parent / f"kernels-{os.geteuid()}").mkdir()
+        os.chown(library.parent / f"kernels-{os.geteuid()}", 12345, 12345)
+        plant(library.parent / f"kernels-{os.geteuid()}" / library.name, tmp_path)
+    else:
+        os.chown(library if whose == "library" else library.parent, 12345, 12345)
+    assert tiny() == 7
+    assert not (tmp_path / "planted").exists()
+
+
+@needs_compiler
+def test_a_link_in_the_place_of_a_library_is_replaced(tmp_path, tiny):
+    library = build.build_library()
+    plant(tmp_path / "elsewhere.so", tmp_path)
+    library.unlink()
+    library.symlink_to(tmp_path / "elsewhere.so")
+    assert tiny() == 7
+    assert not library.is_symlink()
+    assert not (tmp_path / "planted").exists()
+
+
+@needs_compiler
+@pytest.mark.parametrize("damage", ["empty", "cut", "a bit", "text", "a pipe"])
+def test_a_damaged_library_is_built_again(tmp_path, tiny, damage, caplog):
+    library = build.build_library()
+    content = bytearray(library.read_bytes())
+    if damage == "a pipe":
+        library.unlink()
+        os.mkfifo(library)
+    else:
+        content[len(content) // 2] ^= 1
+        cut = content[: len(content) // 2]
+        library.write_bytes({"empty": b"", "cut": cut, "a bit": content, "text": b"no library"}[damage])
+    assert tiny() == 7
+    assert caplog.text.count("compiling the CPU kernels") == 2
+
+
+@needs_compiler
+def test_a_umask_that_lets_the_group_write_does_not_make_each_process_build(tmp_path, tiny, caplog):
+    before = os.umask(0o002)
+    try:
+        assert tiny() == tiny() == 7
+    finally:
+        os.umask(before)
+    assert caplog.text.count("compiling the CPU kernels") == 1

@@ -1,0 +1,132 @@
+"""HDF5 files of anybody: numbers that lie in the file itself, as many as it says, and no more than it can well hold.
+
+An HDF5 file may have other files read in its place (external links, external storage, virtual datasets), ask for
+libraries that unpack it (filters), and declare any number of rows, which are made up where they were never written.
+`open_hdf5` gives the file as h5py does, `file["episode_0"]["rewards"][()]`, and refuses all of that before it is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from snn_dt import io
+from snn_dt.data.source import Declared
+from snn_dt.errors import DataError
+
+MOST_LINKS = 16
+"""Soft links that are followed one after the other."""
+# The filters that are part of the library: deflate, shuffle, fletcher32, szip, n-bit, scale-offset; h5py's own lzf.
+FILTERS = {1, 2, 3, 4, 5, 6, 32000}
+
+
+class CheckedGroup:
+    """A group of an HDF5 file, in which groups and datasets of numbers are found by their path.
+
+    Raises:
+        KeyError: there is nothing of that name.
+        DataError: what is there is not in this file, or not as the file says.
+    """
+
+    def __init__(self, group: Any, declared: Declared, checked: set[str]) -> None:
+        self._group, self._declared, self._path = group, declared, declared.path
+        self._checked = checked  # the datasets that were looked at, by name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._group)
+
+    def __contains__(self, name: str) -> bool:
+        return any(name == known for known in self._group)  # `in` of h5py follows links
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the group, also one of these, or the `h5py.Dataset` at a path below this one."""
+        import h5py
+
+        found = self._follow(self._group, name, MOST_LINKS)
+        if isinstance(found, h5py.Group):
+            return CheckedGroup(found, self._declared, self._checked)
+        full_name = f"{self._group.name.rstrip('/')}/{name}"
+        if not isinstance(found, h5py.Dataset):
+            raise self._refused(full_name, "a named type")
+        if full_name not in self._checked:
+            self._check(found, full_name)
+            self._declared.add(found.size * found.dtype.itemsize)
+            self._checked.add(full_name)
+        return found
+
+    def _follow(self, group: Any, name: str, links: int) -> Any:
+        """Go down a path, link by link: the library would go on into other files without a word.
+
+        So does h5py where it is asked whether something is there; only a link itself is safe to look at.
+        """
+        import h5py
+
+        here = group.file if name.startswith("/") else group
+        for part in name.split("/"):
+            if part in ("", "."):
+                continue
+            try:
+                kind = here.id.links.get_info(part.encode()).type
+            except (KeyError, RuntimeError, AttributeError):  # the last for something that is no group
+                raise KeyError(f"no {name!r} in {group.name}") from None
+            where = f"{here.name.rstrip('/')}/{part}"
+            if kind == h5py.h5l.TYPE_HARD:
+                here = here[part]
+            elif kind == h5py.h5l.TYPE_SOFT and links:
+                here = self._follow(here, here.id.links.get_val(part.encode()).decode(), links - 1)
+            elif kind == h5py.h5l.TYPE_SOFT:
+                raise self._refused(where, f"more than {MOST_LINKS} links one after the other")
+            else:
+                raise self._refused(where, f"a link to another file, {here.id.links.get_val(part.encode())}")
+        return here
+
+    def _check(self, dataset: Any, name: str) -> None:
+        import h5py
+
+        plist = dataset.id.get_create_plist()
+        if plist.get_layout() == h5py.h5d.VIRTUAL:
+            raise self._refused(name, "a virtual dataset, made of others")
+        if plist.get_external_count():
+            raise self._refused(name, f"numbers of another file, {plist.get_external(0)[0]}")
+        if dataset.shape is None or dataset.dtype.kind not in "biuf":
+            kind = f"type {dataset.dtype}" if dataset.shape is not None else "no size"
+            raise DataError(f"{self._path} has {name[1:]} of {kind}: expected numbers; choose another dataset")
+        filters = {plist.get_filter(index)[0] for index in range(plist.get_nfilters())}
+        if others := filters - FILTERS:
+            raise self._refused(name, f"a filter that is not part of HDF5, number {min(others)}")
+        if dataset.size and (missing := self._missing(dataset)):
+            raise DataError(
+                f"{self._path}: {name} declares the shape {list(dataset.shape)}, and {missing} were never written: "
+                "expected all of them in the file; download or copy the dataset again"
+            )
+
+    def _missing(self, dataset: Any) -> str:
+        """Say how much of a dataset is not in the file; reading would fill it up with zeros."""
+        stored = min(dataset.id.get_storage_size(), self._declared.size)
+        if dataset.chunks is None:
+            missing = dataset.size * dataset.dtype.itemsize - stored
+            return f"{missing} of its bytes" if missing > 0 else ""
+        chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize  # read whole, also for one number of it
+        Declared(self._path, self._declared.size).add(chunk)
+        chunks = math.prod(-(-n // step) for n, step in zip(dataset.shape, dataset.chunks, strict=True))
+        missing = chunks - dataset.id.get_num_chunks() if stored else chunks
+        return f"{missing} of its {chunks} chunks" if missing > 0 else ""
+
+    def _refused(self, name: str, found: str) -> DataError:
+        return DataError(
+            f"{self._path}: {name}: expected numbers in the file itself, found {found}; choose another dataset, or "
+            "copy the numbers themselves to it"
+        )
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[CheckedGroup]:
+    """Open an HDF5 file to read; raises `OSError` if there is none, `DataError` where more is in it than numbers."""
+    import h5py
+
+    size = io.require_file(path).stat().st_size
+    with h5py.File(path, "r") as file:
+        yield CheckedGroup(file, Declared(path, size), set())

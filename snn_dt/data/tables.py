@@ -1,0 +1,128 @@
+"""Arrow and Parquet files of anybody: their columns as a table, of a size that the files can well hold."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from snn_dt import io
+from snn_dt.data.source import Declared
+
+_MAGIC = b"ARROW1\0\0"
+_NUMBER = 8
+"""Bytes of a number of Parquet, once it is unpacked; some have less."""
+
+
+def read_table(parts: Sequence[Path], columns: Sequence[str], file_format: str, declared: Declared) -> Any:
+    """Return columns of files, one below the other, as a `pyarrow.Table`; what they declare is added to `declared`.
+
+    Raises:
+        OSError, ValueError: a file is missing, damaged or no regular file, or a column does not hold numbers.
+        KeyError: a column is missing.
+        DataError: the files declare far more than they can hold.
+    """
+    import pyarrow
+
+    if not parts:
+        raise ValueError("no file part-*")
+    read = {"arrow": _read_arrow, "parquet": _read_parquet}[file_format]
+    table = pyarrow.concat_tables([read(io.require_file(part), columns, declared) for part in parts])
+    table.validate(full=True)  # offsets that lead out of the file would be followed
+    return table
+
+
+def _read_parquet(path: Path, columns: Sequence[str], declared: Declared) -> Any:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        _check_columns(file.schema_arrow, columns)
+        facts, numbers, unpacked = file.metadata, 0, 0
+        for group in (facts.row_group(index) for index in range(facts.num_row_groups)):
+            for column in (group.column(index) for index in range(group.num_columns)):
+                if column.path_in_schema.split(".")[0] in columns:
+                    numbers, unpacked = numbers + column.num_values, unpacked + column.total_uncompressed_size
+        declared.add(max(numbers * _NUMBER, unpacked), path.stat().st_size)
+        return file.read(list(columns))
+
+
+def _read_arrow(path: Path, columns: Sequence[str], declared: Declared) -> Any:
+    """Read the stream of messages that an Arrow file is, not through the table at its end, which may say otherwise."""
+    import pyarrow.ipc
+
+    with pyarrow.memory_map(str(path)) as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise ValueError("no Arrow file")
+        declared.add(_arrow_bytes(pyarrow.ipc.MessageReader.open_stream(file)), path.stat().st_size)
+        file.seek(len(_MAGIC))
+        schema = pyarrow.ipc.read_schema(file)
+        _check_columns(schema, columns)
+        file.seek(len(_MAGIC))
+        options = pyarrow.ipc.IpcReadOptions(included_fields=[schema.get_field_index(name) for name in columns])
+        with pyarrow.ipc.open_stream(file, options=options) as stream:
+            return stream.read_all().select(list(columns))
+
+
+def _arrow_bytes(messages: Any) -> int:
+    """Return the bytes that the record batches of a stream become once they are unpacked."""
+    total = 0
+    for message in messages:
+        total += message.body.size if message.body is not None else 0
+        if message.type != "schema":
+            try:
+                total += _unpacked(message.metadata.to_pybytes(), message.body)
+            except struct.error:
+                raise ValueError("a message that cannot be read") from None
+    return total
+
+
+def _unpacked(message: bytes, body: Any) -> int:
+    """Return the bytes of a message's packed buffers once unpacked; 0 for one whose buffers are as they are.
+
+    The layout is that of `RecordBatch` in Arrow's `Message.fbs`. A packed buffer begins with its length, -1 if it is as
+    it was.
+    """
+
+    def integer(at: int, kind: str = "<I") -> int:
+        found: int = struct.unpack_from(kind, message, at)[0]
+        return found
+
+    def fields(table: int) -> Callable[[int], int]:
+        """Return where field `n` of a flatbuffer's table is, 0 for one that is not there."""
+        layout = table - integer(table, "<i")
+        size = integer(layout, "<H")
+        return lambda n: table + offset if 4 + 2 * n < size and (offset := integer(layout + 4 + 2 * n, "<H")) else 0
+
+    header = fields(integer(0))(2)
+    batch = fields(header + integer(header))
+    if not batch(3):  # its `compression`
+        return 0
+    buffers = batch(2) + integer(batch(2))
+    total = 0
+    for index in range(integer(buffers)):
+        offset, length = integer(buffers + 4 + 16 * index, "<q"), integer(buffers + 12 + 16 * index, "<q")
+        if length >= 8:
+            total += max(0, struct.unpack("<q", body.slice(offset, 8).to_pybytes())[0])
+    return total
+
+
+def _check_columns(schema: Any, columns: Sequence[str]) -> None:
+    """Raise `KeyError` or `ValueError` unless the columns hold numbers, one by one, in lists or in structures.
+
+    Other kinds may stand for any number of rows without a byte for each.
+    """
+    from pyarrow import types
+
+    def holds(kind: Any) -> bool:
+        if types.is_struct(kind):
+            return all(holds(kind.field(index).type) for index in range(kind.num_fields))
+        if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+            return holds(kind.value_type)
+        return bool(types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind))
+
+    for name in columns:
+        if schema.get_field_index(name) < 0:
+            raise KeyError(f"the column {name!r} is missing, or there twice")
+        if not holds(kind := schema.field(name).type):
+            raise ValueError(f"the column {name!r} is of type {kind}, expected numbers")

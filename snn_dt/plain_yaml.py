@@ -1,0 +1,115 @@
+"""YAML that says what it seems to say, read in bounded time and memory: plain values, no tags, no key twice.
+
+Numbers are decimal: an optional sign, digits without a needless zero before them, a point, an exponent. `true` and
+`false` are the truth values. What YAML 1.1 reads in ways of its own (`1:30` as 90, `010` as 8, `0x1`, `1_0`, `yes`,
+`off`, `2024-01-01`) is text, which is refused where a number or a truth value is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, DocumentStartEvent, ScalarEvent
+
+from snn_dt.io import MOST_DEPTH
+
+MOST_BYTES = 1 << 17
+"""Bytes of the longest YAML text: fifty times the longest of the shipped configs."""
+MOST_VALUES = 10_000
+"""Values of one text, those counted again that an alias (`*name`) repeats."""
+NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,9})?")
+"""A decimal number as text."""
+
+_NULL, _BOOL, _INT, _FLOAT, _STR, _MERGE = (
+    f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "merge")
+)
+# Each is what YAML 1.1 and 1.2 both take for such a value: what PyYAML writes as plain text is read as text again.
+_RESOLVED = {
+    _NULL: r"~|null|Null|NULL|",
+    _BOOL: r"true|True|TRUE|false|False|FALSE",
+    _INT: r"[-+]?(?:0|[1-9][0-9]*)",
+    _FLOAT: r"[-+]?(?:(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+    _MERGE: r"<<",
+}
+
+
+def parse_yaml(text: str) -> Any:
+    """Return what a YAML text says, in dictionaries, lists and plain values.
+
+    Raises:
+        ValueError: it is no YAML, or none that is read here; the text of the error is one line.
+    """
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"expected at most {MOST_BYTES} characters, found {len(text)}")
+    try:
+        _check_size(text)
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Knows the values above alone, and refuses a key that is there twice, where YAML would silently take the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := sorted(key for key, times in keys.items() if times > 1):
+            raise yaml.YAMLError(f"the key {twice[0]!r} twice,{node.start_mark}; merge the two")
+        return node
+
+
+_Loader.yaml_implicit_resolvers = {None: [(tag, re.compile(rf"(?:{text})\Z")) for tag, text in _RESOLVED.items()]}
+
+
+def _check_size(text: str) -> None:
+    """Raise `YAMLError` for a text with tags, or one that is too deep or too large once each alias is written out.
+
+    Written out, as whoever reads the values walks through them again for each: ten lines of ten aliases of the line
+    before say ten thousand million things. Events are looked at one after the other, so it is over with the first
+    that is too much.
+    """
+    written: dict[str, _Size] = {}
+    open_nodes = [_Size(None)]
+    documents = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        documents += isinstance(event, DocumentStartEvent)
+        if documents > 1:
+            raise yaml.YAMLError(f"a second document,{event.start_mark}; keep one")
+        if (tag := getattr(event, "tag", None)) not in (None, "!", _STR):
+            raise yaml.YAMLError(f"the tag {tag!r},{event.start_mark}; write the value without it")
+        if isinstance(event, CollectionStartEvent):
+            open_nodes.append(_Size(event.anchor))
+            done = _Size(None)  # of what is below, its depth alone is known
+        elif isinstance(event, CollectionEndEvent):
+            done = open_nodes.pop()
+            done.values, done.levels = done.values + 1, done.levels + 1
+        elif isinstance(event, ScalarEvent):
+            done = _Size(event.anchor, values=1)
+        elif isinstance(event, AliasEvent):
+            if event.anchor not in written:
+                raise yaml.YAMLError(f"the alias *{event.anchor} of nothing before it,{event.start_mark}")
+            done = written[event.anchor]
+        else:
+            continue
+        if done.anchor:
+            written[done.anchor] = done
+        above = open_nodes[-1]
+        above.values, above.levels = above.values + done.values, max(above.levels, done.levels)
+        if above.values > MOST_VALUES:
+            raise yaml.YAMLError(f"more than {MOST_VALUES} values, with every alias written out")
+        if len(open_nodes) - 1 + above.levels > MOST_DEPTH:
+            raise yaml.YAMLError(f"more than {MOST_DEPTH} levels of nesting")
+
+
+@dataclass
+class _Size:
+    """How much a part of a text says."""
+
+    anchor: str | None
+    values: int = 0
+    levels: int = 0
