@@ -28,7 +28,11 @@ def training_batches(
     if dataset is None and known is None:
         raise ConfigError("expected a checkpoint that names its dataset, found one without a config; give --dataset")
     data = config_from_dict({"data": known["data"]} if known else {}).data
-    trajectories = load_dataset(dataset or data.dataset, reward_mode="delayed" if policy.spec.delayed else "dense")
+    trajectories = load_dataset(
+        dataset or data.dataset,
+        reward_mode="delayed" if policy.spec.delayed else "dense",
+        action_space=policy.action_space,
+    )
     model = policy.model
     found = trajectories.obs_dim, trajectories.action_dim, trajectories.discrete
     if found != (model.state_dim, model.action_dim, model.discrete):

@@ -39,6 +39,7 @@ def _parser() -> _Parser:
         command.add_argument("dataset", help="minari:<id>, d4rl:<id>, d4rl:<path>.hdf5, or a Minari dataset's folder")
         command.add_argument("--reward-mode", choices=["dense", "delayed"], default="dense")
         command.add_argument("--download", action="store_true", help="fetch it if it is missing")
+        command.add_argument("--env-id", help="environment of a D4RL file, whose action space it does not name")
     commands.add_parser("list", help="list the datasets found on this machine")
     collect = commands.add_parser("collect", help="roll a policy, or random actions, out and write a Minari dataset")
     collect.add_argument("env", help="Gymnasium id, as CartPole-v1")
@@ -139,5 +140,17 @@ def _load(arguments: argparse.Namespace) -> Trajectories:
 
     with progress_bar(f"reading {arguments.dataset}") as progress:
         return load_dataset(
-            arguments.dataset, reward_mode=arguments.reward_mode, download=arguments.download, progress=progress
+            arguments.dataset,
+            reward_mode=arguments.reward_mode,
+            download=arguments.download,
+            progress=progress,
+            action_space=_action_space(arguments),
         )
+
+
+def _action_space(arguments: argparse.Namespace) -> Any:
+    if arguments.env_id is None:
+        return None
+    from snn_dt.cli.task import action_space
+
+    return action_space(arguments.dataset, arguments.env_id)

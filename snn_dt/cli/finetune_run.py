@@ -52,7 +52,7 @@ class FinetuneRun:
         dataset = None
         if config.update.dataset:
             mode = "delayed" if self.policy.spec.delayed else "dense"
-            dataset = load_dataset(config.update.dataset, reward_mode=mode)
+            dataset = load_dataset(config.update.dataset, reward_mode=mode, action_space=self.policy.action_space)
             self._check_fits(dataset)
         torch.manual_seed(config.update.seed)
         self.loop = Loop(self.policy, config, envs, dataset)

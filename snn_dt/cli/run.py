@@ -12,7 +12,7 @@ import torch
 
 from snn_dt.checkpoint import find_checkpoint, provenance, read_json, read_tensors, save_checkpoint, was_saved
 from snn_dt.cli.record import Record
-from snn_dt.cli.task import make_policy, rtg_scale, task_shape
+from snn_dt.cli.task import action_space, make_policy, rtg_scale, task_shape
 from snn_dt.config import Config, config_to_dict, save_config
 from snn_dt.config_difference import check_same
 from snn_dt.data import Windows, load_dataset
@@ -61,7 +61,12 @@ class Run:
         self.threads = set_threads(config.train.threads, self.workers.local_size)
         data = config.data
         self.trajectories = self.workers.first_here(
-            lambda: load_dataset(data.dataset, reward_mode=data.reward_mode, download=data.download)
+            lambda: load_dataset(
+                data.dataset,
+                reward_mode=data.reward_mode,
+                download=data.download,
+                action_space=action_space(data.dataset, config.eval.env_id),
+            )
         )
         train_episodes, validation_episodes = self.trajectories.split(data.validation_fraction, data.split_seed)
         self.rtg_scale = rtg_scale(config, self.trajectories)

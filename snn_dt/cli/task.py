@@ -3,32 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from snn_dt.config import Config, validate
 from snn_dt.data import Trajectories, load_dataset
+from snn_dt.errors import EnvironmentMismatchError
 from snn_dt.evaluation.policy import Policy, PolicySpec
 from snn_dt.models import TaskShape, build_model
 
 
 def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
-    """Say what a model must know of a dataset; infinite action bounds count as none."""
-    low, high, returns_to_go = trajectories.action_low, trajectories.action_high, trajectories.returns_to_go
+    """Say what a model must know of a dataset; action bounds that are infinite or absurdly wide count as none."""
+    bounds, returns_to_go = trajectories.action_bounds, trajectories.returns_to_go
     sample = returns_to_go[:: max(1, len(returns_to_go) // 1_000_000)]
-    bounded = low is not None and high is not None and bool(np.isfinite(low).all() and np.isfinite(high).all())
     return TaskShape(
         state_dim=trajectories.obs_dim,
         action_dim=trajectories.action_dim,
         discrete=trajectories.discrete,
         n_timesteps=max(trajectories.max_episode_length, trajectories.time_limit or 0),
-        action_low=tuple(map(float, low)) if bounded and low is not None else None,
-        action_high=tuple(map(float, high)) if bounded and high is not None else None,
+        action_low=tuple(map(float, bounds[0])) if bounds else None,
+        action_high=tuple(map(float, bounds[1])) if bounds else None,
         rtg_range=(float(returns_to_go.min()) / rtg_scale, float(returns_to_go.max()) / rtg_scale),
         rtg_quantiles=tuple(float(q) / rtg_scale for q in np.quantile(sample, np.linspace(0, 1, 33))),
     )
+
+
+def action_space(dataset: str, env_id: str | None) -> Any:
+    """Return the actions of the environment the user names, for a D4RL file, which names none; else None.
+
+    Raises:
+        EnvironmentMismatchError: it cannot be made.
+    """
+    if env_id is None or not dataset.startswith("d4rl:"):
+        return None
+    import gymnasium
+
+    from snn_dt.envs import ensure_registered
+
+    try:
+        ensure_registered(env_id)
+        env = gymnasium.make(env_id, disable_env_checker=True)
+    except Exception as error:  # making an environment runs code of other packages
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise EnvironmentMismatchError(
+            f"expected the environment {env_id!r}, whose actions {dataset} has, found: {reason}; check the name"
+        ) from error
+    env.close()
+    return env.action_space
 
 
 def rtg_scale(config: Config, trajectories: Trajectories) -> float:
@@ -39,7 +63,10 @@ def rtg_scale(config: Config, trajectories: Trajectories) -> float:
 
 def untrained_policy(config: Config, dataset: str, seed: int) -> Policy:
     """Return a policy with the weights that training from `seed` begins with."""
-    trajectories = load_dataset(dataset, reward_mode=config.data.reward_mode, download=config.data.download)
+    space = action_space(dataset, config.eval.env_id)
+    trajectories = load_dataset(
+        dataset, reward_mode=config.data.reward_mode, download=config.data.download, action_space=space
+    )
     scale = rtg_scale(config, trajectories)
     torch.manual_seed(seed)
     model = build_model(config.model.resolved(), task_shape(trajectories, scale))

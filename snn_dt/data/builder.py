@@ -6,42 +6,61 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from snn_dt.data.checks import check_finite, checked
-from snn_dt.data.columns import Column, RunningMoments
+from snn_dt.data.columns import Column, RunningMoments, digest
+from snn_dt.data.normalisation import is_wide, needs_float64, scales
 from snn_dt.data.source import Source
+from snn_dt.data.survey import Survey
 from snn_dt.data.trajectories import RewardMode
 from snn_dt.errors import DataError
 
 Progress = Callable[[int, int], None]  # (episodes done, episodes in all)
 
-CONSTANT_STD = 1e-6  # below it a dimension counts as constant
+
+class Built(NamedTuple):
+    """A dataset as arrays."""
+
+    arrays: dict[str, NDArray[Any]]  # of `Trajectories`
+    checksum: str
+    digests: dict[str, str]  # `columns.digest` of each array
+    notes: tuple[str, ...]  # what the user should know, a line each
 
 
-def build(
-    source: Source, folder: Path | None, reward_mode: RewardMode, progress: Progress | None = None
-) -> tuple[dict[str, NDArray[Any]], str]:
-    """Read every episode of `source` and return (the arrays of `Trajectories`, checksum).
+def build(source: Source, folder: Path | None, reward_mode: RewardMode, progress: Progress | None = None) -> Built:
+    """Read every episode of `source`.
 
     The per-step arrays stream into `.npy` files of `folder` and come back memory-mapped; without a folder they stay in
-    memory. Raises `DataError` for an episode that cannot be learned from, `OSError` when the folder cannot be written.
+    memory. Observations are float32; where that would lose what a column holds the file is read once more, in 64 bits.
+    Raises `DataError` for an episode that cannot be learned from, `OSError` when the folder cannot be written.
     """
+    return _read(source, folder, reward_mode, progress, np.dtype(np.float32)) or cast(
+        Built, _read(source, folder, reward_mode, progress, np.dtype(np.float64))
+    )
+
+
+def _read(
+    source: Source, folder: Path | None, reward_mode: RewardMode, progress: Progress | None, stored: np.dtype[Any]
+) -> Built | None:
+    """Read every episode, observations as `stored`; None if float32 was asked for and loses what a column holds."""
     columns: dict[str, Column] = {}
     lengths, terminated, truncated = [], [], []
-    moments = RunningMoments()
+    moments, original, survey = RunningMoments(), RunningMoments(), Survey(source)
+    dtype = stored
     for index, episode in enumerate(source.episodes()):
         where = f"episode {index} of dataset {source.dataset_id!r}"
         observations, actions, rewards = checked(episode, where, source)
+        survey.add(episode)
         if reward_mode == "delayed":
             rewards = np.append(np.zeros(len(rewards) - 1), rewards.sum())
         returns_to_go = np.cumsum(rewards[::-1])[::-1]
         check_finite("returns-to-go", returns_to_go, where)
         step_data = {
-            "observations": observations,
+            "observations": observations.astype(stored),
             "actions": actions,
             "rewards": rewards.astype(np.float32),
             "returns_to_go": returns_to_go.astype(np.float32),
@@ -50,7 +69,10 @@ def build(
             if name not in columns:
                 columns[name] = Column(folder and folder / f"{name}.npy", block.dtype, block.shape[1:])
             columns[name].append(block)
-        moments.update(observations)
+        moments.update(step_data["observations"])
+        dtype = np.asarray(episode.observations).dtype
+        if is_wide(dtype) and stored == np.float32:
+            original.update(observations)
         lengths.append(len(rewards))
         terminated.append(episode.terminated)
         truncated.append(episode.truncated)
@@ -58,20 +80,26 @@ def build(
             progress(index + 1, source.n_episodes)
     if not lengths:
         raise DataError(f"dataset {source.dataset_id!r} has no episode: expected at least one complete episode")
-    mean, std = moments.mean, moments.std
-    std[std < CONSTANT_STD] = 1.0  # 0 after normalisation; a rollout that leaves the constant is not blown up
+    if len(original.mean) and needs_float64(original).any():
+        for column in columns.values():
+            column.finish()
+        return None
+    mean, std, said = scales(moments, dtype, stored)
     arrays: dict[str, NDArray[Any]] = {
         "episode_offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
         "terminated": np.array(terminated, dtype=np.bool_),
         "truncated": np.array(truncated, dtype=np.bool_),
-        "state_mean": mean.astype(np.float32),
-        "state_std": std.astype(np.float32),
+        "state_mean": mean,
+        "state_std": std,
     }
     checksum = _checksum(arrays, columns)
+    digests = {name: column.digest() for name, column in columns.items()}
+    digests |= {name: digest(array) for name, array in arrays.items()}
     if folder:
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
-    return {name: column.finish() for name, column in columns.items()} | arrays, checksum
+    flat = {name: column.finish() for name, column in columns.items()} | arrays
+    return Built(flat, checksum, digests, (*source.notes, *survey.notes(), *said))
 
 
 def _checksum(arrays: dict[str, NDArray[Any]], columns: dict[str, Column]) -> str:

@@ -5,9 +5,14 @@
         ├── meta.json
         └── observations.npy, actions.npy, rewards.npy, returns_to_go.npy, episode_offsets.npy, ...
 
-The key names the source's path, the size and modification time of its files, the reward mode and `FORMAT_VERSION`, so
-a changed source is another key. A folder is filled under a temporary name and renamed when it is complete: a reader
-never sees half of one, and of two processes that build the same one the first to finish wins.
+The key names the source's path, of its files size, times, inode and a sample of the content, the reward mode and
+`FORMAT_VERSION`, so a changed source is another key. A folder is filled under a temporary name, brought to the disk and
+renamed when it is complete: a reader never sees half of one, and of two processes that build the same one the first to
+finish wins.
+
+A folder is opened only if it is what was built: `meta.json` holds digests of itself and of every array. Those of large
+arrays are compared where size or times of the file are not those it was written with; anything wrong, whatever it is,
+means that the dataset is built again, which is said.
 """
 
 from __future__ import annotations
@@ -18,12 +23,15 @@ import logging
 import os
 import re
 import shutil
+import stat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from snn_dt.data.builder import Progress, build
+from snn_dt import io
+from snn_dt.data.builder import Built, Progress, build
+from snn_dt.data.columns import digest
 from snn_dt.data.scores import ReferenceScores
 from snn_dt.data.source import Source
 from snn_dt.data.trajectories import RewardMode, Trajectories
@@ -31,7 +39,17 @@ from snn_dt.data.unfinished import unfinished_folder
 from snn_dt.errors import DataError
 from snn_dt.user_cache import cache_root
 
-FORMAT_VERSION = 1
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+PREFIX = ".building-"
+"""Begins the names of folders that are being filled."""
+
+FORMAT_VERSION = 2
+SMALL = 16 << 20
+"""Bytes of a dataset up to which its digests are always compared."""
+SAMPLED_FILES, SAMPLE = 64, 4096
+"""Of how many files of a source a sample is part of the key, and bytes of each of its three parts."""
 
 _ARRAYS = (
     *("observations", "actions", "rewards", "returns_to_go", "episode_offsets"),
@@ -42,22 +60,76 @@ _PER_STEP = _ARRAYS[:4]
 _log = logging.getLogger("snn_dt")
 
 
-def cache_folder(name: str, path: Path, files: list[Path], reward_mode: RewardMode) -> Path:
+def cache_folder(
+    name: str, path: Path, files: list[Path], reward_mode: RewardMode, action_space: gym.Space[Any] | None = None
+) -> Path:
     """Return where the dataset `name`, stored in `files` below (or at) `path`, is or would be cached."""
-    stats = [(str(file.relative_to(path)), (s := file.stat()).st_size, s.st_mtime_ns) for file in files]
-    key = json.dumps([FORMAT_VERSION, name, str(path.resolve()), stats, reward_mode])
+    from minari.serialization import serialize_space
+
+    stats = [(str(file.relative_to(path)), *_stamp(file)) for file in files]
+    sampled = [_sample(file) for file in files[:: -(-len(files) // SAMPLED_FILES) or 1]]
+    options = [reward_mode, *([] if action_space is None else [serialize_space(action_space)])]
+    key = json.dumps([FORMAT_VERSION, name, str(path.resolve()), stats, sampled, *options])
     slug = re.sub(r"[^A-Za-z0-9.]+", "_", name)[-80:]
     return cache_root() / "datasets" / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
+def _stamp(file: Path) -> list[int]:
+    """Return what changes when a file is written or replaced; a time of change cannot be set by tools that copy."""
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise DataError(f"expected a regular file at {file}, found none; download or copy the dataset again")
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+
+
+def _sample(file: Path) -> str:
+    """Return a digest of the beginning, the middle and the end of a file."""
+    found = hashlib.sha256()
+    with io.open_file(file) as content:
+        end = content.seek(0, os.SEEK_END)
+        for start in (0, end // 2, max(0, end - SAMPLE)):
+            content.seek(start)
+            found.update(content.read(SAMPLE))
+    return found.hexdigest()
+
+
 def open_cached(folder: Path) -> Trajectories | None:
-    """Return the dataset cached in `folder`, or None when there is none that can be read."""
-    try:
-        meta = json.loads((folder / "meta.json").read_text())
-        arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r" if n in _PER_STEP else None) for n in _ARRAYS}
-        return _assemble(arrays, meta)
-    except (OSError, ValueError, KeyError, DataError):
+    """Return the dataset cached in `folder`, or None when there is none, or none that is as it was built."""
+    if not (folder / "meta.json").exists() and not folder.exists():
         return None
+    try:
+        meta = io.read_json(folder / "meta.json")
+        if meta.pop("digest") != _digest(meta):
+            raise ValueError("meta.json is not what was written")
+        stamps, digests = meta.pop("stamps"), meta.pop("digests")
+        now = {name: _stamp(folder / f"{name}.npy") for name in _ARRAYS}
+        arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r" if n in _PER_STEP else None) for n in _ARRAYS}
+        small = sum(stamp[0] for stamp in now.values()) <= SMALL
+        for name, array in arrays.items():
+            if (small or now[name][:3] != stamps[name][:3]) and digest(array) != digests[name]:
+                raise ValueError(f"{name}.npy is not what was written")
+        trajectories = _assemble(arrays, meta)
+        _check_lengths(trajectories)
+        return trajectories
+    except Exception as error:  # each kind of damage raises its own, and each is mended in the same way
+        _log.warning("the cache in %s is damaged (%s) and is made again", folder, " ".join(str(error).split()))
+        return None
+
+
+def _digest(meta: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+def _check_lengths(trajectories: Trajectories) -> None:
+    """Raise `ValueError` for arrays that do not belong together."""
+    t, offsets = trajectories, trajectories.episode_offsets
+    steps = {len(getattr(t, name)) for name in _PER_STEP}
+    episodes = {len(t.terminated), len(t.truncated), len(offsets) - 1}
+    widths = {*t.state_mean.shape, *t.state_std.shape, t.obs_dim}
+    if steps != {int(offsets[-1])} or offsets[0] != 0 or (np.diff(offsets) < 1).any() or len(episodes) > 1:
+        raise ValueError(f"arrays of {sorted(steps)} rows for {int(offsets[-1])} steps")
+    if len(widths) > 1 or not np.isfinite(t.state_mean).all() or not (t.state_std > 0).all():
+        raise ValueError("statistics that do not fit the observations")
 
 
 def build_cached(
@@ -65,10 +137,18 @@ def build_cached(
 ) -> Trajectories:
     """Build the dataset into `folder` and open it; where that cannot be written, build it in memory and say so."""
     try:
-        with unfinished_folder(folder.parent, ".building-") as unfinished:
-            _, checksum = build(source, unfinished, reward_mode, progress)
-            (unfinished / "meta.json").write_text(json.dumps(_meta(source, reward_mode, checksum)))
+        with unfinished_folder(folder.parent, PREFIX) as unfinished:
+            built = build(source, unfinished, reward_mode, progress)
+            meta = _meta(source, reward_mode, built)
+            for name in _ARRAYS:
+                _to_disk(unfinished / f"{name}.npy")
+            meta["stamps"] = {name: _stamp(unfinished / f"{name}.npy") for name in _ARRAYS}
+            meta["digests"] = {name: built.digests[name] for name in _ARRAYS}
+            (unfinished / "meta.json").write_text(json.dumps(meta | {"digest": _digest(meta)}))
+            _to_disk(unfinished / "meta.json")
+            _to_disk(unfinished)
             _publish(unfinished, folder)
+            _to_disk(folder.parent)
     except OSError as error:
         return _without_cache(source, reward_mode, progress, error)
     return open_cached(folder) or build_in_memory(source, reward_mode)
@@ -76,8 +156,8 @@ def build_cached(
 
 def build_in_memory(source: Source, reward_mode: RewardMode, progress: Progress | None = None) -> Trajectories:
     """Build the dataset without a cache."""
-    arrays, checksum = build(source, None, reward_mode, progress)
-    return _assemble(arrays, _meta(source, reward_mode, checksum))
+    built = build(source, None, reward_mode, progress)
+    return _assemble(built.arrays, _meta(source, reward_mode, built))
 
 
 def _without_cache(source: Source, reward_mode: RewardMode, progress: Progress | None, error: OSError) -> Trajectories:
@@ -86,6 +166,15 @@ def _without_cache(source: Source, reward_mode: RewardMode, progress: Progress |
         *(source.dataset_id, cache_root(), error.strerror or error),
     )
     return build_in_memory(source, reward_mode, progress)
+
+
+def _to_disk(path: Path) -> None:
+    """Have the system write a file or a folder out, so that a power loss leaves all of it or nothing."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _publish(unfinished: Path, folder: Path) -> None:
@@ -99,7 +188,7 @@ def _publish(unfinished: Path, folder: Path) -> None:
             raise
 
 
-def _meta(source: Source, reward_mode: RewardMode, checksum: str) -> dict[str, Any]:
+def _meta(source: Source, reward_mode: RewardMode, built: Built) -> dict[str, Any]:
     from minari.serialization import serialize_space
 
     return {
@@ -111,7 +200,8 @@ def _meta(source: Source, reward_mode: RewardMode, checksum: str) -> dict[str, A
         "time_limit": source.time_limit,
         "reference": vars(source.reference) if source.reference else None,
         "reward_mode": reward_mode,
-        "checksum": checksum,
+        "checksum": built.checksum,
+        "notes": list(built.notes),
     }
 
 
@@ -121,5 +211,5 @@ def _assemble(arrays: dict[str, Any], meta: dict[str, Any]) -> Trajectories:
     meta = dict(meta)
     for name in ("observation_space", "action_space"):
         meta[name] = deserialize_space(meta[name])
-    reference = meta.pop("reference")
-    return Trajectories(**arrays, **meta, reference=ReferenceScores(**reference) if reference else None)
+    reference, notes = meta.pop("reference"), tuple(meta.pop("notes"))
+    return Trajectories(**arrays, **meta, notes=notes, reference=ReferenceScores(**reference) if reference else None)

@@ -8,16 +8,22 @@ import numpy as np
 from gymnasium.spaces import flatdim
 from numpy.typing import NDArray
 
+from snn_dt.data.normalisation import is_wide
 from snn_dt.data.source import Episode, Source
 from snn_dt.errors import DataError
 
 ACTION_TOLERANCE = 1e-3  # of the Box's range: recorded actions were rounded, not clipped, to float32
+ROUNDING = 1e-6  # of the bounds: float32 holds neither them nor the actions exactly
+
+ABSURD = 1e4
+"""Width of action bounds, in sizes of the actions (1 if they are smaller), from which they say nothing."""
 
 
-def checked(
-    episode: Episode, where: str, source: Source
-) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.float64]]:
-    """Return observations [T, obs_dim], actions [T, ...], rewards [T] of one episode, or raise `DataError`."""
+def checked(episode: Episode, where: str, source: Source) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
+    """Return observations [T, obs_dim], actions [T, ...], rewards [T] of one episode, or raise `DataError`.
+
+    Observations keep their type, whose numbers are finite in float32.
+    """
     for name in ("observations", "actions", "rewards"):
         values = np.asarray(getattr(episode, name))
         if values.dtype.kind not in "biuf" or values.ndim == 0 or (name == "rewards" and values.ndim > 1):
@@ -32,12 +38,13 @@ def checked(
             "expected T >= 1 rewards, T actions and T or T + 1 observations; repair or drop the episode"
         )
     with np.errstate(over="ignore"):  # a float64 too large for float32 becomes inf and is reported just below
-        observations = np.asarray(episode.observations[:n], dtype=np.float32)
+        rounded = np.asarray(episode.observations[:n], dtype=np.float32)
+    observations = np.asarray(episode.observations[:n]) if is_wide(np.asarray(episode.observations).dtype) else rounded
     rewards = np.asarray(episode.rewards, dtype=np.float64)
-    check_finite("observations", observations, where)
+    check_finite("observations", rounded, where)
     check_finite("rewards", rewards, where)
     _check_width("observations", observations, flatdim(source.observation_space), where, source.observation_space)
-    return observations, _checked_actions(episode.actions, where, source.action_space), rewards
+    return observations, _checked_actions(episode.actions, where, source), rewards
 
 
 def check_finite(name: str, values: NDArray[Any], where: str) -> None:
@@ -54,13 +61,14 @@ def _check_width(name: str, rows: NDArray[Any], expected: int, where: str, space
     """Raise `DataError` for rows [T, n] of another length than their space says."""
     if rows.shape[1] != expected:
         raise DataError(
-            f"{where} has {name} of {rows.shape[1]} numbers: expected {expected} for {_one_line(space)}; repair or "
+            f"{where} has {name} of {rows.shape[1]} numbers: expected {expected} for {one_line(space)}; repair or "
             "drop the episode, or correct the space in the metadata"
         )
 
 
-def _checked_actions(actions: NDArray[Any], where: str, space: Any) -> NDArray[Any]:
+def _checked_actions(actions: NDArray[Any], where: str, source: Source) -> NDArray[Any]:
     """Return actions as [T, action_dim] float32 or [T] int64, or raise `DataError` for one outside the space."""
+    space: Any = source.action_space
     discrete = hasattr(space, "n")
     values = np.asarray(actions).reshape(len(actions), -1)
     _check_width("actions", values, flatdim(space) if not discrete else 1, where, space)
@@ -68,17 +76,36 @@ def _checked_actions(actions: NDArray[Any], where: str, space: Any) -> NDArray[A
         values = values[:, 0]
         inside = (values >= space.start) & (values < space.start + space.n) & (values == np.floor(values))
     else:
-        low, high = np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
-        slack = ACTION_TOLERANCE * np.where(np.isfinite(high - low), high - low, 1.0)
+        low, high, slack = bounds(space)
         inside = (values >= low - slack) & (values <= high + slack) & np.isfinite(values)
+        if source.clip_actions and np.isfinite(values).all():
+            values, inside = np.clip(values, low - slack, high + slack), np.ones_like(inside)
     if not inside.all():
         step = tuple(np.argwhere(~inside)[0])
         raise DataError(
-            f"{where} has action {values[step]} at step {step[0]}: expected actions inside {_one_line(space)}; "
+            f"{where} has action {values[step]} at step {step[0]}: expected actions inside {one_line(space)}; "
             "repair or drop the episode"
         )
     return values.astype(np.int64 if discrete else np.float32)
 
 
-def _one_line(space: Any) -> str:
+def bounds(space: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return (low, high, what an action may be beyond them) of a Box, each [action_dim]."""
+    low, high = np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
+    size = np.where(np.isfinite(low), np.abs(low), 0) + np.where(np.isfinite(high), np.abs(high), 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        width = high - low
+    return low, high, ACTION_TOLERANCE * np.where(np.isfinite(width), width, 1.0) + ROUNDING * size
+
+
+def absurd(low: NDArray[Any], high: NDArray[Any], size: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which finite bounds [A] are so wide that errors measured in them vanish, beside actions up to `size`."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        width = high.astype(np.float64) - low.astype(np.float64)
+    wide: NDArray[np.bool_] = np.isfinite(low) & np.isfinite(high) & (width > ABSURD * np.maximum(size, 1.0))
+    return wide
+
+
+def one_line(space: Any) -> str:
+    """Return a space as one line of text."""
     return " ".join(str(space).split())

@@ -55,31 +55,52 @@ class Column:
             np.lib.format.write_array_header_1_0(self._file, header)
 
 
+def digest(array: NDArray[Any]) -> str:
+    """Return the digest of a whole array [N, ...], the same as that of a `Column` with its rows."""
+    found = hashlib.sha256(f"{array.dtype.str} {array.shape[1:]}".encode())
+    rows = max(1, (1 << 24) // max(1, array[:1].nbytes))  # 16 MiB at a time: it may be larger than memory
+    for start in range(0, len(array), rows):
+        found.update(np.ascontiguousarray(array[start : start + rows]).data)
+    return found.hexdigest()
+
+
 class RunningMoments:
     """Mean and standard deviation over rows, block by block in float64.
 
     Each block's own mean and sum of squared deviations are merged with what came before (Chan, Golub and LeVeque 1983),
-    which keeps its digits where `E[x^2] - E[x]^2` loses them.
+    which keeps its digits where `E[x^2] - E[x]^2` loses them. All is counted from the first row, so that a constant has
+    a deviation of exactly 0.
     """
 
     def __init__(self) -> None:
         self._n = 0
-        self.mean: NDArray[np.float64] = np.zeros(0)
+        self._origin: NDArray[np.float64] = np.zeros(0)
+        self._mean: NDArray[np.float64] = np.zeros(0)  # less the origin
+        self.size: NDArray[np.float64] = np.zeros(0)  # largest absolute value of each column [d]
         self._m2: NDArray[np.float64] = np.zeros(0)
 
-    def update(self, block: NDArray[np.floating[Any]]) -> None:
+    def update(self, block: NDArray[Any]) -> None:
         """Add rows [n, d]."""
         block = block.astype(np.float64)
-        n, mean = len(block), block.mean(axis=0)
+        if self._n == 0:
+            self._origin = block[0].copy()
+        n, size = len(block), np.abs(block).max(axis=0)
+        block -= self._origin
+        mean = block.mean(axis=0)
         block -= mean
         m2 = np.einsum("nd,nd->d", block, block)
         if self._n == 0:
-            self._n, self.mean, self._m2 = n, mean, m2
+            self._n, self._mean, self._m2, self.size = n, mean, m2, size
             return
-        delta, total = mean - self.mean, self._n + n
-        self.mean = self.mean + delta * (n / total)
+        delta, total = mean - self._mean, self._n + n
+        self._mean = self._mean + delta * (n / total)
         self._m2 = self._m2 + m2 + delta**2 * (self._n * n / total)
-        self._n = total
+        self._n, self.size = total, np.maximum(self.size, size)
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean [d]."""
+        return self._origin + self._mean
 
     @property
     def std(self) -> NDArray[np.float64]:

@@ -5,7 +5,8 @@ other entry is left alone (`metadata/*` has scalars and a policy's weights, whos
 
 - An episode ends where `terminals` or `timeouts` is set, as in D4RL's `sequence_dataset`; all of its rewards are kept
   (`qlearning_dataset` drops the last step of a timed-out episode).
-- What follows the last such row was cut off by the end of the file and is dropped.
+- What follows the last such row was cut off by the end of the file and is dropped, which is said.
+- On locomotion tasks no episode is longer than the limit: one that is has ends that were not marked, and is cut there.
 - Without `timeouts` (some v0 files) an episode also ends at the task's time limit.
 - antmaze repeats `terminals` as long as the ant is at the goal: only `timeouts` end an episode. Rewards stay as they
   are (value-based methods subtract 1 from each), so an episode's return counts the steps at the goal.
@@ -18,17 +19,23 @@ import os
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from snn_dt import io
 from snn_dt.data import d4rl_tasks
+from snn_dt.data.checks import ACTION_TOLERANCE
 from snn_dt.data.d4rl_files import IDS, URLS
+from snn_dt.data.flags import as_flags
 from snn_dt.data.hdf5 import open_hdf5
 from snn_dt.data.source import Episode, Source, damaged_file
+from snn_dt.data.spaces import flattened, is_image, observation_leaves
 from snn_dt.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import gymnasium as gym
 
 _BLOCK_ROWS = 1 << 16
 
@@ -82,8 +89,12 @@ def _download(url: str, path: Path) -> Path:
     return path
 
 
-def read(name: str, path: Path) -> Source:
-    """Return a D4RL file as a stream of episodes; raises `DataError` for a file of another layout."""
+def read(name: str, path: Path, action_space: gym.Space[Any] | None = None) -> Source:
+    """Return a D4RL file as a stream of episodes; raises `DataError` for a file of another layout.
+
+    `action_space`: that of the environment, which the file does not name. Without it a known task has its own, other
+    files Box(-1, 1), or what their actions span if that is more.
+    """
     from gymnasium import spaces
 
     task_name = d4rl_tasks.task_name(name)
@@ -95,17 +106,30 @@ def read(name: str, path: Path) -> Source:
         rows |= {name: file[name].size for name in ("rewards", "terminals", "timeouts") if name in file}
         if len(set(rows.values())) > 1:
             raise DataError(f"{path} is not in D4RL's layout: expected as many rows in every column, found {rows}")
-        obs_dim = int(np.prod(file["observations"].shape[1:]))
-        action_dim = int(np.prod(file["actions"].shape[1:]))
-        ends, terminals = _episode_ends(file, task_name, limit, path)
-    if task and (obs_dim, action_dim) != (task.obs_dim, 1 if task.discrete else task.action_dim):
-        task = None  # a file named after the task that holds something else
-    action_space = (
-        spaces.Discrete(task.action_dim) if task and task.discrete else spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
-    )
+        shape, dtype = file["observations"].shape[1:], file["observations"].dtype
+        obs_dim, action_dim = (int(np.prod(file[name].shape[1:])) for name in ("observations", "actions"))
+        if not obs_dim or not action_dim or is_image(shape, dtype):
+            raise DataError(
+                f"{path} has observations of shape {list(shape)} and actions of {action_dim} numbers: expected vectors "
+                "of at least one number, no images; choose another dataset"
+            )
+        if task and (obs_dim, action_dim) != (task.obs_dim, 1 if task.discrete else task.action_dim):
+            task = None  # a file named after the task that holds something else
+        cut = task is not None and task_name in d4rl_tasks.CUT_AT_LIMIT
+        ends, terminals, notes = _episode_ends(file, task_name, limit, cut, path)
+        notes += [note for note in [flattened(shape, dtype)] if note]
+        if action_space is None and task:
+            discrete = spaces.Discrete(task.action_dim)
+            action_space = discrete if task.discrete else spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
+        known = action_space is not None
+        if action_space is None:
+            action_space, more = _span(file["actions"], action_dim, path)
+            notes += more
+    space = spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32)
+    observation_leaves(space, action_space, name)
     return Source(
         dataset_id=name,
-        observation_space=spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32),
+        observation_space=space,
         action_space=action_space,
         env_id=task.env_id if task else None,
         env_spec=d4rl_tasks.env_spec(task.env_id) if task else None,
@@ -113,19 +137,53 @@ def read(name: str, path: Path) -> Source:
         reference=d4rl_tasks.reference(name, known=name in URLS) if task else None,
         n_episodes=len(ends),
         episodes=lambda: _episodes(path, ends, terminals),
+        clip_actions=known,
+        notes=tuple(notes),
     )
 
 
+def _span(actions: Any, action_dim: int, path: Path) -> tuple[gym.Space[Any], list[str]]:
+    """Return the Box of actions whose environment is not known: -1 to 1, or wider, which is said."""
+    from gymnasium import spaces
+
+    if actions.dtype.kind != "f":
+        raise DataError(
+            f"{path} has actions of type {actions.dtype}: expected decimal numbers, as others may be choices, which "
+            "D4RL's layout does not tell; name the environment with --eval.env_id (train) or --env-id (data), or store "
+            "continuous actions as float32"
+        )
+    low, high = -np.ones(action_dim), np.ones(action_dim)
+    for start in range(0, len(actions), _BLOCK_ROWS):
+        block = actions[start : start + _BLOCK_ROWS].reshape(-1, action_dim)
+        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+    slack = 1 + 2 * ACTION_TOLERANCE
+    if not (np.isfinite(low) & np.isfinite(high)).all() or (low.min() >= -slack and high.max() <= slack):
+        return spaces.Box(-1.0, 1.0, (action_dim,), np.float32), []
+    note = (
+        f"actions go from {low.min():.6g} to {high.max():.6g}, beyond D4RL's -1 to 1: the bounds are those of the "
+        "data; for those of the environment name it with --eval.env_id (train) or --env-id (data)"
+    )
+    low, high = low.astype(np.float32), high.astype(np.float32)
+    return spaces.Box(low, high, (action_dim,), np.float32), [note]
+
+
 def _episode_ends(
-    file: Any, task_name: str, limit: int | None, path: Path
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return (row after each episode's last [E], `terminals` at each last row [E])."""
-    terminals = file["terminals"][()].reshape(-1).astype(np.bool_)
+    file: Any, task_name: str, limit: int | None, cut: bool, path: Path
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], list[str]]:
+    """Return (row after each episode's last [E], `terminals` at each last row [E], what there is to say)."""
+    terminals, notes = as_flags(file["terminals"][()], "terminals", str(path)), []
     if "timeouts" in file:
-        done = file["timeouts"][()].reshape(-1).astype(np.bool_)
+        done = as_flags(file["timeouts"][()], "timeouts", str(path))
         if task_name != "antmaze":
             done |= terminals
         ends = np.flatnonzero(done) + 1
+        if limit is not None and cut:
+            marked, ends = ends, _ends_by_limit(ends, len(terminals), limit)
+            if added := len(ends) - len(marked):
+                notes.append(
+                    f"{added} ends are not marked in the file: stretches of more than {limit} steps, the limit of "
+                    f"{task_name}, were cut after every {limit}"
+                )
     elif limit is None:
         raise DataError(
             f"{path} has no timeouts and its name does not tell the time limit: expected D4RL's own file name, "
@@ -133,7 +191,12 @@ def _episode_ends(
         )
     else:
         ends = _ends_by_limit(np.flatnonzero(terminals) + 1, len(terminals), limit)
-    return ends, terminals[ends - 1]
+    if dropped := len(terminals) - int(ends[-1] if len(ends) else 0):
+        notes.append(
+            f"the last {dropped:,} of {len(terminals):,} rows ({dropped / len(terminals):.2%}) are not used: no "
+            "terminal or timeout ends them"
+        )
+    return ends, terminals[ends - 1], notes
 
 
 def _ends_by_limit(ends: NDArray[np.int64], rows: int, limit: int) -> NDArray[np.int64]:

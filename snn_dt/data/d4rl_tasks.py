@@ -47,6 +47,10 @@ _MAZE2D_LIMITS = {
 }
 
 
+CUT_AT_LIMIT = {"hopper", "halfcheetah", "walker2d", "ant"}
+"""Tasks whose recordings never go on beyond the limit; people who show Adroit or kitchen, and maze2d's planner, do."""
+
+
 def task_name(dataset_id: str) -> str:
     """Return the key of `TASKS` that an id or a file's stem begins with (`hopper_medium-v2` -> hopper), or ''."""
     if dataset_id.startswith("Ant_maze"):

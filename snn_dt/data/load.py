@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from snn_dt import io
 from snn_dt.data import d4rl_source, minari_source
 from snn_dt.data.builder import Progress
-from snn_dt.data.cache import build_cached, build_in_memory, cache_folder, open_cached
+from snn_dt.data.cache import PREFIX, build_cached, build_in_memory, cache_folder, open_cached
 from snn_dt.data.source import Source
 from snn_dt.data.trajectories import RewardMode, Trajectories
+from snn_dt.data.unfinished import clear_abandoned
 from snn_dt.errors import DataError
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+_log = logging.getLogger("snn_dt")
 
 
 def load_dataset(
@@ -20,6 +28,7 @@ def load_dataset(
     download: bool = False,
     cache: bool = True,
     progress: Progress | None = None,
+    action_space: gym.Space[Any] | None = None,
 ) -> Trajectories:
     """Load a dataset as flat, memory-mapped arrays; the first time it is read and cached, later it is only opened.
 
@@ -31,6 +40,9 @@ def load_dataset(
 
     `reward_mode="delayed"` moves all of an episode's reward to its last step. `download=True` fetches a dataset that is
     missing. `cache=False` reads into memory and writes nothing. `progress(done, total)` is called after each episode.
+    `action_space`: of the environment of a D4RL file, which does not name it; what is beyond its bounds is clipped.
+
+    What may be wrong with the data is logged as warnings, each time, and is in `.notes`.
 
     Raises `DataError` when the dataset is missing, damaged, or of a kind that cannot be learned from.
     """
@@ -38,13 +50,22 @@ def load_dataset(
         raise DataError(f"unknown reward_mode {reward_mode!r}: expected 'dense' or 'delayed'")
     spec = str(spec)
     name, path, files = _locate(spec, download)
-    folder = cache_folder(name, path, files, reward_mode)
-    if cache and (found := open_cached(folder)):
-        return found
-    source: Source = d4rl_source.read(name, path) if spec.startswith("d4rl:") else minari_source.read(path)
-    if not cache:
-        return build_in_memory(source, reward_mode, progress)
-    return build_cached(source, folder, reward_mode, progress)
+    d4rl = spec.startswith("d4rl:")
+    space = action_space if d4rl else None
+    found = None
+    if cache:
+        folder = cache_folder(name, path, files, reward_mode, space)
+        clear_abandoned(folder.parent, PREFIX)
+        found = open_cached(folder)
+    if found is None:
+        source: Source = d4rl_source.read(name, path, space) if d4rl else minari_source.read(path)
+        if cache:
+            found = build_cached(source, folder, reward_mode, progress)
+        else:
+            found = build_in_memory(source, reward_mode, progress)
+    for note in found.notes:
+        _log.warning("dataset %s: %s", found.dataset_id, note)
+    return found
 
 
 def _locate(spec: str, download: bool) -> tuple[str, Path, list[Path]]:

@@ -14,16 +14,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_dt import io
+from snn_dt.data.arrow_columns import descend, numbers
+from snn_dt.data.flags import ending, whole_number
 from snn_dt.data.hdf5 import open_hdf5
 from snn_dt.data.source import Declared, Episode, damaged_file
 from snn_dt.data.spaces import LeafPath
 from snn_dt.data.tables import read_table
+from snn_dt.errors import DataError
 
 
 def _stack(leaves: list[NDArray[Any]]) -> NDArray[Any]:
     """Concatenate leaf arrays [n, ...] to [n, obs_dim]; a leaf of shape [n] is one column."""
+    if len(lengths := {len(leaf) for leaf in leaves}) > 1:
+        raise ValueError(f"parts of the observation have {sorted(lengths)} rows")
     flat = [leaf.reshape(len(leaf), -1) for leaf in leaves]
     return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
+
+
+def _check_names(found: Sequence[str], n_episodes: int, prefix: str, data: Path) -> None:
+    """Raise `DataError` unless the file holds episodes 0 to n - 1 and no other."""
+    there = set(found)
+    missing = next(name for i in range(len(found) + 1) if (name := f"{prefix}{i}") not in there)
+    if len(found) == n_episodes and missing == f"{prefix}{n_episodes}":
+        return
+    raise DataError(
+        f"{data}: metadata.json says total_episodes {n_episodes}, the file holds {len(found)}, and the first number "
+        f"without an episode is {missing}: expected as many as it says, numbered from 0; download or copy the dataset "
+        "again, or correct total_episodes"
+    )
+
+
+def _check_own(facts: Any, index: int, steps: int, where: str) -> None:
+    """Compare what an episode says of itself with its place and its rows, or raise `DataError`."""
+    for name, expected in (("id", index), ("total_steps", steps)):
+        value = facts.get(name)
+        if value is not None and whole_number(getattr(value, "tolist", lambda v=value: v)(), name, where) != expected:
+            raise DataError(
+                f"{where} says {name} {value}, found it as number {index} with {steps} rewards: expected the two to "
+                "agree; download or copy the dataset again"
+            )
 
 
 def read_hdf5(data: Path, n_episodes: int, leaves: Sequence[LeafPath]) -> Iterator[Episode]:
@@ -31,14 +60,20 @@ def read_hdf5(data: Path, n_episodes: int, leaves: Sequence[LeafPath]) -> Iterat
     path = data / "main_data.hdf5"
     names = ["/".join(["observations", *(f"_index_{k}" if isinstance(k, int) else k for k in leaf)]) for leaf in leaves]
     with damaged_file(path), open_hdf5(path) as file:
+        _check_names([name for name in file if name.startswith("episode_")], n_episodes, "episode_", path)
         for index in range(n_episodes):
+            where = f"{path}: episode_{index}"
             group = file[f"episode_{index}"]
+            rewards = group["rewards"][()]
+            steps = len(rewards)
+            terminated, truncated = ending(group["terminations"][()], group["truncations"][()], steps, where)
+            _check_own(group.attrs, index, steps, where)
             yield Episode(
                 observations=_stack([group[name][()] for name in names]),
                 actions=group["actions"][()],
-                rewards=group["rewards"][()],
-                terminated=bool(group["terminations"][-1]),
-                truncated=bool(group["truncations"][-1]),
+                rewards=rewards,
+                terminated=terminated,
+                truncated=truncated,
             )
 
 
@@ -47,6 +82,8 @@ def read_tables(file_format: str, data: Path, n_episodes: int, leaves: Sequence[
 
     Rows are T + 1, as many as observations: actions, rewards and flags are padded by one row, which is cut here.
     """
+    with damaged_file(data):
+        _check_names([child.name for child in data.iterdir() if child.name.isdecimal()], n_episodes, "", data)
     declared = Declared(data)
     for index in range(n_episodes):
         folder = data / str(index)
@@ -54,29 +91,27 @@ def read_tables(file_format: str, data: Path, n_episodes: int, leaves: Sequence[
             parts = sorted(folder.glob("part-*"), key=lambda part: (len(part.name), part.name))
             columns = ["observations", "actions", "rewards", "terminations", "truncations"]
             table = read_table(parts, columns, file_format, declared)
-            steps = int(io.read_json(folder / "metadata.json").get("total_steps", table.num_rows - 1))
+            facts = io.read_json(folder / "metadata.json")
+            steps = whole_number(facts.get("total_steps", table.num_rows - 1), "total_steps", str(folder))
+            if table.num_rows not in (steps, steps + 1):
+                raise DataError(
+                    f"{folder}: metadata.json says total_steps {steps}, the table has {table.num_rows} rows: expected "
+                    "as many, or one more for the last observation; download or copy the dataset again"
+                )
+            _check_own(facts, index, steps, str(folder))
             observations = table["observations"].combine_chunks()
+            actions, rewards, terminations, truncations = (
+                numbers(table[name].combine_chunks().slice(0, steps), name) for name in columns[1:]
+            )
+            terminated, truncated = ending(terminations, truncations, steps, str(folder))
             episode = Episode(
-                observations=_stack([_numbers(_descend(observations, leaf)) for leaf in leaves]),
-                actions=_numbers(table["actions"].combine_chunks())[:steps],
-                rewards=table["rewards"].to_numpy()[:steps],
-                terminated=bool(table["terminations"][steps - 1].as_py()),
-                truncated=bool(table["truncations"][steps - 1].as_py()),
+                observations=_stack([numbers(descend(observations, leaf), "observations") for leaf in leaves]),
+                actions=actions,
+                rewards=rewards,
+                terminated=terminated,
+                truncated=truncated,
             )
         yield episode
-
-
-def _descend(array: Any, leaf: LeafPath) -> Any:
-    for key in leaf:
-        array = array.field(str(key))
-    return array
-
-
-def _numbers(array: Any) -> NDArray[Any]:
-    """Return an Arrow array of numbers as [n], of lists of numbers as [n, d]."""
-    if hasattr(array, "flatten") and hasattr(array.type, "value_type"):
-        return np.asarray(array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1))
-    return np.asarray(array.to_numpy(zero_copy_only=False))
 
 
 READERS: dict[str, Callable[[Path, int, Sequence[LeafPath]], Iterator[Episode]]] = {

@@ -7,18 +7,17 @@ and takes twice as long; its Arrow reader cuts an episode that spans two batches
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from snn_dt import io
+from snn_dt.data.flags import whole_number
 from snn_dt.data.scores import ReferenceScores, environment_reference
 from snn_dt.data.source import Source
 from snn_dt.errors import DataError, did_you_mean
 
-_log = logging.getLogger("snn_dt")
 _CHECKOUT = Path(__file__).resolve().parents[2] / "datasets"
 
 
@@ -82,7 +81,7 @@ def _download(dataset_id: str) -> Path:
 def read(path: Path) -> Source:
     """Return the dataset in folder `path` as a stream of episodes; raises `DataError` for kinds it cannot use."""
     from snn_dt.data.minari_episodes import READERS
-    from snn_dt.data.spaces import clean_env_spec, observation_leaves
+    from snn_dt.data.spaces import clean_env_spec, observation_leaves, space_notes
 
     facts = metadata(path)
     dataset_id = str(facts.get("dataset_id") or path.name)
@@ -93,6 +92,7 @@ def read(path: Path) -> Source:
     if data_format not in [*READERS]:
         raise DataError(f"dataset {dataset_id!r} has format {data_format!r}: expected one of {', '.join(READERS)}")
     n_episodes = facts["total_episodes"]
+    reference, notes = _reference(facts, dataset_id, env_id)
 
     def episodes() -> Iterator[Any]:
         return READERS[data_format](path / "data", n_episodes, leaves)
@@ -104,9 +104,11 @@ def read(path: Path) -> Source:
         env_id=env_id,
         env_spec=env_spec,
         time_limit=time_limit,
-        reference=_reference(facts, dataset_id, env_id),
+        reference=reference,
         n_episodes=n_episodes,
         episodes=episodes,
+        n_steps=facts.get("total_steps"),
+        notes=notes + space_notes(observation_space),
     )
 
 
@@ -115,12 +117,15 @@ def metadata(path: Path) -> dict[str, Any]:
     file = path / "data" / "metadata.json"
     try:
         facts = io.read_json(file)
-        facts["total_episodes"] = int(facts["total_episodes"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        counts = {"total_episodes": facts["total_episodes"], "total_steps": facts.get("total_steps")}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(
             f"cannot use {file}: expected Minari's metadata with total_episodes, found {error!r}; "
             "download or copy the dataset again"
         ) from error
+    for name, count in counts.items():
+        if count is not None or name == "total_episodes":
+            whole_number(count, name, str(file))
     return dict(facts)
 
 
@@ -147,11 +152,15 @@ def _spaces(facts: dict[str, Any], dataset_id: str) -> tuple[Any, Any]:
         ) from error
 
 
-def _reference(facts: dict[str, Any], dataset_id: str, env_id: str | None) -> ReferenceScores | None:
+def _reference(
+    facts: dict[str, Any], dataset_id: str, env_id: str | None
+) -> tuple[ReferenceScores | None, tuple[str, ...]]:
+    """Return the reference returns and what there is to say of them."""
     low, high = facts.get("ref_min_score"), facts.get("ref_max_score")
-    if low is not None and high is not None:
-        try:
-            return ReferenceScores(float(low), float(high), f"metadata of {dataset_id}")
-        except (TypeError, ValueError, DataError) as error:
-            _log.warning("the reference returns in the metadata of %s are not used: %s", dataset_id, error)
-    return environment_reference(env_id)
+    if low is None or high is None:
+        return environment_reference(env_id), ()
+    try:
+        return ReferenceScores(float(low), float(high), f"metadata of {dataset_id}"), ()
+    except (TypeError, ValueError, ArithmeticError, DataError) as error:
+        note = f"the reference returns in the metadata of {dataset_id} are not used: {error}"
+        return environment_reference(env_id), (note,)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from numpy.typing import NDArray
 
 from snn_dt.data.scores import ReferenceScores
-from snn_dt.errors import DataError
+from snn_dt.errors import DataError, SnnDtError
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -40,6 +40,9 @@ class Source:
     reference: ReferenceScores | None
     n_episodes: int
     episodes: Callable[[], Iterator[Episode]]
+    n_steps: int | None = None  # as the file's metadata have it, None where they do not say
+    clip_actions: bool = False  # where the file does not name the bounds: what is outside was cut by the environment
+    notes: tuple[str, ...] = ()  # what the user should know of how the file was read
 
 
 MOST_RATIO = 200
@@ -71,10 +74,12 @@ class Declared:
 
 @contextmanager
 def damaged_file(path: Path) -> Iterator[None]:
-    """Turn what the file libraries raise for a broken file into one `DataError`."""
+    """Turn what the file libraries raise for a broken file, each its own kinds, into one `DataError`."""
     try:
         yield
-    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
+    except SnnDtError:
+        raise
+    except Exception as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else (error.args or (error,))[0]
         reason = " ".join(str(said).split())
         raise DataError(

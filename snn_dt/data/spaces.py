@@ -28,9 +28,9 @@ def observation_leaves(observation_space: gym.Space[Any], action_space: gym.Spac
     found = [
         f"{_kind(leaf)} observations" + (f" at {'/'.join(map(str, at))!r}" if at else "")
         for at, leaf in leaves
-        if not isinstance(leaf, spaces.Box) or _is_image(leaf)
+        if not _is_vector(leaf)
     ]
-    if not isinstance(action_space, spaces.Box | spaces.Discrete) or _is_image(action_space):
+    if not isinstance(action_space, spaces.Discrete) and not _is_vector(action_space):
         found.append(f"{_kind(action_space)} actions")
     if found:
         raise DataError(
@@ -51,14 +51,55 @@ def _leaves(space: gym.Space[Any], at: LeafPath = ()) -> Iterator[tuple[LeafPath
         yield at, space
 
 
+def _is_vector(space: gym.Space[Any]) -> bool:
+    """Return whether a space is numbers, at least one, between bounds."""
+    if not isinstance(space, spaces.Box) or _is_image(space):
+        return False
+    return 0 not in space.shape and not np.isnan([space.low, space.high]).any()
+
+
 def _kind(space: gym.Space[Any]) -> str:
-    return f"image {space.shape}" if _is_image(space) else type(space).__name__
+    if _is_image(space):
+        return f"image {space.shape}"
+    if isinstance(space, spaces.Box):
+        return f"empty {space.shape}" if 0 in space.shape else "Box (with bounds that are NaN)"
+    return type(space).__name__
+
+
+LARGEST_GRID = 31
+"""Rows and columns up to which bytes are a grid (Minigrid's 7 x 7), not a picture."""
+
+LONG = 1024
+"""Numbers of an observation from which it is said that they are many."""
+
+
+def is_image(shape: tuple[int, ...], dtype: Any) -> bool:
+    """Return whether numbers of a shape are a picture, or a stack of them, wherever the axis of the channels is.
+
+    Bytes with two long axes are one; other numbers with a third axis, too. Smaller grids are plain numbers, as for
+    Minari.
+    """
+    long_axes = sum(size > LARGEST_GRID for size in shape)
+    return long_axes >= 2 and (np.dtype(dtype) == np.uint8 or len(shape) >= 3)
+
+
+def flattened(shape: tuple[int, ...], dtype: Any, at: LeafPath = ()) -> str | None:
+    """Return what there is to say of an observation that is read as a vector though it may be a grid, or None."""
+    n = int(np.prod(shape))
+    if (np.dtype(dtype) != np.uint8 or len(shape) < 2) and n <= LONG:
+        return None
+    name = f"observations at {'/'.join(map(str, at))!r}" if at else "observations"
+    return f"{name} of shape {tuple(shape)} are read as {n:,} plain numbers, without their place in the grid"
+
+
+def space_notes(observation_space: gym.Space[Any]) -> tuple[str, ...]:
+    """Return what the user should know of how observations of a space are read."""
+    found = (flattened(leaf.shape or (), leaf.dtype, at) for at, leaf in _leaves(observation_space))
+    return tuple(note for note in found if note)
 
 
 def _is_image(space: gym.Space[Any]) -> bool:
-    """Return whether this is a picture; smaller uint8 grids (Minigrid's 7 x 7) are plain numbers, as for Minari."""
-    shape = space.shape or ()
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(shape) in (2, 3) and min(shape[:2]) >= 32
+    return isinstance(space, spaces.Box) and is_image(space.shape, space.dtype)
 
 
 def clean_env_spec(text: str | None) -> tuple[str | None, str | None, int | None]:
@@ -73,7 +114,7 @@ def clean_env_spec(text: str | None) -> tuple[str | None, str | None, int | None
     try:
         spec = {"additional_wrappers": []} | {key: value for key, value in io.parse_json(text).items() if key in known}
         return spec["id"], json.dumps(spec), spec.get("max_episode_steps")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"expected the environment spec of the dataset to be JSON with an id, found {str(text)[:80]!r}; remove it "
             "from metadata.json"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_dt.data.checks import absurd
 from snn_dt.data.scores import ReferenceScores
 
 if TYPE_CHECKING:
@@ -27,28 +28,30 @@ class Trajectories:
 
     | field | shape, type | |
     |---|---|---|
-    | `observations` | [N, obs_dim] float32 | as the environment emits them, flattened in the order of the space |
+    | `observations` | [N, obs_dim] float32 | as the environment emits them, flattened in the order of the space; |
+    | | or float64 | where float32 would lose what a column holds (5,000,000 give or take 0.2) |
     | `actions` | [N, action_dim] float32 or [N] int64 | environment units; a Discrete with a start keeps its start |
     | `rewards` | [N] float32 | after `reward_mode` |
     | `returns_to_go` | [N] float32 | undiscounted sum of this and the later rewards of the episode |
     | `episode_offsets` | [E + 1] int64 | |
     | `terminated`, `truncated` | [E] bool | flags of each episode's last step |
-    | `state_mean`, `state_std` | [obs_dim] float32 | over all N; std is 1 where it would be below 1e-6 (a constant) |
+    | `state_mean`, `state_std` | [obs_dim], same type | over all N; std is 1 for a column that is constant |
 
     `checksum` is the SHA-256 of the flat content and the same for every file format. `reference` is None when neither
     the dataset nor D4RL's table has reference scores. `env_spec` is JSON for Gymnasium's `EnvSpec.from_json`: that of
-    the dataset's evaluation environment if it names one. `time_limit` is that environment's step limit.
+    the dataset's evaluation environment if it names one. `time_limit` is that environment's step limit. `notes` are
+    lines about what may be wrong with the data; `load_dataset` logs them as warnings.
     """
 
-    observations: NDArray[np.float32]
+    observations: NDArray[np.floating[Any]]
     actions: NDArray[Any]
     rewards: NDArray[np.float32]
     returns_to_go: NDArray[np.float32]
     episode_offsets: NDArray[np.int64]
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
-    state_mean: NDArray[np.float32]
-    state_std: NDArray[np.float32]
+    state_mean: NDArray[np.floating[Any]]
+    state_std: NDArray[np.floating[Any]]
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
     env_id: str | None
@@ -58,6 +61,7 @@ class Trajectories:
     checksum: str
     reference: ReferenceScores | None
     time_limit: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def n_episodes(self) -> int:
@@ -93,6 +97,15 @@ class Trajectories:
     def action_high(self) -> NDArray[np.float32] | None:
         """Upper bounds [action_dim] of a Box; None if discrete."""
         return None if self.discrete else np.ravel(self.action_space.high).astype(np.float32)  # type: ignore[attr-defined]
+
+    @cached_property
+    def action_bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Bounds that a model is held to; None if discrete, if one is infinite or so wide that it says nothing."""
+        low, high = self.action_low, self.action_high
+        if low is None or high is None or not (np.isfinite(low).all() and np.isfinite(high).all()):
+            return None
+        size = np.abs(self.actions[:: max(1, self.n_steps // 1_000_000)]).max(axis=0)
+        return None if absurd(low, high, size).any() else (low, high)
 
     @cached_property
     def episode_lengths(self) -> NDArray[np.int64]:
@@ -154,4 +167,5 @@ class Trajectories:
             "return_quantiles": dict(zip(["min", "p10", "p50", "p90", "max"], map(float, quantiles), strict=True)),
             "reference": vars(self.reference) if self.reference else None,
             "checksum": self.checksum,
+            "notes": list(self.notes),
         }

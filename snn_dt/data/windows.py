@@ -154,7 +154,7 @@ class Windows:
             flat = states.reshape(len(rows), -1)
             flat -= self._mean
             flat *= self._inverse_std
-        return states
+        return states.astype(np.float32, copy=False)  # not before: 64 bits are there for what is left without the mean
 
 
 def share(batch_size: int, rank: int, world_size: int) -> slice:

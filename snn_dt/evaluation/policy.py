@@ -109,7 +109,8 @@ class Policy:
         context = self._running()
         states = self._states(observation)
         rtg = (self._rtg / self.spec.rtg_scale).float()
-        prediction = context.decide(self.model, rtg, (states - self.state_mean) / self.state_std)
+        normal = ((states - self.state_mean) / self.state_std).float()  # in the type of the data's statistics till here
+        prediction = context.decide(self.model, rtg, normal)
         action = prediction.argmax(-1) if self.model.discrete else self._clip(prediction)
         context.set_action(action)
         if self._plasticity is not None:
@@ -190,13 +191,20 @@ class Policy:
         """The Gymnasium space of an action."""
         return read_space(self.spec.action_space)
 
-    def flatten(self, observation: Any) -> NDArray[np.float32]:
-        """Turn one observation of the environment into the flat array `[state_dim]` the model was trained on."""
+    def flatten(self, observation: Any) -> NDArray[np.floating[Any]]:
+        """Turn one observation of the environment into the flat array `[state_dim]` the model was trained on.
+
+        In float32; in float64 where the statistics are, as float32 would lose what a column holds beside its mean.
+        """
         from gymnasium import spaces
 
         if isinstance(observation, dict | tuple):
             observation = spaces.flatten(self.observation_space, observation)
-        return np.asarray(observation, dtype=np.float32).reshape(-1)
+        return np.asarray(observation, dtype=self._number).reshape(-1)
+
+    @property
+    def _number(self) -> type[np.floating[Any]]:
+        return np.float64 if self.state_mean.dtype == torch.float64 else np.float32
 
     def _running(self) -> Context | StreamContext:
         if self._context is None:
@@ -207,7 +215,7 @@ class Policy:
         return torch.as_tensor(np.asarray(value, dtype=np.float64), device=self.device)
 
     def _states(self, observation: Any) -> Tensor:
-        states = self.flatten(observation)[None] if self._single else np.asarray(observation, dtype=np.float32)
+        states = self.flatten(observation)[None] if self._single else np.asarray(observation, dtype=self._number)
         expected = (len(self._rtg), self.model.state_dim)
         if states.shape != expected:
             raise EnvironmentMismatchError(

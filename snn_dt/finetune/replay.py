@@ -73,7 +73,8 @@ class Source:
         last = rows == data.episode_offsets[episodes + 1] - 1
         terminated = last & data.terminated[episodes]
         following = np.where(last, rows, rows + 1)
-        here, there = ((data.observations[r] - data.state_mean) / data.state_std for r in (rows, following))
+        scaled = ((data.observations[r] - data.state_mean) / data.state_std for r in (rows, following))
+        here, there = (states.astype(np.float32, copy=False) for states in scaled)
         settled = data.terminated[episodes] | (data.episode_offsets[episodes + 1] - rows >= self._horizon)
         arrays = (
             here,
@@ -126,7 +127,9 @@ class Replay:
         rewards = [e.rewards for e in episodes]
         to_go = [np.cumsum(r[::-1])[::-1] for r in rewards]
         trajectories = Trajectories(
-            observations=np.concatenate([e.observations[:-1] for e in episodes]).astype(np.float32),
+            observations=np.concatenate([e.observations[:-1] for e in episodes]).astype(
+                policy.state_mean.cpu().numpy().dtype
+            ),
             actions=np.concatenate([e.actions for e in episodes]).astype(np.int64 if discrete else np.float32),
             rewards=np.concatenate(rewards).astype(np.float32),
             returns_to_go=np.concatenate(to_go).astype(np.float32),

@@ -16,7 +16,7 @@ def action_loss(
         actions: logged actions, `[B, K]` int64 or `[B, K, A]`.
         attention_mask: `[B, K]` bool; pads never count.
         half_range: half the width of each action's bounds `[A]`; errors are measured in it, so that every dimension
-            weighs the same. None leaves environment units.
+            weighs the same; one that is 0 counts as 1. None leaves environment units.
 
     Returns:
         The loss, and `loss` with `accuracy` (discrete) or `action_error` (root mean square, in half-ranges), detached.
@@ -29,6 +29,11 @@ def action_loss(
         return loss, {"loss": loss.detach(), "accuracy": hits.sum() / valid}
     error = predictions - actions
     if half_range is not None:
-        error = error / half_range
+        error = error / positive_range(half_range)
     loss = error.square().mean(-1).masked_fill(~attention_mask, 0).sum() / valid
     return loss, {"loss": loss.detach(), "action_error": loss.detach().sqrt()}
+
+
+def positive_range(half_range: Tensor) -> Tensor:
+    """Return half widths of bounds to divide by: 1 where they are 0, as of an action that is a constant."""
+    return half_range.where(half_range > 0, 1.0)

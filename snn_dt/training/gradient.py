@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from snn_dt.config import TrainConfig
 from snn_dt.data.windows import Batch
 from snn_dt.learning.budget import Budget
-from snn_dt.learning.losses import action_loss
+from snn_dt.learning.losses import action_loss, positive_range
 from snn_dt.replay import Replay
 from snn_dt.training.carried import CarriedForward
 from snn_dt.training.state import TrainingState
@@ -65,9 +65,12 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
 
 
 def action_half_range(model: nn.Module) -> Tensor | None:
-    """Return half the width of each action's bounds, in which errors are measured; None where there are none."""
+    """Return half the width of each action's bounds, in which errors are measured; None where there are none.
+
+    Of bounds without width it is 1: the action is a constant, which the head hits, and there is nothing to divide by.
+    """
     head: Any = getattr(model, "head", None)
-    return (head.high - head.low) / 2 if getattr(head, "bounded", False) else None
+    return positive_range((head.high - head.low) / 2) if getattr(head, "bounded", False) else None
 
 
 def _needs_the_host(config: TrainConfig, state: TrainingState) -> bool:

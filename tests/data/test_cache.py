@@ -7,6 +7,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import h5py
@@ -15,8 +16,9 @@ import pytest
 
 import snn_dt
 from snn_dt.data import cache
-from snn_dt.data.columns import Column
+from snn_dt.data.columns import Column, digest
 from snn_dt.errors import DataError
+from tests.data.test_d4rl_source import write
 from tests.data.toy_episodes import random_episodes
 
 LENGTHS = [5, 1, 12]
@@ -163,3 +165,130 @@ def test_progress_is_told_of_every_episode(minari_set):
     calls: list[tuple[int, int]] = []
     snn_dt.load_dataset(str(minari_set(random_episodes(LENGTHS))), progress=lambda *call: calls.append(call))
     assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def _shorten(path: Path) -> None:
+    np.save(path, np.load(path)[:-1])
+
+
+def _zeros(path: Path) -> None:
+    np.save(path, np.zeros_like(np.load(path)))
+
+
+def _edit(**changes: object):
+    def edit(path: Path) -> None:
+        meta = json.loads((path.parent / "meta.json").read_text())
+        (path.parent / "meta.json").write_text(json.dumps(meta | changes))
+
+    return edit
+
+
+def _unlike(path: Path) -> None:
+    np.save(path, np.load(path).astype(np.float64 if np.load(path).dtype != np.float64 else np.float32))
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _header(path: Path) -> None:
+    """Declare far more rows than there are."""
+    with path.open("rb+") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (10**15,)})
+
+
+ARRAYS = [*cache._ARRAYS]
+DAMAGE = {
+    **{f"{name} empty": (name, lambda p: p.write_bytes(b"")) for name in ARRAYS},
+    **{f"{name} missing": (name, Path.unlink) for name in ARRAYS},
+    **{f"{name} short": (name, _shorten) for name in ARRAYS},
+    **{f"{name} zeros": (name, _zeros) for name in ARRAYS},
+    **{f"{name} another type": (name, _unlike) for name in ARRAYS},
+    **{f"{name} a pipe": (name, _pipe) for name in ("rewards", "state_mean")},
+    **{f"{name} declares too much": (name, _header) for name in ("rewards", "state_mean")},
+    "meta empty": ("rewards", lambda p: (p.parent / "meta.json").write_text("")),
+    "meta missing": ("rewards", lambda p: (p.parent / "meta.json").unlink()),
+    "meta deep": ("rewards", lambda p: (p.parent / "meta.json").write_text("[" * 100_000)),
+    "meta a list": ("rewards", lambda p: (p.parent / "meta.json").write_text("[]")),
+    "meta a number": ("rewards", lambda p: (p.parent / "meta.json").write_text("1e999")),
+    "meta not text": ("rewards", lambda p: (p.parent / "meta.json").write_bytes(b"\xff\xfe")),
+    "meta with a key more": ("rewards", _edit(another=1)),
+    "meta with another environment": ("rewards", _edit(env_id="Other-v0")),
+    "meta with a null space": ("rewards", _edit(action_space=None)),
+    "meta with odd reference returns": ("rewards", _edit(reference={"min": 5, "max": 5, "source": "x"})),
+    "meta with an odd limit": ("rewards", _edit(time_limit="x")),
+    "meta with another digest": ("rewards", _edit(digest="0")),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_whatever_is_wrong_with_a_cache_it_is_built_again_and_said(minari_set, cached, caplog, case):
+    name, damage = DAMAGE[case]
+    folder = minari_set(random_episodes(LENGTHS))
+    good = snn_dt.load_dataset(folder, cache=False)
+    snn_dt.load_dataset(folder)
+    (entry,) = cached()
+    before = np.load(entry / f"{name}.npy")
+    damage(entry / f"{name}.npy")
+    with caplog.at_level(logging.WARNING):
+        again = snn_dt.load_dataset(folder)
+    assert np.array_equal(before, getattr(again, name))
+    assert again.describe() == good.describe()
+    assert "is damaged" in caplog.text
+    assert isinstance(again.observations, np.memmap)
+    caplog.clear()
+    assert snn_dt.load_dataset(folder).describe() == good.describe()
+    assert caplog.text == ""
+
+
+def test_a_large_array_is_compared_where_its_file_was_touched(minari_set, cached, monkeypatch, caplog):
+    monkeypatch.setattr(cache, "SMALL", 0)
+    folder = minari_set(random_episodes(LENGTHS))
+    checksum = snn_dt.load_dataset(folder).checksum
+    compared = []
+    monkeypatch.setattr(cache, "digest", lambda array: compared.append(array) or digest(array))
+    snn_dt.load_dataset(folder)
+    assert compared == []
+    (entry,) = cached()
+    path = entry / "observations.npy"
+    stat = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-40:] = bytes(40)
+    path.write_bytes(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert snn_dt.load_dataset(folder).checksum == checksum
+    assert "observations.npy is not what was written" in caplog.text
+    np.testing.assert_array_equal(snn_dt.load_dataset(folder).observations, np.load(path))
+
+
+def test_a_copied_cache_is_compared_and_used(minari_set, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(cache, "SMALL", 0)
+    folder = minari_set(random_episodes(LENGTHS))
+    snn_dt.load_dataset(folder)
+    shutil.copytree(tmp_path / "cache", tmp_path / "copy")
+    monkeypatch.setenv("SNN_DT_CACHE", str(tmp_path / "copy"))
+    monkeypatch.setattr(snn_dt.data.minari_source, "read", lambda *a: pytest.fail("read the source"))
+    snn_dt.load_dataset(folder)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("way", ["in place", "renamed", "same beginning and end"])
+def test_a_source_replaced_by_one_of_the_same_size_and_time_is_read_again(tmp_path, way):
+    path = tmp_path / "same.hdf5"
+
+    def put(reward: float) -> int:
+        other = tmp_path / "other.hdf5" if way == "renamed" else path
+        rewards = np.full(5000, 1.0, np.float32)
+        rewards[1000:1500] = reward
+        write(other, 5000, ends={4999: "timeouts"}, rewards=rewards)
+        os.utime(other, (1.7e9, 1.7e9))
+        os.replace(other, path)
+        return path.stat().st_size
+
+    sizes = [put(1.0)]
+    before = snn_dt.load_dataset(f"d4rl:{path}")
+    sizes.append(put(2.0))
+    after = snn_dt.load_dataset(f"d4rl:{path}")
+    assert sizes[0] == sizes[1]
+    assert (before.episode_returns[0], after.episode_returns[0]) == (5000, 5500)

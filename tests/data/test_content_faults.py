@@ -20,8 +20,6 @@ WIDE = '{"type": "Box", "dtype": "float32", "shape": [4], "low": [0, 0, 0, 0], "
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("total_episodes", "many", "Minari's metadata with total_episodes, found ValueError"),
-        ("total_episodes", [], "Minari's metadata with total_episodes, found TypeError"),
         ("observation_space", "Box(3)", "cannot tell the spaces of dataset 'toy/set-v0': expected Minari's JSON"),
         ("observation_space", '{"type": "Ball"}', "expected Minari's JSON of two spaces"),
         ("action_space", {"type": "Box"}, "cannot tell the spaces"),
@@ -41,7 +39,7 @@ def test_metadata_of_a_wrong_kind_says_what_was_expected(minari_set, key, value,
 def test_an_episodes_own_metadata_of_a_wrong_kind_names_its_folder(minari_set, content):
     folder = minari_set(random_episodes([5, 1]), data_format="parquet") / "data" / "1"
     (folder / "metadata.json").write_text(json.dumps(content))
-    assert f"cannot read {folder}" in refusal(folder.parents[1])
+    assert str(folder) in refusal(folder.parents[1])
 
 
 @pytest.mark.parametrize("name", ["observations", "actions", "rewards"])

@@ -81,6 +81,8 @@ def test_actions_of_another_length_than_the_space_says_are_refused(minari_set):
 def test_zero_episodes_are_refused(minari_set):
     folder = minari_set(random_episodes([3]))
     edit_metadata(folder, total_episodes=0)
+    with h5py.File(folder / "data" / "main_data.hdf5", "r+") as file:
+        del file["episode_0"]
     assert "has no episode" in refusal(str(folder))
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import snn_dt
 from snn_dt.cli.main import main
 from snn_dt.data import collect, minari_source
 from snn_dt.data.columns import Column
-from snn_dt.data.unfinished import ABANDONED, unfinished_folder
+from snn_dt.data.unfinished import ABANDONED, clear_abandoned, unfinished_folder
 from tests.data.toy_episodes import random_episodes
 
 
@@ -66,3 +69,43 @@ def test_hidden_folders_are_no_datasets(minari_set):
         name for name, folder in minari_source.local_datasets().items() if minari_source.roots()[0] in folder.parents
     ]
     assert found == ["toy/set-v0"]
+
+
+MAKE = """
+import sys, time
+from pathlib import Path
+from snn_dt.data.unfinished import unfinished_folder
+with unfinished_folder(Path(sys.argv[1]), ".making-") as folder:
+    (folder / "half").touch()
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/sys/kernel/random/boot_id").exists(), reason="the system names no start of its own")
+def test_what_a_killed_process_left_goes_at_the_next_start_and_what_a_live_one_fills_stays(tmp_path):
+    processes = [subprocess.Popen([sys.executable, "-c", MAKE, tmp_path], stdout=subprocess.PIPE) for _ in range(2)]
+    try:
+        killed, alive = (Path(process.stdout.readline().decode().strip()) for process in processes)
+        processes[0].kill()
+        processes[0].wait()
+        assert killed.is_dir()
+        with unfinished_folder(tmp_path, ".making-") as mine:
+            assert not killed.exists()
+            assert (alive / "half").exists()
+            clear_abandoned(tmp_path, ".making-")
+            assert mine.exists()
+        assert [*tmp_path.iterdir()] == [alive]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def test_a_start_that_builds_nothing_clears_the_cache_too(minari_set, tmp_path):
+    folder = minari_set(random_episodes([3, 4]))
+    snn_dt.load_dataset(folder)
+    old = left_behind(tmp_path / "cache" / "datasets" / ".building-old", ABANDONED + 60)
+    snn_dt.load_dataset(folder)
+    assert not old.exists()

@@ -1,0 +1,64 @@
+"""Flags and counts of a file: what they may be, so that nothing else passes for one.
+
+T steps of an episode.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_dt.errors import DataError
+
+
+def as_flags(values: Any, name: str, where: str) -> NDArray[np.bool_]:
+    """Return a column of flags [T] or [T, 1] as booleans [T]; `DataError` for anything but booleans, 0 and 1."""
+    flags = np.asarray(values)
+    if flags.dtype.kind not in "biuf" or flags.size != len(np.atleast_1d(flags)):
+        raise DataError(
+            f"{where} has {name} of type {flags.dtype} and shape {list(flags.shape)}: expected a boolean, 0 or 1 for "
+            "each step; repair it"
+        )
+    flags = flags.reshape(-1)
+    wrong = np.flatnonzero((flags != 0) & (flags != 1))  # NaN is neither
+    if len(wrong):
+        raise DataError(
+            f"{where} has {name} of {flags[wrong[0]]} at step {wrong[0]} ({len(wrong)} such values): expected a "
+            "boolean, 0 or 1 for each step; repair it"
+        )
+    return flags.astype(np.bool_)
+
+
+def ending(terminations: Any, truncations: Any, steps: int, where: str) -> tuple[bool, bool]:
+    """Return the flags (terminated, truncated) of the last of an episode's `steps` steps.
+
+    Raises:
+        DataError: they are no flags, of another number than the steps, or one is set before the last step.
+    """
+    ends = []
+    for name, values in (("terminations", terminations), ("truncations", truncations)):
+        flags = as_flags(values, name, where)
+        if len(flags) != steps or steps == 0:
+            raise DataError(f"{where} has {len(flags)} {name} for {steps} rewards: expected one for each; repair it")
+        if flags[:-1].any():
+            step = int(flags.argmax())
+            raise DataError(
+                f"{where} has {name} set at step {step} of 0 to {steps - 1} ({int(flags[:-1].sum())} before the last "
+                "step): expected an episode to go on until its last step; split it there, or clear the flags if the "
+                "environment went on"
+            )
+        ends.append(bool(flags[-1]))
+    return ends[0], ends[1]
+
+
+def whole_number(value: Any, name: str, where: str) -> int:
+    """Return a count of a metadata file, or raise `DataError`: 4.7, Infinity, true and "5" are none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        found = f"{value!r:.60}" if not isinstance(value, int) or isinstance(value, bool) else "a negative number"
+        raise DataError(
+            f"{where}: expected {name} to be a whole number of at least 0, found {found}; correct it, or download or "
+            "copy the dataset again"
+        )
+    return value

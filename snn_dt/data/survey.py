@@ -1,0 +1,96 @@
+"""What can be learned from and yet should be known: counted while a dataset is read, one line for each kind.
+
+T steps, A action columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from snn_dt.data.checks import absurd, bounds, one_line
+from snn_dt.data.columns import RunningMoments
+from snn_dt.data.normalisation import needs_float64
+from snn_dt.data.source import Episode, Source
+
+
+class Survey:
+    """Takes episode after episode; `notes` are lines of text, `bounded` is whether the action bounds can be used."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._n = self._steps = self._unmarked = self._long = self._longest = self._outside = 0
+        self._whole = not hasattr(source.action_space, "n")
+        self._beyond = 0.0
+        self._dtype: np.dtype[Any] | None = None
+        self._actions = RunningMoments()
+
+    def add(self, episode: Episode) -> None:
+        """Take an episode as its file has it, after it was checked."""
+        source, n = self._source, len(episode.rewards)
+        self._n, self._steps = self._n + 1, self._steps + n
+        self._unmarked += not (episode.terminated or episode.truncated)
+        if source.time_limit is not None and n > source.time_limit:
+            self._long, self._longest = self._long + 1, max(self._longest, n)
+        if hasattr(source.action_space, "n"):
+            return
+        values = np.asarray(episode.actions).reshape(n, -1)
+        self._dtype = values.dtype
+        self._actions.update(values)
+        self._whole = self._whole and bool((values == np.floor(values)).all())
+        if source.clip_actions:
+            low, high, slack = bounds(source.action_space)
+            beyond = np.maximum(low - slack - values, values - high - slack).max(axis=1)
+            self._outside += int((beyond > 0).sum())
+            self._beyond = max(self._beyond, float(beyond.max()))
+
+    def notes(self) -> list[str]:
+        """Return what there is to say, each in one line."""
+        source, found = self._source, []
+        if source.n_steps is not None and source.n_steps != self._steps:
+            found.append(
+                f"metadata.json says total_steps {source.n_steps:,}, the episodes have {self._steps:,}: is the copy "
+                "whole?"
+            )
+        if self._unmarked:
+            found.append(
+                f"{self._unmarked} of {self._n} episodes end without a termination or truncation: taken as cut off "
+                "there"
+            )
+        if self._long:
+            found.append(
+                f"{self._long} of {self._n} episodes are longer than the step limit of {source.time_limit} of the "
+                f"environment, the longest {self._longest}: are they several, or was there no limit?"
+            )
+        return found + (self._action_notes() if self._dtype is not None else [])
+
+    def _action_notes(self) -> list[str]:
+        space: Any = self._source.action_space
+        found, low, high = [], *bounds(space)[:2]
+        varies = self._actions.std > 0
+        if self._whole and (self._dtype.kind in "biu" or varies.any()):  # type: ignore[union-attr]
+            found.append(
+                f"all actions are whole numbers ({self._dtype}) and are learned as continuous ones: if they are "
+                "choices, the action space must be Discrete"
+            )
+        if self._outside:
+            found.append(
+                f"{self._outside:,} of {self._steps:,} actions are outside the bounds {one_line(space)}, by up to "
+                f"{self._beyond:.3g}, and were clipped to them"
+            )
+        if (fixed := low == high).any():
+            found.append(f"action column {int(fixed.argmax())} has bounds of zero width: it is a constant")
+        if (wide := absurd(low, high, self._actions.size)).any():
+            column = int(wide.argmax())
+            found.append(
+                f"action column {column} has bounds of {low[column]:.3g} to {high[column]:.3g} beside actions of up to "
+                f"{self._actions.size[column]:.3g}: the bounds of the actions are not used, as if there were none"
+            )
+        if (lost := needs_float64(self._actions)).any():
+            column = int(lost.argmax())
+            found.append(
+                f"actions are learned in float32, which cannot hold the spread of {self._actions.std[column]:.3g} of "
+                f"column {column} beside values of {self._actions.size[column]:.3g}: record them less their mean"
+            )
+        return found
