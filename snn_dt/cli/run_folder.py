@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
-from snn_dt.cli.arguments import parse
+from snn_dt.cli.arguments import parse, take_trust
 from snn_dt.cli.evaluate import writable_folder
 from snn_dt.errors import CheckpointError, ConfigError
 
@@ -66,7 +66,8 @@ def read_run(
         validate: checks it.
         new_folder: names a folder where `--run-dir` does not.
     """
-    if folder := resumed_folder(arguments):
+    words = take_trust(arguments)[1] if hasattr(kind, "trust_env_spec") else arguments
+    if folder := resumed_folder(words):
         return folder, load(folder / "config.yaml"), True
     base: Any = load(*flag(arguments, "--config"))
     fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}

@@ -19,6 +19,7 @@ def load_dataset(
     download: bool = False,
     cache: bool = True,
     progress: Progress | None = None,
+    trust: bool = False,
 ) -> Trajectories:
     """Load a dataset as flat, memory-mapped arrays; the first time it is read and cached, later it is only opened.
 
@@ -30,6 +31,8 @@ def load_dataset(
 
     `reward_mode="delayed"` moves all of an episode's reward to its last step. `download=True` fetches a dataset that is
     missing. `cache=False` reads into memory and writes nothing. `progress(done, total)` is called after each episode.
+    `trust=True`: a Minari dataset without spaces may name any environment to take them from, by entry points too; else
+    only one that is registered with Gymnasium is made.
 
     Raises `DataError` when the dataset is missing, damaged, or of a kind that cannot be learned from.
     """
@@ -40,7 +43,7 @@ def load_dataset(
     folder = cache_folder(name, path, files, reward_mode)
     if cache and (found := open_cached(folder)):
         return found
-    source: Source = d4rl_source.read(name, path) if spec.startswith("d4rl:") else minari_source.read(path)
+    source: Source = d4rl_source.read(name, path) if spec.startswith("d4rl:") else minari_source.read(path, trust)
     if not cache:
         return build_in_memory(source, reward_mode, progress)
     return build_cached(source, folder, reward_mode, progress)

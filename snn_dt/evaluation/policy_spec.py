@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from snn_dt import strict
+from snn_dt.envs.spec import parse_spec
 from snn_dt.models import TaskShape
 
 
@@ -29,9 +30,11 @@ class PolicySpec:
     dataset."""
     env_id: str | None = None
     env_spec: str | None = None
-    """JSON of the environment's specification, with its keyword arguments."""
+    """JSON of the environment's specification, with its keyword arguments, wrappers and step limit."""
     reference: dict[str, Any] | None = None
     """`min`, `max`, `source` of the normalised score."""
+    action_deviation: tuple[float, ...] | None = None
+    """Deviation of each action column of the dataset; None for choices, and in checkpoints that do not hold it."""
 
 
 def read_space(text: str) -> Any:
@@ -53,6 +56,7 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
         ("action_space", actions, lambda: _acts(spec, task)),
         ("rtg_scale", "a number above 0", lambda: spec.rtg_scale > 0),
         ("env_spec", "the JSON of an environment's specification, or null", lambda: _is_env_spec(spec.env_spec)),
+        ("action_deviation", f"{task.action_dim} finite numbers, or null", lambda: _deviates(spec, task)),
         ("reference", "min, another max, and their source, or null", lambda: _is_reference(spec.reference)),
     ]
     for name, expected, good in checks:
@@ -79,9 +83,12 @@ def _acts(spec: PolicySpec, task: TaskShape) -> bool:
 
 
 def _is_env_spec(text: str | None) -> bool:
-    values = json.loads(text or "{}")
-    steps = values.get("max_episode_steps")
-    return isinstance(values.get("kwargs") or {}, dict) and (steps is None or isinstance(steps, int))
+    return text is None or bool(parse_spec(text))
+
+
+def _deviates(spec: PolicySpec, task: TaskShape) -> bool:
+    found = spec.action_deviation
+    return found is None or (len(found) == task.action_dim and all(0 <= x < math.inf for x in found))
 
 
 def _is_reference(values: dict[str, Any] | None) -> bool:

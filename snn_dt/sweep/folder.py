@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from snn_dt.config import Config, config_from_dict, config_to_dict
+from snn_dt.config import Config, check_env_id, config_from_dict, config_to_dict
 from snn_dt.config_difference import difference
 from snn_dt.errors import CheckpointError
 from snn_dt.sweep.grid import Trial
@@ -55,15 +55,19 @@ def prepare(folder: Path, trial: Trial) -> None:
         )
 
 
-def read_config(folder: Path) -> Config:
+def read_config(folder: Path, trust: bool = False) -> Config:
     """Return the configuration that the sweep asks for.
 
     Raises:
         CheckpointError: the folder was not made by a sweep.
+        ConfigError: without `trust`, an environment that would import a module.
     """
     if not (found := read(folder / "trial.json")):
         raise CheckpointError(f"expected a trial's folder, with trial.json, at {folder}, found none; see snn-dt sweep")
-    return config_from_dict(found["config"], source=str(folder / "trial.json"))
+    config = config_from_dict(found["config"], source=str(folder / "trial.json"))
+    if not trust:
+        check_env_id("eval.env_id", config.eval.env_id)
+    return config
 
 
 def read(path: Path) -> dict[str, Any]:
