@@ -59,8 +59,10 @@ class RecordedSpec:
     entry_point: str | None = None
 
 
-def parse_spec(text: Any) -> RecordedSpec:
+def parse_spec(text: Any, env_id: str | None = None) -> RecordedSpec:
     """Read the JSON of a Gymnasium `EnvSpec`; no step limit in it means that there is none.
+
+    One without an id is of `env_id`, if that is given, and leaves what it does not say to the registry.
 
     Raises:
         ValueError: it is none.
@@ -71,6 +73,9 @@ def parse_spec(text: Any) -> RecordedSpec:
         spec = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"expected the JSON of an environment's specification, found {_short(text)}") from error
+    whole = isinstance(spec, dict) and "id" in spec
+    if isinstance(spec, dict) and env_id is not None:
+        spec = {"id": env_id, **spec}
     if not isinstance(spec, dict) or not isinstance(spec.get("id"), str) or not 0 < len(spec["id"]) <= 200:
         raise ValueError(f"expected an environment's specification to be an object with an id, found {_short(text)}")
     kwargs, limit, wrappers = spec.get("kwargs") or {}, spec.get("max_episode_steps"), spec.get("additional_wrappers")
@@ -84,7 +89,7 @@ def parse_spec(text: Any) -> RecordedSpec:
     return RecordedSpec(
         spec["id"],
         kwargs,
-        NO_LIMIT if limit is None else limit,
+        NO_LIMIT if limit is None and (whole or "max_episode_steps" in spec) else limit,
         tuple(_wrapper(spec["id"], w) for w in _list(spec["id"], wrappers)),
         entry if isinstance(entry, str) else None,
     )

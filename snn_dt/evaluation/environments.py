@@ -79,7 +79,7 @@ def _recorded(policy: Policy) -> RecordedSpec:
     if spec.env_spec is None:
         return RecordedSpec(spec.env_id)
     try:
-        found = parse_spec(spec.env_spec)
+        found = parse_spec(spec.env_spec, spec.env_id)
     except ValueError as error:
         raise EnvironmentMismatchError(f"{error}, in {spec.dataset_id}; name an environment with --env-id") from error
     if found.id != spec.env_id:

@@ -55,7 +55,7 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
         ("observation_space", f"a space of size {task.state_dim}, as JSON", lambda: _observes(spec, task)),
         ("action_space", actions, lambda: _acts(spec, task)),
         ("rtg_scale", "a number above 0", lambda: spec.rtg_scale > 0),
-        ("env_spec", "the JSON of an environment's specification, or null", lambda: _is_env_spec(spec.env_spec)),
+        ("env_spec", "the JSON of an environment's specification, or null", lambda: _is_env_spec(spec)),
         ("action_deviation", f"{task.action_dim} finite numbers, or null", lambda: _deviates(spec, task)),
         ("reference", "min, another max, and their source, or null", lambda: _is_reference(spec.reference)),
     ]
@@ -82,8 +82,8 @@ def _acts(spec: PolicySpec, task: TaskShape) -> bool:
     return isinstance(space, kind) and spaces.flatdim(space) == task.action_dim
 
 
-def _is_env_spec(text: str | None) -> bool:
-    return text is None or bool(parse_spec(text))
+def _is_env_spec(spec: PolicySpec) -> bool:
+    return spec.env_spec is None or bool(parse_spec(spec.env_spec, spec.env_id or "none"))
 
 
 def _deviates(spec: PolicySpec, task: TaskShape) -> bool:
