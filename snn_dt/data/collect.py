@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,13 @@ def collect(
     try:
         if ":" not in env_id:
             ensure_registered(env_id)
-        made = gym.make(env_id)
+        made = gym.make(env_id, disable_env_checker=True)  # ours says it in one line
         limit = None if made.spec is None else made.spec.max_episode_steps
         env = Checked(made, min(n for n in (max_steps, limit, LONGEST) if n))
         env.action_space.seed(seed)
     except (Exception, SystemExit) as error:  # making an environment runs code of other packages
         raise DataError(f"cannot collect {dataset_id!r} from {env_id!r}: {' '.join(str(error).split())}") from error
+    spec = _storable(made.spec, env_id)
     observation_leaves(env.observation_space, env.action_space, dataset_id)
     act = policy or (lambda observation: env.action_space.sample())
     metadata = {
@@ -88,7 +90,7 @@ def collect(
     }
     try:
         with closing(env), unfinished_folder(folder.parent, ".collecting-") as unfinished:
-            storage = MinariStorage.new(unfinished / "data", env.observation_space, env.action_space, made.spec)
+            storage = MinariStorage.new(unfinished / "data", env.observation_space, env.action_space, spec)
             storage.update_metadata(metadata)
             file = unfinished / "data" / "main_data.hdf5"
             for index in range(episodes):
@@ -112,6 +114,26 @@ def collect(
             "written, with room; choose another root, or free some"
         ) from error
     return folder
+
+
+def _storable(spec: Any, env_id: str) -> Any:
+    """Return a spec that JSON can hold: one registered by a class, not by its name, keeps its id alone."""
+    import gymnasium as gym
+
+    if spec is None:
+        return None
+    if spec.id in gym.registry:
+        spec = replace(spec, disable_env_checker=gym.registry[spec.id].disable_env_checker)
+    if callable(spec.entry_point) or callable(spec.vector_entry_point):
+        spec = replace(spec, entry_point=None, vector_entry_point=None)
+    try:
+        spec.to_json()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"cannot collect from {env_id!r}: expected an environment whose arguments and wrappers JSON can hold, found: "
+            f"{' '.join(str(error).split())}; register it with plain ones"
+        ) from error
+    return spec
 
 
 def _look_for_room(file: Path) -> None:

@@ -26,7 +26,7 @@ def record(env: gym.Env[Any, Any], policy: Callable[[Any], Any], seed: int, inde
         if begin := getattr(policy, "begin", None):
             begin(index)
         return _play(env, policy, seed, index)
-    except SnnDtError:
+    except (SnnDtError, MemoryError):
         raise
     except Exception as error:  # the policy is the user's code
         place = traceback.extract_tb(error.__traceback__)[-1]

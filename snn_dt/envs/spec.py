@@ -7,14 +7,15 @@ From a file only an id that is in Gymnasium's registry is made, with arguments t
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from snn_dt.errors import EnvironmentMismatchError, did_you_mean
+from snn_dt.errors import EnvironmentMismatchError
 
 TRUST = "if you trust the file, --trust-env-spec (in Python: trust=True) makes what it describes"
 NO_LIMIT = -1
@@ -131,7 +132,7 @@ def make_recorded(spec: RecordedSpec, source: str, *, trust: bool = False, rende
     if registered is None and not (trust and spec.entry_point):
         raise EnvironmentMismatchError(
             f"expected an environment that is registered with Gymnasium, found {_short(name)} in {source}"
-            f"{did_you_mean(name, gymnasium.registry) if _near(name) else ''}; install and import the package that "
+            f"{_near(name, gymnasium.registry)}; install and import the package that "
             f"registers it, or type --env-id module:Env (train: --eval.env_id); {TRUST}"
         )
     if not trust:
@@ -157,9 +158,9 @@ def forgetful_wrappers(spec: RecordedSpec) -> list[str]:
     return [w.name for w in spec.wrappers if w.name in _FORGETFUL]
 
 
-def _near(name: str) -> bool:
-    """Whether to look for a name like this one: not for what was no id at all."""
-    return len(name) < 80 and not _PATH_OR_MODULE.search(name.replace("/", ""))
+def _near(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name[:80], list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def _remaining(spec: RecordedSpec, env: Any, source: str) -> list[RecordedWrapper]:
