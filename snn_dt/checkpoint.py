@@ -96,8 +96,11 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def from_pretrained(path: str | Path, device: str = "cpu") -> Policy:
+def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = False) -> Policy:
     """Load a policy from a checkpoint folder, or from a run folder's last checkpoint; needs no dataset, no environment.
+
+    With `trust`, its environment is made as the checkpoint describes it, whatever that imports or opens; see
+    `snn_dt.envs.spec`. Loading alone makes none.
 
     Raises:
         CheckpointError: missing or damaged files, weights that are not finite or do not fit the configuration.
@@ -136,7 +139,9 @@ def from_pretrained(path: str | Path, device: str = "cpu") -> Policy:
             f"{directory}: expected a complete checkpoint, found: {reason}; copy or train it again"
         ) from error
     provenance = read_json(directory / "provenance.json")
-    return Policy(model.to(target).eval(), spec, mean, std, provenance)
+    policy = Policy(model.to(target).eval(), spec, mean, std, provenance)
+    policy.trust = trust
+    return policy
 
 
 def was_saved(run_dir: Path) -> bool:

@@ -146,7 +146,8 @@ class EvalConfig:
     """The rollout."""
 
     env_id: str | None = None
-    """Gymnasium environment; null takes the dataset's own."""
+    """Gymnasium environment; null takes the dataset's own. `module:Env-v0`, which imports the module, only as a flag: a
+    file may name registered ones."""
     target_return: tuple[float, ...] = ()
     """Returns asked of the policy, in environment units; empty asks for the best return in the dataset."""
     episodes: int = 20
@@ -155,6 +156,9 @@ class EvalConfig:
     """Reset seed of the first episode."""
     num_envs: int = 32
     """Environments stepped side by side."""
+    max_steps: int | None = None
+    """Steps after which an episode is cut; null takes the environment's own limit, where it has none ten times the
+    longest episode of the data, at least 1,000."""
 
 
 @dataclass(frozen=True)
@@ -186,15 +190,31 @@ class Config:
     track: TrackConfig = field(default_factory=TrackConfig)
 
 
-def load_config(*paths: str | Path) -> Config:
+def load_config(*paths: str | Path, trust: bool = False) -> Config:
     """Read YAML files, each laid over those before it and over the file its `base` key names, over the defaults.
 
     Raises:
-        ConfigError: missing file, bad YAML, unknown key (the nearest known one is named), value of a wrong type.
+        ConfigError: missing file, bad YAML, unknown key (the nearest known one is named), value of a wrong type, or,
+            without `trust`, an environment that would import a module.
     """
     config = strict.load(Config, *paths)
+    if not trust:
+        check_env_id("eval.env_id", config.eval.env_id)
     validate(config)
     return config
+
+
+def check_env_id(name: str, env_id: str | None) -> None:
+    """Refuse an environment, named by a file, that would import a module.
+
+    Raises:
+        ConfigError: it is `module:Env`.
+    """
+    if env_id is not None and ":" in env_id:
+        raise ConfigError(
+            f"{name}: expected the id of a registered environment in a file, found {env_id[:80]!r}, which imports a "
+            f"module; type it as --{name} {env_id[:80]}, or trust the file with --trust-env-spec"
+        )
 
 
 def config_from_dict(values: dict[str, Any], source: str = "config") -> Config:
@@ -268,5 +288,6 @@ def validate(config: Config) -> None:
         ("eval.episodes", e.episodes >= 0, "at least 0", e.episodes),
         ("eval.seed", 0 <= e.seed < 2**32, "in [0, 2^32)", e.seed),
         ("eval.num_envs", e.num_envs >= 1, "at least 1", e.num_envs),
+        ("eval.max_steps", e.max_steps is None or e.max_steps >= 1, "at least 1 or null", e.max_steps),
     ]  # fmt: skip
     strict.check_all(checks)

@@ -23,7 +23,7 @@ class CheckpointError(SnnDtError):
 
 
 class EnvironmentMismatchError(SnnDtError):
-    """An environment that does not fit the policy, or cannot be made."""
+    """An environment that does not fit the policy, cannot be made or made from a file, or fails."""
 
 
 class DeviceError(SnnDtError):

@@ -14,6 +14,25 @@ from snn_dt.errors import ConfigError
 T = TypeVar("T")
 
 
+TRUST = ("--trust-env-spec", "--trust_env_spec")
+
+
+def take_trust(arguments: Sequence[str]) -> tuple[bool, list[str]]:
+    """Return whether the flag is there that trusts files, alone or with `true`, and the other arguments."""
+    trust, others = False, list[str]()
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in TRUST:
+            others.append(word)
+            continue
+        trust = value != "false" if equals else True
+        if not equals and (following := next(words, None)) is not None:
+            trust = following != "false"
+            others += [] if following in ("true", "false") else [following]
+    return trust, others
+
+
 def parse(
     cls: type[T], arguments: Sequence[str], program: str, default: T | None = None, bare_flags: bool = False
 ) -> T:
@@ -26,6 +45,9 @@ def parse(
     """
     import tyro
 
+    if hasattr(cls, "trust_env_spec"):  # one that is given by hand, so naming it is enough
+        trust, arguments = take_trust(arguments)
+        arguments += [] if not trust else [TRUST[1]] if bare_flags else [TRUST[1], "true"]
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):

@@ -40,12 +40,22 @@ def _parser() -> _Parser:
         command.add_argument("--reward-mode", choices=["dense", "delayed"], default="dense")
         command.add_argument("--download", action="store_true", help="fetch it if it is missing")
         command.add_argument("--env-id", help="environment of a D4RL file, whose action space it does not name")
+        command.add_argument(
+            "--trust-env-spec",
+            action="store_true",
+            help="trust the dataset: where it has no spaces, import and run the environment that it describes",
+        )
     commands.add_parser("list", help="list the datasets found on this machine")
     collect = commands.add_parser("collect", help="roll a policy, or random actions, out and write a Minari dataset")
     collect.add_argument("env", help="Gymnasium id, as CartPole-v1")
     collect.add_argument("--id", required=True, help="id of the new dataset, as mine/cartpole/random-v0")
     collect.add_argument("--episodes", type=int, default=100)
     collect.add_argument("--seed", type=int, default=0, help="episode i is reset with seed + i")
+    collect.add_argument(
+        "--max-steps",
+        type=int,
+        help="cut an episode after so many steps (default: the environment's own limit, else 100,000)",
+    )
     collect.add_argument(
         "--policy",
         metavar="MODULE:NAME",
@@ -145,6 +155,7 @@ def _load(arguments: argparse.Namespace) -> Trajectories:
             download=arguments.download,
             progress=progress,
             action_space=_action_space(arguments),
+            trust=arguments.trust_env_spec,
         )
 
 

@@ -31,6 +31,7 @@ def run_collect(arguments: argparse.Namespace) -> None:
             algorithm_name=arguments.policy,
             reference=arguments.reference,
             progress=progress,
+            max_steps=arguments.max_steps,
         )
     console().print(f"{arguments.id}: {arguments.episodes} episodes in {folder}")
 

@@ -38,7 +38,12 @@ class EvaluateArguments:
     video: Path | None = None
     """Write one MP4 per target return to this folder."""
     env_id: str | None = None
-    """Another environment than the policy's own."""
+    """Another environment than the policy's own; `module:Env-v0` imports the module first."""
+    trust_env_spec: bool = False
+    """Trust the checkpoint: import and run whatever environment, wrappers and arguments it describes."""
+    max_steps: int | None = None
+    """Cut an episode after so many steps; null takes the environment's own limit, where it has none ten times the
+    longest episode of the data, at least 1,000."""
     num_envs: int = 32
     """Environments stepped side by side."""
     threads: int = 0
@@ -61,6 +66,8 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     if args.env_id == "":
         raise ConfigError("expected an environment after --env-id, found an empty name; name one or leave it out")
     strict.check_all(plasticity_checks("plasticity", args.plasticity))
+    if args.max_steps is not None and args.max_steps < 1:
+        raise ConfigError(f"expected --max-steps of at least 1, found {args.max_steps}")
     if args.json is not None and args.json.is_dir():
         raise ConfigError(f"expected a file for --json, found the folder {args.json}; name a file in it")
     from snn_dt.checkpoint import from_pretrained
@@ -70,7 +77,7 @@ def evaluate_main(arguments: Sequence[str]) -> int:
 
     keep_memory()
     set_threads(args.threads)
-    policy = from_pretrained(args.checkpoint, args.device)
+    policy = from_pretrained(args.checkpoint, args.device, trust=args.trust_env_spec)
     if args.video is not None:
         check_renders(policy, args.env_id)
     for folder in (args.json and args.json.parent, args.report, args.video):
@@ -95,6 +102,7 @@ def evaluate_main(arguments: Sequence[str]) -> int:
             env_id=args.env_id,
             progress=progress,
             finished=finished,
+            max_steps=args.max_steps,
             plasticity=args.plasticity if args.plasticity.eta else None,
         )
     print_evaluation(rows)
@@ -108,7 +116,7 @@ def evaluate_main(arguments: Sequence[str]) -> int:
         except Exception as error:  # the results are there, and a report is no reason to end as if they were not
             print(f"warning: no report, found: {' '.join(repr(error).split())}", file=sys.stderr)
     if args.video is not None:
-        for path in record_videos(policy, args.target_return, args.video, args.seed, args.env_id):
+        for path in record_videos(policy, args.target_return, args.video, args.seed, args.env_id, args.max_steps):
             print(f"video: {path}")
     return 0
 

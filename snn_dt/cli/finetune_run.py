@@ -15,8 +15,7 @@ from snn_dt.config_difference import check_same
 from snn_dt.data import load_dataset
 from snn_dt.device import choose_device, keep_memory, set_threads
 from snn_dt.errors import CheckpointError, ConfigError
-from snn_dt.evaluation.environments import make_environment
-from snn_dt.evaluation.rollout import evaluate
+from snn_dt.evaluation.rollout import evaluate, make_environments
 from snn_dt.finetune.config import FinetuneConfig
 from snn_dt.finetune.loop import Loop
 from snn_dt.model_config import ModelConfig
@@ -33,26 +32,29 @@ class FinetuneRun:
         config: the whole configuration.
         run_dir: a new folder, or, with `resume`, one that an earlier run left.
         resume: go on from `checkpoints/last`, if it got that far.
+        trust: make the environment that checkpoint and dataset describe, whatever it imports, see `snn_dt.envs.spec`.
 
     Raises:
         SnnDtError: checkpoint, environment or dataset cannot be used.
     """
 
-    def __init__(self, config: FinetuneConfig, run_dir: Path, resume: bool = False) -> None:
+    def __init__(self, config: FinetuneConfig, run_dir: Path, resume: bool = False, trust: bool = False) -> None:
         self.config, self.run_dir, self.resume = config, run_dir, resume
         keep_memory()
         set_threads(config.update.threads)
         begin = find_checkpoint(Path(config.checkpoint))
-        self.policy = from_pretrained(begin, str(choose_device(config.update.device)))
+        self.policy = from_pretrained(begin, str(choose_device(config.update.device)), trust=trust)
         description = read_json(begin / "config.json")
         self.model_config = strict.build(ModelConfig, description["model"], str(begin))
         self.task = strict.build(TaskShape, description["task"], str(begin))
         n = min(config.explore.episodes, config.eval.num_envs)
-        envs = [make_environment(self.policy, config.env_id) for _ in range(n)]
+        envs = make_environments(self.policy, n, config.env_id, config.eval.max_steps)
         dataset = None
         if config.update.dataset:
             mode = "delayed" if self.policy.spec.delayed else "dense"
-            dataset = load_dataset(config.update.dataset, reward_mode=mode, action_space=self.policy.action_space)
+            dataset = load_dataset(
+                config.update.dataset, reward_mode=mode, action_space=self.policy.action_space, trust=trust
+            )
             self._check_fits(dataset)
         torch.manual_seed(config.update.seed)
         self.loop = Loop(self.policy, config, envs, dataset)
@@ -93,6 +95,7 @@ class FinetuneRun:
             seed=e.seed,
             num_envs=e.num_envs,
             env_id=self.config.env_id,
+            max_steps=e.max_steps,
         )
         tracker.log_evaluation(self.loop.iteration, self.rows)
         self.console.log_evaluation(self.loop.iteration, self.rows)

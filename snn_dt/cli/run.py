@@ -46,12 +46,13 @@ class Run:
         config: the whole configuration; written to the folder, resolved.
         run_dir: a new folder, or, with `resume`, one that an earlier run left.
         resume: take weights, optimizer, generators and counters from `checkpoints/last`, if it got that far.
+        trust: make the environment that the dataset describes, whatever it imports, see `snn_dt.envs.spec`.
 
     Raises:
         SnnDtError: dataset, environment, device or folder cannot be used.
     """
 
-    def __init__(self, config: Config, run_dir: Path, resume: bool = False) -> None:
+    def __init__(self, config: Config, run_dir: Path, resume: bool = False, trust: bool = False) -> None:
         config = replace(config, model=config.model.resolved())
         self.config, self.run_dir, self.resume = config, run_dir, resume
         self.workers = Workers(config.train.device)
@@ -66,6 +67,7 @@ class Run:
                 reward_mode=data.reward_mode,
                 download=data.download,
                 action_space=action_space(data.dataset, config.eval.env_id),
+                trust=trust,
             )
         )
         train_episodes, validation_episodes = self.trajectories.split(data.validation_fraction, data.split_seed)
@@ -81,6 +83,7 @@ class Run:
         if config.train.rule == "eprop":
             use_eprop(model, config.train.eprop, config.train.seed)
         self.policy = make_policy(model, self.trajectories, config, self.rtg_scale)
+        self.policy.trust = trust
         self.state = TrainingState(make_optimizer(config.train, model), slopes=make_schedule(config))
         if config.train.plasticity.eta:
             self.state.plasticity = TrainingPlasticity(config.train.plasticity, model)
@@ -175,6 +178,7 @@ class Run:
             num_envs=settings.num_envs,
             env_id=settings.env_id,
             progress=progress,
+            max_steps=settings.max_steps,
         )
         return self.rows
 
@@ -242,7 +246,7 @@ class Run:
             )
         if settings.episodes == 0 or (settings.env_id is None and self.policy.spec.env_id is None):
             return False
-        make_environment(self.policy, settings.env_id).close()
+        make_environment(self.policy, settings.env_id, quiet=True).close()
         return True
 
     def _announce(self, console: Console) -> None:

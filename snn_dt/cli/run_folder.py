@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from snn_dt.cli import flag_values
-from snn_dt.cli.arguments import parse
+from snn_dt.cli.arguments import parse, take_trust
 from snn_dt.cli.evaluate import writable_folder
 from snn_dt.config_difference import check_whole
 from snn_dt.errors import CheckpointError, ConfigError
@@ -80,7 +80,8 @@ def read_run(
         validate: checks it.
         new_folder: names a folder where `--run-dir` does not.
     """
-    if folder := resumed_folder(arguments):
+    words = take_trust(arguments)[1] if hasattr(kind, "trust_env_spec") else arguments
+    if folder := resumed_folder(words):
         path = folder / "config.yaml"
         found = load(path)
         check_whole(found, read_yaml(path), path)

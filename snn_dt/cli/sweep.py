@@ -37,6 +37,8 @@ class SweepArguments:
     """Use processes of this machine, without Ray."""
     list: bool = False
     """Only make the run folders and print one command per trial, for SLURM arrays and the like."""
+    trust_env_spec: bool = False
+    """Trust the files: import and run whatever environment, wrappers and arguments datasets and configs describe."""
 
 
 def sweep_main(arguments: Sequence[str]) -> int:
@@ -47,14 +49,15 @@ def sweep_main(arguments: Sequence[str]) -> int:
     """
     args = parse(SweepArguments, arguments, "snn-dt sweep", bare_flags=True)
     _check(args)
-    sweep, trials = read_sweep(args.config)
+    sweep, trials = read_sweep(args.config, args.trust_env_spec)
     root = args.run_root or Path("runs") / args.config.stem
     writable_folder(root)
     for trial in trials:
         prepare(root / trial.name, trial)
     if args.list:
         for trial in trials:
-            print(f"snn-dt trial --run_dir {shlex.quote(str(root / trial.name))}")
+            trust = " --trust-env-spec" if args.trust_env_spec else ""
+            print(f"snn-dt trial --run_dir {shlex.quote(str(root / trial.name))}{trust}")
         return 0
     statuses = [TrialStatus(trial, (root / trial.name).resolve()) for trial in trials]
     view = View(statuses)
@@ -84,12 +87,12 @@ def sweep_main(arguments: Sequence[str]) -> int:
 def _backend(args: SweepArguments, sweep: SweepConfig) -> Backend:
     cores = available_cores()
     if args.address:
-        return RayTasks(args.address, args.processes, sweep.threads or 1, sweep.gpus)
+        return RayTasks(args.address, args.processes, sweep.threads or 1, sweep.gpus, args.trust_env_spec)
     slots = args.processes or max(1, cores // (sweep.threads or 1))
     threads = sweep.threads or max(1, cores // slots)
     if not args.local:
-        return RayTasks(None, slots, threads, sweep.gpus)
-    return LocalProcesses(slots, threads)
+        return RayTasks(None, slots, threads, sweep.gpus, args.trust_env_spec)
+    return LocalProcesses(slots, threads, args.trust_env_spec)
 
 
 def _check(args: SweepArguments) -> None:

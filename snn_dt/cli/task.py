@@ -55,6 +55,14 @@ def action_space(dataset: str, env_id: str | None) -> Any:
     return env.action_space
 
 
+def action_deviation(trajectories: Trajectories) -> tuple[float, ...] | None:
+    """Return the deviation of each action column, of a million steps at most; None for choices."""
+    if trajectories.discrete:
+        return None
+    actions = trajectories.actions[:: max(1, len(trajectories.actions) // 1_000_000)]
+    return tuple(np.std(actions, axis=0, dtype=np.float64).tolist())
+
+
 def rtg_scale(config: Config, trajectories: Trajectories) -> float:
     """Return the divisor of the return-to-go: the configured one, or the largest |return-to-go| of the dataset."""
     returns_to_go = trajectories.returns_to_go
@@ -97,6 +105,7 @@ def make_policy(model: torch.nn.Module, trajectories: Trajectories, config: Conf
         env_id=trajectories.env_id,
         env_spec=trajectories.env_spec,
         reference=None if reference is None else vars(reference),
+        action_deviation=action_deviation(trajectories),
     )
     mean = torch.from_numpy(np.array(trajectories.state_mean))
     std = torch.from_numpy(np.array(trajectories.state_std))

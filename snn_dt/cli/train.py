@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
+from snn_dt.cli.arguments import take_trust
 from snn_dt.cli.evaluate import print_evaluation
 from snn_dt.cli.run_folder import hold, read_run, stopped
 from snn_dt.config import Config, load_config, validate
@@ -23,7 +25,10 @@ class TrainArguments(Config):
     run_dir: Path | None = None
     """New folder for the run; none makes one under runs/."""
     resume: Path | None = None
-    """Run folder to go on with, as if it had never stopped; takes no other flag."""
+    """Run folder to go on with, as if it had never stopped; takes no other flag but --trust-env-spec."""
+    trust_env_spec: bool = False
+    """Trust the files: import and run whatever environment, wrappers and arguments they describe. Never read from a
+    file."""
 
 
 def train_main(arguments: Sequence[str]) -> int:
@@ -31,9 +36,9 @@ def train_main(arguments: Sequence[str]) -> int:
     from snn_dt.cli.run import Run
     from snn_dt.training.distributed import is_first
 
-    run_dir, config, resume = _read(arguments)
+    run_dir, config, resume, trust = _read(arguments)
     with hold(run_dir, resume) if is_first() else nullcontext():
-        run = Run(config, run_dir, resume=resume)
+        run = Run(config, run_dir, resume=resume, trust=trust)
         rows, signum = run.train()
     if not run.workers.first:
         return 0 if signum is None else 128 + signum
@@ -45,9 +50,11 @@ def train_main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _read(arguments: Sequence[str]) -> tuple[Path, Config, bool]:
-    """Return the run folder, its configuration, and whether it is resumed."""
-    return read_run(arguments, "snn-dt train", TrainArguments, load_config, validate, _new_folder)
+def _read(arguments: Sequence[str]) -> tuple[Path, Config, bool, bool]:
+    """Return the run folder, its configuration, whether it is resumed, and whether files are trusted."""
+    trust = take_trust(arguments)[0]
+    load = partial(load_config, trust=trust)
+    return *read_run(arguments, "snn-dt train", TrainArguments, load, validate, _new_folder), trust
 
 
 def _new_folder(config: Config) -> Path:

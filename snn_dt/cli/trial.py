@@ -25,12 +25,14 @@ class TrialArguments:
 
     run_dir: Path
     """The trial's folder, made by `snn-dt sweep`."""
+    trust_env_spec: bool = False
+    """Trust the files: import and run whatever environment, wrappers and arguments dataset and config describe."""
 
 
 def trial_main(arguments: Sequence[str]) -> int:
     """Run the command; 128 + n after signal n, with a trial that can be taken up again."""
     args = parse(TrialArguments, arguments, "snn-dt trial")
-    config = read_config(args.run_dir)
+    config = read_config(args.run_dir, args.trust_env_spec)
     if read(args.run_dir / "result.json"):
         return 0
     group = config.track.group or args.run_dir.resolve().parent.name
@@ -41,7 +43,7 @@ def trial_main(arguments: Sequence[str]) -> int:
     from snn_dt.checkpoint import was_saved
     from snn_dt.cli.run import Run
 
-    run = Run(config, args.run_dir, resume=was_saved(args.run_dir))
+    run = Run(config, args.run_dir, resume=was_saved(args.run_dir), trust=args.trust_env_spec)
     rows, signum = run.train()
     if signum is None:
         minutes = attempt.seconds / 60
@@ -92,7 +94,7 @@ def _evaluations(run: Run, episodes: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     settings = run.config.eval
     for name, key in (("last", "evaluation"), ("best", "best_evaluation")):
-        policy = from_pretrained(run.run_dir / "checkpoints" / name, str(run.device))
+        policy = from_pretrained(run.run_dir / "checkpoints" / name, str(run.device), trust=run.policy.trust)
         step = policy.provenance.get("step")
         if found and step == found["evaluation_step"]:
             return found | {key: found["evaluation"][:1], "best_step": step}
@@ -104,6 +106,7 @@ def _evaluations(run: Run, episodes: int) -> dict[str, Any]:
             seed=settings.seed,
             num_envs=settings.num_envs,
             env_id=settings.env_id,
+            max_steps=settings.max_steps,
         )
         found |= {key: rows, "evaluation_step" if name == "last" else "best_step": step}
     return found

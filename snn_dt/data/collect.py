@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import shutil
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from snn_dt.data.minari_source import roots
 from snn_dt.data.recorder import record
 from snn_dt.data.scores import ReferenceScores
 from snn_dt.data.unfinished import unfinished_folder
+from snn_dt.envs.checked import LONGEST, Checked
 from snn_dt.errors import DataError
 
+_log = logging.getLogger("snn_dt")
 HEADROOM = 32 << 20  # bytes: an episode of vectors is far smaller
 
 
@@ -33,6 +37,7 @@ def collect(
     algorithm_name: str | None = None,
     reference: tuple[float, float] | None = None,
     progress: Progress | None = None,
+    max_steps: int | None = None,
 ) -> Path:
     """Roll `policy(observation) -> action` out for whole episodes and write them as Minari dataset `dataset_id`.
 
@@ -40,7 +45,9 @@ def collect(
     with seed `seed + i`. `reference` are the returns that count as 0 and as 100. `root` is Minari's own root by
     default; the folder `<root>/<dataset_id>` appears when it is complete, and is returned. Raises `DataError` when it
     is already there or cannot be written, when the id is not Minari's `name-vN`, when the environment cannot be made,
-    when it or the policy raises, or when an action is outside the action space.
+    when the policy raises, or when an action is outside the action space; `EnvironmentMismatchError` when the
+    environment raises or returns what it should not. An episode is cut after `max_steps`, and a warning says so; None
+    takes the environment's own limit, and 100,000 where it has none.
     """
     import gymnasium as gym
     import minari
@@ -57,13 +64,24 @@ def collect(
     folder = io.expand(root or roots()[0], DataError).resolve() / dataset_id  # Minari joins a relative one twice
     if os.path.exists(folder):
         raise DataError(f"dataset {dataset_id!r} is already in {folder}: expected a new id; raise its version")
+    if max_steps is not None and max_steps < 1:
+        raise DataError(f"expected max_steps of at least 1, found {max_steps}; leave it out or raise it")
     try:
         parse_dataset_id(dataset_id)
-        ensure_registered(env_id)
-        env = gym.make(env_id)
+    except (ValueError, TypeError) as error:  # TypeError: no version
+        raise DataError(
+            f"cannot collect {dataset_id!r}: expected an id such as mine/cartpole/random-v0, with a version; choose one"
+        ) from error
+    try:
+        if ":" not in env_id:
+            ensure_registered(env_id)
+        made = gym.make(env_id, disable_env_checker=True)  # ours says it in one line
+        limit = None if made.spec is None else made.spec.max_episode_steps
+        env = Checked(made, min(n for n in (max_steps, limit, LONGEST) if n))
         env.action_space.seed(seed)
-    except (ValueError, gym.error.Error, ImportError) as error:
+    except (Exception, SystemExit) as error:  # making an environment runs code of other packages
         raise DataError(f"cannot collect {dataset_id!r} from {env_id!r}: {' '.join(str(error).split())}") from error
+    spec = _storable(made.spec, env_id)
     observation_leaves(env.observation_space, env.action_space, dataset_id)
     act = policy or (lambda observation: env.action_space.sample())
     metadata = {
@@ -76,7 +94,7 @@ def collect(
     }
     try:
         with closing(env), unfinished_folder(folder.parent, ".collecting-") as unfinished:
-            storage = MinariStorage.new(unfinished / "data", env.observation_space, env.action_space, env.spec)
+            storage = MinariStorage.new(unfinished / "data", env.observation_space, env.action_space, spec)
             storage.update_metadata(metadata)
             file = unfinished / "data" / "main_data.hdf5"
             for index in range(episodes):
@@ -88,12 +106,38 @@ def collect(
             _look_for_room(file)
             _compress(file)
             os.replace(unfinished, folder)
+        if env.cuts:
+            _log.warning(
+                "%d of %d episodes in %s were cut after %d steps and count as truncated: expected an environment that "
+                "ends them; --max-steps sets another cap",
+                *(env.cuts, episodes, env_id, env.max_steps),
+            )
     except (OSError, RuntimeError) as error:  # RuntimeError: h5py cannot flush a file
         raise DataError(
             f"cannot write the dataset to {folder} ({' '.join(str(error).split())}): expected a folder that can be "
             "written, with room; choose another root, or free some"
         ) from error
     return folder
+
+
+def _storable(spec: Any, env_id: str) -> Any:
+    """Return a spec that JSON can hold: one registered by a class, not by its name, keeps its id alone."""
+    import gymnasium as gym
+
+    if spec is None:
+        return None
+    if spec.id in gym.registry:
+        spec = replace(spec, disable_env_checker=gym.registry[spec.id].disable_env_checker)
+    if callable(spec.entry_point) or callable(spec.vector_entry_point):
+        spec = replace(spec, entry_point=None, vector_entry_point=None)
+    try:
+        spec.to_json()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"cannot collect from {env_id!r}: expected an environment whose arguments and wrappers JSON can hold, "
+            f"found: {' '.join(str(error).split())}; register it with plain ones"
+        ) from error
+    return spec
 
 
 def _look_for_room(file: Path) -> None:

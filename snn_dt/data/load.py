@@ -29,6 +29,7 @@ def load_dataset(
     cache: bool = True,
     progress: Progress | None = None,
     action_space: gym.Space[Any] | None = None,
+    trust: bool = False,
 ) -> Trajectories:
     """Load a dataset as flat, memory-mapped arrays; the first time it is read and cached, later it is only opened.
 
@@ -41,6 +42,8 @@ def load_dataset(
     `reward_mode="delayed"` moves all of an episode's reward to its last step. `download=True` fetches a dataset that is
     missing. `cache=False` reads into memory and writes nothing. `progress(done, total)` is called after each episode.
     `action_space`: of the environment of a D4RL file, which does not name it; what is beyond its bounds is clipped.
+    `trust=True`: a Minari dataset without spaces may name any environment to take them from, by entry points too; else
+    only one that is registered with Gymnasium is made.
 
     What may be wrong with the data is logged as warnings, each time, and is in `.notes`.
 
@@ -58,7 +61,7 @@ def load_dataset(
         clear_abandoned(folder.parent, PREFIX)
         found = open_cached(folder)
     if found is None:
-        source: Source = d4rl_source.read(name, path, space) if d4rl else minari_source.read(path)
+        source: Source = d4rl_source.read(name, path, space) if d4rl else minari_source.read(path, trust)
         if cache:
             found = build_cached(source, folder, reward_mode, progress)
         else:

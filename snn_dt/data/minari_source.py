@@ -16,7 +16,7 @@ from snn_dt import io
 from snn_dt.data.flags import whole_number
 from snn_dt.data.scores import ReferenceScores, environment_reference
 from snn_dt.data.source import Source
-from snn_dt.errors import DataError, did_you_mean
+from snn_dt.errors import DataError, SnnDtError, did_you_mean
 
 _CHECKOUT = Path(__file__).resolve().parents[2] / "datasets"
 
@@ -78,15 +78,18 @@ def _download(dataset_id: str) -> Path:
     return roots()[0] / dataset_id
 
 
-def read(path: Path) -> Source:
-    """Return the dataset in folder `path` as a stream of episodes; raises `DataError` for kinds it cannot use."""
+def read(path: Path, trust: bool = False) -> Source:
+    """Return the dataset in folder `path` as a stream of episodes; raises `DataError` for kinds it cannot use.
+
+    `trust`: a dataset without spaces may name any environment to take them from, not only a registered one.
+    """
     from snn_dt.data.minari_episodes import READERS
     from snn_dt.data.spaces import clean_env_spec, observation_leaves, space_notes
 
     facts = metadata(path)
     dataset_id = str(facts.get("dataset_id") or path.name)
     env_id, env_spec, time_limit = clean_env_spec(facts.get("eval_env_spec") or facts.get("env_spec"))
-    observation_space, action_space = _spaces(facts, dataset_id)
+    observation_space, action_space = _spaces(facts, dataset_id, trust)
     leaves = observation_leaves(observation_space, action_space, dataset_id)
     data_format = facts.get("data_format", "hdf5")
     if data_format not in [*READERS]:
@@ -129,26 +132,26 @@ def metadata(path: Path) -> dict[str, Any]:
     return dict(facts)
 
 
-def _spaces(facts: dict[str, Any], dataset_id: str) -> tuple[Any, Any]:
+def _spaces(facts: dict[str, Any], dataset_id: str, trust: bool) -> tuple[Any, Any]:
     """Return (observation space, action space), from the metadata or else from the environment it names."""
     from minari.serialization import deserialize_space
 
-    from snn_dt.data.spaces import clean_env_spec
+    from snn_dt.envs.spec import make_recorded, parse_spec
 
     try:
         if "observation_space" in facts and "action_space" in facts:
             return deserialize_space(facts["observation_space"]), deserialize_space(facts["action_space"])
-        import gymnasium as gym
-
-        spec = clean_env_spec(facts.get("env_spec"))[1]
-        if spec is None:
+        if not facts.get("env_spec"):
             raise ValueError("neither spaces nor an env_spec")
-        env = gym.make(gym.envs.registration.EnvSpec.from_json(spec))
+        env = make_recorded(parse_spec(facts["env_spec"]), "its metadata", trust=trust)
+        env.close()
         return env.observation_space, env.action_space
-    except Exception as error:  # making an environment runs code of other packages
+    except (Exception, SystemExit) as error:  # making an environment runs code of other packages
+        reason = str(error) if isinstance(error, SnnDtError) else repr(error)
         raise DataError(
-            f"cannot tell the spaces of dataset {dataset_id!r}: expected Minari's JSON of two spaces in its metadata, "
-            f"or of an environment that can be made, found {error!r}; download or copy the dataset again"
+            f"cannot tell the spaces of dataset {dataset_id!r}: expected observation_space and action_space, as Minari "
+            f"writes them, in its metadata, or an environment that can be made, found: {reason}; add the two spaces, "
+            "or download or copy the dataset again"
         ) from error
 
 

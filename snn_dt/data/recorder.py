@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snn_dt.envs.checked import Checked, find_checked
 from snn_dt.errors import DataError, SnnDtError
 
 if TYPE_CHECKING:
@@ -17,16 +18,17 @@ if TYPE_CHECKING:
 def record(env: gym.Env[Any, Any], policy: Callable[[Any], Any], seed: int, index: int) -> Any:
     """Play episode `index` from reset seed `seed` and return it as Minari's buffer.
 
-    A policy's method `begin(index)` is called first. Raises `DataError` when the policy or the environment raises, or
-    when an action is outside the action space.
+    A policy's method `begin(index)` is called first. Raises `DataError` when the policy raises, or when an action is
+    outside the action space; what is wrong with the environment is an `EnvironmentMismatchError`, see `Checked`.
     """
+    env = env if find_checked(env) else Checked(env)
     try:
         if begin := getattr(policy, "begin", None):
             begin(index)
         return _play(env, policy, seed, index)
-    except SnnDtError:
+    except (SnnDtError, MemoryError):
         raise
-    except Exception as error:  # the policy and perhaps the environment are the user's code
+    except Exception as error:  # the policy is the user's code
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise DataError(
             f"cannot record episode {index}: expected a policy and an environment that run, found {error!r} in "
@@ -47,9 +49,9 @@ def _play(env: gym.Env[Any, Any], policy: Callable[[Any], Any], seed: int, index
         observation, reward, terminated, truncated, _ = env.step(action)
         observations.append(observation)
         actions.append(action)
-        rewards.append(float(reward))
-        terminations.append(bool(terminated))
-        truncations.append(bool(truncated))
+        rewards.append(reward)
+        terminations.append(terminated)
+        truncations.append(truncated)
         done = terminations[-1] or truncations[-1]
     return EpisodeBuffer(
         id=index,

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from snn_dt import io
+from snn_dt.envs.spec import NO_LIMIT, parse_spec
 from snn_dt.errors import DataError
 
 # The Dict keys and Tuple indices that lead to a leaf of the observation space: () for the space itself.
@@ -102,20 +102,21 @@ def _is_image(space: gym.Space[Any]) -> bool:
     return isinstance(space, spaces.Box) and is_image(space.shape, space.dtype)
 
 
-def clean_env_spec(text: str | None) -> tuple[str | None, str | None, int | None]:
+def clean_env_spec(text: Any) -> tuple[str | None, str | None, int | None]:
     """Return (environment id, JSON that `EnvSpec.from_json` accepts, step limit) of a serialised environment spec.
 
     Specs of older Gymnasium versions hold keys that `EnvSpec` has dropped (`autoreset`, `apply_api_compatibility`);
-    its `from_json` raises on them, so they are left out here. Raises `DataError` for text that is no spec.
+    its `from_json` raises on them, so they are left out here. Raises `DataError` for what is no spec.
     """
-    if not text:
+    if text is None or text == "":
         return None, None, None
     known = {f.name for f in fields(gym.envs.registration.EnvSpec) if f.init} | {"additional_wrappers"}
     try:
-        spec = {"additional_wrappers": []} | {key: value for key, value in io.parse_json(text).items() if key in known}
-        return spec["id"], json.dumps(spec), spec.get("max_episode_steps")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        found = parse_spec(text)
+    except ValueError as error:
         raise DataError(
-            f"expected the environment spec of the dataset to be JSON with an id, found {str(text)[:80]!r}; remove it "
-            "from metadata.json"
+            f"expected the environment spec of the dataset to be JSON with an id, found: {error}; remove it from "
+            "metadata.json"
         ) from error
+    spec = {"additional_wrappers": []} | {key: value for key, value in json.loads(text).items() if key in known}
+    return found.id, json.dumps(spec), None if found.limit == NO_LIMIT else found.limit

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from snn_dt import strict
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError
+from snn_dt.evaluation.actions import to_space
 from snn_dt.evaluation.adaptation import OnlinePlasticity
 from snn_dt.evaluation.context import Context, make_context
 from snn_dt.evaluation.policy_spec import PolicySpec as PolicySpec
@@ -28,7 +29,13 @@ class Policy:
         spec: spaces, scales and names.
         state_mean, state_std: statistics `[state_dim]` that observations are normalised with.
         provenance: where the weights come from.
+
+    Attributes:
+        trust: make the environment that `spec` describes even if that imports or opens what it names, see
+            `snn_dt.envs.spec`.
     """
+
+    trust = False
 
     def __init__(
         self,
@@ -228,13 +235,18 @@ class Policy:
 
     def _clip(self, prediction: Tensor) -> Tensor:
         space = self.action_space
-        low, high = (torch.as_tensor(b.reshape(-1), device=self.device) for b in (space.low, space.high))
-        return prediction.clamp(low, high)
+        whole = np.issubdtype(space.dtype, np.integer)
+        bounds = (b.reshape(-1).astype(np.float64 if whole else b.dtype) for b in (space.low, space.high))
+        low, high = (torch.as_tensor(b, device=self.device) for b in bounds)
+        action = prediction.clamp(low, high)
+        if whole:
+            return action.round()
+        return action.half() if space.dtype == np.float16 else action
 
     def _to_environment(self, action: NDArray[Any]) -> Any:
         space = self.action_space
         if self.model.discrete:
             action = action + space.start
             return int(action[0]) if self._single else action
-        action = action.reshape(-1, *space.shape).astype(space.dtype)
+        action = to_space(action.reshape(-1, *space.shape), space)
         return action[0] if self._single else action

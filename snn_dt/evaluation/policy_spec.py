@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from snn_dt import io, strict
+from snn_dt import strict
+from snn_dt.envs.spec import parse_spec
 from snn_dt.models import TaskShape
 
 
@@ -28,9 +30,11 @@ class PolicySpec:
     dataset."""
     env_id: str | None = None
     env_spec: str | None = None
-    """JSON of the environment's specification, with its keyword arguments."""
+    """JSON of the environment's specification, with its keyword arguments, wrappers and step limit."""
     reference: dict[str, Any] | None = None
     """`min`, `max`, `source` of the normalised score."""
+    action_deviation: tuple[float, ...] | None = None
+    """Deviation of each action column of the dataset; None for choices, and in checkpoints that do not hold it."""
 
 
 def read_space(text: str) -> Any:
@@ -51,7 +55,8 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
         ("observation_space", f"a space of size {task.state_dim}, as JSON", lambda: _observes(spec, task)),
         ("action_space", actions, lambda: _acts(spec, task)),
         ("rtg_scale", "a number above 0", lambda: spec.rtg_scale > 0),
-        ("env_spec", "the JSON of an environment's specification, or null", lambda: _is_env_spec(spec.env_spec)),
+        ("env_spec", "the JSON of an environment's specification, or null", lambda: _is_env_spec(spec)),
+        ("action_deviation", f"{task.action_dim} finite numbers, or null", lambda: _deviates(spec, task)),
         ("reference", "min, another max, and their source, or null", lambda: _is_reference(spec.reference)),
     ]
     for name, expected, good in checks:
@@ -77,10 +82,13 @@ def _acts(spec: PolicySpec, task: TaskShape) -> bool:
     return isinstance(space, kind) and spaces.flatdim(space) == task.action_dim
 
 
-def _is_env_spec(text: str | None) -> bool:
-    values = io.parse_json(text or "{}")
-    steps = values.get("max_episode_steps")
-    return isinstance(values.get("kwargs") or {}, dict) and (steps is None or isinstance(steps, int))
+def _is_env_spec(spec: PolicySpec) -> bool:
+    return spec.env_spec is None or bool(parse_spec(spec.env_spec, spec.env_id or "none"))
+
+
+def _deviates(spec: PolicySpec, task: TaskShape) -> bool:
+    found = spec.action_deviation
+    return found is None or (len(found) == task.action_dim and all(0 <= x < math.inf for x in found))
 
 
 def _is_reference(values: dict[str, Any] | None) -> bool:

@@ -75,7 +75,7 @@ def _decide(
     """Make the first decisions of an episode with hooks on modules; none without hooks."""
     if not hooks:
         return
-    env = make_environment(policy, env_id)
+    env = make_environment(policy, env_id, quiet=True)
     handles = [module.register_forward_hook(hook) for module, hook in hooks.items()]
     try:
         observation, _ = env.reset(seed=seed)

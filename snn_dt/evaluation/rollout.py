@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -12,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_dt.energy import DecisionMeter
-from snn_dt.evaluation.environments import make_environment
+from snn_dt.envs.checked import Checked, find_checked
+from snn_dt.evaluation.environments import default_cap, make_environment
 from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.statistics import bootstrap_interval
 from snn_dt.rule_config import PlasticityConfig
 
 Progress = Callable[[int, int], None]
+
+_log = logging.getLogger("snn_dt")
 
 
 @dataclass
@@ -29,6 +33,8 @@ class Rollout:
     policy_seconds: float
     """Time inside `policy.act`, metering left out."""
     meter: DecisionMeter = field(repr=False)
+    cut: int = 0
+    """Episodes that were cut, see `evaluate`."""
 
 
 def evaluate(
@@ -43,6 +49,7 @@ def evaluate(
     progress: Progress | None = None,
     finished: Callable[[dict[str, Any]], None] | None = None,
     plasticity: PlasticityConfig | None = None,
+    max_steps: int | None = None,
 ) -> list[dict[str, Any]]:
     """Roll a policy out for each target return; episode i is reset with `seed + i`, the same for every target.
 
@@ -58,13 +65,15 @@ def evaluate(
         finished: called with each target's object as soon as there is one: what comes after it may fail.
         plasticity: let the policy learn while it acts, for each target from the weights as they were trained, which it
             has again afterwards. Episodes then depend on those before them, and on `num_envs`.
+        max_steps: an episode is cut after so many steps, and a warning says so; None takes the environment's own limit,
+            and where it has none ten times the longest episode of the data, at least 1,000.
 
     Returns:
         One object per target, as `snn-dt evaluate --json` writes it; counts are means over the decisions.
 
     Raises:
-        EnvironmentMismatchError: the environment is missing or does not fit the policy.
-        ValueError: a target that is not finite, no episodes, no environments, `meter_every` below 1.
+        EnvironmentMismatchError: the environment is missing, does not fit the policy, or fails.
+        ValueError: a target that is not finite, no episodes, no environments, `meter_every` or `max_steps` below 1.
     """
     from snn_dt.data.scores import ReferenceScores, normalized_score
 
@@ -72,12 +81,14 @@ def evaluate(
         raise ValueError(f"expected at least 1 episode and 1 environment, found {episodes} and {num_envs}")
     if meter_every < 1:
         raise ValueError(f"meter_every: expected at least 1, found {meter_every}")
+    if max_steps is not None and max_steps < 1:
+        raise ValueError(f"max_steps: expected at least 1, found {max_steps}")
     asked: list[float] = [] if target_returns is None else np.ravel(target_returns).tolist()
     targets = asked or [policy.spec.target_return]
     rows = []
-    envs = [make_environment(policy, env_id) for _ in range(min(num_envs, episodes))]
+    envs = make_environments(policy, min(num_envs, episodes), env_id, max_steps)
     try:
-        name = envs[0].spec.id  # with its version, even if it was asked for without
+        name = envs[0].name  # with its version, even if it was asked for without
         known = policy.spec.reference if name == policy.spec.env_id else None
         reference = ReferenceScores(**known) if known else None
         for i, target in enumerate(targets):
@@ -105,6 +116,8 @@ def evaluate(
                     **result.meter.summary(),
                     "decisions_per_second": float(result.lengths.sum() / result.policy_seconds),
                     "seed": seed,
+                    "max_steps": envs[0].max_steps,
+                    "episodes_cut": result.cut,
                 }
             )
             if plasticity is not None:
@@ -116,6 +129,19 @@ def evaluate(
         for env in envs:
             env.close()
     return rows
+
+
+def make_environments(policy: Policy, n: int, env_id: str | None = None, max_steps: int | None = None) -> list[Checked]:
+    """Make `n` copies of the environment, see `make_environment`; all are closed if one of them fails."""
+    envs: list[Checked] = []
+    try:
+        for i in range(n):
+            envs.append(make_environment(policy, env_id, max_steps=max_steps, quiet=i > 0))
+    except BaseException:
+        for env in envs:
+            env.close()
+        raise
+    return envs
 
 
 def run_episodes(
@@ -130,8 +156,12 @@ def run_episodes(
     """Run episodes `seed .. seed + episodes - 1`, as many at a time as there are environments.
 
     An environment that finishes takes the next episode; when none is left its row leaves the batch, so no
-    episode is cut short or counted twice, and early finishers do not crowd out long ones.
+    episode is cut short or counted twice, and early finishers do not crowd out long ones. One that does not end is cut
+    at the environment's step cap, with a warning.
     """
+    envs = [env if find_checked(env) else Checked(env, default_cap(policy)) for env in envs]
+    checked = [found for env in envs if (found := find_checked(env))]
+    cuts = sum(env.cuts for env in checked)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
     n = min(len(envs), episodes)
     live = list(range(n))  # environment of each row of the batch
@@ -175,4 +205,11 @@ def run_episodes(
             policy.keep(rows)
         if report:
             report(done)
-    return Rollout(returns, lengths, seconds, meter)
+    cut = sum(env.cuts for env in checked) - cuts
+    if cut:
+        _log.warning(
+            "%d of %d episodes in %s were cut after %d steps, their returns go no further: expected an environment "
+            "that ends them; --max-steps (train, finetune: --eval.max_steps) sets another cap",
+            *(cut, episodes, checked[0].name, checked[0].max_steps),
+        )
+    return Rollout(returns, lengths, seconds, meter, cut)

@@ -26,7 +26,7 @@ def check_renders(policy: Policy, env_id: str | None = None) -> None:
     with _explained(policy, env_id):
         if find_spec("moviepy") is None:
             raise ModuleNotFoundError("MoviePy is not installed")
-        env = make_environment(policy, env_id, render_mode="rgb_array")
+        env = make_environment(policy, env_id, render_mode="rgb_array", quiet=True)
         try:
             env.reset(seed=0)
             env.render()
@@ -35,9 +35,14 @@ def check_renders(policy: Policy, env_id: str | None = None) -> None:
 
 
 def record_videos(
-    policy: Policy, target_returns: Sequence[float], folder: Path, seed: int = 10_000, env_id: str | None = None
+    policy: Policy,
+    target_returns: Sequence[float],
+    folder: Path,
+    seed: int = 10_000,
+    env_id: str | None = None,
+    max_steps: int | None = None,
 ) -> list[Path]:
-    """Record one episode per target return as MP4 and return the files.
+    """Record one episode per target return as MP4 and return the files; one is cut as `evaluate` cuts it.
 
     Raises:
         EnvironmentMismatchError: moviepy or the environment's renderer is missing.
@@ -45,7 +50,7 @@ def record_videos(
     """
     with _explained(policy, env_id):
         targets = target_returns or [policy.spec.target_return]
-        return [_record(policy, target, folder, seed, env_id) for target in targets]
+        return [_record(policy, target, folder, seed, env_id, max_steps) for target in targets]
 
 
 @contextmanager
@@ -67,21 +72,21 @@ def _explained(policy: Policy, env_id: str | None) -> Iterator[None]:
         ) from error
 
 
-def _record(policy: Policy, target: float, folder: Path, seed: int, env_id: str | None) -> Path:
+def _record(policy: Policy, target: float, folder: Path, seed: int, env_id: str | None, max_steps: int | None) -> Path:
     """Record an episode in a hidden folder, from which the film is moved when it is complete."""
     with unfinished_folder(folder, ".recording-") as unfinished:
-        film = _film(policy, target, unfinished, seed, env_id)
+        film = _film(policy, target, unfinished, seed, env_id, max_steps)
         return film.replace(folder / film.name)
 
 
-def _film(policy: Policy, target: float, folder: Path, seed: int, env_id: str | None) -> Path:
+def _film(policy: Policy, target: float, folder: Path, seed: int, env_id: str | None, max_steps: int | None) -> Path:
     from gymnasium.wrappers import RecordVideo
 
     name = f"{(env_id or policy.spec.env_id or 'episode').replace('/', '-')}-target{target:g}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the folder may hold videos
         env: Any = RecordVideo(
-            make_environment(policy, env_id, render_mode="rgb_array"),
+            make_environment(policy, env_id, render_mode="rgb_array", max_steps=max_steps, quiet=True),
             str(folder),
             episode_trigger=lambda _: True,
             name_prefix=name,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from snn_dt import strict
-from snn_dt.config import EvalConfig, TrackConfig
+from snn_dt.config import EvalConfig, TrackConfig, check_env_id
 from snn_dt.model_config import Check, thread_check
 
 
@@ -20,7 +20,8 @@ class ExploreConfig:
     """Return asked of the learner meanwhile, environment units; null asks for its default, or for the best of its own
     episodes where that is higher."""
     noise: float = 0.1
-    """Continuous actions: deviation of the noise, in half-ranges of the action."""
+    """Continuous actions: deviation of the noise, in half-ranges of the action; where it has no finite range, in
+    deviations of the data's actions."""
     epsilon: float = 0.05
     """Discrete actions: probability of a random one."""
 
@@ -86,20 +87,25 @@ class FinetuneConfig:
     checkpoint: str = ""
     """Checkpoint or run folder to begin with."""
     env_id: str | None = None
-    """Gymnasium environment; null takes the policy's own."""
+    """Gymnasium environment; null takes the policy's own. `module:Env-v0`, which imports the module, only as a flag: a
+    file may name registered ones."""
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     update: UpdateConfig = field(default_factory=UpdateConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     track: TrackConfig = field(default_factory=TrackConfig)
 
 
-def load_finetune_config(*paths: str | Path) -> FinetuneConfig:
+def load_finetune_config(*paths: str | Path, trust: bool = False) -> FinetuneConfig:
     """Read YAML files, each laid over those before it, over the defaults.
 
     Raises:
-        ConfigError: missing file, bad YAML, unknown key, value of a wrong type.
+        ConfigError: missing file, bad YAML, unknown key, value of a wrong type, or, without `trust`, an environment
+            that would import a module.
     """
-    return strict.load(FinetuneConfig, *paths)
+    config = strict.load(FinetuneConfig, *paths)
+    if not trust:
+        check_env_id("env_id", config.env_id)
+    return config
 
 
 def validate_finetune(config: FinetuneConfig) -> None:
@@ -126,6 +132,7 @@ def validate_finetune(config: FinetuneConfig) -> None:
         ("update.seed", 0 <= u.seed < 2**31, "in [0, 2^31)", u.seed),
         ("eval.env_id", e.env_id is None, "null, as env_id names the environment of a fine-tuning", e.env_id),
         ("eval.seed", 0 <= e.seed < 2**32, "in [0, 2^32)", e.seed),
+        ("eval.max_steps", e.max_steps is None or e.max_steps >= 1, "at least 1 or null", e.max_steps),
         thread_check("update.threads", u.threads),
     ]  # fmt: skip
     strict.check_all(checks)

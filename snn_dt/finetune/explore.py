@@ -14,16 +14,31 @@ import torch
 from numpy.typing import NDArray
 
 from snn_dt.data.source import Episode
+from snn_dt.evaluation.actions import to_space
 from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.rollout import run_episodes
+
+WIDE = 1_000
+"""Deviations of the data in half a range beyond which the range says nothing of the actions."""
 
 
 class Explorer(Policy):
     """A policy whose actions are noisy; what it remembers of the episode is what was really done."""
 
-    def __init__(self, policy: Policy, noise: float, epsilon: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        noise: float,
+        epsilon: float,
+        rng: np.random.Generator,
+        deviation: NDArray[np.float64] | None = None,
+    ) -> None:
         super().__init__(policy.model, policy.spec, policy.state_mean, policy.state_std)
-        self.noise, self.epsilon, self.rng = noise, epsilon, rng
+        self.epsilon, self.rng = epsilon, rng
+        if not self.model.discrete:
+            if deviation is None and policy.spec.action_deviation is not None:
+                deviation = np.asarray(policy.spec.action_deviation)
+            self.sigma = noise_deviation(self.action_space, noise, deviation)
 
     def act(self, observation: Any) -> Any:
         """Choose as the policy does, then draw: a Gaussian beside it, or with probability epsilon any choice."""
@@ -33,11 +48,41 @@ class Explorer(Policy):
             action = np.where(self.rng.random(np.shape(action)) < self.epsilon, other, action)
             self.context.set_action(torch.as_tensor(action - space.start, device=self.device))
             return action
-        sigma = self.noise * 0.5 * (space.high - space.low)
-        drawn = np.clip(action + sigma * self.rng.standard_normal(action.shape), space.low, space.high)
-        drawn = drawn.astype(space.dtype)
+        drawn = to_space(action + self.sigma * self.rng.standard_normal(action.shape), space)
         self.context.set_action(torch.as_tensor(drawn.reshape(len(drawn), -1), dtype=torch.float32, device=self.device))
         return drawn
+
+
+def noise_deviation(space: gym.spaces.Box, noise: float, deviation: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Return the deviation of the noise on each number of an action: a share of half its range, always finite.
+
+    Where the range is not finite, or a thousand times wider than the data's actions spread, `noise` is a share of their
+    deviation; of 1 where that is not known.
+    """
+    spread = np.ones(space.shape) if deviation is None else np.reshape(deviation, space.shape)
+    found: NDArray[np.float64] = np.where(_usual(space, deviation), _half_range(space, noise), noise * spread)
+    return found
+
+
+def scale_is_known(space: gym.spaces.Box, deviation: NDArray[np.float64] | None) -> bool:
+    """Whether bounds or data say how large an action is."""
+    return deviation is not None or bool(_usual(space, None).all())
+
+
+def _usual(space: gym.spaces.Box, deviation: NDArray[np.float64] | None) -> NDArray[np.bool_]:
+    """Whether the range of each number is one to measure noise in."""
+    half = _half_range(space, 1.0)
+    spread = np.zeros(space.shape) if deviation is None else np.reshape(deviation, space.shape)
+    usual: NDArray[np.bool_] = np.isfinite(half) & ((half <= WIDE * spread) | (spread == 0))
+    return usual
+
+
+def _half_range(space: gym.spaces.Box, share: float) -> NDArray[Any]:
+    whole = np.issubdtype(space.dtype, np.integer)
+    low, high = (b.astype(np.float64) if whole else b for b in (space.low, space.high))
+    with np.errstate(over="ignore", invalid="ignore"):
+        half: NDArray[Any] = share * 0.5 * (high - low)
+    return half
 
 
 class RecordedEnv(gym.Wrapper[Any, Any, Any, Any]):

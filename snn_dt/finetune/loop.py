@@ -5,20 +5,23 @@ All that is random in iteration i comes from generators seeded with (seed, i): n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from snn_dt.data.trajectories import Trajectories
 from snn_dt.data.windows import Batch, join
 from snn_dt.evaluation.policy import Policy
 from snn_dt.finetune.config import FinetuneConfig
-from snn_dt.finetune.explore import Explorer, gather
+from snn_dt.finetune.explore import Explorer, gather, scale_is_known
 from snn_dt.finetune.replay import Replay, Source, Transitions
 from snn_dt.finetune.update import FineTuner
 
+_log = logging.getLogger("snn_dt")
 FIRST_SEED = 2_000_000
 """Reset seed of the first new episode, far from those of evaluations."""
 
@@ -41,7 +44,24 @@ class Loop:
         self.tuner = FineTuner(policy.model, u)
         self.replay = Replay(policy, u.capacity)
         self.dataset = None if dataset is None else Source(dataset, policy, u.gamma, u.top_fraction)
+        self.deviation = self._deviation(dataset)
         self.iteration, self.env_steps, self.best_own = 0, 0, -np.inf
+
+    def _deviation(self, dataset: Trajectories | None) -> NDArray[np.float64] | None:
+        """Return how far the data's actions spread, [A], of the dataset that is mixed in or of the policy's own."""
+        if self.policy.model.discrete:
+            return None
+        known = self.policy.spec.action_deviation
+        found = None if known is None else np.asarray(known)
+        if dataset is not None:
+            found = np.std(dataset.actions, axis=0, dtype=np.float64)
+        if self.config.explore.noise and not scale_is_known(self.policy.action_space, found):
+            _log.warning(
+                "actions without bounds, and no word of how far those of the data spread: the noise has the deviation "
+                "explore.noise, %g, in units of an action; name the data (--update.dataset), or train the model again",
+                self.config.explore.noise,
+            )
+        return found
 
     @property
     def asked(self) -> float:
@@ -74,7 +94,7 @@ class Loop:
 
     def _gather(self, rng: np.random.Generator) -> dict[str, float]:
         x = self.config.explore
-        explorer = Explorer(self.policy, x.noise, x.epsilon, rng)
+        explorer = Explorer(self.policy, x.noise, x.epsilon, rng, self.deviation)
         seed = FIRST_SEED + 10_000_000 * (self.config.update.seed % 100) + self.iteration * x.episodes
         asked = self.asked
         episodes = gather(explorer, self.envs, asked, x.episodes, seed)

@@ -40,8 +40,8 @@ class Backend(Protocol):
 class LocalProcesses:
     """`slots` trials side by side on this machine, each in a process of `threads` threads."""
 
-    def __init__(self, slots: int, threads: int) -> None:
-        self._slots, self._threads = slots, threads
+    def __init__(self, slots: int, threads: int, trust: bool = False) -> None:
+        self._slots, self._threads, self._trust = slots, threads, trust
 
     def free(self, running: int) -> bool:
         """See `Backend`."""
@@ -49,7 +49,7 @@ class LocalProcesses:
 
     def start(self, folder: Path) -> subprocess.Popen[bytes]:
         """See `Backend`."""
-        return launch(folder, self._threads)
+        return launch(folder, self._threads, trust=self._trust)
 
     def poll(self, handle: subprocess.Popen[bytes]) -> int | None:
         """See `Backend`."""
@@ -75,7 +75,7 @@ class RayTasks:
         ConfigError: no node is large enough for one trial.
     """
 
-    def __init__(self, address: str | None, slots: int, threads: int, gpus: float) -> None:
+    def __init__(self, address: str | None, slots: int, threads: int, gpus: float, trust: bool = False) -> None:
         try:
             self._ray: Any = importlib.import_module("ray")
         except ModuleNotFoundError:
@@ -83,7 +83,7 @@ class RayTasks:
                 "a sweep needs Ray, which is not installed: pip install 'snn-dt[ray]', or add --local to use processes "
                 "of this machine without it"
             ) from None
-        self._slots, self._need = slots, {"CPU": threads, "GPU": gpus}
+        self._slots, self._need, self._trust = slots, {"CPU": threads, "GPU": gpus}, trust
         size = {} if address else {"num_cpus": slots * threads, "include_dashboard": False}
         try:
             self._ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **size)
@@ -104,7 +104,7 @@ class RayTasks:
 
     def start(self, folder: Path) -> tuple[Any, Path]:
         """See `Backend`."""
-        return self._task.remote(str(folder), int(self._need["CPU"]), os.getcwd()), folder
+        return self._task.remote(str(folder), int(self._need["CPU"]), os.getcwd(), self._trust), folder
 
     def poll(self, handle: tuple[Any, Path]) -> int | None:
         """See `Backend`."""
@@ -134,9 +134,10 @@ class RayTasks:
         return sum(min(int(node.get(kind, 0) / amount + 1e-6) for kind, amount in need.items()) for node in nodes)
 
 
-def launch(folder: Path, threads: int, cwd: str | None = None) -> subprocess.Popen[bytes]:
+def launch(folder: Path, threads: int, cwd: str | None = None, trust: bool = False) -> subprocess.Popen[bytes]:
     """Start a trial's process; what it prints goes to `log.txt`. Ctrl-C at the terminal does not reach it."""
     command = [sys.executable, "-m", "snn_dt.cli.main", "trial", "--run_dir", str(folder)]
+    command += ["--trust-env-spec"] if trust else []
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
@@ -144,12 +145,12 @@ def launch(folder: Path, threads: int, cwd: str | None = None) -> subprocess.Pop
         )
 
 
-def attend(folder: str, threads: int, cwd: str) -> int:
+def attend(folder: str, threads: int, cwd: str, trust: bool = False) -> int:
     """Start a trial and wait for it: the body of a Ray task. A cancelled task stops its trial first."""
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # how Ray cancels; ignored under nohup and in a shell's background
-    process = launch(Path(folder), threads, cwd)
+    process = launch(Path(folder), threads, cwd, trust)
     while process.poll() is None:
         try:
             time.sleep(POLL_SECONDS)  # and not process.wait(): Ray's interrupt is seen between two calls only

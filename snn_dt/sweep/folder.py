@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt import io
-from snn_dt.config import Config, config_from_dict, config_to_dict
+from snn_dt.config import Config, check_env_id, config_from_dict, config_to_dict
 from snn_dt.config_difference import check_whole, difference
 from snn_dt.errors import CheckpointError
 from snn_dt.sweep.grid import Trial
@@ -56,17 +56,20 @@ def prepare(folder: Path, trial: Trial) -> None:
         )
 
 
-def read_config(folder: Path) -> Config:
+def read_config(folder: Path, trust: bool = False) -> Config:
     """Return the configuration that the sweep asks for.
 
     Raises:
         CheckpointError: the folder was not made by a sweep.
+        ConfigError: without `trust`, an environment that would import a module.
     """
     if not (found := read(folder / "trial.json")):
         raise CheckpointError(f"expected a trial's folder, with trial.json, at {folder}, found none; see snn-dt sweep")
     stored = _stored(found, folder)["config"]
     config = config_from_dict(stored, source=str(folder / "trial.json"))
     check_whole(config, stored, folder / "trial.json")
+    if not trust:
+        check_env_id("eval.env_id", config.eval.env_id)
     return config
 
 

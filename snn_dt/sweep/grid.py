@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt import strict
-from snn_dt.config import Config, config_from_dict, config_to_dict, load_config
+from snn_dt.config import Config, check_env_id, config_from_dict, config_to_dict, load_config
 from snn_dt.errors import ConfigError
 
 SEED = "train.seed"
@@ -53,31 +53,34 @@ class Trial:
     episodes: int = 0
 
 
-def read_sweep(path: Path) -> tuple[SweepConfig, list[Trial]]:
+def read_sweep(path: Path, trust: bool = False) -> tuple[SweepConfig, list[Trial]]:
     """Read a sweep file and make its trials, in the order they are started: all of a seed before the next seed.
 
     Raises:
-        ConfigError: unknown key or value, no config, a grid with an empty list, two trials of one name.
+        ConfigError: unknown key or value, no config, a grid with an empty list, two trials of one name, or, without
+            `trust`, an environment that would import a module.
     """
     sweep = strict.build(SweepConfig, strict.read_yaml(path), str(path))
     _validate(sweep, path)
     grid = {SEED: sweep.seeds, **sweep.grid} if sweep.seeds else sweep.grid
     trials: dict[str, Trial] = {}
-    read_once = functools.cache(_read)  # the same few files, for every seed
+    read_once = functools.cache(functools.partial(_read, trust=trust))  # the same few files, for every seed
     for values in itertools.product(*grid.values()):
         overrides = dict(zip(grid, values, strict=True))
         named = {key: value for key, value in overrides.items() if len(grid[key]) > 1 and key != SEED}
         for files in itertools.product(sweep.configs, sweep.variants or ("",)):
             sources = tuple(Path(os.path.normpath(path.parent / file)) for file in files if file)
             trial = _trial(path, sources, read_once(sources), overrides, named, sweep.episodes)
+            if not trust:
+                check_env_id("eval.env_id", trial.config.eval.env_id)
             if trial.name in trials:
                 raise ConfigError(f"{path}: two trials are named {trial.name}; rename one of the files in `configs`")
             trials[trial.name] = trial
     return sweep, list(trials.values())
 
 
-def _read(sources: tuple[Path, ...]) -> dict[str, Any]:
-    return config_to_dict(load_config(*sources))
+def _read(sources: tuple[Path, ...], trust: bool) -> dict[str, Any]:
+    return config_to_dict(load_config(*sources, trust=trust))
 
 
 def _trial(

@@ -1,0 +1,161 @@
+"""An environment that keeps to Gymnasium's interface, whatever it does inside, and whose episodes end."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import gymnasium as gym
+import numpy as np
+
+from snn_dt.errors import EnvironmentMismatchError, SnnDtError
+
+LONGEST = 100_000
+"""Steps after which an episode is cut where nothing else says."""
+
+
+class Checked(gym.Wrapper[Any, Any, Any, Any]):
+    """Gives observations as arrays of their own, rewards as floats, flags as bools, or says in one line what is wrong.
+
+    Args:
+        env: the environment.
+        max_steps: an episode that is still going on after so many steps is truncated, and counted in `cuts`.
+
+    Attributes:
+        cuts: episodes that were cut.
+
+    Raises:
+        EnvironmentMismatchError: by `reset` and `step`, where the environment raises or returns something else.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], max_steps: int | None = None) -> None:
+        super().__init__(env)
+        self.max_steps = LONGEST if max_steps is None else max_steps
+        self.steps = self.cuts = 0
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        self.steps = 0
+        result = self._call("reset", self.env.reset, **options)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            self._refuse("(observation, info) from reset", result)
+        return self._observation(result[0], over=False), result[1] or {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Advance."""
+        if np.asarray(action).dtype.kind == "f" and not np.isfinite(action).all():
+            raise EnvironmentMismatchError(
+                f"expected finite actions from the policy, found {_short(action)} at step {self.steps} of an episode; "
+                "check the model and, in fine-tuning, explore.noise"
+            )
+        self.steps += 1
+        result = self._call("step", self.env.step, action)
+        if not (isinstance(result, tuple | list) and len(result) == 5):
+            self._refuse("(observation, reward, terminated, truncated, info) from step", result)
+        terminated, truncated = self._flag("terminated", result[2]), self._flag("truncated", result[3])
+        reward = self._reward(result[1])
+        observation = self._observation(result[0], over=terminated or truncated)
+        if self.steps >= self.max_steps and not (terminated or truncated):
+            truncated = True
+            self.cuts += 1
+        return observation, reward, terminated, truncated, result[4] or {}
+
+    @property
+    def name(self) -> str:
+        """The environment's id, else its class."""
+        return self.env.spec.id if self.env.spec is not None else type(self.unwrapped).__name__
+
+    def _call(self, what: str, method: Any, *values: Any, **options: Any) -> Any:
+        try:
+            return method(*values, **options)
+        except (SnnDtError, MemoryError):
+            raise
+        except (Exception, SystemExit) as error:  # it is code of other packages, or of the user
+            raise EnvironmentMismatchError(
+                f"expected the environment {self.name} to {what}, found: {self._where()} it raised "
+                f"{type(error).__name__}: {' '.join(str(error).split())}; mend the environment"
+            ) from error
+
+    def _where(self) -> str:
+        return f"at step {self.steps} of an episode" if self.steps else "at the beginning of an episode"
+
+    def _refuse(self, expected: str, found: Any) -> NoReturn:
+        old = " (4 values are those of the old Gym)" if isinstance(found, tuple) and len(found) == 4 else ""
+        raise EnvironmentMismatchError(
+            f"expected {expected}, found {_short(found)}{old} {self._where()} of {self.name}; check the environment"
+        )
+
+    def _number(self, value: Any) -> Any:
+        """Return what a number or an array of one number holds, else None."""
+        if np.shape(value) not in ((), (1,)) or isinstance(value, list | tuple):
+            return None
+        value = value.item() if hasattr(value, "item") else value
+        return value if isinstance(value, numbers.Real) else None
+
+    def _reward(self, reward: Any) -> float:
+        try:
+            value = float(self._number(reward))
+        except (TypeError, ValueError, OverflowError):
+            self._refuse("a number as reward", reward)
+        if not np.isfinite(value):
+            self._refuse("finite rewards", reward)
+        return value
+
+    def _flag(self, name: str, flag: Any) -> bool:
+        try:
+            value = self._number(flag)
+        except (TypeError, ValueError):
+            value = None
+        if value not in (0, 1):
+            self._refuse(f"true or false as {name}", flag)
+        return bool(value)
+
+    def _observation(self, observation: Any, over: bool) -> Any:
+        """Copy it, as environments may use one array again and again; the last one of an episode may be infinite.
+
+        What comes after a crash, as of a MuJoCo simulation, decides nothing.
+        """
+        try:
+            copied = _copy(self.observation_space, observation)
+        except (TypeError, ValueError, KeyError, IndexError):
+            self._refuse(f"an observation of {self.observation_space}", observation)
+        if not over and not all(np.isfinite(part).all() for part in _parts(copied)):
+            self._refuse("finite observations", observation)
+        return copied
+
+
+def find_checked(env: Any) -> Checked | None:
+    """Return the `Checked` among the wrappers of an environment."""
+    while not isinstance(env, Checked) and isinstance(env, gym.Wrapper):
+        env = env.env
+    return env if isinstance(env, Checked) else None
+
+
+def _copy(space: gym.Space[Any], value: Any) -> Any:
+    """Copy an observation, Boxes as arrays of the shape of the space; raises if it does not fit."""
+    if isinstance(space, gym.spaces.Dict):
+        return {key: _copy(part, value[key]) for key, part in space.spaces.items()}
+    if isinstance(space, gym.spaces.Tuple):
+        if len(value) != len(space.spaces):
+            raise ValueError("another length")
+        return tuple(_copy(part, item) for part, item in zip(space.spaces, value, strict=True))
+    if not isinstance(space, gym.spaces.Box):
+        return value
+    array = np.array(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError("no numbers")
+    return array.reshape(space.shape)
+
+
+def _parts(value: Any) -> Iterator[np.ndarray]:
+    if isinstance(value, dict | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _parts(part)
+    elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        yield value
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 120 else f"{text[:117]}..."
