@@ -12,6 +12,7 @@ training_state.pt     optimizer and generators, in a run folder only; never need
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -151,7 +152,9 @@ def find_checkpoint(path: Path) -> Path:
     """
     path = path.resolve()
     last = path / "checkpoints" / "last"
-    for candidate in (path, path.parent / f"{path.name}.old", last, last.with_name("last.old")):
+    old = path.with_name(f"{path.name}.old")  # of a replacement that was cut short; elsewhere it is somebody's copy
+    torn = [old] if path.parent.name == "checkpoints" or not path.exists() else []
+    for candidate in (path, *torn, last, last.with_name("last.old")):
         if (candidate / "config.json").is_file():
             return candidate
     found = "no such folder" if not path.exists() else "no config.json in it"
@@ -216,6 +219,7 @@ def _safetensors_error() -> type[Exception]:
     return error
 
 
+@functools.cache  # the code that runs is that of the start, and on a slow disk git takes seconds
 def _commit() -> str | None:
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
