@@ -95,7 +95,9 @@ class TrainConfig:
     batch_size: int = 64
     """Windows per update."""
     accumulate: int = 1
-    """Micro-batches an update is split into (less memory, same gradient); must divide batch_size."""
+    """Micro-batches an update is split into, for less memory; must divide batch_size. The gradient is that of the whole
+    batch for dense, snn_dt and snn_dt_stream without dropout. For dsformer it is another one: its batch norm takes the
+    statistics of each micro-batch by itself."""
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
     weight_decay: float = 1e-4

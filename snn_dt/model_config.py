@@ -45,8 +45,9 @@ class ModelConfig:
     meaning for dsformer and snn_dt_stream, which never have one."""
     attention_window: int = 8
     """Tokens that a token adds up, itself included (dsformer_pssa)."""
-    norm_transition: int = 200
-    """Training forwards over which layer norm turns into batch norm (dsformer)."""
+    norm_transition: float = 0.1
+    """Share of the updates over which layer norm turns into batch norm (dsformer), 0.1 as published; 0 is batch norm
+    from the first one on. Above 1, as configurations of 0.1.0 have it, a number of training forwards."""
     routing: bool = False
     """Sum the heads through learned gates, one per token and head (snn_dt)."""
     positions: Literal["phase", "sinusoidal", "learned", "none"] | None = None
@@ -137,7 +138,8 @@ def model_checks(config: ModelConfig) -> list[Check]:
         ("model.tokens", m.tokens == "merged" or not stream, f"merged for {m.kind}", m.tokens),
         ("model.positions", m.positions == "none" or not stream, f"none for {m.kind}", m.positions),
         ("model.attention", m.attention == "softmax" or snn_dt, f"softmax for {m.kind}", m.attention),
-        ("model.norm_transition", m.norm_transition >= 1, "at least 1", m.norm_transition),
+        ("model.norm_transition", 0 <= m.norm_transition <= 1 or m.norm_transition % 1 == 0 < m.norm_transition,
+         "a share of the updates, in [0, 1]", m.norm_transition),
         ("model.routing", snn_dt or not m.routing, f"false for {m.kind}", m.routing),
         ("model.phase_input", m.phase_input != "gate" or gates, f"current for {m.kind} {m.positions}", m.phase_input),
         ("model.phase_generators", m.phase_input == "current" or not m.d_model % generators, fits, m.phase_generators),

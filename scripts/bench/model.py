@@ -25,7 +25,7 @@ OURS: dict[str, dict[str, Any]] = {
     "dense": {"kind": "dense"},
     "snn_dt": {"kind": "snn_dt"},
     "snn_dt spikes": {"kind": "snn_dt", "propagation": "spikes"},
-    "dsformer_pssa": {"kind": "dsformer_pssa", "norm_transition": 1},  # as it is but for its first 200 updates
+    "dsformer_pssa": {"kind": "dsformer_pssa", "norm_transition": 0},  # as it is but for its first updates
 }
 DECIDING = ("dense", "snn_dt", *PEERS)
 

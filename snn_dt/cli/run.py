@@ -28,6 +28,7 @@ from snn_dt.learning.losses import action_loss
 from snn_dt.learning.plasticity import TrainingPlasticity
 from snn_dt.learning.slopes import make_schedule
 from snn_dt.models import build_model
+from snn_dt.models.norms import set_transition
 from snn_dt.training.console import Console
 from snn_dt.training.distributed import Workers
 from snn_dt.training.gradient import action_half_range
@@ -80,6 +81,7 @@ class Run:
         torch.manual_seed(config.train.seed)
         self.task = task_shape(self.trajectories, self.rtg_scale)
         model = build_model(config.model, self.task).to(self.device)
+        set_transition(model, config.model.norm_transition, config.train.steps * config.train.accumulate)
         if config.train.rule == "eprop":
             use_eprop(model, config.train.eprop, config.train.seed)
         self.policy = make_policy(model, self.trajectories, config, self.rtg_scale)

@@ -17,7 +17,8 @@ module itself computes to what its parts cost. It may return `{"": Count, "softm
 what is but a wire. Tensors are `[B, L, D]` or `[T, B, L, D]`; a model whose tokens come first, `[L, B, D]`, says so
 with an attribute `tokens_first = True`. A module that carries state from one decision to the next returns `(output,
 *state)`, and the meter finds the bytes of it; decisions of such a model are counted with `meter.count(mask, steps)`.
-The meter's `uncounted` names modules with weights that have no rule.
+The meter's `uncounted` names modules that have no rule, with weights or without, and it warns of them; a module that
+only calls its parts says so with a rule that returns `{}`, registered with `inside=True`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import defaultdict
 from types import TracebackType
 from typing import Any
@@ -34,7 +35,7 @@ class DecisionMeter:
         by_module: operations per module, summed over decisions; `<module>.norm`, `.softmax`, `.residual` are parts.
         state_bytes, traffic_bytes: of each module, summed over decisions.
         parameter_bytes: of each module.
-        uncounted: modules with weights that no rule of `costs.py` knows; none in this package's models.
+        uncounted: modules that no rule of `costs.py` knows; none in this package's models. A warning names them.
         decisions: number of them.
         seconds: time spent counting.
     """
@@ -48,6 +49,12 @@ class DecisionMeter:
         self.seconds = 0.0
         self._steps = self._steps_squared = 0.0
         self._recorder = Recorder(model)
+        if self.uncounted:
+            warnings.warn(
+                f"expected an energy rule for every module, found none for {', '.join(self.uncounted)}: the counts are "
+                "without them; register one with snn_dt.energy.costs",
+                stacklevel=2,
+            )
 
     def __enter__(self) -> DecisionMeter:
         self._recorder.__enter__()
@@ -63,7 +70,7 @@ class DecisionMeter:
 
     @property
     def uncounted(self) -> list[str]:
-        """Modules with weights that no rule knows."""
+        """Modules that no rule knows."""
         return self._recorder.unknown
 
     @torch.no_grad()
@@ -160,6 +167,7 @@ class DecisionMeter:
             "energy_pj_per_decision": self.table.energy_pj(total),
             **self.yardsticks(),
             "energy_constants": self.table.source,
+            "uncounted": self.uncounted,
             "context_steps": self._steps / n,
             "parameter_bytes": sum(self.parameter_bytes.values()),
             "state_bytes": sum(self.state_bytes.values()) / n,

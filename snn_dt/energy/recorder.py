@@ -9,6 +9,11 @@ from torch import nn
 
 from snn_dt.energy.costs import rule_of
 from snn_dt.energy.memory import parameter_bytes
+from snn_dt.models.heads import RateHead
+from snn_dt.models.layers import Chain
+
+WIRING = (nn.Sequential, Chain, nn.ModuleList, nn.ModuleDict, nn.Identity, nn.Dropout, nn.Flatten, RateHead)
+"""Types, not their subclasses, that compute nothing in a decision besides what their parts do."""
 
 
 class Recorder:
@@ -17,7 +22,7 @@ class Recorder:
     Attributes:
         calls: `(name, module, inputs, output)` of the model's last forward.
         parameter_bytes: of each such module; the outer of two that count the same weights has them.
-        unknown: modules with weights that no rule knows.
+        unknown: modules that no rule knows, with weights or without, but for the model itself and for `WIRING`.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -33,7 +38,8 @@ class Recorder:
                 continue
             found = rule_of(module)
             if found is None:
-                if next(module.parameters(recurse=False), None) is not None:
+                weights = next(module.parameters(recurse=False), None) is not None
+                if weights or (module is not model and type(module) not in WIRING):
                     self.unknown.append(name)
                 continue
             _, inside = found

@@ -29,7 +29,8 @@ class StreamContext:
 
     def decide(self, model: Any, rtg: Tensor, states: Tensor) -> Tensor:
         """Advance by one step with `rtg [N]` (scaled) and `states [N, S]`; return predictions `[N, A]`."""
-        step = self._fused if self._fused is not None and self._fused.usable else model.step
+        fused = self._fused
+        step = fused if fused is not None and fused.model is model else model.step
         predictions: Tensor
         predictions, self.state = step(rtg.unsqueeze(-1), states, self.state)
         self.age += 1

@@ -33,6 +33,7 @@ from snn_dt.errors import ConfigError
 from snn_dt.finetune.config import UpdateConfig
 from snn_dt.finetune.replay import Transitions
 from snn_dt.learning.losses import action_loss
+from snn_dt.models.norms import set_transition
 from snn_dt.online.critics import TwinCritic
 from snn_dt.online.td3 import masked_mean, smoothed, td_target
 from snn_dt.training.gradient import action_half_range
@@ -54,6 +55,7 @@ class FineTuner:
 
     def __init__(self, model: nn.Module, config: UpdateConfig) -> None:
         self.model, self.config = model, config
+        set_transition(model, 0, 0)  # what was trained is past it, and acts by its batch norms alone
         settings = TrainConfig(learning_rate=config.learning_rate, weight_decay=config.weight_decay)
         self.optimizer = make_optimizer(settings, model)
         self.half_range = action_half_range(model)

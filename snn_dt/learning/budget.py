@@ -17,12 +17,27 @@ from snn_dt.config import BudgetConfig
 from snn_dt.energy.costs import Call, Real, rule_of
 from snn_dt.energy.counts import Count
 from snn_dt.energy.recorder import Recorder
-from snn_dt.models.decay import DecayAttention
-from snn_dt.models.layers import SpikeLinear
-from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SpikeAttention
+from snn_dt.errors import ConfigError
+from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
+from snn_dt.models.blocks import Block
+from snn_dt.models.embedding import TokenEmbedding
+from snn_dt.models.heads import PopulationDecode
+from snn_dt.models.layers import TimeMean
+from snn_dt.models.mixing import SoftmaxAttention, SpikeAttention
+from snn_dt.models.norms import PTBN
+from snn_dt.models.positions import PhaseGate, PhasePositions, SinusoidalPositions
+from snn_dt.models.routing import DendriticRouting
+from snn_dt.models.stream_block import StreamBlock
+from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
 from snn_dt.snn import LIF
 
-SYNAPSES = (SpikeLinear, SpikeAttention, LinearSpikeAttention, TSSA, PSSA, DecayAttention)
+ANALOGUE = (
+    nn.LayerNorm, nn.ReLU, nn.Sigmoid, nn.Embedding, PTBN, TimeMean, DenseSelfAttention, SpikingSelfAttention, Block,
+    TokenEmbedding, PhasePositions, PhaseGate, SinusoidalPositions, DendriticRouting, SoftmaxAttention, PopulationDecode,
+    StreamBlock, ReturnCode, StreamEmbedding,
+)  # fmt: skip
+"""What this package's rules count as additions that no spike causes. Modules of any other kind, a user's own among them,
+are synapses as far as their rule has accumulates."""
 
 
 class Budget:
@@ -31,11 +46,19 @@ class Budget:
     Args:
         config: the limits.
         model: whose training forwards are watched.
+
+    Raises:
+        ConfigError: a module that no energy rule knows: its activity would be left out of what is limited.
     """
 
     def __init__(self, config: BudgetConfig, model: nn.Module) -> None:
         self.config, self.model = config, model
         self._recorder = Recorder(model)
+        if self._recorder.unknown:
+            raise ConfigError(
+                "train.budget: expected a model whose every module has an energy rule, found none for "
+                f"{', '.join(self._recorder.unknown)}; register one with snn_dt.energy.costs, or set no limit"
+            )
         self._calls: list[tuple[str, nn.Module, tuple[Any, ...], Any]] = []
 
     @contextlib.contextmanager
@@ -83,12 +106,13 @@ class Budget:
         embedded = Real({length: tokens, context: attention_mask}, on_device=True)  # positions, of all steps
         synapses, neurons = Count(), Count()
         for name, module, inputs, output in self._calls:
-            if isinstance(module, (*SYNAPSES, LIF)):
+            if isinstance(module, SpikeAttention) or not isinstance(module, ANALOGUE):
                 found = rule_of(module)
                 assert found is not None
                 real = embedded if name.startswith("embedding.") else read
                 cost = found[0](module, Call(inputs, output, real, streams))
-                count = cost[""] if isinstance(cost, dict) else cost
+                # the other parts that our own rules name, a norm or a softmax, are analogue
+                count = cost if isinstance(cost, Count) else cost[""] if "" in cost else sum(cost.values(), Count())
                 if isinstance(module, LIF):
                     neurons += count
                 else:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+
 from torch import nn
 
 from snn_dt.config import ModelConfig
@@ -18,9 +21,20 @@ def build_model(config: ModelConfig, task: TaskShape) -> nn.Module:
     Raises:
         ConfigError: it is larger than the memory.
     """
+    if config.kind.startswith("dsformer") and config.norm_transition > 1:
+        _warn_of_count(config.norm_transition)
     try:
         return (StreamTransformer if config.kind == "snn_dt_stream" else DecisionTransformer)(config, task)
     except RuntimeError as error:  # torch has no kind of its own for this on a CPU
         if "allocate memory" not in str(error):
             raise
         raise ConfigError(f"model: expected one that fits in memory, found: {error}; lower model.d_model") from error
+
+
+@functools.cache
+def _warn_of_count(forwards: float) -> None:
+    logging.getLogger("snn_dt").warning(
+        "model.norm_transition: %g is taken as a number of training forwards, as in snn_dt 0.1.0; it is a share of the "
+        "updates now, 0.1 by default",
+        forwards,
+    )

@@ -13,7 +13,7 @@ from snn_dt.model_config import ModelConfig
 from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.layers import Chain, SpikeLinear, TimedLIF, TimeMean, through
 from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SpikeAttention
-from snn_dt.models.norms import PTBN
+from snn_dt.models.norms import PTBN, UNTOLD, transition_of
 from snn_dt.models.routing import DendriticRouting
 from snn_dt.models.tokens import Tokens
 from snn_dt.snn import RateLIF
@@ -96,9 +96,10 @@ def dsformer_block(config: ModelConfig, n_tokens: int) -> Block:
     """
     d, hidden, steps = config.d_model, config.mlp_ratio * config.d_model, config.sim_steps
     neuron = neurons(config)
+    transition = transition_of(config.norm_transition, UNTOLD)  # until `set_transition` says how long the training is
 
     def linear(d_in: int, d_out: int) -> Chain:
-        return Chain(SpikeLinear(d_in, d_out, steps), PTBN(d_out, config.v_threshold, config.norm_transition))
+        return Chain(SpikeLinear(d_in, d_out, steps), PTBN(d_out, config.v_threshold, transition))
 
     if config.kind == "dsformer_tssa":
         attend: nn.Module = TSSA(config.n_heads, config.v_threshold)

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
-from snn_dt.models.hooks import hook_tables
+from snn_dt.models.blocks import Block
+from snn_dt.models.hooks import Watch, alike, biased, only
+from snn_dt.models.layers import Chain, SpikeLinear, TimeMean
 from snn_dt.models.mixing import SoftmaxAttention, SpikeAttention
 from snn_dt.models.routing import DendriticRouting
 from snn_dt.snn import RateLIF, cpp
@@ -24,19 +26,30 @@ from snn_dt.snn.backends import backend_for
 from snn_dt.snn.parameters import LIFParameters
 
 Weights = list[Tensor | None]
+DENSE = (
+    Block, DenseSelfAttention, SoftmaxAttention, nn.Sequential, nn.LayerNorm, nn.Linear, nn.ReLU, nn.Dropout, TimeMean,
+)  # fmt: skip
+SPIKING = (
+    Block, SpikingSelfAttention, SpikeAttention, Chain, SpikeLinear, RateLIF, nn.LayerNorm, DendriticRouting,
+    nn.Sequential, nn.Linear, nn.Sigmoid, nn.Identity, nn.Dropout, TimeMean,
+)  # fmt: skip
+"""Types of the modules of the two blocks that the kernel knows."""
 
 
 class LastToken:
     """`(model, x [B, L, D], real [B, L]) -> [B, 1, D]`, or None where the modules have to do it.
 
-    Packs the weights on the first call, and again whenever one was written to or moved.
+    Packs the weights on the first call, and again whenever one is another than it was (`Watch`). A copy of it, as of a
+    running policy's model, begins anew.
     """
 
     def __init__(self) -> None:
-        self._parameters: list[nn.Parameter] = []
-        self._hooks: list[Any] = []
-        self._key: list[tuple[int, int]] = []
+        self._watch: Watch | None = None
+        self._known = False
         self._stack: cpp.Stack | None = None
+
+    def __reduce__(self) -> tuple[type[LastToken], tuple[()]]:
+        return LastToken, ()
 
     def __call__(self, model: nn.Module, x: Tensor, real: Tensor) -> Tensor | None:
         """Return the last token after the blocks of `model`; what is in `x` is lost."""
@@ -44,57 +57,74 @@ class LastToken:
             return None
         if backend_for(x.device.type) != "cpp" or x.numel() == 0:
             return None
-        if not self._parameters:
-            self._parameters = list(model.blocks.parameters())
-            self._hooks = hook_tables(model)
-        if any(self._hooks):
+        if self._watch is None or self._watch.moved():
+            self._watch, self._known, self._stack = Watch(model.blocks), _known(list(model.blocks)), None
+        if not self._known or self._watch.watched:
             return None
-        key = [(p.data_ptr(), p._version) for p in self._parameters]
-        if key != self._key:
-            self._key, self._stack = key, _stack(list(model.blocks))
-        return None if self._stack is None else cpp.last_token(x.contiguous(), real.contiguous(), self._stack)
+        if self._watch.written() or self._stack is None:
+            self._stack = _stack(list(model.blocks))
+        return cpp.last_token(x.contiguous(), real.contiguous(), self._stack)
 
 
-def _stack(blocks: list[Any]) -> cpp.Stack | None:
+def _known(blocks: list[Any]) -> bool:
+    """Tell whether the kernel computes what these blocks do: their types, and what it takes to be the same in all."""
+    if not all(biased(block) and (_is_dense(block) or _is_spiking(block)) for block in blocks):
+        return False
+    neurons = {
+        (type(n.norm) is nn.LayerNorm, n._fused, n.sim_steps, n.constants)
+        for block in blocks
+        for n in block.modules()
+        if isinstance(n, RateLIF)
+    }
+    mixes = {(m.n_heads, m.scale, getattr(m, "sim_steps", 1)) for m in (block.attention.attend for block in blocks)}
+    eps = {m.eps for block in blocks for m in block.modules() if isinstance(m, nn.LayerNorm)}
+    shapes = {tuple(p.shape for p in block.parameters()) for block in blocks}
+    one_of_each = max(len(neurons), len(mixes), len(eps), len(shapes)) == 1
+    tensors = [p for block in blocks for p in block.parameters()]
+    return one_of_each and all(n[0] and n[1] for n in neurons) and alike(*tensors) and tensors[0].dtype == torch.float32
+
+
+def _stack(blocks: list[Any]) -> cpp.Stack:
     """Pack the weights of blocks that the kernel knows."""
-    weights = [_dense(block) or _spiking(block) for block in blocks]
-    norms = [m for block in blocks for m in block.modules() if isinstance(m, nn.LayerNorm)]
-    neurons = [m for block in blocks for m in block.modules() if isinstance(m, RateLIF)]
-    alike = {(n.sim_steps, n.constants) for n in neurons}
-    if None in weights or len({norm.eps for norm in norms}) != 1 or len(alike) > 1:
-        return None
-    if any(p.dtype != torch.float32 or p.device.type != "cpu" for block in blocks for p in block.parameters()):
-        return None
-    steps, constants = alike.pop() if alike else (1, LIFParameters())
+    weights = [_dense(block) if _is_dense(block) else _spiking(block) for block in blocks]
+    neuron = next((m for m in blocks[0].modules() if isinstance(m, RateLIF)), None)
     attend = blocks[0].attention.attend
-    gain = attend.sim_steps if neurons else 1
-    hidden = next(m.out_features for m in blocks[0].mlp if isinstance(m, nn.Linear))
     return cpp.Stack(
-        [w for block in weights if block for w in block],
-        constants,
-        hidden=hidden,
+        [w for block in weights for w in block],
+        LIFParameters() if neuron is None else neuron.constants,
+        hidden=next(m.out_features for m in blocks[0].mlp if isinstance(m, nn.Linear)),
         heads=attend.n_heads,
         layers=len(blocks),
-        sim_steps=steps,
-        eps=norms[0].eps,
+        sim_steps=1 if neuron is None else neuron.sim_steps,
+        eps=next(m.eps for m in blocks[0].modules() if isinstance(m, nn.LayerNorm)),
         scale=attend.scale,
-        gain=float(gain),
+        gain=float(getattr(attend, "sim_steps", 1)),
     )
 
 
-def _dense(block: Any) -> Weights | None:
+def _is_dense(block: Any) -> bool:
+    types = [nn.LayerNorm, nn.Linear, nn.ReLU, nn.Linear]
+    return only(block, *DENSE) and [type(m) for m in block.mlp] == types
+
+
+def _is_spiking(block: Any) -> bool:
+    if not only(block, *SPIKING):
+        return False
+    a, mlp = block.attention, [type(m) for m in block.mlp if type(m) not in (nn.Identity, TimeMean)]
+    projections = all([type(m) for m in chain] == [SpikeLinear, RateLIF] for chain in (a.query, a.key, a.value))
+    routed = type(a.route) in (nn.Identity, DendriticRouting)
+    return projections and routed and mlp == [RateLIF, SpikeLinear, RateLIF, SpikeLinear]
+
+
+def _dense(block: Any) -> Weights:
     attention, mlp = block.attention, list(block.mlp)
-    kinds = [type(m) for m in mlp] == [nn.LayerNorm, nn.Linear, nn.ReLU, nn.Linear]
-    if type(attention) is not DenseSelfAttention or type(attention.attend) is not SoftmaxAttention or not kinds:
-        return None
-    norm_in, query, key_value, out = attention.norm, attention.query, attention.key_value, attention.out
     none: Weights = [None, None]
     return [
-        *_pair(norm_in),
-        *_packed(query, dense=True),
-        *_packed(key_value, dense=True),
+        *_pair(attention.norm),
+        *_packed(attention.query, dense=True),
+        *_packed(attention.key_value, dense=True),
         *none * 5,
-        *_packed(out, dense=True),
+        *_packed(attention.out, dense=True),
         *_pair(mlp[0]),
         *_packed(mlp[1], dense=True),
         *none,
@@ -102,18 +132,10 @@ def _dense(block: Any) -> Weights | None:
     ]
 
 
-def _spiking(block: Any) -> Weights | None:
-    a, mlp = block.attention, [m for m in block.mlp if not isinstance(m, nn.Identity)]
-    if type(a) is not SpikingSelfAttention or type(a.attend) is not SpikeAttention:
-        return None
-    if type(a.route) not in (nn.Identity, DendriticRouting):
-        return None
-    if len(mlp) == 5:  # a mean over simulation time, of which a rate has none
-        del mlp[3]
+def _spiking(block: Any) -> Weights:
+    a, mlp = block.attention, [m for m in block.mlp if not isinstance(m, nn.Identity | TimeMean)]
     (query, q_lif), (key, k_lif), (value, v_lif) = a.query, a.key, a.value
     neurons = [a.lif_in, q_lif, k_lif, v_lif, a.lif_out, mlp[0], mlp[2]]
-    if not all(type(n) is RateLIF and n.norm is not None and n._fused for n in neurons):
-        return None
     norm_in, q_norm, k_norm, v_norm, out_norm, mlp_norm, hidden_norm = (_pair(n.norm) for n in neurons)
     return [
         *norm_in,

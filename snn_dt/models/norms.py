@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from snn_dt.snn.batch_norm import batch_norm
 
+UNTOLD = 2000
+"""Training forwards that a model is built for until somebody says how many there are."""
+
 
 class PTBN(nn.Module):
     r"""Progressive threshold-dependent batch norm (DSFormer, arXiv 2504.03800).
@@ -23,7 +26,8 @@ class PTBN(nn.Module):
     Args:
         width: channels.
         v_threshold: first value of both scales.
-        transition: training forwards from layer norm to batch norm; a micro-batch of an update is one.
+        transition: training forwards from layer norm to batch norm; a micro-batch of an update is one. 0: batch norm from
+            the first one on.
         momentum: of the running statistics.
         eps: added to variances.
     """
@@ -51,13 +55,13 @@ class PTBN(nn.Module):
         if not self.training:
             scale, shift = self.affine()
             return x * scale + shift
-        self.forwards += 1
         with torch.autocast(x.device.type, enabled=False):  # statistics of half precision would be poor
             x = x.to(torch.promote_types(x.dtype, torch.float32))
             y = self._batch_norm(x, real)
             if self._blends(x):
                 theta = (1 - self.forwards / self.transition).clamp(min=0).to(x.dtype)
                 y = torch.lerp(y, self.layer(x), theta)
+        self.forwards += 1
         return y
 
     def affine(self) -> tuple[Tensor, Tensor]:
@@ -77,4 +81,22 @@ class PTBN(nn.Module):
 
     def _blends(self, x: Tensor) -> bool:
         """Tell whether theta may be above 0; to look would make a GPU wait, and break a compiled graph."""
-        return x.is_cuda or torch.compiler.is_compiling() or int(self.forwards) < self.transition
+        waits = x.is_cuda or torch.compiler.is_compiling()
+        return self.transition > 0 and (waits or int(self.forwards) < self.transition)
+
+
+def transition_of(norm_transition: float, forwards: int) -> int:
+    """Return over how many of a training's forwards layer norm turns into batch norm.
+
+    Args:
+        norm_transition: as in `ModelConfig`: a share of them, or, above 1, their number, as older configurations have it.
+        forwards: updates times the micro-batches of each.
+    """
+    return round(norm_transition if norm_transition > 1 else norm_transition * forwards)
+
+
+def set_transition(model: nn.Module, norm_transition: float, forwards: int) -> None:
+    """Tell the norms of a model for how many forwards it is trained; see `transition_of`."""
+    for module in model.modules():
+        if isinstance(module, PTBN):
+            module.transition = transition_of(norm_transition, forwards)

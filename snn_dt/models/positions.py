@@ -7,6 +7,7 @@ ignores the target it is given.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +19,35 @@ INITIAL_SCALE = 0.02
 
 
 class LearnedPositions(nn.Embedding):
-    """A learned vector per timestep (Chen et al. 2021, Decision Transformer); later timesteps share the last one."""
+    """A learned vector per timestep (Chen et al. 2021, Decision Transformer); later timesteps share the last trained one.
+
+    A table is as long as an episode may be, data often have shorter ones: the rows behind those are what chance put
+    there, and no decision may rest on them.
+
+    Attributes:
+        last: latest timestep seen in training, -1 before there was any; part of the state dict. A checkpoint that does
+            not tell stands for a table that was trained throughout.
+    """
+
+    last: Tensor
 
     def __init__(self, n_timesteps: int, d_model: int) -> None:
         super().__init__(n_timesteps, d_model)
         nn.init.normal_(self.weight, std=INITIAL_SCALE)
+        self.register_buffer("last", torch.tensor(-1))
 
     def forward(self, timesteps: Tensor) -> Tensor:
         """Look up `[B, K] -> [B, K, D]`."""
-        return super().forward(timesteps.clamp(max=self.num_embeddings - 1))
+        timesteps = timesteps.clamp(max=self.num_embeddings - 1)
+        if self.training:
+            self.last.copy_(torch.maximum(self.last, timesteps.max()))
+        else:
+            timesteps = torch.where(self.last < 0, timesteps, timesteps.minimum(self.last))
+        return super().forward(timesteps)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        state_dict.setdefault(f"{prefix}last", torch.tensor(self.num_embeddings - 1))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
 class SinusoidalPositions(nn.Module):

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from snn_dt.models.hooks import hook_tables
+from snn_dt.models.hooks import Watch
 from snn_dt.replay import Replay
 
 AFTER = 20
@@ -19,13 +19,12 @@ class ReplayedDecision:
     """`(model, inputs) -> predictions [B, 1, A]` of the last step, or None where the modules have to be called.
 
     They have to on a CPU, in training, and where somebody listens to them through hooks (energy, firing rates,
-    plasticity). Recorded anew when a weight was moved; one that was written to is read again by every replay.
+    plasticity). Recorded anew when a weight, a constant or a module is another one (`Watch`); a weight that was written
+    to is read again by every replay.
     """
 
     def __init__(self) -> None:
-        self._parameters: list[nn.Parameter] = []
-        self._hooks: list[Any] = []
-        self._key: list[int] = []
+        self._watch: Watch | None = None
         self._replay: Replay | None = None
 
     def __reduce__(self) -> tuple[type[ReplayedDecision], tuple[()]]:
@@ -37,12 +36,9 @@ class ReplayedDecision:
             return None
         if torch.cuda.is_current_stream_capturing():
             return None
-        if not self._parameters:
-            self._parameters, self._hooks = list(model.parameters()), hook_tables(model)
-        if any(self._hooks):
+        if self._watch is None or self._replay is None or self._watch.moved():
+            self._watch, self._replay = Watch(model), Replay(partial(model._predict, last_only=True), AFTER)
+        if self._watch.watched:
             return None
-        key = [p.data_ptr() for p in self._parameters]
-        if self._replay is None or key != self._key:
-            self._key, self._replay = key, Replay(partial(model._predict, last_only=True), AFTER)
         result: Tensor = self._replay(*inputs)
         return result.clone()

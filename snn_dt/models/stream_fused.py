@@ -11,12 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_dt.models.hooks import hook_tables
+from snn_dt.models.decay import DecayAttention
+from snn_dt.models.hooks import Watch, alike, biased, only
+from snn_dt.models.layers import ActionHead, SpikeLinear
 from snn_dt.models.stream import StreamTransformer
-from snn_dt.models.stream_block import State, StreamBlock
+from snn_dt.models.stream_block import State, StreamBlock, TokenLIF
+from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
+from snn_dt.snn import LIF
 from snn_dt.snn.backends import backend_for
 from snn_dt.snn.cpp import SUFFIX, load, pointer_to_constants
 
+KINDS = (
+    StreamTransformer, StreamEmbedding, ReturnCode, StreamBlock, TokenLIF, DecayAttention, SpikeLinear, ActionHead,
+    nn.Embedding, nn.Linear, nn.LayerNorm, nn.ModuleList, nn.Dropout,
+)  # fmt: skip
+"""Types of the modules that the kernel knows."""
 SIZES = ("rows", "states", "actions", "units", "width", "hidden", "heads", "layers", "discrete", "bounded")
 
 
@@ -25,65 +34,94 @@ class _Shape(ctypes.Structure):
 
 
 class FusedStep:
-    """`StreamTransformer.step` for the weights that the model had when this was made; states are changed in place.
+    """`StreamTransformer.step` by one kernel, with the weights that `model` has now; states are changed in place.
 
-    Modules do not run, so whoever watches them (energy, firing rates) sees nothing: `usable` tells when none is
-    watched. `fused_step` makes one where it can be had.
+    What had to be copied is copied anew whenever a weight is another than it was (`Watch`), which is looked for at
+    every step. A copy of it, as of a running policy, works with the copy of the model.
     """
 
     def __init__(self, model: StreamTransformer) -> None:
-        self._hooks = hook_tables(model)
-        embedding, head, block = model.embedding, model.head, model.blocks[0]
-        assert isinstance(block, StreamBlock)
-        self._dtype = head.weight.dtype
-        self._function = getattr(load(), f"stream_step_{SUFFIX[self._dtype]}")
-        self._neuron = pointer_to_constants(block.lif_in.constants)
-        c, task = model.config, model.task
-        self._shape = _Shape(
-            *(0, task.state_dim, task.action_dim, len(embedding.code.slope), c.d_model, c.mlp_ratio * c.d_model),
-            *(c.n_heads, c.n_layers, task.discrete, head.bounded, embedding.code.low, embedding.code.high),
-            model.norm.eps,
-        )
-        action = embedding.action.weight
-        self._first = [
-            *(embedding.code.slope, embedding.code.shift, *_matrix(embedding.gate), *_matrix(embedding.state)),
-            *(
-                action.detach().contiguous() if task.discrete else action.detach().t().contiguous(),
-                *_norm(embedding.norm),
-            ),
-        ]
-        self._blocks = [(_weights(b), [f"blocks.{i}.{name}" for name in b.state]) for i, b in enumerate(model.blocks)]
-        self._last = [*_norm(model.norm), *_matrix(head), *((head.low, head.high) if head.bounded else ())]
+        self.model = model
+        self._watch: Watch | None = None
+        self._known = False
+
+    def __reduce__(self) -> tuple[type[FusedStep], tuple[StreamTransformer]]:
+        return FusedStep, (self.model,)
 
     @property
     def usable(self) -> bool:
-        """Whether nobody watches the modules."""
-        return not any(self._hooks)
+        """Whether the kernel may stand for the modules: it knows them, and nobody watches them (energy, rates)."""
+        if self._watch is None or self._watch.moved():
+            self._watch, self._known = Watch(self.model), _known(self.model)
+        return self._known and not self._watch.watched
 
     def __call__(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
-        """Advance by one real step, `rtg [B, 1]`, `states [B, state_dim]`; return predictions `[B, A]` and `state`."""
+        """Advance by one real step, `rtg [B, 1]`, `states [B, state_dim]`; return predictions `[B, A]` and `state`.
+
+        The modules do it where this is not `usable`, or for tensors of another type than theirs.
+        """
+        if not self.usable or not rtg.dtype == states.dtype == self.model.head.weight.dtype:
+            return self.model.step(rtg, states, state)
+        if self._watch.written():  # type: ignore[union-attr]
+            self._copy()
         predictions = states.new_empty(len(states), self._shape.actions)
         tensors = [predictions, rtg.contiguous(), states.contiguous(), state["begun"], state["action"].contiguous()]
-        tensors += self._first
-        for weights, names in self._blocks:
-            tensors += weights
-            tensors += [state[name] for name in names]
-        tensors += self._last
-        pointers = (ctypes.c_void_p * len(tensors))(*[x.data_ptr() for x in tensors])
+        pointers = self._pointers
+        pointers[:5] = [x.data_ptr() for x in tensors]
+        for name, at in self._places:
+            pointers[at] = state[name].data_ptr()
         self._shape.rows = len(states)
         self._function(pointers, ctypes.byref(self._shape), self._neuron, torch.get_num_threads())
         state["begun"].fill_(True)
         return predictions, state
 
+    def _copy(self) -> None:
+        """Read the model: matrices turned round, and where everything lies."""
+        model = self.model
+        embedding, head, c, task = model.embedding, model.head, model.config, model.task
+        self._function = getattr(load(), f"stream_step_{SUFFIX[head.weight.dtype]}")
+        self._neuron = pointer_to_constants(_neurons(model)[0].constants)
+        self._shape = _Shape(
+            *(0, task.state_dim, task.action_dim, len(embedding.code.slope), c.d_model, c.mlp_ratio * c.d_model),
+            *(c.n_heads, c.n_layers, task.discrete, head.bounded, embedding.code.low, embedding.code.high),
+            model.norm.eps,
+        )
+        action: Any = embedding.action.weight
+        tensors: list[Any] = [None] * 5
+        tensors += [embedding.code.slope, embedding.code.shift, *_matrix(embedding.gate), *_matrix(embedding.state)]
+        tensors += [action if task.discrete else action.detach().t().contiguous(), *_norm(embedding.norm)]
+        self._places: list[tuple[str, int]] = []
+        for i, block in enumerate(model.blocks):
+            tensors += _weights(block)
+            self._places += [(f"blocks.{i}.{name}", len(tensors) + n) for n, name in enumerate(block.state)]
+            tensors += [None] * len(block.state)
+        tensors += [*_norm(model.norm), *_matrix(head), *((head.low, head.high) if head.bounded else ())]
+        self._kept = tensors
+        self._pointers = (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])
+
 
 def fused_step(model: nn.Module) -> FusedStep | None:
-    """Return the fused step of a streaming model on a CPU with a C++ compiler, else None."""
-    if not isinstance(model, StreamTransformer):
-        return None
-    weight = model.head.weight
-    if weight.device.type != "cpu" or weight.dtype not in SUFFIX or backend_for("cpu") != "cpp":
-        return None
-    return FusedStep(model)
+    """Return the fused step of a streaming model that the kernel knows, on a CPU with a C++ compiler, else None."""
+    return FusedStep(model) if _known(model) else None
+
+
+def _neurons(model: Any) -> list[Any]:
+    return [m for m in model.modules() if isinstance(m, LIF)]
+
+
+def _known(model: Any) -> bool:
+    """Tell whether the kernel computes what these modules do: their types, and what it takes to be the same in all."""
+    if type(model) is not StreamTransformer or backend_for("cpu") != "cpp" or not only(model, *KINDS):
+        return False
+    neurons, head, action = _neurons(model), model.head, model.embedding.action
+    others = (*model.blocks, model.embedding.gate, model.embedding.state, head)
+    if getattr(action, "bias", None) is not None or not all(map(biased, others)):
+        return False
+    eps = {m.eps for m in model.modules() if isinstance(m, nn.LayerNorm)}
+    forward = {(n._fused, n.constants.coefficients._replace(slope=0.0, attach=0.0, surrogate=0)) for n in neurons}
+    tensors = [*model.parameters(), *model.buffers()]
+    plain = all(n.norm is None or type(n.norm) is nn.LayerNorm for n in neurons) and head.plastic is None
+    return plain and len(eps) == len(forward) == 1 and forward.pop()[0] and alike(*tensors) and tensors[0].dtype in SUFFIX
 
 
 def _weights(block: Any) -> list[Tensor]:
@@ -96,7 +134,7 @@ def _weights(block: Any) -> list[Tensor]:
 
 
 def _norm(norm: Any) -> list[Tensor]:
-    return [norm.weight, norm.bias]
+    return [norm.weight, norm.bias]  # as they lie
 
 
 def _matrix(linear: Any) -> list[Tensor]:

@@ -33,9 +33,10 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "spike_linear": (4, SIZE, SIZE, SIZE),
     "spike_linear_backward": (4, SIZE, SIZE, SIZE),
     "last_token": (5, CONSTANTS, CONSTANTS),
+    "checksum": (3, SIZE),
     "stream_step": (0, ctypes.c_void_p, ctypes.c_void_p, CONSTANTS),
 }
-SINGLE = ("pack_weight", "spike_linear", "spike_linear_backward", "last_token")  # float32 only
+SINGLE = ("pack_weight", "spike_linear", "spike_linear_backward", "last_token", "checksum")  # float32 only; any, the last
 PANEL = 64  # columns that products.h takes at a time
 
 
@@ -174,6 +175,29 @@ def spike_linear_backward(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     by_weight, by_bias = x.new_zeros(threads, inputs, outputs), x.new_zeros(threads, outputs)
     _call("spike_linear_backward", (x, grad, by_weight, by_bias), x.numel() // inputs, inputs, outputs)
     return by_weight.sum(0).t().contiguous(), by_bias.sum(0)
+
+
+class Checksum:
+    """`checksum() -> bytes` of what tensors hold, read where they lie now: others once a number in them has changed.
+
+    One changed number is always seen; several that make up for each other are not, by a chance of 2^-32 at most. The
+    tensors are contiguous; whoever moves one makes a new checksum.
+    """
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        n = len(tensors)
+        self._arguments = (
+            (ctypes.c_void_p * n)(*[x.data_ptr() for x in tensors]),
+            (ctypes.c_int64 * n)(*[x.nbytes for x in tensors]),
+            ctypes.create_string_buffer(64 * n),
+            n,
+        )
+        self._function = _function("checksum", torch.float32)
+
+    def __call__(self) -> bytes:
+        """Read all of it: some 20 us for a million bytes."""
+        self._function(*self._arguments, torch.get_num_threads())
+        return self._arguments[2].raw
 
 
 class _Shape(ctypes.Structure):

@@ -38,7 +38,7 @@ void scan_forward(const F* x, const F* v0, F* s, F* v_end, int64_t T, int64_t n,
             F* s_t = s + t * n + first;
             for_lanes<F>(width, [=](int64_t j, int64_t m) {
                 __builtin_prefetch(next + j, 0, 2);  // rows lie n numbers apart, where no hardware prefetcher looks
-                const Vec<F> h = c.charge(get(v + j, m), c.gain * get(x_t + j, m)), u = h - c.v_threshold;
+                const Vec<F> h = c.charge(get(v + j, m), c.drive(get(x_t + j, m))), u = h - c.v_threshold;
                 const Vec<F> spikes = u >= F(0) ? all(F(1)) : Vec<F>{};
                 past && m == LANES<F> ? put_past_cache(s_t + j, spikes) : put(s_t + j, spikes, m);
                 put(v + j, c.after(h, u), m);
@@ -65,7 +65,7 @@ void scan_backward(const F* x, const F* v0, const F* gs, const F* gv_end, F* gx,
             F* u_t = u + t * most;
             for_lanes<F>(width, [=](int64_t j, int64_t m) {
                 __builtin_prefetch(next + j, 0, 2);
-                const Vec<F> h = c.charge(get(v + j), c.gain * get(x_t + j, m)), u = h - c.v_threshold;
+                const Vec<F> h = c.charge(get(v + j), c.drive(get(x_t + j, m))), u = h - c.v_threshold;
                 put(u_t + j, u);
                 put(v + j, c.after(h, u));
             });

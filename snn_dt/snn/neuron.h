@@ -44,7 +44,11 @@ struct Neuron {
           slope(F(c.slope)), keep(F(c.keep)), add(F(c.add)),
           by_spike_1(F(c.attach * (c.add + (c.keep - 1.0) * c.v_threshold))), by_spike_u(F(c.attach * (c.keep - 1.0))) {}
 
-    V charge(V v, V drive) const {  // drive = gain * current
+    V drive(V current) const {  // gain * current, held where no membrane overflows: `drive` in reference.py
+        const V most = all(F(1e30)), d = gain * current, below = d > most ? most : d;
+        return below < -most ? -most : below;
+    }
+    V charge(V v, V drive) const {
         if constexpr (TO_ZERO) return (v - leak * v) + drive;
         return (v + leak * (v_rest - v)) + drive;
     }

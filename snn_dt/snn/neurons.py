@@ -72,9 +72,18 @@ class LIF(nn.Module):
         if "v_threshold" in learnable:
             height = v_threshold - v_rest
             raw_threshold = nn.Parameter(torch.full((neurons,), height + math.log(-math.expm1(-height))))
-        self._fused = p.plain and not learnable
+        self._kernels = True
         self.register_parameter("raw_leak", raw_leak)
         self.register_parameter("raw_threshold", raw_threshold)
+
+    @property
+    def _fused(self) -> bool:
+        """Whether the kernels compute this neuron: looked up, as its constants may be replaced at any time."""
+        return self._kernels and self.constants.plain and self.raw_leak is None and self.raw_threshold is None
+
+    @_fused.setter
+    def _fused(self, fused: bool) -> None:
+        self._kernels = fused
 
     @property
     def leak(self) -> Tensor | float:
@@ -126,6 +135,12 @@ class LIF(nn.Module):
         return ", ".join(f"{field.name}={value!r}" for field, value in values if value != field.default)
 
 
+def _is_plain(norm: nn.Module) -> bool:
+    """Tell whether a kernel may stand for calling this norm: torch's own, with weights, heard by nobody."""
+    plain = type(norm) is nn.LayerNorm and norm.weight is not None and norm.bias is not None
+    return plain and not (norm._forward_hooks or norm._forward_pre_hooks)
+
+
 def _single(current: Tensor) -> Tensor:
     return current.float() if current.dtype in HALF else current
 
@@ -147,7 +162,7 @@ class RateLIF(LIF):
         """Return the mean of `sim_steps` spikes per neuron, shape of `current`."""
         if self.norm is None:
             return self.rate(current, self.sim_steps)
-        if self._fused:
+        if self._fused and type(self).rate is LIF.rate and _is_plain(self.norm):
             return norm_rate(current, self.norm, self.sim_steps, self.constants)
         return self.rate(self.norm(current), self.sim_steps)
 

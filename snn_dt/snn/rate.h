@@ -15,7 +15,7 @@ void rates(const F* x, F* rate, F* by_x, int64_t T, int64_t width, const Neuron<
     for (int64_t first = 0; first < width; first += most) {
         const int64_t n = std::min(most, width - first);
         Vec<F> drive[vectors] = {}, v[vectors], dv[vectors] = {}, spikes[vectors] = {}, dspikes[vectors] = {};
-        for_lanes<F>(n, [&](int64_t j, int64_t m) { drive[j / LANES<F>] = c.gain * get(x + first + j, m); });
+        for_lanes<F>(n, [&](int64_t j, int64_t m) { drive[j / LANES<F>] = c.drive(get(x + first + j, m)); });
         std::fill_n(v, vectors, all(c.v_rest));
         for (int64_t t = 0; t < T; ++t) {
             for (int64_t i = 0; i < vectors; ++i) {  // many at a time, since each waits for its own last step
@@ -48,8 +48,9 @@ F between(F low, F high) {
     return low;
 }
 
-// A constant current and a hard reset give the more spikes the higher the current, rounded as it may be: `current[i]` is
-// the lowest number that gives `rate[i]`. No other reset needs to be so; it has no ladder.
+// A constant current and a hard reset to 0 give the more spikes the higher the current, rounded as it may be: `current[i]`
+// is the lowest number that gives `rate[i]`. No other reset needs to be so (`v_rest - V` may round a higher membrane to
+// a lower one); it has no ladder.
 template <class F>
 struct Ladder {
     std::vector<F> current, rate;
@@ -93,10 +94,10 @@ struct Firing {
     int64_t T;
     Neuron<F, Z> neuron;
     Ladder<F> rungs;
-    Firing(int64_t T, const Neuron<F, Z>& c) : T(T), neuron(c), rungs(c.keep == 0 ? ladder(T, c) : Ladder<F>{}) {}
+    Firing(int64_t T, const Neuron<F, Z>& c) : T(T), neuron(c), rungs(Z ? ladder(T, c) : Ladder<F>{}) {}
 
     void operator()(const F* x, F* rate, int64_t width) const {
-        if (neuron.keep != 0) return rates<FAST_SIGMOID, false>(x, rate, static_cast<F*>(nullptr), T, width, neuron);
+        if constexpr (!Z) return rates<FAST_SIGMOID, false>(x, rate, static_cast<F*>(nullptr), T, width, neuron);
         for_lanes<F>(width, [&](int64_t j, int64_t m) {
             const Vec<F> current = get(x + j, m);
             Vec<F> highest = {};

@@ -6,6 +6,7 @@ Shapes: `current` [T, ...], `v_mem` [...], spikes [T, ...].
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from snn_dt.snn.parameters import LIFParameters
 from snn_dt.snn.surrogate import Slope, spike
 
 SpikeFunction = Callable[[Tensor, Slope, str], Tensor]
+MOST_DRIVE = 1e30
 
 
 def reset(h: Tensor, s: Tensor, p: LIFParameters, v_threshold: Tensor | float) -> Tensor:
@@ -24,6 +26,30 @@ def reset(h: Tensor, s: Tensor, p: LIFParameters, v_threshold: Tensor | float) -
     if p.reset == "soft":
         return h - s * (v_threshold - p.v_rest)
     return h
+
+
+class _Held(torch.autograd.Function):
+    """Clamp to +-`MOST_DRIVE`; the gradient passes, as it does in the kernels."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clamp(-MOST_DRIVE, MOST_DRIVE)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return grad
+
+
+def drive(current: Tensor, p: LIFParameters) -> Tensor:
+    """Return `dt C_m I`, held within +-1e30: whatever finite current comes, no membrane becomes infinite or NaN."""
+    held: Tensor = _Held.apply(p.gain * current)
+    return held
 
 
 def lif_step(current: Tensor, v_mem: Tensor, p: LIFParameters, fire: SpikeFunction = spike) -> tuple[Tensor, Tensor]:
@@ -38,7 +64,7 @@ def lif_step(current: Tensor, v_mem: Tensor, p: LIFParameters, fire: SpikeFuncti
 
     `fire` is `smooth_spike` in gradient checks.
     """
-    h = v_mem + p.leak * (p.v_rest - v_mem) + p.gain * current
+    h = v_mem + p.leak * (p.v_rest - v_mem) + drive(current, p)
     s = fire(h - p.v_threshold, p.slope, p.surrogate)
     return s, reset(h, s, p, p.v_threshold)
 

@@ -49,7 +49,7 @@ template <class F>
 void fire(const F* current, F* v, const Neuron<F>& c, Fired& fired, int64_t n) {
     fired.clear();
     for_lanes<F>(n, [&](int64_t j, int64_t m) {
-        const Vec<F> h = c.charge(get(v + j, m), c.gain * get(current + j, m)), u = h - c.v_threshold;
+        const Vec<F> h = c.charge(get(v + j, m), c.drive(get(current + j, m))), u = h - c.v_threshold;
         put(v + j, c.after(h, u), m);
         for (int64_t i = 0; i < m; ++i)
             if (u[i] >= F(0)) fired.push_back(j + i);

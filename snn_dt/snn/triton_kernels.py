@@ -37,6 +37,13 @@ def _psi(u, slope, SURROGATE: tl.constexpr):
 
 
 @triton.jit
+def _held(drive):
+    # as `drive` in reference.py; NaN passes
+    drive = tl.where(drive > 1e30, 1e30, drive)
+    return tl.where(drive < -1e30, -1e30, drive)
+
+
+@triton.jit
 def _scan_forward(x, v0, s, v_end, c, T, n, BLOCK: tl.constexpr, STAGES: tl.constexpr):
     lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = lane < n
@@ -47,7 +54,7 @@ def _scan_forward(x, v0, s, v_end, c, T, n, BLOCK: tl.constexpr, STAGES: tl.cons
     if v0 is not None:
         v = tl.load(v0 + lane, mask=real)
     for _ in tl.range(0, T, num_stages=STAGES):
-        h = (v + leak * (v_rest - v)) + gain * tl.load(x, mask=real)
+        h = (v + leak * (v_rest - v)) + _held(gain * tl.load(x, mask=real))
         fired = h - v_threshold >= 0
         tl.store(s, fired.to(h.dtype), mask=real)
         v = tl.where(fired, keep * h + add, h)
@@ -72,7 +79,7 @@ def _scan_backward(
         gv = tl.load(gv_end + lane, mask=real)
     # h is recomputed into the memory of the gradient, which the second sweep reads and overwrites
     for _ in tl.range(0, T, num_stages=STAGES):
-        h = (v + leak * (v_rest - v)) + gain * tl.load(x, mask=real)
+        h = (v + leak * (v_rest - v)) + _held(gain * tl.load(x, mask=real))
         tl.store(gx, h, mask=real)
         v = tl.where(h - v_threshold >= 0, keep * h + add, h)
         x, gs, gx = x + n, gs + n, gx + n
@@ -93,7 +100,7 @@ def rate_steps(drive, c, T, DERIVATIVE: tl.constexpr, SURROGATE: tl.constexpr):
     """Return the mean spike over T steps of the constant `drive`, gain times current, and its derivative."""
     leak, gain, v_rest, v_threshold = tl.load(c), tl.load(c + 1), tl.load(c + 2), tl.load(c + 3)
     slope, keep, add, attach = tl.load(c + 4), tl.load(c + 5), tl.load(c + 6), tl.load(c + 7)
-    zero = tl.zeros_like(drive)
+    drive, zero = _held(drive), tl.zeros_like(drive)
     v, dv, spikes, dspikes = zero + v_rest, zero, zero, zero
     for _ in range(T):
         h = (v + leak * (v_rest - v)) + drive

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snn_dt.snn.parameters import LIFParameters, LIFState
-from snn_dt.snn.reference import SpikeFunction, reset
+from snn_dt.snn.reference import SpikeFunction, drive, reset
 from snn_dt.snn.surrogate import spike
 
 Constant = Tensor | float
@@ -53,7 +53,7 @@ def step(
     """
     v, b, w = state.v_mem, state.spike_trace, state.adaptation
     rho = 1.0 - p.dt / p.tau_adaptation
-    h = v + leak * (p.v_rest - v) + p.gain * current - w
+    h = v + leak * (p.v_rest - v) + drive(current, p) - w
     if p.reset_order == "charge_fire_reset":
         s = fire(h - (v_threshold + p.threshold_adaptation * b), p.slope, p.surrogate)
         v = reset(h, s, p, v_threshold)

@@ -21,10 +21,10 @@ SWITCHES = {
     },
     "plasticity": {"model__kind": "snn_dt", "train__plasticity__eta": 1e-4},
     "budget": FULL | {"train__budget__mean_firing_rate": 0.1},
-    "tssa": {"model__kind": "dsformer_tssa", "model__norm_transition": 30},
+    "tssa": {"model__kind": "dsformer_tssa", "model__norm_transition": 0.5},
     "pssa, three tokens a step": {
         "model__kind": "dsformer_pssa", "model__tokens": "interleaved", "model__attention_window": 3,
-        "model__norm_transition": 30,
+        "model__norm_transition": 0.5,
     },
 }  # fmt: skip
 
