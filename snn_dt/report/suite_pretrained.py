@@ -67,14 +67,9 @@ def write_page(folder: Path, best: Mapping[str, Record]) -> None:
     figures = read_figures(folder)
     shipped = [_shipped(name, figure) for name, figure in figures.items()]
     absent = [_absent(name, record) for name, record in best.items() if name not in figures]
-    parts = [
-        table(("checkpoint", "asked for", "return (95 %)", "episodes", "in the table", "trial"), shipped),
-        "",
-        *(
-            ["What does not ship:", "", table(("checkpoint", "in the table", "commit", "command"), absent), ""]
-            * bool(absent)
-        ),
-    ]
+    parts = [table(("checkpoint", "asked for", "return (95 %)", "episodes", "in the table", "trial"), shipped), ""]
+    if absent:
+        parts += ["What does not ship:", "", table(("checkpoint", "in the table", "commit", "command"), absent), ""]
     write_atomically(readme, f"{before}{BEGIN}\n\n" + "\n".join(parts) + f"\n{END}{after}")
 
 
