@@ -33,10 +33,10 @@ def own_figure(checkpoint: Path, record: Record) -> dict[str, Any]:
     from snn_dt.evaluation.rollout import evaluate
 
     chosen = record["evaluation"][0]
-    settings = {"num_envs": min(32, chosen["episodes"]), "meter_every": 1}
+    settings = {"episodes": chosen["episodes"], "num_envs": min(32, chosen["episodes"]), "meter_every": 1}
     set_threads(1)
     policy = from_pretrained(checkpoint, "cpu")
-    [row] = evaluate(policy, chosen["target_return"], chosen["episodes"], FRESH_SEED, **settings)
+    [row] = evaluate(policy, chosen["target_return"], seed=FRESH_SEED, **settings)
     facts = provenance()
     return {
         **{name: row[name] for name in KEPT},
