@@ -2,6 +2,7 @@
 
     python scripts/reproduce.py [--plan classic|mujoco|d4rl|long|dropout|budget|stream] [--only cartpole ...]
                                 [--variants dense ...] [--seeds N] [--jobs N] [--again] [--table-only] [--pretrained]
+                                [--allow-dirty]
 
 A plan is a sweep file in configs/reproduce/. Runs live in runs/reproduce/<plan>/ and go on where they stopped. Each
 finished run becomes results/runs/<plan>/<run>.json, and is not run again while that is there. From these come
@@ -26,6 +27,8 @@ from snn_dt.config_difference import difference
 from snn_dt.device import available_cores
 from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.report.suite_folder import read_record, write_record, write_short_tables, write_table
+from snn_dt.report.suite_marks import uncommitted
+from snn_dt.report.suite_pretrained import own_figure, read_figures, write_figures, write_page
 from snn_dt.sweep.backends import LocalProcesses
 from snn_dt.sweep.folder import prepare, read
 from snn_dt.sweep.grid import Trial, read_sweep
@@ -48,6 +51,11 @@ SHIPPED = {
     "snn_dt_stream-best": "snn_dt_stream",
 }
 """Variants that ship, and the name that the best of their seeds ships under."""
+KINDS = {
+    "cartpole": ("dense", "snn_dt", "snn_dt_stream"),
+    **dict.fromkeys(("mountaincar", "acrobot", "pendulum", "hopper"), ("snn_dt", "snn_dt_stream")),
+}
+"""Of these, what the repository holds: one of each kind for each environment whose data it holds."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +74,13 @@ class Arguments:
     """Runs side by side, one thread each; 0 takes all cores."""
     again: bool = False
     """Make the runs in runs/again/, whether or not they are recorded, and compare with the records."""
+    allow_dirty: bool = False
+    """Make records although files have changes that are not committed; the records and their rows bear a mark."""
     table_only: bool = False
     """Only write the table and the figures from the records that exist."""
     pretrained: bool = False
-    """Copy the best last checkpoints of dense, snn_dt (full, sparse), snn_dt_stream to results/pretrained/."""
+    """Copy the best last checkpoints to results/pretrained/ and evaluate them on fresh episodes; with --again all of
+    the plan, to runs/again/results/pretrained/."""
     run_root: Path = Path("runs/reproduce")
     """Folder of the run folders."""
     results: Path = Path("results")
@@ -97,6 +108,8 @@ def main(arguments: list[str]) -> int:
             print(f"{len(trials) - len(missing)} of {len(trials)} runs are recorded in {args.results / 'runs'}")
         if not missing and not args.again:
             print("nothing to run; to make recorded runs once more: --again")
+        if missing and not (args.again or args.allow_dirty):
+            refuse_dirty()
         signum, failed = run(missing, args)
     if signum is None or any((args.results / "runs").glob("*/*.json")):
         table(args.results)
@@ -113,6 +126,16 @@ def main(arguments: list[str]) -> int:
             f"{failed[0].error}; mend what it says and run the same command again"
         )
     return 0
+
+
+def refuse_dirty() -> None:
+    """Raise a `ConfigError` if what makes the next records is in no commit."""
+    commit = provenance()["commit"]
+    if uncommitted({"commit": commit}):
+        raise ConfigError(
+            f"reproduce.py: expected a tree whose changes are committed, found commit {commit}: its records "
+            "could not be made again; commit first, or --allow-dirty, which marks them"
+        )
 
 
 def plans() -> list[str]:
@@ -271,19 +294,37 @@ def last_return(result: dict[str, Any]) -> float:
 
 
 def ship(trials: list[Trial], args: Arguments) -> None:
-    """Copy the last checkpoints of the best recorded runs, of those that these trials would ship as."""
+    """Copy the last checkpoints of the best recorded runs, of those that these trials would ship as.
+
+    Each is then evaluated on episodes that it was not chosen by, which is the number that its page shows.
+    """
     asked = {shipped_name(trial) for trial in trials}
-    best = {name: run for name, run in best_runs(args).items() if name in asked}
-    for name, (trial, result) in best.items():
-        target, checkpoint = args.results / "pretrained" / name, folder(trial, args) / "checkpoints" / "last"
+    pretrained = args.results / "pretrained"
+    figures = read_figures(pretrained)
+    for name, (trial, result) in best_runs(args).items():
+        target, checkpoint = pretrained / name, folder(trial, args) / "checkpoints" / "last"
+        if name not in asked or not (args.again or ships(name)):
+            continue
         if not checkpoint.is_dir():
             print(f"pretrained: {target} stays, as the best is {trial.name}, whose run is not in {args.run_root}")
-            continue
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(checkpoint, target, ignore=shutil.ignore_patterns("training_state.pt"))
-        facts = read(target / "provenance.json") | {"command": result["command"]}  # which anyone can type, anywhere
-        write_atomically(target / "provenance.json", dumps(facts, indent=2) + "\n")
-        print(f"pretrained: {target} from {trial.name}")
+        else:
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(checkpoint, target, ignore=shutil.ignore_patterns("training_state.pt"))
+            facts = read(target / "provenance.json") | {"command": result["command"]}  # which can be typed anywhere
+            write_atomically(target / "provenance.json", dumps(facts, indent=2) + "\n")
+            print(f"pretrained: {target} from {trial.name}")
+        if target.is_dir() and (checkpoint.is_dir() or name not in figures):
+            figures[name] = own_figure(target, result)
+            print(f"pretrained: {name} returns {figures[name]['return_mean']:.1f} on fresh episodes")
+            write_figures(pretrained, figures)
+    if pretrained.is_dir():
+        plans_of = [replace(args, plan=plan) for plan in plans()]
+        write_page(pretrained, {name: run for each in plans_of for name, (_, run) in best_runs(each).items()})
+
+
+def ships(name: str) -> bool:
+    """Tell whether a checkpoint is one of those that the repository holds."""
+    return name.partition("-")[2] in KINDS.get(name.partition("-")[0], ())
 
 
 if __name__ == "__main__":

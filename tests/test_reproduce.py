@@ -17,7 +17,9 @@ from snn_dt.device import choose_device, device_name
 from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.evaluation.statistics import interquartile_mean, stratified_interval
 from snn_dt.report.suite import COLUMNS, page, short_table, to_csv
+from snn_dt.report.suite_figures import returns_against_energy, returns_against_target
 from snn_dt.report.suite_folder import BEGIN, END, read_records, write_record, write_short_tables, write_table
+from snn_dt.report.suite_marks import gone, uncommitted
 from snn_dt.sweep.grid import read_sweep
 from tests.conftest import ROOT
 from tests.runs import stop_at_update
@@ -189,6 +191,62 @@ def test_every_committed_record_is_of_a_run_that_its_plan_still_has(plan, reprod
         assert reproduce.recorded(trials[name], reproduce.Arguments(plan=plan)), name
 
 
+def test_a_run_of_uncommitted_code_is_marked_in_table_csv_and_figures(tmp_path):
+    dirty = record("full", 1, 3.0) | {"commit": "abc-dirty"}
+    runs = [record("full", 0, 1.0), dirty, record("dense", 0, 2.0)]
+    text = page("T", runs, {})
+    assert line_of(text, "| full | 2 (1 ‡) |")
+    assert line_of(text, "| dense | 1 | 2.0")
+    assert "‡ so many of the seeds were made while files had changes that were not committed" in text
+    assert "‡" not in page("T", [runs[0], runs[2]], {})
+    assert line_of(short_table(runs, ["full"]), "| `full`")[-1] == "2 ‡"
+    rows = {row["variant"] + row["seed"]: row["marks"] for row in csv.DictReader(to_csv(runs).splitlines())}
+    assert rows == {"full0": "", "full1": "uncommitted", "dense0": ""}
+    for figure in (returns_against_energy(runs), returns_against_target(runs)):
+        dots = [dot for axes in figure.axes for dot in axes.collections if dot.get_sizes()[0] == 14]
+        assert sum(len(dot.get_facecolors()) == 0 for dot in dots) == 1, "hollow"
+
+
+def test_a_row_whose_command_names_files_that_are_gone_says_so(tmp_path):
+    (tmp_path / "here.yaml").touch()
+    run = record("full", 0, 1.0) | {"command": "snn-dt train --config here.yaml configs/was.yaml --train.seed 0"}
+    [row] = csv.DictReader(to_csv([run], tmp_path).splitlines())
+    assert row["marks"] == "gone: configs/was.yaml"
+    run["commit"] = None
+    [row] = csv.DictReader(to_csv([run], tmp_path).splitlines())
+    assert row["marks"] == "uncommitted; gone: configs/was.yaml"
+
+
+def test_every_committed_record_of_uncommitted_code_or_of_a_file_that_is_gone_bears_the_mark():
+    rows = list(csv.DictReader((ROOT / "results" / "runs.csv").open()))
+    for row in rows:
+        assert ("uncommitted" in row["marks"]) == uncommitted(row), row["command"]
+        assert ("gone" in row["marks"]) == bool(gone(row, ROOT)), row["command"]
+    assert sum("uncommitted" in row["marks"] for row in rows) <= 98, "no more than there were"
+
+
+def test_a_record_from_uncommitted_code_is_refused_or_marked_and_warned_of(
+    reproduce, tmp_path, tiny_plans, monkeypatch, capsys
+):
+    tiny_plans()
+    words = ["--variants", "dense", "--seeds", "1"]
+    for commit in ("abc-dirty", None):
+        monkeypatch.setattr(reproduce, "provenance", lambda commit=commit: {"commit": commit})
+        with pytest.raises(ConfigError, match=r"expected a tree whose changes are committed, .* --allow-dirty"):
+            reproduce.main(words)
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "results").exists()
+    begun = []
+    monkeypatch.setattr(reproduce, "run", lambda trials, args: (15, begun.extend(trials) or []))
+    assert reproduce.main([*words, "--allow-dirty"]) == 143
+    assert len(begun) == 1
+    capsys.readouterr()
+    write_record(record("dense", 0, 1.0) | {"commit": "abc-dirty"}, tmp_path / "x.json")
+    assert "x.json: made by code that no commit holds (commit abc-dirty)" in capsys.readouterr().err
+    write_record(record("dense", 0, 1.0), tmp_path / "x.json")
+    assert capsys.readouterr().err == ""
+
+
 def test_a_short_table_has_mean_returns_of_the_variants_that_ran():
     records = [record("full", s, 1.0 + s, d) for d in ("sb3/a", "sb3/b") for s in range(2)] + [record("full", 2, 9.0)]
     text = short_table([*records, record("dense", 0, 3.0)], ["dense", "none", "full"])
@@ -241,7 +299,18 @@ def test_a_plan_goes_on_where_it_stopped_is_recorded_and_not_run_again(
     reproduce, tmp_path, tiny_plans, monkeypatch, capfd
 ):
     tiny_plans()
-    words = ["--only", "cartpole", "--variants", "dense", "--seeds", "1", "--jobs", "1", "--pretrained"]
+    words = [
+        "--only",
+        "cartpole",
+        "--variants",
+        "dense",
+        "--seeds",
+        "1",
+        "--jobs",
+        "1",
+        "--allow-dirty",
+        "--pretrained",
+    ]
     args = reproduce.parse(reproduce.Arguments, words, "reproduce.py", bare_flags=True)
     [trial] = reproduce.chosen(args)
     folder = reproduce.folder(trial, args)
@@ -364,7 +433,7 @@ def test_a_run_that_fails_is_named_and_leaves_no_record(reproduce, tmp_path, tin
     (tmp_path / "results" / "runs" / "classic" / "x.json").write_text(json.dumps(record("full", 0, 2.0)))
     tiny_plans(data__dataset="minari:no/such/set-v0")
     with pytest.raises(TrainingError, match=r"1 failed, the first cartpole-dense-seed0: exit status 2.*no/such/set-v0"):
-        reproduce.main(["--variants", "dense", "--seeds", "1", "--jobs", "1"])
+        reproduce.main(["--variants", "dense", "--seeds", "1", "--jobs", "1", "--allow-dirty"])
     assert [path.name for path in (tmp_path / "results" / "runs" / "classic").iterdir()] == ["x.json"]
     assert "| full | 1 | 2.0 |" in (tmp_path / "results" / "README.md").read_text(), "what there is becomes a table"
 

@@ -87,8 +87,8 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
         observation: `plain` (18 numbers) or `privileged` (146).
         curriculum: 0 to 1, see `reward`; may be assigned at any time.
         spread: factor on the published ranges that starts are drawn from. At 1 no pilot that we found keeps more than
-            71 % of the drones in the box: nearly a third start too fast, too tilted, too near its wall. At 0.5, the
-            default, all can be rescued; 0 starts every episode in hover.
+            80 % of the drones in the box: a fifth start too fast, too tilted, too near its wall. At 0.5, the default,
+            all can be rescued; 0 starts every episode in hover.
         autoreset: begin the next episode by oneself, in the step after the last one (Gymnasium's `NEXT_STEP`), or wait
             for `reset(options={"reset_mask": [N] bool})` (`DISABLED`).
     """

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-MASS = 0.0323
+MASS = 0.027 + 0.0017 + 0.0003 + 0.0016
+"""kg, 0.0306, as the source adds it up."""
 GRAVITY = 9.81
 INERTIA = (9.41656e-6, 9.64405e-6, 1.745952e-5)
 THRUST = (0.00352526, 0.01437313, 0.09223048)
@@ -34,7 +35,7 @@ YAW_TORQUE = 4.665e-3
 """Nm per N of a rotor's thrust."""
 SPIN = np.array([-1.0, 1.0, -1.0, 1.0])
 """Sign of each rotor's yaw torque."""
-RISE, FALL = 0.0555, 0.2494
+RISE, FALL = 0.0554545, 0.2493939
 """Time constants of a rotor that speeds up and slows down, s."""
 DT = 0.01
 """Seconds of a control step."""
@@ -57,7 +58,7 @@ def motor_speed(force: Array | float) -> Array:
 
 
 HOVER_THROTTLE = float(motor_speed(MASS * GRAVITY / 4))
-"""0.8313; the 0.726 that is shipped beside these constants does not carry this mass."""
+"""0.8061, at a thrust-to-weight ratio of 1.467; the 0.726 that the source ships beside these constants lifts less."""
 
 
 def hover_state(position: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Array:

@@ -114,7 +114,7 @@ class GuideConfig:
     kind: Literal["td3", "pilot"] = "pilot"
     """`td3`: an MLP that learns until it stays in the air for `until` steps; `pilot`: the scripted controller."""
     skill: float = 0.0
-    """`pilot`: 1 is an expert (return 470 of 500), 0 a slack one that loses a third of its drones (260)."""
+    """`pilot`: 1 is an expert (return 470 of 500), 0 a slack one that loses a third of its drones (270)."""
     load: str | None = None
     """A guide.safetensors of an earlier run, instead of training one (td3)."""
     until: float = 150.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from snn_dt.report.suite_activity import fewest_spikes
@@ -29,6 +30,7 @@ from snn_dt.report.suite_cells import (
     spread,
     table,
 )
+from snn_dt.report.suite_marks import MARK, MEANING, marks, uncommitted
 
 COLUMNS = (
     "dataset",
@@ -51,13 +53,14 @@ COLUMNS = (
     "minutes",
     "commit",
     "command",
+    "marks",
 )
 BASELINE = "dense"
 ABOVE = "† above the best known agent: to be taken for a mistake until it is explained."
 
 
-def csv_row(record: Record) -> dict[str, Any]:
-    """Return the row of `runs.csv` of one run; what was not measured is empty."""
+def csv_row(record: Record, root: Path = Path()) -> dict[str, Any]:
+    """Return the row of `runs.csv` of one run; what was not measured is empty. Commands are typed in `root`."""
     last, best = record["evaluation"][0], record["best_evaluation"][0]
     measured = {
         "last_return_mean": (last["return_mean"], 3),
@@ -73,15 +76,16 @@ def csv_row(record: Record) -> dict[str, Any]:
         "minutes": (record["minutes"], 2),
     }
     rounded = {name: None if value is None else round(value, digits) for name, (value, digits) in measured.items()}
-    return {name: record.get(name) for name in COLUMNS} | {"target_return": last["target_return"]} | rounded
+    own = {"target_return": last["target_return"], "marks": marks(record, root)}
+    return {name: record.get(name) for name in COLUMNS} | own | rounded
 
 
-def to_csv(records: Sequence[Record]) -> str:
+def to_csv(records: Sequence[Record], root: Path = Path()) -> str:
     """Return `runs.csv`: a row for each run, also where two plans have it."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({tuple(row.items()): row for row in map(csv_row, records)}.values())
+    writer.writerows({tuple(row.items()): row for row in (csv_row(it, root) for it in records)}.values())
     return text.getvalue()
 
 
@@ -106,14 +110,15 @@ def short_table(records: Sequence[Record], variants: Sequence[str]) -> str:
         of = [by_variant(own).get(name, []) for own in datasets.values()]
         if runs := [run for own in of for run in own]:
             returns = [number(mean_of(own, "return_mean")) for own in of]
-            seeds = sorted({len(own) for own in of if own})
+            counts = sorted({len(own) for own in of if own})
+            marked = f" {MARK}" if any(map(uncommitted, runs)) else ""
             rows.append(
                 [
                     f"`{name}`",
                     *returns,
                     number(mean_score([scores(own) for own in of])),
                     percent(mean_of(runs, "energy_vs_same_tokens")),
-                    " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))),
+                    " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + marked,
                 ]
             )
     head = ("variant", *map(dataset_label, datasets.values()), "mean score", "energy of dense", "seeds")
@@ -128,6 +133,7 @@ def _dataset(records: Sequence[Record]) -> list[str]:
     reference = next((record["reference"] for record in records if record.get("reference")), None)
     rows = [_row(name, runs, reference) for name, runs in by_variant(records).items()]
     notes = [ABOVE] if any("†" in row[3] for row in rows) else []
+    notes += [MEANING] if any(MARK in row[1] for row in rows) else []
     if reference:
         bounds = ("*best known agent*", reference["max"], "100.0"), ("*random policy*", reference["min"], "0.0")
         rows += [[name, "", number(value), "", "", score, *[""] * 9] for name, value, score in bounds]
@@ -142,7 +148,7 @@ def _row(name: str, runs: Sequence[Record], reference: Mapping[str, float] | Non
     above = " †" if reference and low > reference["max"] else ""
     return [
         name,
-        str(len(runs)),
+        seeds(runs),
         spread([run["evaluation"][0]["return_mean"] for run in runs]),
         f"{middle:.1f} ({low:.1f} to {high:.1f}){above}",
         number(mean_of(runs, "return_mean", "best_evaluation")),
@@ -156,6 +162,12 @@ def _row(name: str, runs: Sequence[Record], reference: Mapping[str, float] | Non
         percent(mean_of(runs, "energy_vs_dt")),
         *_times(runs),
     ]
+
+
+def seeds(runs: Sequence[Record]) -> str:
+    """Return how many runs there are, and how many of them bear the mark: `5 (4 ‡)`."""
+    marked = sum(map(uncommitted, runs))
+    return f"{len(runs)} ({marked} {MARK})" if marked else str(len(runs))
 
 
 def _times(runs: Sequence[Record]) -> tuple[str, str]:

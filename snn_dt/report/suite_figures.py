@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from snn_dt.report.style import CYCLE, GREY, INK, new_figure, tidy
 from snn_dt.report.suite_cells import Record, by_dataset, by_variant
+from snn_dt.report.suite_marks import uncommitted
 
 MARKERS = "osD^vPX*<>"
 
@@ -34,7 +35,8 @@ def _returns_against(records: Sequence[Record], name: str, scale: float, label: 
     def draw(axes: Axes, runs: Sequence[Record], style: dict[str, Any]) -> Any:
         cost = np.array([run["evaluation"][0][name] * scale for run in runs])
         returns = np.array([run["evaluation"][0]["return_mean"] for run in runs])
-        axes.scatter(cost, returns, s=14, alpha=0.45, linewidths=0, **style)
+        for run, x, y in zip(runs, cost, returns, strict=True):
+            _dot(axes, run, x, y, style)
         return axes.scatter(cost.mean(), returns.mean(), s=60, linewidths=0, **style)
 
     figure = _panels(records, draw, label, "last return")
@@ -56,8 +58,8 @@ def returns_against_target(records: Sequence[Record]) -> Figure:
     def draw(axes: Axes, runs: Sequence[Record], style: dict[str, Any]) -> Any:
         targets = [row["target_return"] for row in runs[0]["evaluation"]]
         returns = np.array([[row["return_mean"] for row in run["evaluation"]] for run in runs])  # [seeds, targets]
-        for one in returns:
-            axes.scatter(targets, one, s=14, alpha=0.45, linewidths=0, **style)
+        for run, one in zip(runs, returns, strict=True):
+            _dot(axes, run, targets, one, style)
         [line] = axes.plot(targets, returns.mean(0), linewidth=1.5, markersize=6, **style)
         return line
 
@@ -68,6 +70,15 @@ def returns_against_target(records: Sequence[Record]) -> Figure:
         axes.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1, zorder=0)
         axes.set_xlim(low, high)
     return figure
+
+
+def _dot(axes: Axes, run: Record, x: Any, y: Any, style: dict[str, Any]) -> None:
+    """Draw one run, small; hollow if no commit holds what made it."""
+    if uncommitted(run):
+        look = {"facecolors": "none", "edgecolors": style["color"], "marker": style["marker"], "linewidths": 0.8}
+    else:
+        look = {"linewidths": 0, **style}
+    axes.scatter(x, y, s=14, alpha=0.45, **look)
 
 
 def _panels(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from snn_dt.report.style import png
 from snn_dt.report.suite import page, short_table, to_csv
 from snn_dt.report.suite_cells import Record
 from snn_dt.report.suite_figures import returns_against_energy, returns_against_spikes, returns_against_target
+from snn_dt.report.suite_marks import uncommitted
 from snn_dt.training.jsonl import dumps, write_atomically
 
 BEGIN, END = "<!-- table: scripts/reproduce.py -->", "<!-- end of table -->"
@@ -33,7 +35,12 @@ TITLES = {
 
 
 def write_record(record: Record, path: Path) -> None:
-    """Write one run's record, one key a line."""
+    """Write one run's record, one key a line; a warning says so if no commit holds what made it."""
+    if uncommitted(record):
+        print(
+            f"warning: {path}: made by code that no commit holds (commit {record.get('commit')}); tables mark it",
+            file=sys.stderr,
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (f"{json.dumps(key)}: {dumps(value)}" for key, value in record.items())
     write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n")

@@ -14,8 +14,15 @@ def fly(state, throttle, steps, dt=model.DT):
     return state
 
 
+def test_constants_are_those_of_the_stated_source():
+    """l2f 2.0.18, parameters/dynamics/crazyflie.h: mass as four summands, time constants to seven digits."""
+    assert pytest.approx(0.0306, abs=1e-12) == model.MASS
+    assert (model.RISE, model.FALL) == (0.0554545, 0.2493939)
+    assert 4 * sum(model.THRUST) / (model.MASS * model.GRAVITY) == pytest.approx(1.4675, abs=1e-4)
+
+
 def test_hover_is_a_fixed_point():
-    assert pytest.approx(0.8313, abs=1e-4) == model.HOVER_THROTTLE  # solved from the thrust curve by hand
+    assert pytest.approx(0.8061, abs=1e-4) == model.HOVER_THROTTLE  # solved from the thrust curve by hand
     start = model.hover_state((0.1, -0.2, 0.3))
     throttle = np.full(4, model.HOVER_THROTTLE)
     assert np.abs(model.derivative(start, throttle)).max() < 1e-12
@@ -26,7 +33,7 @@ def test_falling_with_rotors_at_rest_is_a_parabola():
     start = model.hover_state()
     start[model.MOTORS] = 0.0
     end = fly(start, np.zeros(4), 50)
-    acceleration = 4 * 0.00352526 / 0.0323 - 9.81  # a resting rotor's c0 is not quite nothing
+    acceleration = 4 * 0.00352526 / 0.0306 - 9.81  # a resting rotor's c0 is not quite nothing
     assert end[2] == pytest.approx(0.5 * acceleration * 0.5**2, rel=1e-12)
     assert end[9] == pytest.approx(acceleration * 0.5, rel=1e-12)
     assert np.abs(end[[0, 1, 7, 8, 10, 11, 12]]).max() < 1e-12
@@ -35,22 +42,22 @@ def test_falling_with_rotors_at_rest_is_a_parabola():
 def test_falling_after_the_motors_are_cut_integrates_their_decay():
     """v(t) = integral of sum(c0 + c1 m e^(-s/tau) + c2 m^2 e^(-2s/tau)) / mass - g, with tau of a slowing rotor."""
     end = fly(model.hover_state(), np.zeros(4), 50)
-    tau, m, t = 0.2494, model.HOVER_THROTTLE, 0.5
+    tau, m, t = 0.2493939, model.HOVER_THROTTLE, 0.5
     assert end[13:17] == pytest.approx(m * np.exp(-t / tau), rel=1e-6)
     impulse = (
         0.00352526 * t
         + 0.01437313 * m * tau * (1 - np.exp(-t / tau))
         + 0.09223048 * m**2 * tau / 2 * (1 - np.exp(-2 * t / tau))
     )
-    assert end[9] == pytest.approx(4 * impulse / 0.0323 - 9.81 * t, rel=1e-6)
+    assert end[9] == pytest.approx(4 * impulse / 0.0306 - 9.81 * t, rel=1e-6)
 
 
 def test_a_rotor_speeds_up_faster_than_it_slows_down():
     start = model.hover_state()
     start[model.MOTORS] = 0.5
     end = fly(start, [1.0, 1.0, 0.0, 0.0], 10)
-    assert end[13:15] == pytest.approx(1 - 0.5 * np.exp(-0.1 / 0.0555), rel=1e-4)
-    assert end[15:17] == pytest.approx(0.5 * np.exp(-0.1 / 0.2494), rel=1e-4)
+    assert end[13:15] == pytest.approx(1 - 0.5 * np.exp(-0.1 / 0.0554545), rel=1e-4)
+    assert end[15:17] == pytest.approx(0.5 * np.exp(-0.1 / 0.2493939), rel=1e-4)
 
 
 def test_spinning_about_the_vertical_follows_the_yaw_torque():

@@ -1,0 +1,87 @@
+"""The folder of checkpoints that ship: what each returns on episodes that it was not chosen by, and what does not ship.
+
+The checkpoint of a name is the best of several training seeds by the episodes of the table, so the table's number for
+that seed is too good. `evaluations.json` has its own figure, on reset seeds that no choice has seen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from snn_dt.checkpoint import from_pretrained, provenance
+from snn_dt.report.suite_cells import Record, number, table
+from snn_dt.report.suite_marks import MARK, uncommitted
+from snn_dt.training.jsonl import dumps, write_atomically
+
+FRESH_SEED = 1_000_000
+"""Reset seed of the first fresh episode; evaluations in training and in the table begin at 10,000."""
+EPISODES = 4
+"""So many times as many as in the table: 200 of a classic task, 80 of MuJoCo."""
+BEGIN, END = "<!-- checkpoints: scripts/reproduce.py --pretrained -->", "<!-- end of checkpoints -->"
+KEPT = ("env_id", "target_return", "episodes", "seed", "returns", "return_mean", "return_std", "return_interval")
+
+
+def own_figure(checkpoint: Path, record: Record) -> dict[str, Any]:
+    """Evaluate a checkpoint at its record's headline target, on fresh episodes, with one thread of a CPU.
+
+    Args:
+        checkpoint: the folder.
+        record: of the run that it is from; its headline is the number it was chosen by.
+    """
+    from snn_dt.device import set_threads
+    from snn_dt.evaluation.rollout import evaluate
+
+    chosen = record["evaluation"][0]
+    settings = {"episodes": EPISODES * chosen["episodes"], "num_envs": min(32, chosen["episodes"]), "meter_every": 1}
+    set_threads(1)
+    policy = from_pretrained(checkpoint, "cpu")
+    [row] = evaluate(policy, chosen["target_return"], seed=FRESH_SEED, **settings)
+    facts = provenance()
+    return {
+        **{name: row[name] for name in KEPT},
+        **{"normalized_score": row["normalized_score"], "threads": 1, **settings},
+        "chosen_by": {"trial": record["trial"], "return_mean": chosen["return_mean"], "seed": chosen["seed"]},
+        **{name: facts[name] for name in ("commit", "versions", "machine")},
+    }
+
+
+def read_figures(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the own figures of the checkpoints in `folder`, by name."""
+    path = folder / "evaluations.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def write_figures(folder: Path, figures: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write `evaluations.json`, a line for each checkpoint that is in `folder`."""
+    lines = [f"{json.dumps(name)}: {dumps(figures[name])}" for name in sorted(figures) if (folder / name).is_dir()]
+    write_atomically(folder / "evaluations.json", "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def write_page(folder: Path, best: Mapping[str, Record]) -> None:
+    """Write the tables of `folder`'s README.md: what ships, and how to make what does not (`best`: name to record)."""
+    readme = folder / "README.md"
+    text = readme.read_text() if readme.exists() else f"# Checkpoints\n\n{BEGIN}\n{END}\n"
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    figures = read_figures(folder)
+    shipped = [_shipped(name, figure) for name, figure in figures.items()]
+    absent = [_absent(name, record) for name, record in best.items() if name not in figures]
+    parts = [table(("checkpoint", "asked for", "return (95 %)", "episodes", "in the table", "trial"), shipped), ""]
+    if absent:
+        parts += ["What does not ship:", "", table(("checkpoint", "in the table", "commit", "command"), absent), ""]
+    write_atomically(readme, f"{before}{BEGIN}\n\n" + "\n".join(parts) + f"\n{END}{after}")
+
+
+def _shipped(name: str, figure: Mapping[str, Any]) -> list[str]:
+    low, high = figure["return_interval"]
+    mean, chosen = figure["return_mean"], figure["chosen_by"]
+    cells = (f"{figure['target_return']:g}", f"{number(mean)} ({number(low)} to {number(high)})")
+    return [f"`{name}`", *cells, str(figure["episodes"]), number(chosen["return_mean"]), f"`{chosen['trial']}`"]
+
+
+def _absent(name: str, record: Record) -> list[str]:
+    commit = str(record.get("commit") or "")[:7] + (f" {MARK}" if uncommitted(record) else "")
+    return [f"`{name}`", number(record["evaluation"][0]["return_mean"]), commit, f"`{record['command']}`"]
