@@ -1,4 +1,4 @@
-"""`python -m tests.campaign [--quick] [--only TEXT] [--limit SECONDS] [--list] [FAMILY ...]`: the campaign without pytest."""
+"""`python -m tests.campaign [--quick] [--only TEXT] [--list] [FAMILY ...]`: the campaign without pytest."""
 
 from __future__ import annotations
 

@@ -38,13 +38,19 @@ def cases(seed: int) -> Iterator[Case]:
     for key in ("dataset_id", "observation_space", "action_space", "env_id", "env_spec", "time_limit", "reference",
                 "reward_mode", "checksum"):  # fmt: skip
         for value in ("absent", "null", "number", "list", "deep"):
-            if (key, value) in (("env_id", "null"), ("env_spec", "null"), ("time_limit", "null"), ("reference", "null")):
+            if (key, value) in (
+                ("env_id", "null"),
+                ("env_spec", "null"),
+                ("time_limit", "null"),
+                ("reference", "null"),
+            ):
                 continue
             yield _case(f"meta-{key}-{value}", "meta.json", f"key:{key}:{value}")
     for damage in ("extra-key", "extra-reference", "list", "deep", "null", "huge"):
         yield _case(f"meta-as-{damage}", "meta.json", f"meta:{damage}")
     for a, b in (("rewards", "returns_to_go"), ("terminated", "truncated"), ("state_mean", "state_std"),
-                 ("observations", "actions"), ("rewards", "observations"), ("episode_offsets", "terminated")):  # fmt: skip
+                 ("observations", "actions"), ("rewards", "observations"), ("episode_offsets",
+                 "terminated")):  # fmt: skip
         yield _case(f"swapped-{a}-{b}", f"{a}.npy", f"swap:{b}.npy")
     for damage in ("offsets-beyond", "offsets-back", "offsets-negative", "offsets-first", "offsets-twice"):
         yield _case(damage, "episode_offsets.npy", damage)

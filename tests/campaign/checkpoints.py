@@ -122,7 +122,9 @@ def _environments() -> Iterator[Case]:
            "newline": "CartPole-v1\nx", "colon": ":", "colons": "a:b:c", "slash": "evilmod/Env-v0"}  # fmt: skip
     for label, env_id in ids.items():
         for spec in ("same", "none", "cartpole"):
-            text = {"same": json.dumps({**CARTPOLE, "id": env_id}), "none": None, "cartpole": json.dumps(CARTPOLE)}[spec]
+            text = {"same": json.dumps({**CARTPOLE, "id": env_id}), "none": None, "cartpole": json.dumps(CARTPOLE)}[
+                spec
+            ]
 
             def change(path: Path, env_id: str = env_id, text: str | None = text) -> None:
                 edit_json(path / "config.json", "policy.env_id", env_id)
@@ -135,7 +137,12 @@ def _environments() -> Iterator[Case]:
         wrapper = {"name": name, "entry_point": entry, "kwargs": kwargs}
         yield _spec(f"wrapper-{name}", {"additional_wrappers": [wrapper]}, refused())
     yield _spec("kwargs-unknown", {"kwargs": {"nonsense": 1}}, refused())
-    for label, value in {"path": "/etc/passwd", "relative": "x.xml", "object": {"a": "/etc/passwd"}, "list": ["/x"]}.items():
+    for label, value in {
+        "path": "/etc/passwd",
+        "relative": "x.xml",
+        "object": {"a": "/etc/passwd"},
+        "list": ["/x"],
+    }.items():
         changes = {"id": "OpensPath-v0", "kwargs": {"xml_file": value}}
         yield _spec(f"kwargs-{label}", changes, refused(), env_id="OpensPath-v0")
     human = {"id": "OpensPath-v0", "kwargs": {"render_mode": "human"}}
@@ -149,12 +156,18 @@ def _environments() -> Iterator[Case]:
         "rescale": ([_wrapper("RescaleObservation", min_obs=-1.0, max_obs=1.0)], sound()),
         "time-limit": ([_wrapper("TimeLimit", max_episode_steps=3)], sound()),
         "clip": ([_wrapper("ClipReward", min_reward=0.0, max_reward=0.5)], sound(_clipped)),
-        "own": ([{"name": "Doubled", "entry_point": "tests.campaign.bad_envs:Doubled", "kwargs": {}}], refused("Doubled")),
+        "own": (
+            [{"name": "Doubled", "entry_point": "tests.campaign.bad_envs:Doubled", "kwargs": {}}],
+            refused("Doubled"),
+        ),
         "video": ([_wrapper("RecordVideo", video_folder="CANARY")], loud()),
         "unknown": ([_wrapper("NoSuchWrapper")], refused("NoSuchWrapper")),
         "vector": ([{"name": "v", "entry_point": "gymnasium.wrappers.vector:ClipReward", "kwargs": {}}], refused()),
         "dunder": ([{"name": "x", "entry_point": "gymnasium.wrappers:__loader__", "kwargs": {}}], refused()),
-        "submodule": ([{"name": "x", "entry_point": "gymnasium.wrappers.rendering:os.system", "kwargs": {}}], refused()),
+        "submodule": (
+            [{"name": "x", "entry_point": "gymnasium.wrappers.rendering:os.system", "kwargs": {}}],
+            refused(),
+        ),
         "function": ([_wrapper("TransformReward", func="print")], refused()),
         "text": (["ClipReward"], refused()),
         "no-list": ("ClipReward", refused()),
@@ -200,7 +213,13 @@ def _provenance() -> Iterator[Case]:
     odd = {**VALUES, "nested": {"a": {"b": [1, {"c": None}]}}, "huge-list": [0.0] * 100_000, "mixed": [1, "a", None],
            "lists-of-text": [["a"]], "bytes": "\x00\x1b[31m"}  # fmt: skip
     for field in ("config", "dataset_return_quantiles", "command", "versions", "dataset_id", "commit", "seed", "step"):
-        yield _case(f"provenance-without-{field}", _edit(field, ..., "provenance.json"), accepted(_results), "--report", "report")
+        yield _case(
+            f"provenance-without-{field}",
+            _edit(field, ..., "provenance.json"),
+            accepted(_results),
+            "--report",
+            "report",
+        )
         for kind, value in odd.items():
             change = _edit(field, value, "provenance.json")
             yield _case(f"provenance-{field}={kind}", change, sound(_results), "--report", "report")
@@ -245,8 +264,9 @@ def _tensors() -> Iterator[Case]:
             yield _case(f"{file}-{label}", change(file, edit), expect)
         for label, header in {"size-0": 0, "size-huge": 2**62, "size-beyond": 10**6, "size-1": 1}.items():
             yield _case(f"{file}-{label}", lambda path, f=file, n=header: _header(path / f, n), refused())
-        for label, text in {"deep": "[" * 100_000, "list": "[]", "overlap": _entries(0, 16), "beyond": _entries(0, 10**12),
-                            "back": _entries(16, 0), "negative": _entries(-16, 0), "dtype": _entries(0, 16, "F3"),
+        for label, text in {"deep": "[" * 100_000, "list": "[]", "overlap": _entries(0, 16),
+                            "beyond": _entries(0, 10**12), "back": _entries(16, 0), "negative": _entries(-16,
+                            0), "dtype": _entries(0, 16, "F3"),
                             "shape": _entries(0, 16, shape=[10**15])}.items():  # fmt: skip
             yield _case(f"{file}-header-{label}", lambda path, f=file, t=text: _rewrite(path / f, t), refused())
         yield _case(f"{file}-no-file", lambda path, f=file: (path / f).unlink(), refused())

@@ -47,7 +47,14 @@ def _case(name: str, words: tuple[str, ...], expect: Expect) -> Case:
 
 
 def _commands() -> Iterator[Case]:
-    near = {"trian": "train", "evalute": "evaluate", "finetun": "finetune", "dta": "data", "Train": "train", "eval": "evaluate"}
+    near = {
+        "trian": "train",
+        "evalute": "evaluate",
+        "finetun": "finetune",
+        "dta": "data",
+        "Train": "train",
+        "eval": "evaluate",
+    }
     for word, known in near.items():
         yield _case(f"command-{word}", (word,), refused(known))
     for word in ("xyz", "", "--", "-x", "--nonsense", "a\0b", "\ud800", "a" * 10_000, "[/red]", "train evaluate", "\n"):
@@ -112,7 +119,19 @@ def _names() -> Iterator[Case]:
         policy = ("data", "collect", "CartPole-v1", "--id", "toy/walk-v0", "--episodes", "1", "--policy", name)
         yield _case(f"policy-{kind}", policy, sound() if kind == "empty" else refused())
     yield _case("run-dir-empty-leaves-nothing", ("train", *_small(), "--run-dir", ""), refused())
-    for text in ("abc", "abc-v", "a/b", "/a-v0", "../../a-v0", "a/../b-v0", "a b-v0", "-v0", "toy/walk-v0/", "A/b-v-1", "a/b-v1e5"):
+    for text in (
+        "abc",
+        "abc-v",
+        "a/b",
+        "/a-v0",
+        "../../a-v0",
+        "a/../b-v0",
+        "a b-v0",
+        "-v0",
+        "toy/walk-v0/",
+        "A/b-v-1",
+        "a/b-v1e5",
+    ):
         words = ("data", "collect", "CartPole-v1", "--episodes", "1", f"--id={text}", "--root", "root")
         yield _case(f"collect-id-{text}", words, sound() if text == "a b-v0" else refused())
 
@@ -122,8 +141,8 @@ def _small() -> list[str]:
 
 
 def _numbers() -> Iterator[Case]:
-    odd = ("0", "-1", "1.5", "nan", "inf", "1e400", "text", "", "1_0", "0x10", "1:30", "\u0661", str(10**30), "9" * 5000,
-           "[1]", "[[[", "None", "1,5", " 1", "--1", "true")  # fmt: skip
+    odd = ("0", "-1", "1.5", "nan", "inf", "1e400", "text", "", "1_0", "0x10", "1:30", "\u0661", str(10**30),
+           "9" * 5000, "[1]", "[[[", "None", "1,5", " 1", "--1", "true")  # fmt: skip
     for flag in ("--episodes", "--seed", "--num-envs", "--threads"):
         for value in odd:
             good = (value == "0" and flag in ("--threads", "--seed")) or value == " 1"
@@ -134,19 +153,49 @@ def _numbers() -> Iterator[Case]:
     for value in ("nan", "inf", "-inf", "1e400", "text", "", "true", "1:30", "[[["):
         yield _case(f"target-return={value}", (*evaluate("mine").words, f"--target-return={value}"), refused())
     for value in ("0", "-1", "1.5", "nan", "text", "", str(10**30), "9" * 5000):
-        yield _case(f"collect-episodes={value[:20]}", ("data", "collect", "CartPole-v1", "--id", "toy/walk-v0", f"--episodes={value}"), refused())
+        yield _case(
+            f"collect-episodes={value[:20]}",
+            ("data", "collect", "CartPole-v1", "--id", "toy/walk-v0", f"--episodes={value}"),
+            refused(),
+        )
         if value != "0":
-            yield _case(f"collect-seed={value[:20]}", ("data", "collect", "CartPole-v1", "--id", "toy/walk-v0", "--episodes=1", f"--seed={value}"), refused())
+            yield _case(
+                f"collect-seed={value[:20]}",
+                ("data", "collect", "CartPole-v1", "--id", "toy/walk-v0", "--episodes=1", f"--seed={value}"),
+                refused(),
+            )
     for low, high in (("1", "1"), ("nan", "1"), ("2", "1"), ("inf", "1"), ("a", "b")):
         words = ("data", "collect", "CartPole-v1", "--id", "toy/walk-v0", "--episodes", "1", "--reference", low, high)
         yield _case(f"reference-{low}-{high}", words, sound() if (low, high) == ("2", "1") else refused())
     for flag in ("train.steps", "train.learning_rate", "model.d_model", "eval.seed", "data.rtg_scale"):
-        for value in ("nan", "inf", "text", "", "9" * 5000, "[" * 2000, "{", "1:30", "0x10", "-5", "1e999", "!!int x", "*a"):
-            words = ("train", *[w for w in _small() if not w.startswith(f"--{flag}=")], "--run-dir", "run", f"--{flag}={value}")
+        for value in (
+            "nan",
+            "inf",
+            "text",
+            "",
+            "9" * 5000,
+            "[" * 2000,
+            "{",
+            "1:30",
+            "0x10",
+            "-5",
+            "1e999",
+            "!!int x",
+            "*a",
+        ):
+            words = (
+                "train",
+                *[w for w in _small() if not w.startswith(f"--{flag}=")],
+                "--run-dir",
+                "run",
+                f"--{flag}={value}",
+            )
             yield _case(f"train-{flag}={value[:12]}", words, refused())
     for device in ("gpu", "cuda:99", "cuda:x", "", "meta", "cpu:7", "mps", "CPU"):
         words = [word for word in evaluate("mine").words if word not in ("--device", "cpu")]
-        yield _case(f"device-{device}", (*words, f"--device={device}"), sound() if device in ("cpu:7", "CPU") else refused())
+        yield _case(
+            f"device-{device}", (*words, f"--device={device}"), sound() if device in ("cpu:7", "CPU") else refused()
+        )
 
 
 def _without(flag: str) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import yaml
 
@@ -65,7 +65,9 @@ def _fields() -> Iterator[Case]:
         for name, hint in get_type_hints(get_type_hints(Config)[section.name]).items():
             if is_dataclass(hint):
                 yield _case(f"{section.name}.{name}=5", _with(section.name, f"{name}: 5"), refused())
-                yield _case(f"{section.name}.{name}-unknown", _with(section.name, f"{name}: {{nonsense: 1}}"), refused())
+                yield _case(
+                    f"{section.name}.{name}-unknown", _with(section.name, f"{name}: {{nonsense: 1}}"), refused()
+                )
                 continue
             kinds = set(get_args(hint)) | {hint}
             wrong = {"mapping": "{a: 1}", "nested": "[[1]]", "date": "2020-01-01", "nan": ".nan", "inf": ".inf"}
@@ -91,9 +93,10 @@ def _fields() -> Iterator[Case]:
                   f"batch_size: {10**12}", "accumulate: 0", "accumulate: 3", "learning_rate: 0", "learning_rate: -1",
                   "weight_decay: -1", "seed: -1", f"seed: {2**32}", "threads: -1", "threads: 100000", "log_every: 0",
                   "save_every: 0", "eval_every: -1", "device: gpu", "device: cuda:99", "device: ''", "rule: magic"],
-        "model": ["d_model: 0", f"d_model: {10**9}", f"d_model: {10**30}", "n_heads: 3", "n_heads: 0", "n_layers: 0",
-                  f"n_layers: {10**9}", "context_length: 0", f"context_length: {10**9}", "dropout: 1.0", "dropout: -0.1",
-                  "kind: dens", "kind: ''", "tau_mem: 0", "v_threshold: 0", "surrogate_slope: 0", "sim_steps: 0",
+        "model": ["d_model: 0", f"d_model: {10**9}", f"d_model: {10**30}", "n_heads: 3", "n_heads: 0",
+                  "n_layers: 0", f"n_layers: {10**9}", "context_length: 0", f"context_length: {10**9}", "dropout: 1.0",
+                  "dropout: -0.1", "kind: dens", "kind: ''", "tau_mem: 0", "v_threshold: 0",
+                  "surrogate_slope: 0", "sim_steps: 0",
                   "mlp_ratio: 0", "norm_transition: 0", "norm_transition: -1", "reset: softly"],
         "data": ["dataset: ''", "dataset: /nowhere", f"dataset: {'a' * 300}", f"dataset: minari:{'a' * 5000}",
                  f"dataset: d4rl:{'a' * 5000}", "rtg_scale: 0", "rtg_scale: -1", "validation_fraction: 1",
@@ -106,7 +109,8 @@ def _fields() -> Iterator[Case]:
     for section, lines in bounds.items():
         for line in lines:
             yield _case(f"bound-{section}.{line[:40]}", _with(section, line), refused())
-    for section, key, near in (("train", "step", "steps"), ("model", "dmodel", "d_model"), ("train", "learning_rte", "learning_rate"),
+    for section, key, near in (("train", "step", "steps"), ("model", "dmodel", "d_model"),
+                               ("train", "learning_rte", "learning_rate"),
                                ("data", "datset", "dataset"), ("eval", "episode", "episodes")):  # fmt: skip
         yield _case(f"misspelt-{section}.{key}", _with(section, f"{key}: 1"), refused(near))
     yield _case("misspelt-section", "trian: {steps: 1}", refused("train"))
@@ -115,13 +119,17 @@ def _fields() -> Iterator[Case]:
 def _yaml() -> Iterator[Case]:
     good = yaml.safe_dump(TRAIN)
     bomb = "a: &a {x: 1}\n" + "".join(
-        f"{b}: &{b} {{<<: [{','.join(['*' + a] * 10)}], k{a}: 1}}\n" for a, b in zip("abcdefghij", "bcdefghijk", strict=True)
+        f"{b}: &{b} {{<<: [{','.join(['*' + a] * 10)}], k{a}: 1}}\n"
+        for a, b in zip("abcdefghij", "bcdefghijk", strict=True)
     )
     laughs = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefghijkl", "bcdefghijklm", strict=True)
     )
-    strings = "a: &a '" + "x" * 1000 + "'\n" + "".join(
-        f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    strings = (
+        "a: &a '"
+        + "x" * 1000
+        + "'\n"
+        + "".join(f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
     )
     keys = "".join(f"? [{', '.join(['*' + c] * 9)}]\n: 1\n" for c in "m")
     broken: dict[str, str | bytes] = {
@@ -164,8 +172,8 @@ def _yaml() -> Iterator[Case]:
     }
     for label, text in broken.items():
         yield _case(f"yaml-{label}", text, refused())
-    for tag, value in [("int", "x"), ("float", "x"), ("bool", "maybe"), ("timestamp", "x"), ("binary", "!"), ("set", "x"),
-                       ("omap", "x"), ("pairs", "x"), ("null", "x"), ("seq", "x"), ("map", "x"), ("unknown", "x")]:  # fmt: skip
+    tags = dict.fromkeys(["int", "float", "timestamp", "set", "omap", "pairs", "null", "seq", "map", "unknown"], "x")
+    for tag, value in {**tags, "bool": "maybe", "binary": "!"}.items():
         for section, key in (("model", "kind"), ("train", "steps")):
             yield _case(f"tag-{tag}-{section}.{key}", _with(section, f"{key}: !!{tag} {value}"), refused())
     yield _case("tag-local", _with("train", "steps: !mine 5"), refused())
@@ -178,11 +186,26 @@ def _yaml() -> Iterator[Case]:
 
 def _numbers() -> Iterator[Case]:
     """YAML 1.1 reads `1:30` as 90 and `010` as 8: refused, or read as what it looks like."""
-    for text in ("1:30", "1:0:0", "0x1", "0b1", "0o1", "010", "1_0", "+1_000", "\u0661", "\u00b9", "\uff11", "1:1.5", "0x1p0", "1__0"):
+    for text in (
+        "1:30",
+        "1:0:0",
+        "0x1",
+        "0b1",
+        "0o1",
+        "010",
+        "1_0",
+        "+1_000",
+        "\u0661",
+        "\u00b9",
+        "\uff11",
+        "1:1.5",
+        "0x1p0",
+        "1__0",
+    ):
         for key in ("steps", "batch_size", "learning_rate"):
             if text == "0o1" and key == "learning_rate":
                 continue
-            yield _case(f"number-{key}-{ascii(text)}", _with("train", f"{key}: {text}"), refused())
+            yield _case(f"number-{key}-{text!a}", _with("train", f"{key}: {text}"), refused())
     for text in ("1e0", "1.0", "'1'", "1.", "+1", "1e+0"):
         yield _case(f"number-good-{text}", _with("train", f"steps: {text}"), sound(_one_update))
     for text in ("yes", "no", "on", "off", "y", "Yes", "TRUE", "1"):
@@ -202,7 +225,12 @@ def _sections() -> Iterator[Case]:
             yield _case(f"section-null-{section}", yaml.safe_dump({**good, section: None}), sound(_trained_or_more))
         for label, value in {"list": [], "text": "x", "number": 5, "true": True, "empty-text": ""}.items():
             yield _case(f"section-{section}-{label}", yaml.safe_dump({**good, section: value}), refused())
-    for label, text in {"all-null": "data:\nmodel:\ntrain:\neval:\ntrack:\n", "empty": "", "comments": "# nothing\n", "null": "~\n"}.items():
+    for label, text in {
+        "all-null": "data:\nmodel:\ntrain:\neval:\ntrack:\n",
+        "empty": "",
+        "comments": "# nothing\n",
+        "null": "~\n",
+    }.items():
         yield Case(f"file-{label}", lambda folder, t=text: _over_flags(folder, t), sound(_trained))
 
 
@@ -223,8 +251,9 @@ def _bases() -> Iterator[Case]:
     yield _case("base-good", good + "base: below.yaml\n", accepted(_trained), files)
     yield _case("base-list", good + "base: [below.yaml, below.yaml]\n", accepted(_trained), files)
     wrong = {"absent": "nowhere.yaml", "nul": '"a\\0b"', "long": "a" * 5000, "self": "config.yaml", "folder": ".",
-             "mapping": "{a: 1}", "number": "5", "lists": "[[below.yaml]]", "zero": "/dev/zero", "null-device": "/dev/stdin",
-             "passwd": "/etc/passwd", "surrogate": '"\\ud800"', "true": "true", "no-user": "~nosuchuser/x"}  # fmt: skip
+             "mapping": "{a: 1}", "number": "5", "lists": "[[below.yaml]]", "zero": "/dev/zero",
+             "stdin": "/dev/stdin", "passwd": "/etc/passwd", "surrogate": '"\\ud800"', "true": "true",
+             "no-user": "~nosuchuser/x"}  # fmt: skip
     for label, value in wrong.items():
         yield _case(f"base-{label}", good + f"base: {value}\n", refused(), files)
     bomb = {f"b{i}.yaml": f"base: [{', '.join([f'b{i + 1}.yaml'] * 10)}]\n" for i in range(8)} | {"b8.yaml": "{}\n"}
@@ -240,7 +269,14 @@ def _run_folders() -> Iterator[Case]:
     from snn_dt.config import Config, config_to_dict
 
     whole = config_to_dict(Config()) | {name: dict(part) for name, part in TRAIN.items()}
-    texts: dict[str, str | None] = {"empty": "", "blank": "\n\n", "null": "~\n", "comment": "# x\n", "mapping": "{}\n", "absent": None}
+    texts: dict[str, str | None] = {
+        "empty": "",
+        "blank": "\n\n",
+        "null": "~\n",
+        "comment": "# x\n",
+        "mapping": "{}\n",
+        "absent": None,
+    }
     for section in whole:
         texts[f"without-{section}"] = yaml.safe_dump({k: v for k, v in whole.items() if k != section})
         texts[f"null-{section}"] = yaml.safe_dump({**whole, section: None})

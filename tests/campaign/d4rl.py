@@ -1,4 +1,4 @@
-"""D4RL's files: columns of other kinds and lengths, flags that are none, ends that lack, sizes that are only declared."""
+"""D4RL's files: columns of other kinds and lengths, flags that are none, ends that lack, sizes only declared."""
 
 from __future__ import annotations
 
@@ -204,7 +204,12 @@ def _names() -> Iterator[Case]:
     }
     for label, text in texts.items():
         yield Case(f"name-{label}", lambda folder, t=text: info(t), refused())
-    for label, content in {"empty": b"", "text": b"hello", "zeros": bytes(4096), "gzip": b"\x1f\x8b" + bytes(99)}.items():
+    for label, content in {
+        "empty": b"",
+        "text": b"hello",
+        "zeros": bytes(4096),
+        "gzip": b"\x1f\x8b" + bytes(99),
+    }.items():
 
         def make(folder: Path, content: bytes = content) -> Command:
             (folder / "x.hdf5").write_bytes(content)

@@ -31,7 +31,9 @@ def cases(seed: int) -> Iterator[Case]:
 
 def _of(mode: str, expect: Expect) -> Expect:
     # Out of memory is one line and status 1 wherever it happens; a text that is a number may pass for one.
-    return {"mem": sound_or_memory(), "strrew": sound(), "huge": sound(), "boolrew": sound(), "obs64": sound()}.get(mode, expect)
+    return {"mem": sound_or_memory(), "strrew": sound(), "huge": sound(), "boolrew": sound(), "obs64": sound()}.get(
+        mode, expect
+    )
 
 
 def sound_or_memory() -> Expect:
@@ -63,7 +65,17 @@ def _own(mode: str):
 
 def _collect(mode: str):
     def make(folder: Path) -> Command:
-        words = ("data", "collect", f"Bad-{mode}-v0", "--id", "toy/bad-v0", "--episodes", "2", "--root", str(folder / "root"))
+        words = (
+            "data",
+            "collect",
+            f"Bad-{mode}-v0",
+            "--id",
+            "toy/bad-v0",
+            "--episodes",
+            "2",
+            "--root",
+            str(folder / "root"),
+        )
         return Command(words)
 
     return make

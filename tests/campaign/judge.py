@@ -37,7 +37,12 @@ class Server:
 
     def __init__(self) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
-        environment |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "SNN_DT_KERNEL": "reference", "COLUMNS": "200"}
+        environment |= {
+            "OMP_NUM_THREADS": "1",
+            "WANDB_MODE": "disabled",
+            "SNN_DT_KERNEL": "reference",
+            "COLUMNS": "200",
+        }
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._shared = tempfile.TemporaryDirectory(prefix="campaign-shared-")
         environment["CAMPAIGN_SHARED"] = self._shared.name

@@ -29,7 +29,9 @@ def cases(seed: int) -> Iterator[Case]:
             for share in shares if fault == "kill" else shares[: number // 2]:
                 name = "tests.campaign.kills:cut_and_gone_on_with"
                 run = Command(function=name, arguments=(command, fault, share))
-                yield Case(f"{command}-{fault}-{share:.4f}", lambda folder, c=command, r=run: _write(folder, c, r), accepted())
+                yield Case(
+                    f"{command}-{fault}-{share:.4f}", lambda folder, c=command, r=run: _write(folder, c, r), accepted()
+                )
 
 
 def _write(folder: Path, command: str, run: Command) -> Command:
@@ -42,8 +44,8 @@ def _write(folder: Path, command: str, run: Command) -> Command:
 def _words(command: str, folder: Path) -> list[str]:
     run = str(folder / "run")
     if command == "train":
-        values = {"train.steps": 6, "train.save_every": 2, "train.log_every": 1, "train.eval_every": 3, "eval.episodes": 1,
-                  "eval.num_envs": 1}  # fmt: skip
+        values = {"train.steps": 6, "train.save_every": 2, "train.log_every": 1, "train.eval_every": 3,
+                  "eval.episodes": 1, "eval.num_envs": 1}  # fmt: skip
         return [*train(folder).words, *[f"--{name}={value}" for name, value in values.items()]]
     if command == "finetune":
         values = {
@@ -55,15 +57,25 @@ def _words(command: str, folder: Path) -> list[str]:
     if command == "online":
         values = {
             "task.drones": 2, "task.horizon": 20, "actor.hidden": 4, "learn.warm_up": 2, "learn.critic_first": 1,
-            "learn.length": 10, "learn.stride": 5, "learn.batch_size": 4, "learn.critic_hidden": 4, "jump_start.first": 5,
-            "jump_start.growth": 5, "guide.kind": "td3", "guide.most_steps": 60, "guide.hidden": 4,
+            "learn.length": 10, "learn.stride": 5, "learn.batch_size": 4, "learn.critic_hidden": 4,
+            "jump_start.first": 5, "jump_start.growth": 5, "guide.kind": "td3", "guide.most_steps": 60,
+            "guide.hidden": 4,
             "train.iterations": 3, "train.updates": 1, "train.eval_every": 2, "train.save_every": 1, "train.threads": 1,
             "eval.flights": 2, "track.wandb": "disabled",
         }  # fmt: skip
         flags = [word for name, value in values.items() for word in (f"--{name}", str(value))]
         return ["online", "--run-dir", run, *flags]
     if command == "evaluate":
-        return [*evaluate("mine").words, "--target-return", "5", "6", "--json", f"{run}/results.json", "--report", f"{run}/report"]
+        return [
+            *evaluate("mine").words,
+            "--target-return",
+            "5",
+            "6",
+            "--json",
+            f"{run}/results.json",
+            "--report",
+            f"{run}/report",
+        ]
     if command == "collect":
         return ["data", "collect", "CartPole-v1", "--id", "toy/walk-v0", "--episodes", "3", "--root", run]
     return ["data", "cache", "set"]
@@ -84,7 +96,8 @@ def cut_and_gone_on_with(folder: Path, command: str, fault: str, share: float) -
     assert "Traceback" not in error, f"operation {at} of {expected['operations']}: {error[-600:]}"
     lines = [line for line in error.splitlines() if line.strip() and "warning" not in line]
     if fault == "full" and status != 0:
-        assert status in (1, 2) and 1 <= len(lines) <= 2, f"operation {at}: status {status}, {lines}"
+        assert status in (1, 2), f"operation {at}: status {status}, {lines}"
+        assert 1 <= len(lines) <= 2, f"operation {at}: {lines}"
     status, _, error = _forked(_again(command, folder), under, None, fault)
     assert status == 0, f"after operation {at} of {expected['operations']}: status {status}, {error[-400:]}"
     _same(expected["left"], _left(command, folder), f"after operation {at} of {expected['operations']}")
@@ -94,7 +107,9 @@ def cut_and_gone_on_with(folder: Path, command: str, fault: str, share: float) -
 
 
 def _is_rubbish(path: Path) -> bool:
-    return path.name.startswith((".building-", ".collecting-", ".writable-")) or path.name.endswith((".partial", ".old", ".tmp"))
+    return path.name.startswith((".building-", ".collecting-", ".writable-")) or path.name.endswith(
+        (".partial", ".old", ".tmp")
+    )
 
 
 def _again(command: str, folder: Path) -> list[str]:
@@ -116,7 +131,9 @@ def _left(command: str, folder: Path) -> Any:
 
         left = {}
         with h5py.File(run / "toy/walk-v0/data/main_data.hdf5") as file:
-            file.visititems(lambda name, item: left.update({name: item[()].tolist()}) if hasattr(item, "dtype") else None)
+            file.visititems(
+                lambda name, item: left.update({name: item[()].tolist()}) if hasattr(item, "dtype") else None
+            )
         return left
     if command == "evaluate":
         rows = json.loads((run / "results.json").read_text())

@@ -65,7 +65,9 @@ def _elsewhere() -> Iterator[Case]:
     yield _case("episode-external-link", partial(_external, name="episode_2", inside="episode_2"), refused())
     yield _case("episode-circle", lambda f: _put(f, "episode_2", h5py.SoftLink("/episode_2")), refused())
     yield _case("infos-external-link", partial(_external, name="episode_2/infos"), sound())
-    yield _case("all-external-links", lambda f: [_external(f, f"episode_{i}", f"episode_{i}") for i in range(5)], refused())
+    yield _case(
+        "all-external-links", lambda f: [_external(f, f"episode_{i}", f"episode_{i}") for i in range(5)], refused()
+    )
     yield _case("external-cache", partial(_external, name="episode_1/rewards"), refused(), command="cache")
 
 
@@ -299,7 +301,9 @@ def _nest(file: Any, shapes: dict[str, tuple[int, ...]]) -> None:
 
 def _meanings() -> Iterator[Case]:
     """What can be read and is not what it seems to be."""
-    yield _case("box-actions-as-integers", partial(_retype, name="actions", dtype=np.int64), loud(), metadata(box=True), True)
+    yield _case(
+        "box-actions-as-integers", partial(_retype, name="actions", dtype=np.int64), loud(), metadata(box=True), True
+    )
     narrow = metadata(box=True) | {"action_space": json.dumps(BOX | {"low": [-1.0, 0.5], "high": [1.0, 0.5]})}
     yield _case("box-no-width", partial(_fix_action, value=0.5), loud(), narrow, True)
     absurd = metadata(box=True) | {"action_space": json.dumps(BOX | {"low": [-3e38] * 2, "high": [3e38] * 2})}

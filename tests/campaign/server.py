@@ -154,7 +154,9 @@ def _streams(kind: str, out: Path, err: Path) -> None:
         os.dup2(write, 1)
     else:
         os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
-    sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w")), encoding="ascii" if kind == "ascii" else "utf-8")
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(1, "w")), encoding="ascii" if kind == "ascii" else "utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a command finds around it: no home, an unknown user, streams that are closed, disks and caches it cannot write."""
+"""What a command finds around it: no home, an unknown user, closed streams, caches it cannot write, odd names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tests.campaign.case import Case, Command, Expect, Result, accepted, refused, sound
+from tests.campaign.case import Case, Command, Expect, Result, accepted, sound
 from tests.campaign.inputs import checkpoint, evaluate, hdf5, info, train
 
 STREAMS = ("closed", "broken", "ascii")
@@ -36,11 +36,25 @@ def cases(seed: int) -> Iterator[Case]:
     for label, stream in (("evaluate", "ascii"), ("evaluate", "closed"), ("evaluate", "broken")):
         two = lambda folder: _more(_evaluate(folder), "--target-return", "5", "6")  # noqa: E731
         yield Case(f"{label}-two-targets-{stream}", _with(two, stdout=stream), accepted(_two))
-    for text in ("[/red]", "[bold]a", "a[/x]b", "[link=x]", "\u00b5", "a b", "-x", "'", '"', "$HOME", "%s", "{x}", "\\"):
-        yield Case(f"folder-{ascii(text)}", lambda folder, t=text: _named(folder, t), accepted())
-        yield Case(f"list-{ascii(text)}", lambda folder, t=text: _listed(folder, t), accepted())
-        yield Case(f"cache-root-{ascii(text)}", lambda folder, t=text: _cached(folder, t), accepted())
-        yield Case(f"run-{ascii(text)}", lambda folder, t=text: _run(folder, t), accepted())
+    for text in (
+        "[/red]",
+        "[bold]a",
+        "a[/x]b",
+        "[link=x]",
+        "\u00b5",
+        "a b",
+        "-x",
+        "'",
+        '"',
+        "$HOME",
+        "%s",
+        "{x}",
+        "\\",
+    ):
+        yield Case(f"folder-{text!a}", lambda folder, t=text: _named(folder, t), accepted())
+        yield Case(f"list-{text!a}", lambda folder, t=text: _listed(folder, t), accepted())
+        yield Case(f"cache-root-{text!a}", lambda folder, t=text: _cached(folder, t), accepted())
+        yield Case(f"run-{text!a}", lambda folder, t=text: _run(folder, t), accepted())
 
 
 def _environments() -> dict[str, dict[str, str | None]]:
@@ -79,7 +93,9 @@ def _train(folder: Path) -> Command:
 
 
 def _collect(folder: Path) -> Command:
-    return Command(("data", "collect", "CartPole-v1", "--id", "toy/walk-v0", "--episodes", "2", "--root", str(folder / "root")))
+    return Command(
+        ("data", "collect", "CartPole-v1", "--id", "toy/walk-v0", "--episodes", "2", "--root", str(folder / "root"))
+    )
 
 
 def _results(result: Result) -> str | None:

@@ -78,11 +78,19 @@ def _rows() -> Iterator[tuple[str, Change, Expect]]:
             of = pa.list_ if kind == "list" else pa.large_list
             make = lambda n=lengths, of=of: _list(n, kind=of(pa.float32()))  # noqa: E731
             yield f"ragged-{label}-{kind}", _set("observations", make), refused()
-    yield "ragged-actions", _set("actions", lambda: _list([1, 2, 0, 1, 1, 1, 1, 1, 1], 1, pa.list_(pa.int64()))), refused()
+    yield (
+        "ragged-actions",
+        _set("actions", lambda: _list([1, 2, 0, 1, 1, 1, 1, 1, 1], 1, pa.list_(pa.int64()))),
+        refused(),
+    )
     yield "wide-actions", _set("actions", lambda: _list([2] * 9, 1, pa.list_(pa.int64()))), refused()
     yield "wide-rewards", _set("rewards", lambda: _list([2] * 9)), refused()
     nested = pa.list_(pa.list_(pa.float32()))
-    yield "nested-ragged", _set("observations", lambda: pa.array([[[0.0] * 3, [0.0]]] + [[[0.0] * 2] * 2] * 8, nested)), refused()
+    yield (
+        "nested-ragged",
+        _set("observations", lambda: pa.array([[[0.0] * 3, [0.0]]] + [[[0.0] * 2] * 2] * 8, nested)),
+        refused(),
+    )
 
 
 def _nulls() -> Iterator[tuple[str, Change, Expect]]:
@@ -118,7 +126,11 @@ def _types() -> Iterator[tuple[str, Change, Expect]]:
         for label, values in wrong.items():
             yield f"{column}-{label}", _set(column, lambda v=values: v), refused()
         yield f"{column}-absent", lambda columns, c=column: columns.pop(c), refused()
-    yield "observations-list-of-text", _set("observations", lambda: _list([4] * 9, "a", pa.list_(pa.string()))), refused()
+    yield (
+        "observations-list-of-text",
+        _set("observations", lambda: _list([4] * 9, "a", pa.list_(pa.string()))),
+        refused(),
+    )
     for label, value in {"nan": float("nan"), "inf": float("inf"), "1e39": 1e39}.items():
         rows = episodes()[2]["observations"].astype(np.float64)
         rows[4, 1] = value
@@ -220,8 +232,9 @@ def _split(folder: Path, data_format: str) -> None:
 
 def _steps(data_format: str) -> Iterator[Case]:
     """`total_steps` of an episode's own metadata, which has 8 steps."""
-    values = {"inf": float("inf"), "nan": float("nan"), "4.7": 4.7, "-1": -1, "0": 0, "7": 7, "9": 9, "99": 99, "1": 1,
-              "10^30": 10**30, "text": "many", "list": [], "object": {}, "true": True, "deep": None, "null": None}  # fmt: skip
+    values = {"inf": float("inf"), "nan": float("nan"), "4.7": 4.7, "-1": -1, "0": 0, "7": 7, "9": 9, "99": 99,
+              "1": 1, "10^30": 10**30, "text": "many", "list": [], "object": {}, "true": True, "deep": None,
+              "null": None}  # fmt: skip
     for label, value in values.items():
 
         def make(folder: Path, value: Any = value, label: str = label) -> Command:
