@@ -130,8 +130,8 @@ def _storable(spec: Any, env_id: str) -> Any:
         spec.to_json()
     except (TypeError, ValueError, RecursionError) as error:
         raise DataError(
-            f"cannot collect from {env_id!r}: expected an environment whose arguments and wrappers JSON can hold, found: "
-            f"{' '.join(str(error).split())}; register it with plain ones"
+            f"cannot collect from {env_id!r}: expected an environment whose arguments and wrappers JSON can hold, "
+            f"found: {' '.join(str(error).split())}; register it with plain ones"
         ) from error
     return spec
 
