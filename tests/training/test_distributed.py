@@ -21,6 +21,7 @@ from snn_dt.config import load_config
 from snn_dt.errors import ConfigError
 from snn_dt.training.distributed import Workers
 from tests.conftest import ROOT, read_jsonl
+from tests.patience import HANG
 
 TRAIN = ["-m", "snn_dt.cli.main", "train"]
 
@@ -76,7 +77,7 @@ def test_two_processes_have_the_losses_of_one_at_the_same_global_batch(config_fi
     two = torchrun(*TRAIN, "--config", str(path), "--run_dir", str(tmp_path / "two"))
     (tmp_path / "one").mkdir()
     Run(load_config(path), tmp_path / "one").train()
-    out, _ = two.communicate(timeout=200)
+    out, _ = two.communicate(timeout=HANG)
     assert two.returncode == 0, out
     one, shared = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == len(shared) == 40, "every update is recorded once"
@@ -98,7 +99,7 @@ def test_a_run_of_two_processes_stopped_by_a_signal_goes_on_in_one(config_file, 
         time.sleep(0.1)
         assert two.poll() is None, two.stdout.read()
     two.send_signal(signal.SIGTERM)
-    out, _ = two.communicate(timeout=60)
+    out, _ = two.communicate(timeout=HANG)
     assert "stopped after update" in out, out
     stopped = torch.load(run_dir / "checkpoints/last/training_state.pt", weights_only=True)["step"]
     assert 1 <= stopped < 400
@@ -126,12 +127,10 @@ def failing(step):
 run._draw = failing
 run.train()
 """)
-    begin = time.monotonic()
     broken = torchrun(str(script))
-    out, _ = broken.communicate(timeout=100)
+    out, _ = broken.communicate(timeout=HANG)  # the others would wait for a day, see PATIENCE
     assert broken.returncode != 0
     assert "the disk of node 1 is gone" in out
-    assert time.monotonic() - begin < 60
     assert len(losses(tmp_path / "run")) == 5
 
 
