@@ -67,8 +67,8 @@ def evaluate(
         plasticity: let the policy learn while it acts, for each target from the weights as they were trained, which it
             has again afterwards. Episodes then depend on those before them, and on `num_envs`.
         reference: one episode after the other, whatever `num_envs` says, each by `policy.reset`, `act` and `observe`
-            alone: bit for bit what a loop of one's own over one environment does on this machine. Counting is done on
-            a second decision, so `meter_every` changes the counts only.
+            alone: bit for bit what a loop of one's own over one environment does on this machine's CPU. Counting is
+            done on a second decision, so `meter_every` changes the counts only.
 
     Returns:
         One object per target, as `snn-dt evaluate --json` writes it; counts are means over the decisions. How
@@ -100,7 +100,7 @@ def evaluate(
     try:
         name = envs[0].spec.id  # with its version, even if it was asked for without
         known = policy.spec.reference if name == policy.spec.env_id else None
-        reference = ReferenceScores(**known) if known else None
+        scores = ReferenceScores(**known) if known else None
         for i, target in enumerate(targets):
 
             def report(done: int, offset: int = i * episodes) -> None:
@@ -122,8 +122,8 @@ def evaluate(
                     "return_std": float(result.returns.std()),
                     "return_interval": [low, high],
                     "episode_length_mean": float(result.lengths.mean()),
-                    "normalized_score": None if reference is None else float(normalized_score(mean, reference)),
-                    "score_reference": None if reference is None else reference.source,
+                    "normalized_score": None if scores is None else float(normalized_score(mean, scores)),
+                    "score_reference": None if scores is None else scores.source,
                     **result.meter.summary(),
                     "decisions_per_second": float(result.lengths.sum() / result.policy_seconds),
                     "seed": seed,

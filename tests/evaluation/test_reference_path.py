@@ -104,8 +104,15 @@ def test_a_policy_that_learns_while_it_acts_learns_the_same_on_the_reference_pat
         ({"num_envs": 3, "meter_every": 4, "reference": True}, (1, 4, "act")),
     ],
 )
-def test_every_row_says_how_it_was_decided(options, expected):
-    (row,) = evaluate(countdown_policy(), [2.0], episodes=4, **options)
+@pytest.mark.parametrize("scores", [None, {"min": 0.0, "max": 9.0, "source": "here"}], ids=["no score", "score"])
+def test_every_row_says_how_it_was_decided(options, expected, scores, monkeypatch):
+    policy, begun = countdown_policy(reference=scores), []
+    reset = policy.reset
+    monkeypatch.setattr(
+        policy, "reset", lambda target, batch_size=None: begun.append(batch_size) or reset(target, batch_size)
+    )
+    (row,) = evaluate(policy, [2.0], episodes=4, **options)
+    assert begun == ([1] * 4 if expected[2] == "act" else [min(4, expected[0])])
     assert (row["num_envs"], row["meter_every"], row["decided_by"]) == expected
     assert row["kernel"] == backend_for("cpu")
     assert row["threads"] >= 1
