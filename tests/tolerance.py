@@ -36,3 +36,13 @@ def assert_mostly_equal(found, expected, *, share: float = 0.9, rtol: float = 1e
     assert found.shape == expected.shape
     same = np.isclose(found, expected, rtol=rtol, atol=atol).mean()
     assert same >= share, f"only {same:.1%} of the entries are the same"
+
+
+def assert_equal_but_for_flips(runs, rtol: float, atol: float) -> None:
+    """Pairs (found, expected) of alike inputs, in single precision: each entry differs in one pair at most.
+
+    A spike that rounding has flipped moves an entry for one input in a thousand; a mistake moves it for all.
+    """
+    wrong = [~torch.isclose(found, expected, rtol=rtol, atol=atol) for found, expected in runs]
+    assert len(wrong) >= 3
+    assert int(torch.stack(wrong).sum(0).max()) <= 1, [int(x.sum()) for x in wrong]
