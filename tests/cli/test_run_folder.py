@@ -26,6 +26,7 @@ CONFIGS = {
 }
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_and_the_run_goes_on_as_if_alone(tmp_path, monkeypatch, capsys):
     alone, met, status = tmp_path / "alone", tmp_path / "met", []
     assert train(alone) == 0

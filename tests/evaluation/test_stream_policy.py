@@ -39,6 +39,7 @@ def decisions(step, batch, state) -> tuple[torch.Tensor, list[dict[str, torch.Te
     return torch.stack(predictions, 1), states
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("name", TASKS)
 @torch.inference_mode()
