@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -48,9 +49,10 @@ VARIANTS = {
 
 
 @pytest.fixture(autouse=True)
-def _own_cache_and_one_thread(tmp_path_factory, monkeypatch):
+def _threads_as_asked_and_no_tracking(monkeypatch):
+    """One thread, or `SNN_DT_TEST_THREADS`, whatever the test before has set; nothing is sent to wandb."""
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("SNN_DT_TEST_THREADS", "1")))
 
 
 @pytest.fixture

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from snn_dt.cli.main import main
 from snn_dt.cli.run import Run
+from snn_dt.snn.build import build_library
 from tests.conftest import ROOT
 
 CARTPOLE = str(ROOT / "datasets/sb3/cartpole/mixed-v0")
@@ -23,9 +27,14 @@ CLOCKS = ("steps_per_second", "decisions_per_second")
 
 @pytest.fixture(scope="session", autouse=True)
 def shared_cache(tmp_path_factory):
-    """The dataset is read once for all runs, into a folder of these tests; the processes they start see it too."""
-    before = os.environ.get("SNN_DT_CACHE")
-    os.environ["SNN_DT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """The dataset is read once for all runs, into a folder of these tests; the processes they start see it too.
+
+    The compiled kernels come along, or each of those processes would build them.
+    """
+    before, folder = os.environ.get("SNN_DT_CACHE"), tmp_path_factory.mktemp("cache")
+    with contextlib.suppress(OSError, subprocess.SubprocessError):  # no compiler
+        shutil.copy2(build_library(), folder)
+    os.environ["SNN_DT_CACHE"] = str(folder)
     yield
     os.environ.pop("SNN_DT_CACHE")
     if before is not None:

@@ -295,6 +295,7 @@ def tiny_plans(tmp_path, monkeypatch):
     return write
 
 
+@pytest.mark.slow
 def test_a_plan_goes_on_where_it_stopped_is_recorded_and_not_run_again(
     reproduce, tmp_path, tiny_plans, monkeypatch, capfd
 ):
@@ -378,6 +379,7 @@ def test_a_plan_goes_on_where_it_stopped_is_recorded_and_not_run_again(
             reproduce.main([flag, "-1"])
 
 
+@pytest.mark.slow
 def test_making_runs_again_goes_on_where_it_was_stopped_and_begins_anew_where_it_was_not(
     reproduce, tmp_path, tiny_plans, monkeypatch
 ):

@@ -45,9 +45,15 @@ class EvaluateArguments:
     """Cut an episode after so many steps; null takes the environment's own limit, where it has none ten times the
     longest episode of the data, at least 1,000."""
     num_envs: int = 32
-    """Environments stepped side by side."""
+    """Environments stepped side by side, for speed. Decisions change by rounding, which MuJoCo amplifies: single
+    episodes end elsewhere, their mean stays within its interval."""
+    meter_every: int = 1
+    """Count operations and spikes on every so manieth step, for speed; changes decisions as num_envs does."""
+    reference: bool = False
+    """With true, one episode after the other, decided by reset, act and observe alone: bit for bit what a loop of your
+    own does on this machine. Slow; takes one environment, whatever num_envs says, and one thread unless told."""
     threads: int = 0
-    """CPU threads of torch; 0 takes all cores this process may use."""
+    """CPU threads of torch; 0 takes all cores this process may use (one with reference)."""
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
     """Learn while acting, with an eta above 0; the checkpoint stays as it is."""
 
@@ -58,10 +64,15 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     The results of a target are in `--json` before anything is printed of them, and before the next one is begun.
     """
     args = parse(EvaluateArguments, arguments, "snn-dt evaluate")
-    if not (1 <= args.episodes < 2**31 and args.num_envs >= 1 and args.threads >= 0 and 0 <= args.seed < 2**32):
+    if (
+        min(args.episodes, args.num_envs, args.meter_every) < 1
+        or args.episodes >= 2**31
+        or args.threads < 0
+        or not 0 <= args.seed < 2**32
+    ):
         raise ConfigError(
-            "expected --episodes in [1, 2^31), --num-envs of at least 1, --threads of at least 0, --seed in [0, 2^32), "
-            f"found {args.episodes}, {args.num_envs}, {args.threads}, {args.seed}"
+            "expected --episodes in [1, 2^31), --meter-every and --num-envs of at least 1, --threads of at least 0, "
+            f"--seed in [0, 2^32), found {args.episodes}, {args.meter_every}, {args.num_envs}, {args.threads}, {args.seed}"
         )
     if args.env_id == "":
         raise ConfigError("expected an environment after --env-id, found an empty name; name one or leave it out")
@@ -76,7 +87,7 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     from snn_dt.evaluation.video import check_renders, record_videos
 
     keep_memory()
-    set_threads(args.threads)
+    set_threads(args.threads or int(args.reference))
     policy = from_pretrained(args.checkpoint, args.device, trust=args.trust_env_spec)
     if args.video is not None:
         check_renders(policy, args.env_id)
@@ -100,10 +111,12 @@ def evaluate_main(arguments: Sequence[str]) -> int:
             seed=args.seed,
             num_envs=args.num_envs,
             env_id=args.env_id,
+            meter_every=args.meter_every,
             progress=progress,
             finished=finished,
             max_steps=args.max_steps,
             plasticity=args.plasticity if args.plasticity.eta else None,
+            reference=args.reference,
         )
     print_evaluation(rows)
     if args.json is not None:

@@ -118,6 +118,11 @@ class Policy:
             self._context = None
 
     @property
+    def adapts(self) -> bool:
+        """Whether the policy learns while it acts."""
+        return self._plasticity is not None
+
+    @property
     def adapted(self) -> float:
         """Norm of what was learned online, in norms of the head's weights."""
         return 0.0 if self._plasticity is None else self._plasticity.change

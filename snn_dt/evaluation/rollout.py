@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from snn_dt.energy import DecisionMeter
@@ -18,6 +19,7 @@ from snn_dt.evaluation.environments import default_cap, make_environment
 from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.statistics import bootstrap_interval
 from snn_dt.rule_config import PlasticityConfig
+from snn_dt.snn.backends import backend_for
 
 Progress = Callable[[int, int], None]
 
@@ -50,26 +52,39 @@ def evaluate(
     finished: Callable[[dict[str, Any]], None] | None = None,
     plasticity: PlasticityConfig | None = None,
     max_steps: int | None = None,
+    reference: bool = False,
 ) -> list[dict[str, Any]]:
     """Roll a policy out for each target return; episode i is reset with `seed + i`, the same for every target.
+
+    Which episodes are run, and from which seeds, depends on nothing else. What is decided in them is the same bit for
+    bit on one machine with the same arguments. With other `num_envs`, `meter_every`, threads, kernels or processors
+    decisions are equal to rounding: products of another shape, or of modules instead of one fused call, sum in another
+    order. Where a rounding error dies away (CartPole), returns stay the same; MuJoCo amplifies it, and a single
+    episode of Hopper may end some hundred points elsewhere, though the mean over many is the same within its interval.
 
     Args:
         policy: where it lives (CPU or GPU) is where its decisions are made.
         target_returns: one or several, environment units; None or empty asks for the policy's default.
         episodes: per target; exactly these are run, each to its end.
-        num_envs: environments stepped side by side; it changes the speed, not the episodes.
+        num_envs: environments stepped side by side, for speed; decisions change by rounding, see above.
         env_id: another environment than the policy's own.
         meter_every: operations, spikes and energy are counted on every so manieth step of the rollout. Counting costs
-            as much as deciding, and keeps a model to its modules where it could decide in one call.
+            as much as deciding, and keeps a model to its modules where it could decide in one call: decisions change
+            by rounding, see above.
         progress: called with (episodes done, episodes in all).
         finished: called with each target's object as soon as there is one: what comes after it may fail.
         plasticity: let the policy learn while it acts, for each target from the weights as they were trained, which it
             has again afterwards. Episodes then depend on those before them, and on `num_envs`.
         max_steps: an episode is cut after so many steps, and a warning says so; None takes the environment's own limit,
             and where it has none ten times the longest episode of the data, at least 1,000.
+        reference: one episode after the other, whatever `num_envs` says, each by `policy.reset`, `act` and `observe`
+            alone: bit for bit what a loop of one's own over one environment does on this machine's CPU. Counting is
+            done on a second decision, so `meter_every` changes the counts only.
 
     Returns:
-        One object per target, as `snn-dt evaluate --json` writes it; counts are means over the decisions.
+        One object per target, as `snn-dt evaluate --json` writes it; counts are means over the decisions. How
+        decisions were made is part of it: `num_envs`, `meter_every`, `threads`, `kernel` (`snn_dt.snn.backends`), and
+        `decided_by`, which is `act` on the reference path, `modules` where every step was counted, else `both`.
 
     Raises:
         EnvironmentMismatchError: the environment is missing, does not fit the policy, or fails.
@@ -85,12 +100,20 @@ def evaluate(
         raise ValueError(f"max_steps: expected at least 1, found {max_steps}")
     asked: list[float] = [] if target_returns is None else np.ravel(target_returns).tolist()
     targets = asked or [policy.spec.target_return]
+    num_envs = 1 if reference else num_envs
+    how = {
+        "num_envs": num_envs,
+        "meter_every": meter_every,
+        "threads": torch.get_num_threads(),
+        "kernel": backend_for(policy.device.type),
+        "decided_by": "act" if reference else "modules" if meter_every == 1 else "both",
+    }
     rows = []
     envs = make_environments(policy, min(num_envs, episodes), env_id, max_steps)
     try:
         name = envs[0].name  # with its version, even if it was asked for without
         known = policy.spec.reference if name == policy.spec.env_id else None
-        reference = ReferenceScores(**known) if known else None
+        scores = ReferenceScores(**known) if known else None
         for i, target in enumerate(targets):
 
             def report(done: int, offset: int = i * episodes) -> None:
@@ -98,7 +121,8 @@ def evaluate(
                     progress(offset + done, len(targets) * episodes)
 
             policy.adapt(plasticity)
-            result = run_episodes(policy, envs, target, episodes, seed, report, meter_every)
+            run = run_reference if reference else run_episodes
+            result = run(policy, envs, target, episodes, seed, report, meter_every)
             low, high = bootstrap_interval(result.returns, rng=np.random.default_rng(seed))
             mean = float(result.returns.mean())
             rows.append(
@@ -111,13 +135,14 @@ def evaluate(
                     "return_std": float(result.returns.std()),
                     "return_interval": [low, high],
                     "episode_length_mean": float(result.lengths.mean()),
-                    "normalized_score": None if reference is None else float(normalized_score(mean, reference)),
-                    "score_reference": None if reference is None else reference.source,
+                    "normalized_score": None if scores is None else float(normalized_score(mean, scores)),
+                    "score_reference": None if scores is None else scores.source,
                     **result.meter.summary(),
                     "decisions_per_second": float(result.lengths.sum() / result.policy_seconds),
                     "seed": seed,
                     "max_steps": envs[0].max_steps,
                     "episodes_cut": result.cut,
+                    **how,
                 }
             )
             if plasticity is not None:
@@ -152,12 +177,21 @@ def run_episodes(
     seed: int,
     report: Callable[[int], None] | None = None,
     meter_every: int = 1,
+    meter: DecisionMeter | None = None,
+    aside: bool = False,
 ) -> Rollout:
     """Run episodes `seed .. seed + episodes - 1`, as many at a time as there are environments.
 
     An environment that finishes takes the next episode; when none is left its row leaves the batch, so no
     episode is cut short or counted twice, and early finishers do not crowd out long ones. One that does not end is cut
     at the environment's step cap, with a warning.
+
+    Args:
+        policy, envs, target_return, episodes, seed: see `evaluate`.
+        report: called with the number of finished episodes, after every step.
+        meter_every: see `evaluate`; the first step of each call is counted.
+        meter: counts on into this one.
+        aside: count on a second decision, which leaves no trace, so that counting changes none.
     """
     envs = [env if find_checked(env) else Checked(env, default_cap(policy)) for env in envs]
     checked = [found for env in envs if (found := find_checked(env))]
@@ -169,11 +203,14 @@ def run_episodes(
     started, done, step, seconds = n, 0, 0, 0.0
     observations = {e: policy.flatten(envs[e].reset(seed=seed + e)[0]) for e in live}
     policy.reset(target_return, batch_size=n)
-    meter = DecisionMeter(policy.model)
+    meter = meter or DecisionMeter(policy.model)
     while live:
         batch = np.stack([observations[e] for e in live])
         metered = step % meter_every == 0
         step += 1
+        if metered and aside:
+            _count_aside(policy, batch, meter)
+            metered = False
         with meter if metered else nullcontext():
             begin, metering = time.perf_counter(), meter.seconds
             actions = policy.act(batch)
@@ -213,3 +250,36 @@ def run_episodes(
             *(cut, episodes, checked[0].name, checked[0].max_steps),
         )
     return Rollout(returns, lengths, seconds, meter, cut)
+
+
+def run_reference(
+    policy: Policy,
+    envs: Sequence[Any],
+    target_return: float,
+    episodes: int,
+    seed: int,
+    report: Callable[[int], None],
+    meter_every: int = 1,
+) -> Rollout:
+    """Run the same episodes in the first environment, one after the other, each decided as `policy.act` does alone."""
+    meter = DecisionMeter(policy.model)
+    aside = not policy.adapts  # a policy that learns listens to its head, and so decides by modules in any case
+    parts = []
+    for i in range(episodes):
+
+        def report_on(done: int, before: int = i) -> None:
+            report(before + done)
+
+        parts.append(run_episodes(policy, envs[:1], target_return, 1, seed + i, report_on, meter_every, meter, aside))
+    returns, lengths = (np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths"))
+    return Rollout(returns, lengths, sum(part.policy_seconds for part in parts), meter, sum(part.cut for part in parts))
+
+
+def _count_aside(policy: Policy, batch: NDArray[np.float32], meter: DecisionMeter) -> None:
+    """Count a decision for `batch` and forget that it was made."""
+    before = policy.context.state_dict()
+    with meter:
+        policy.act(batch)
+        meter.count(*policy.context.counted())
+    policy.context.load_state_dict(before)
+    policy.observe(np.zeros(len(batch)))  # nothing was played: the next decision is no second one

@@ -26,9 +26,9 @@ class TBPTT:
     ```
 
     The state goes on from window to window and from call to call; the gradient ends where a window begins. A window
-    as long as the sequence is backpropagation through time, bit for bit, and what the forward pass returns does not
-    depend on the window as long as the weights stay. Whoever leaves out `optimizer.step()` between windows sums their
-    gradients.
+    as long as the sequence is backpropagation through time, bit for bit. As long as the weights stay, what the forward
+    pass returns depends on the window by rounding only: products of shorter windows sum in another order, so membranes
+    differ by a few units in the last place. Leave out `optimizer.step()` between windows to sum their gradients.
 
     With `stride` S below `window` K windows overlap: a new one ends every S steps, its gradient goes back K steps, and
     its outputs are those of its last S steps, so that every step is handed out once. Steps that lie in several windows

@@ -121,6 +121,12 @@ def _sections(
         f"{first.get('seed')}. Scores 0 and 100: {first.get('score_reference') or 'no reference known'}. Counts are of "
         "the whole network, for one decision of one environment."
     )
+    if "num_envs" in first:  # an evaluation that says how it decided
+        conditions += (
+            f" Decided by {first.get('decided_by')} with num_envs {first['num_envs']}, meter_every "
+            f"{first.get('meter_every')}, {first.get('threads')} threads and kernel {first.get('kernel')}: others "
+            "change decisions by rounding."
+        )
     drawn: list[Part] = [pictures["return_vs_target"]] if "return_vs_target" in pictures else []
     results = parts.listed("table of results", lambda: [_table(evaluations)])
     sections: list[tuple[str, list[Part]]] = [("Evaluation", [*results, Text(conditions), *drawn])]

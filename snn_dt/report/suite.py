@@ -51,6 +51,9 @@ COLUMNS = (
     "energy_vs_dt",
     "decisions_per_second",
     "minutes",
+    "num_envs",
+    "meter_every",
+    "decided_by",
     "commit",
     "command",
     "marks",
@@ -60,8 +63,16 @@ ABOVE = "† above the best known agent: to be taken for a mistake until it is e
 
 
 def csv_row(record: Record, root: Path = Path()) -> dict[str, Any]:
-    """Return the row of `runs.csv` of one run; what was not measured is empty. Commands are typed in `root`."""
+    """Return the row of `runs.csv` of one run; what was not measured is empty. Commands are typed in `root`.
+
+    A record of before evaluations said how they decided has `num_envs` in its configuration, and counted every step.
+    """
     last, best = record["evaluation"][0], record["best_evaluation"][0]
+    how = {
+        "num_envs": last.get("num_envs", record["config"].get("eval", {}).get("num_envs")),
+        "meter_every": last.get("meter_every", 1),
+        "decided_by": last.get("decided_by", "modules"),
+    }
     measured = {
         "last_return_mean": (last["return_mean"], 3),
         "best_return_mean": (best["return_mean"], 3),
@@ -77,7 +88,7 @@ def csv_row(record: Record, root: Path = Path()) -> dict[str, Any]:
     }
     rounded = {name: None if value is None else round(value, digits) for name, (value, digits) in measured.items()}
     own = {"target_return": last["target_return"], "marks": marks(record, root)}
-    return {name: record.get(name) for name in COLUMNS} | own | rounded
+    return {name: record.get(name) for name in COLUMNS} | own | rounded | how
 
 
 def to_csv(records: Sequence[Record], root: Path = Path()) -> str:

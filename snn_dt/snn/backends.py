@@ -7,8 +7,11 @@
 | `triton`    | CUDA, float32, float64 | `triton_kernels.py`; needs the package triton (also CPU, when interpreted)  |
 
 `auto` takes `cpp` on CPU and `triton` on CUDA where they can be had, else `reference`, quietly; the environment
-variable `SNN_DT_KERNEL` replaces `auto`. A backend that is asked for by name and cannot run is an error. All give the
-same spikes and, to rounding, the same gradients.
+variable `SNN_DT_KERNEL` replaces `auto`. A backend that is asked for by name and cannot run is an error.
+
+For the same currents all give the same spikes, bit for bit, as a neuron is one addition after the other in each of
+them, and the same gradients to rounding. Where a layer norm is part of the kernel its sums are in another order: a
+current differs by rounding, and a spike may flip where a membrane lies that near to its threshold.
 
 A module of kernels has `scan_forward`, `scan_backward` and `rate_forward`, one with a norm `norm_rate_forward` and
 `norm_rate_backward`, as described in `cpp.py`.

@@ -128,7 +128,7 @@ def _compile(compiler: str, library: Path) -> None:
         def run(*arguments: str, output: str) -> str:
             path = str(Path(scratch) / output)
             command = [compiler, *FLAGS, *arguments, "-o", path]
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600)
             return path
 
         with ThreadPoolExecutor(available_cores()) as pool:

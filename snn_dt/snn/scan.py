@@ -1,4 +1,4 @@
-"""LIF over time, on the fastest path there is (`backends.py` says which); all give the same spikes and gradients.
+"""LIF over time, on the fastest path there is; what they have in common is said in `backends.py`.
 
 Shapes: `current` and spikes [T, ...], `v0` and the last membrane [...]; for `lif_rate`, `current` and the rate [...].
 """

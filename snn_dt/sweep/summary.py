@@ -15,6 +15,7 @@ from snn_dt.training.jsonl import dumps, write_atomically
 EVALUATION = (
     *("target_return", "return_mean", "return_std", "normalized_score", "firing_rate", "spikes_per_decision"),
     *("macs_per_decision", "acs_per_decision", "energy_pj_per_decision", "decisions_per_second"),
+    *("num_envs", "meter_every", "decided_by"),
 )
 
 

@@ -34,6 +34,7 @@ def test_cosine_and_size_are_those_of_the_gradients():
     assert all(torch.equal(p, before[name]) and p.requires_grad for name, p in model.named_parameters())
 
 
+@pytest.mark.slow
 def test_the_command_reports_on_a_checkpoint_in_either_propagation(tmp_path, capsys):
     command = ["analyse", "eprop", "--checkpoint", PENDULUM, "--batches", "1", "--batch_size", "4", "--threads", "1"]
     cosines = {}
@@ -49,6 +50,7 @@ def test_the_command_reports_on_a_checkpoint_in_either_propagation(tmp_path, cap
     assert min(cosines["spikes"].values()) < 0.999
 
 
+@pytest.mark.slow
 def test_the_command_reports_on_a_model_before_its_training(tmp_path):
     config = [str(ROOT / "configs" / name) for name in ("cartpole.yaml", "variant/snn_dt.yaml")]
     options = ["--batches", "1", "--batch_size", "2", "--threads", "1"]

@@ -22,7 +22,7 @@ from snn_dt.analysis.stability import (
 from snn_dt.cli.main import main
 from snn_dt.snn import LIF, LIFParameters, LIFState, RateLIF
 from snn_dt.snn.jacobian import linearise
-from tests.conftest import DISCRETE, ROOT, TINY, VARIANTS, make_batch, make_model, run
+from tests.conftest import DISCRETE, ROOT, TINY, VARIANTS, doubled, make_batch, make_model, run
 
 
 def randn(*shape, seed=0):
@@ -135,12 +135,12 @@ def test_the_exponent_of_a_product_is_that_of_its_largest_singular_value_without
 
 @pytest.mark.parametrize("name", ["snn_dt", "snn_dt-spikes", "dsformer_tssa"])
 def test_recording_changes_no_output_and_reaches_every_layer(name):
-    model = make_model(dataclasses.replace(TINY, **VARIANTS[name]), DISCRETE)
-    batch = make_batch(DISCRETE, lengths=(6, 6))
+    model = make_model(dataclasses.replace(TINY, **VARIANTS[name]), DISCRETE).double()
+    batch = doubled(make_batch(DISCRETE, lengths=(6, 6)))
     expected = run(model, batch)
     with recording(model) as traces:
         found = run(model, batch)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
     layers = [name for name, m in model.named_modules() if isinstance(m, LIF)]
     assert set(layers) == {key.partition("#")[0] for key in traces}
     assert torch.equal(run(model, batch), expected), "afterwards the layers are their own again"

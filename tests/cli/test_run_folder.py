@@ -15,6 +15,7 @@ from snn_dt.config import Config, save_config
 from snn_dt.finetune.config import FinetuneConfig
 from snn_dt.online.config import OnlineConfig
 from snn_dt.rsnn.config import RSNNConfig
+from tests.patience import HANG
 from tests.runs import at_update, flags, left_behind, resume, train
 
 CONFIGS = {
@@ -25,6 +26,7 @@ CONFIGS = {
 }
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_and_the_run_goes_on_as_if_alone(tmp_path, monkeypatch, capsys):
     alone, met, status = tmp_path / "alone", tmp_path / "met", []
     assert train(alone) == 0
@@ -48,7 +50,7 @@ def test_every_command_that_makes_runs_holds_its_folder(tmp_path, capsys, comman
 def test_a_process_that_was_killed_holds_nothing(tmp_path):
     script = "import os, sys; from pathlib import Path; from snn_dt.cli.run_folder import hold\n"
     script += "with hold(Path(sys.argv[1]), False): os.kill(os.getpid(), 9)"
-    assert subprocess.run([sys.executable, "-c", script, str(tmp_path / "run")], timeout=120).returncode == -9
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path / "run")], timeout=HANG).returncode == -9
     assert (tmp_path / "run" / ".lock").exists()
     with hold(tmp_path / "run", resume=False):
         pass

@@ -13,9 +13,10 @@ import yaml
 from snn_dt.config import Config, config_to_dict
 from snn_dt.snn.build import load_library
 from tests.conftest import ROOT, read_jsonl
+from tests.patience import HANG
 from tests.runs import flags
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * HANG)]
 CONTRACT = {
     **{"env_id": str, "target_return": float, "episodes": int, "returns": list, "return_mean": float},
     **{"return_std": float, "normalized_score": float, "spikes_per_decision": float, "firing_rate": float},
@@ -27,7 +28,7 @@ CONTRACT = {
 def script(name: str, *arguments: str, cwd) -> subprocess.CompletedProcess:
     """Run `scripts/<name>.py` to its end."""
     command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=500, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=HANG, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,7 @@ def test_help_works_and_may_be_cut_off(trained, name):
 def test_the_set_up_refuses_extras_that_there_are_none_of(tmp_path, extras):
     command = ["bash", str(ROOT / "scripts" / "setup.sh"), extras]
     environment = os.environ | {"SNN_DT_VENV": str(tmp_path / "venv"), "PYTHON": sys.executable}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=HANG, check=False)
     assert result.returncode == 2
     assert result.stderr.startswith("setup: expected extras out of mujoco, ")
     assert result.stderr.count("\n") == 1

@@ -10,9 +10,10 @@ import time
 import pytest
 
 from tests.conftest import ROOT, read_jsonl
+from tests.patience import HANG
 from tests.runs import flags, resume, state_of, stop_at_update
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * HANG)]
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
 SAVE_EVERY = 10
 
@@ -33,7 +34,7 @@ def interrupted(tmp_path_factory):
             wait_for_updates(folder / signum.name, process, SAVE_EVERY + 3)
             process.send_signal(signum)
         for signum, process in processes.items():
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=HANG)
             results[signum] = (folder / signum.name, process.returncode, out, err)
     finally:
         for process in processes.values():
@@ -43,11 +44,11 @@ def interrupted(tmp_path_factory):
 
 def wait_for_updates(run, process, number: int) -> None:
     """Wait until a run has recorded so many updates."""
-    end = time.monotonic() + 300
+    end = time.monotonic() + HANG
     path = run / "metrics.jsonl"
     while not path.exists() or path.read_text().count("\n") < number:
         assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end, "too slow"
+        assert time.monotonic() < end, "hangs"
         time.sleep(0.05)
 
 

@@ -20,6 +20,7 @@ from snn_dt.data.columns import Column, digest
 from snn_dt.errors import DataError
 from tests.data.test_d4rl_source import write
 from tests.data.toy_episodes import random_episodes
+from tests.patience import HANG
 
 LENGTHS = [5, 1, 12]
 
@@ -142,7 +143,7 @@ def test_of_two_processes_that_build_at_once_both_get_the_data_and_one_folder_st
     publish = cache._publish
 
     def publish_together(temporary: Path, final: Path) -> None:
-        barrier.wait(timeout=30)  # both have built by now
+        barrier.wait(timeout=HANG)  # both have built by now
         publish(temporary, final)
 
     monkeypatch.setattr(cache, "_publish", publish_together)
@@ -155,7 +156,7 @@ def test_of_two_processes_that_build_at_once_both_get_the_data_and_one_folder_st
     for process in processes:
         process.start()
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=HANG)
     assert [process.exitcode for process in processes] == [0, 0]
     assert queue.get() == queue.get()  # the same content out of the same file
     assert len(cached()) == 1

@@ -56,6 +56,7 @@ def in_iteration(monkeypatch, iteration: int, happens) -> None:
     monkeypatch.setattr(Loop, "iterate", iterated)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_or_killed_goes_on_bit_for_bit(trained, tmp_path, monkeypatch, capsys):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     changes = {"update__dataset": PENDULUM, "update__q_weight": 1}
@@ -83,6 +84,7 @@ def test_a_run_whose_configuration_was_changed_is_not_resumed(trained, tmp_path,
     assert "update.updates is 2 there and 3 here; put it back" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_counts_its_steps_scores_before_and_after_and_leaves_a_policy(trained, tmp_path):
     run = tmp_path / "run"
     assert main(words(run, trained / "pendulum")) == 0

@@ -185,6 +185,7 @@ def test_frozen_blocks_have_no_gradient_and_the_last_has_that_of_eprop():
 RULE = {"model__kind": "snn_dt", "model__n_layers": 2, "model__propagation": "spikes", "train__rule": "eprop"}
 
 
+@pytest.mark.slow
 def test_a_run_with_random_feedback_is_resumed_bit_for_bit(tmp_path, monkeypatch):
     changes = RULE | {"train__eprop__feedback": "random", "train__eprop__below": "eprop"}
     assert train(tmp_path / "whole", **changes) == 0
@@ -194,6 +195,7 @@ def test_a_run_with_random_feedback_is_resumed_bit_for_bit(tmp_path, monkeypatch
     assert left_behind(tmp_path / "run") == left_behind(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_training_follows_the_rule_and_bptt_is_what_it_was(tmp_path):
     quiet = RULE | {"eval__episodes": 0}
     rules = {

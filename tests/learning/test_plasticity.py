@@ -16,7 +16,7 @@ from snn_dt.training.loop import train as train_loop
 from snn_dt.training.optimizer import make_optimizer
 from snn_dt.training.signals import StopSignal
 from snn_dt.training.state import TrainingState
-from tests.conftest import CONTINUOUS, DISCRETE, ROOT, TINY, make_batch, make_model, run
+from tests.conftest import CONTINUOUS, DISCRETE, ROOT, TINY, doubled, make_batch, make_model, run
 from tests.models.test_causality import changed
 from tests.runs import left_behind, resume, state_of, stop_at_update, train
 
@@ -36,14 +36,18 @@ class Recorder:
         pass
 
 
-def trained(plasticity=None, task=DISCRETE, steps=4, model=None, **config):
+def trained(plasticity=None, task=DISCRETE, steps=4, dtype=torch.float32, **config):
     """A tiny model after some updates of the loop, with its state and its log."""
-    model = model or make_model(dataclasses.replace(TINY, kind="snn_dt"), task)
+    model = make_model(dataclasses.replace(TINY, kind="snn_dt"), task).to(dtype)
     config = TrainConfig(steps=steps, batch_size=6, warmup_steps=0, log_every=1, save_every=100, **config)
     state, record = TrainingState(make_optimizer(config, model)), Recorder()
     if plasticity is not None:
         state.plasticity = TrainingPlasticity(plasticity, model)
-    draw = lambda step: make_batch(task, lengths=(6, 5, 4, 3, 2, 1), seed=step)  # noqa: E731
+
+    def draw(step):
+        batch = make_batch(task, lengths=(6, 5, 4, 3, 2, 1), seed=step)
+        return doubled(batch) if dtype == torch.float64 else batch
+
     train_loop(config, model, draw, record, lambda name, state: None, state, StopSignal())
     return model, state, record.lines
 
@@ -138,15 +142,16 @@ def test_only_the_weights_of_the_head_are_touched_and_an_eta_of_zero_touches_non
 
 
 def test_parts_of_a_batch_add_up_to_the_update_of_the_whole():
-    whole, parts = (trained(ON, accumulate=n, steps=3)[1].plasticity for n in (1, 3))
+    whole, parts = (trained(ON, accumulate=n, steps=3, dtype=torch.float64)[1].plasticity for n in (1, 3))
     assert whole.plastic.norm() > 1e-4
-    torch.testing.assert_close(whole.plastic, parts.plastic, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(whole.plastic, parts.plastic, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["snn_dt", "snn_dt_stream", "dsformer_pssa", "dense"])
 def test_the_update_of_a_model_is_that_of_its_windows_one_by_one(kind):
     """In a streaming model, whose tokens come first, as well."""
-    model, batch = make_model(dataclasses.replace(TINY, kind=kind), DISCRETE), make_batch(DISCRETE, lengths=(6, 4, 1))
+    model = make_model(dataclasses.replace(TINY, kind=kind), DISCRETE).double()
+    batch = doubled(make_batch(DISCRETE, lengths=(6, 4, 1)))
     rows = [dataclasses.replace(batch, **{k: v[i : i + 1] for k, v in vars(batch).items()}) for i in range(3)]
     found = []
     for parts in ([batch], rows):
@@ -156,7 +161,7 @@ def test_the_update_of_a_model_is_that_of_its_windows_one_by_one(kind):
         found.append(torch.stack(plasticity._sums).sum(0))
         plasticity.hook.remove()
     assert found[0][:-2].abs().max() > 1e-3
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
 
 
 def test_pads_have_no_part_in_an_update():

@@ -168,6 +168,7 @@ def test_a_run_follows_its_schedule_and_records_the_slope(tmp_path):
     assert found == {4: 2.0, 8: 100.0, 12: 100.0, 14: 100.0}
 
 
+@pytest.mark.slow
 def test_a_run_that_follows_its_loss_goes_on_bit_for_bit(tmp_path, monkeypatch):
     changes = {"model__kind": "snn_dt", "train__eval_every": 3, "train__log_every": 1}
     changes |= {"train__slope_schedule__kind": "adaptive", "train__slope_schedule__score": "loss"}

@@ -90,6 +90,7 @@ SPIKING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPIKING)
 def test_a_spiking_block_with_the_smooth_spike_passes_a_full_gradient_check(name, monkeypatch):
     def rate(x, steps, p):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from snn_dt.models.folding import assert_spike_driven, fold_norms
 from snn_dt.models.norms import PTBN
-from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model, run
+from tests.conftest import CONTINUOUS, DISCRETE, TINY, doubled, make_batch, make_model, run
 
 T, B, L, D = 3, 4, 5, 6
 
@@ -73,18 +73,18 @@ def test_evaluation_uses_the_running_statistics_alone():
 @pytest.mark.parametrize("tokens", ["merged", "interleaved"])
 @pytest.mark.parametrize("kind", ["dsformer_tssa", "dsformer_pssa"])
 def test_folded_and_unfolded_models_agree_and_only_spike_driven_layers_are_left(kind, tokens, task):
-    model = make_model(dataclasses.replace(TINY, kind=kind, tokens=tokens), task)
+    model = make_model(dataclasses.replace(TINY, kind=kind, tokens=tokens), task).double()
     for module in model.modules():
         if isinstance(module, PTBN):
             nn.init.normal_(module.weight, std=0.5)
             nn.init.normal_(module.bias, std=0.2)
-    batch = make_batch(task)
+    batch = doubled(make_batch(task))
     inputs = batch.fields
     with pytest.raises(AssertionError, match="PTBN is analogue"):
         assert_spike_driven(model, *inputs)
     folded = fold_norms(model)
     assert_spike_driven(folded, *inputs)
-    torch.testing.assert_close(run(folded, batch), run(model, batch), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(run(folded, batch), run(model, batch), rtol=1e-9, atol=1e-9)
     assert any(isinstance(module, PTBN) for module in model.modules())  # the model itself is as it was
 
 

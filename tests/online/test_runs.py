@@ -80,6 +80,7 @@ def test_the_weight_of_behaviour_cloning_decays_and_the_share_of_the_guide_shrin
     assert [line["guided"] for line in lines] == [25, 20, 15, 10]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_or_killed_goes_on_bit_for_bit(tmp_path, monkeypatch, capsys):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main(words(whole)) == 0

@@ -65,6 +65,7 @@ def killed() -> None:
     raise KilledError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_stopped_or_killed_and_resumed_is_the_run_that_was_not(kind, tmp_path, monkeypatch, capsys):
     whole, broken = tmp_path / "whole", tmp_path / "broken"

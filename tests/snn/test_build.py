@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from snn_dt.snn import build
+from tests.patience import HANG
 
 SCAN = "import torch; from snn_dt.snn import LIF; print(LIF().rate(torch.linspace(-1, 3, 99), 4).sum().item())"
 
@@ -29,7 +30,7 @@ def test_processes_that_build_at_once_agree_and_leave_one_library(tmp_path, tmp_
     compiler.write_text(f'#!/bin/sh\necho "$@" >> {compiler}.calls\nexec {build.find_compiler()} "$@"\n')
     compiler.chmod(0o755)
     processes = [run(tmp_path, SNN_DT_KERNEL="cpp", CXX=str(compiler)) for _ in range(3)]
-    results = [p.communicate(timeout=200) for p in processes]
+    results = [p.communicate(timeout=HANG) for p in processes]
     said = "".join(err for _, err in results)
     assert said.startswith("compiling the CPU kernels, once: ")
     assert said.count("\n") == 1
@@ -84,10 +85,10 @@ def test_without_a_working_compiler_there_is_no_library_and_the_log_says_why(tro
 @pytest.mark.slow
 def test_spiking_layers_work_the_same_where_nothing_can_be_compiled(tmp_path):
     plain, chosen = (run(tmp_path, CXX=failing_compiler(tmp_path)), run(tmp_path, SNN_DT_KERNEL="reference"))
-    (out, err), (expected, _) = plain.communicate(timeout=100), chosen.communicate(timeout=100)
+    (out, err), (expected, _) = plain.communicate(timeout=HANG), chosen.communicate(timeout=HANG)
     assert out == expected != ""
     assert err.count("\n") == 1, "it says that it compiles"
-    _, err = run(tmp_path, CXX=failing_compiler(tmp_path), SNN_DT_KERNEL="cpp").communicate(timeout=100)
+    _, err = run(tmp_path, CXX=failing_compiler(tmp_path), SNN_DT_KERNEL="cpp").communicate(timeout=HANG)
     assert "backend 'cpp': expected a CPU tensor and a C++ compiler" in err
 
 

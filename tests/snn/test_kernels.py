@@ -247,6 +247,15 @@ def test_a_slope_that_changes_reaches_a_compiled_module_without_compiling_it_aga
     assert not torch.allclose(grads[0], torch.zeros(()))
 
 
+@torch.no_grad()
+def no_rounding_decides(norm, x, p):
+    """Whether no rate changes with the rounding errors of the norm, whose sums two kernels take in another order."""
+    current = norm(x)
+    error = 32 * torch.finfo(x.dtype).eps * current.abs().max()
+    low, rate, high = (lif_rate(current + change, 4, p, "reference") for change in (-error, 0, error))
+    return torch.equal(low, rate) and torch.equal(rate, high)
+
+
 @needs_compiler
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("shape", [(5, 128), (2, 3, 64), (7, 13), (33, 300), (40, 3)], ids=str)
@@ -257,7 +266,9 @@ def test_the_fused_norm_and_rate_equal_one_after_the_other(reset, surrogate, sha
     with torch.no_grad():
         norm.weight.copy_(1 + randn(shape[-1], seed=5, dtype=dtype) / 2)
         norm.bias.copy_(0.5 + randn(shape[-1], seed=6, dtype=dtype))
-    x, weight = 3 * randn(*shape, dtype=dtype) + 1, randn(*shape, seed=1, dtype=dtype)
+    weight = randn(*shape, seed=1, dtype=dtype)
+    drawn = (3 * randn(*shape, seed=seed, dtype=dtype) + 1 for seed in range(100, 200))
+    x = next(x for x in drawn if no_rounding_decides(norm, x, p))
 
     def run(backend):
         leaf = x.clone().requires_grad_()

@@ -15,6 +15,7 @@ import yaml
 from snn_dt.cli.run import Run
 from snn_dt.sweep.grid import read_sweep
 from tests.conftest import ROOT
+from tests.patience import HANG
 
 FIELDS = {
     "model": {"kind": "dense", "d_model": 16, "n_layers": 1, "context_length": 5},
@@ -60,7 +61,7 @@ def weights(run_dir: Path) -> bytes:
     return (run_dir / "checkpoints" / "last" / "model.safetensors").read_bytes()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 150) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = HANG) -> None:
     """Wait until `condition` holds."""
     deadline = time.monotonic() + seconds
     while not condition():

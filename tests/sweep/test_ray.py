@@ -6,13 +6,14 @@ import json
 
 import pytest
 
+from tests.patience import HANG
 from tests.sweep.conftest import start_sweep, uninterrupted_weights, wait_for, weights
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'snn-dt[ray]'")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # two clusters are started, and a node is given up after a while
+@pytest.mark.timeout(2 * HANG)  # two clusters are started, and a node is given up after a while
 def test_a_trial_whose_node_dies_goes_on_elsewhere_to_the_weights_of_an_unbroken_run(sweep_file, tmp_path):
     from ray.cluster_utils import Cluster
 
@@ -26,7 +27,7 @@ def test_a_trial_whose_node_dies_goes_on_elsewhere_to_the_weights_of_an_unbroken
         assert not any((root / name / "result.json").exists() for name in names)
         cluster.remove_node(doomed, allow_graceful=False)
         whole = {names[1]: uninterrupted_weights(path, names[1], tmp_path / "whole1")}
-        out, _ = sweep.communicate(timeout=200)
+        out, _ = sweep.communicate(timeout=HANG)
     finally:
         cluster.shutdown()
     assert sweep.returncode == 0, out

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from snn_dt.cli.main import main
+from tests.patience import HANG
 from tests.sweep.conftest import start_sweep, uninterrupted_weights, wait_for, weights
 
 
@@ -49,7 +50,7 @@ def test_a_trial_killed_and_a_sweep_killed_end_with_the_weights_of_an_unbroken_r
     assert not (root / names[1] / "result.json").exists(), "the trials stopped when nobody waited for them any more"
 
     again = start_sweep(path, root, "--local", "--processes", "2")
-    out, _ = again.communicate(timeout=200)
+    out, _ = again.communicate(timeout=HANG)
     assert again.returncode == 0, out
     assert "2 done" in out
     for i, name in enumerate(names):
@@ -65,7 +66,7 @@ def test_a_signal_leaves_trials_that_the_same_command_goes_on_with(sweep_file, t
     sweep = start_sweep(path, root, "--local")
     wait_for((root / "tiny-seed0/metrics.jsonl").exists)
     sweep.send_signal(signal.SIGINT)
-    out, _ = sweep.communicate(timeout=60)
+    out, _ = sweep.communicate(timeout=HANG)
     assert sweep.returncode == 128 + signal.SIGINT, out
     assert f"go on with: snn-dt sweep --config {path}" in out
     assert (root / "tiny-seed0/checkpoints/last/training_state.pt").exists()

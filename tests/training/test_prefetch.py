@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from snn_dt.training.prefetch import Prefetch
+from tests.patience import HANG
 
 
 def test_every_step_gets_its_own_batch_in_any_order():
@@ -25,7 +26,7 @@ def test_a_batch_is_drawn_once_and_before_it_is_asked_for():
 
     prefetch = Prefetch(draw, ahead=2)
     assert prefetch(0) == 0
-    assert asked.wait(10), "step 2 is drawn though nobody has asked for it"
+    assert asked.wait(HANG), "step 2 is drawn though nobody has asked for it"
     assert [prefetch(step) for step in (1, 2, 3)] == [1, 2, 3]
     assert sorted(drawn)[:4] == [0, 1, 2, 3]
 

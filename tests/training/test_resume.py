@@ -56,6 +56,7 @@ def killed() -> None:
     raise KilledError
 
 
+@pytest.mark.slow
 def test_a_run_stopped_between_its_records_and_saves_goes_on_bit_for_bit(uninterrupted, tmp_path, monkeypatch, capsys):
     changes, whole = uninterrupted
     run = tmp_path / "run"
@@ -70,6 +71,7 @@ def test_a_run_stopped_between_its_records_and_saves_goes_on_bit_for_bit(uninter
     assert left_behind(run) == whole
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_update_goes_on_from_its_last_save_bit_for_bit(uninterrupted, tmp_path, monkeypatch):
     changes, whole = uninterrupted
     run = tmp_path / "run"
@@ -83,6 +85,7 @@ def test_a_run_killed_at_any_update_goes_on_from_its_last_save_bit_for_bit(unint
     assert left_behind(run) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evaluation", [1, 2, 3])
 def test_a_run_stopped_inside_an_evaluation_evaluates_again_and_records_it_once(
     dense, tmp_path, monkeypatch, capsys, evaluation
@@ -105,6 +108,7 @@ def test_a_run_stopped_inside_an_evaluation_evaluates_again_and_records_it_once(
     assert left_behind(run) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evaluation", [1, 2, 3])
 def test_a_run_killed_after_an_evaluation_and_before_it_is_saved_loses_no_update_and_records_it_once(
     dense, tmp_path, monkeypatch, evaluation

@@ -29,6 +29,7 @@ SWITCHES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_switch_trains_on_real_data(name, tmp_path):
     settings = {"data.dataset": ROOT / "datasets/sb3/pendulum/mixed-v0", "eval.target_return": -1, "eval.episodes": 1}

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import types
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from snn_dt.config import TrackConfig
 from snn_dt.training import jsonl, wandb_run
 from snn_dt.training.tracking import Tracker
+from tests.patience import HANG
 
 ROW = {
     "target_return": 500.0,
@@ -265,23 +265,23 @@ def test_auto_knocks_at_the_proxy_where_there_is_one(tmp_path, wandb, listener, 
     assert wandb.inits[0]["mode"] == "online"
 
 
-def test_auto_with_a_dead_host_or_a_dead_name_server_is_offline_within_two_seconds(tmp_path, wandb, monkeypatch):
+def test_auto_with_a_dead_host_is_offline_and_waits_for_no_dead_name_server(tmp_path, wandb, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     _, said = make(tmp_path, "auto")
     assert "did not answer" in said[0]
-    gives_up = threading.Event()
+    gives_up, answered = threading.Event(), threading.Event()
 
     def dead(*_, **__):
-        gives_up.wait(30)
+        gives_up.wait(HANG)
+        answered.set()
         raise OSError("no answer from the name server")
 
     monkeypatch.setattr(socket, "getaddrinfo", dead)
-    begin = time.perf_counter()
     assert not wandb_run.accepts_connection("localhost", port, 0.2)
-    assert time.perf_counter() - begin < 1.0
+    assert not answered.is_set(), "it has waited for the name server"
     gives_up.set()
     assert [options["mode"] for options in wandb.inits] == ["offline"]
 
@@ -337,7 +337,7 @@ def test_real_wandb_writes_an_offline_run_into_the_run_folder_and_prints_one_lin
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
