@@ -20,7 +20,7 @@ from snn_dt.data.scores import ReferenceScores, environment_reference
 from snn_dt.data.source import Source
 from snn_dt.errors import DataError, SnnDtError, did_you_mean
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("snn_dt")
 
 _CHECKOUT = Path(__file__).resolve().parents[2] / "datasets"
 
