@@ -10,9 +10,10 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.campaign.case import Case, Command, Expect, Result
 
@@ -152,23 +153,29 @@ class Report:
     def cases(self) -> int:
         return sum(self.counts[name] for name in self.counts if name.startswith("="))
 
-    def add(self, case: Case, verdict: Verdict, result: Result) -> None:
+    def add(self, case: Case, verdict: Verdict, result: Result) -> bool:
+        """Count a case; returns whether it failed."""
         self.counts["=" + verdict.outcome] += 1
         if verdict.fault:
             self.counts[verdict.fault] += 1
             self.failures.append(f"{self.family}/{case.name}: {verdict.fault} ({case.expect.kind}): {verdict.detail}")
         self.slowest = max(self.slowest, (result.cpu_seconds, case.name))
         self.cpu_seconds += result.cpu_seconds
+        return bool(verdict.fault)
 
 
-def run_family(family: str, cases: Iterable[Case], server: Server, limit: float = LIMIT) -> Report:
-    """Run the cases of a family, each in a folder of its own that is gone afterwards."""
+def run_family(
+    family: str, cases: Iterable[Case], server: Server, limit: float = LIMIT, say: Callable[[str], Any] | None = None
+) -> Report:
+    """Run the cases of a family, each in a folder of its own that is gone afterwards; `say` is told each failure."""
     report = Report(family)
     for case in cases:
         folder = Path(tempfile.mkdtemp(prefix="campaign-"))
         try:
             result = server.run(case.make(folder), folder, limit)
-            report.add(case, judge(result, case.expect), result)
+            failed = report.add(case, judge(result, case.expect), result)
+            if failed and say:
+                say(report.failures[-1])
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return report
