@@ -126,6 +126,7 @@ def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = Fals
         validate(Config(model=config))
         check_spec(spec, task)
         weights, stats = (read_tensors(directory / name) for name in ("model.safetensors", "stats.safetensors"))
+        _check_sizes(config, task, weights)
         model = build_model(config, task)
         model.load_state_dict(weights, strict=True)
         mean, std = stats["state_mean"], stats["state_std"]
@@ -142,6 +143,14 @@ def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = Fals
     policy = Policy(model.to(target).eval(), spec, mean, std, provenance)
     policy.trust = trust
     return policy
+
+
+def _check_sizes(config: ModelConfig, task: TaskShape, weights: dict[str, torch.Tensor]) -> None:
+    """Raise for weights of other sizes than the configuration says, before a model of that size is made."""
+    if config.n_layers > len(weights):
+        raise ValueError(f"{len(weights)} tensors for {config.n_layers} layers")
+    with torch.device("meta"):  # sizes alone
+        build_model(config, task).load_state_dict(weights, strict=True, assign=True)
 
 
 def was_saved(run_dir: Path) -> bool:
