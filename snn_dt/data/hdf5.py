@@ -35,6 +35,11 @@ class CheckedGroup:
         self._group, self._declared, self._path = group, declared, declared.path
         self._checked = checked  # the datasets that were looked at, by name
 
+    @property
+    def attrs(self) -> Any:
+        """What the group says of itself; it can lie in no other file."""
+        return self._group.attrs
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._group)
 

@@ -7,9 +7,11 @@ import sys
 from types import SimpleNamespace
 
 import gymnasium as gym
+import h5py
 import numpy as np
 import pytest
 
+import snn_dt
 from snn_dt.cli.main import main
 from snn_dt.data.collect import collect
 from snn_dt.data.recorder import record
@@ -118,3 +120,17 @@ def test_a_file_that_hdf5_cannot_flush_is_one_line(said, monkeypatch):
 
     monkeypatch.setattr(HDF5Storage, "update_episodes", fail)
     assert "cannot write the dataset" in said()
+
+
+def test_what_is_collected_has_checksums_so_that_a_flipped_bit_is_refused(tmp_path):
+    collect("CartPole-v1", episodes=3, seed=0, dataset_id="mine-v0", root=tmp_path)
+    path = tmp_path / "mine-v0" / "data" / "main_data.hdf5"
+    with h5py.File(path) as file:
+        group = file["episode_1"]
+        assert all(group[name].fletcher32 for name in ("observations", "actions", "rewards", "terminations"))
+        chunk = group["rewards"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset + chunk.size - 5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"main_data\.hdf5"):
+        snn_dt.load_dataset(tmp_path / "mine-v0")

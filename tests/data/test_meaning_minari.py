@@ -191,7 +191,7 @@ def _null_inside(rows):
         ("truncations", lambda rows: [i == 1 for i, _ in enumerate(rows)], "truncations set at step 1"),
         ("rewards", lambda rows: [str(row) for row in rows], "of type string"),
         ("rewards", lambda rows: [[row] * (1 + i % 2) for i, row in enumerate(rows)], "different lengths"),
-        ("observations", lambda rows: [[str(x) for x in row] for row in rows], "of type string"),
+        ("observations", lambda rows: [[str(x) for x in row] for row in rows], "string>"),
         ("observations", lambda rows: [[[x], [x]] if i else [[x, x]] for i, (x, *_) in enumerate(rows)], "lengths"),
         ("actions", lambda rows: [{"x": row} for row in rows], "lists of numbers were expected"),
     ],
