@@ -89,6 +89,7 @@ def read(path: Path, trust: bool = False) -> Source:
     facts = metadata(path)
     dataset_id = str(facts.get("dataset_id") or path.name)
     env_id, env_spec, time_limit = clean_env_spec(facts.get("eval_env_spec") or facts.get("env_spec"))
+    _compare_specs(facts, dataset_id)
     observation_space, action_space = _spaces(facts, dataset_id, trust)
     leaves = observation_leaves(observation_space, action_space, dataset_id)
     data_format = facts.get("data_format", "hdf5")
@@ -130,6 +131,25 @@ def metadata(path: Path) -> dict[str, Any]:
         if count is not None or name == "total_episodes":
             whole_number(count, name, str(file))
     return dict(facts)
+
+
+def _compare_specs(facts: dict[str, Any], dataset_id: str) -> None:
+    """Warn where a dataset is to be evaluated in another environment than it was recorded in."""
+    from snn_dt.data.spaces import clean_env_spec
+
+    recorded, evaluated = (clean_env_spec(facts.get(key))[1] for key in ("env_spec", "eval_env_spec"))
+    if recorded and evaluated:
+        before, after = json.loads(recorded), json.loads(evaluated)
+        keys = ("id", "max_episode_steps", "kwargs", "additional_wrappers")
+        differ = [
+            f"{key} {before.get(key)}, then {after.get(key)}" for key in keys if before.get(key) != after.get(key)
+        ]
+        if differ:
+            _log.warning(
+                "%s names another environment for evaluation (eval_env_spec) than it was recorded in (env_spec): %s; "
+                "the policy is evaluated in the former",
+                *(dataset_id, "; ".join(differ)[:500]),
+            )
 
 
 def _spaces(facts: dict[str, Any], dataset_id: str, trust: bool) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,7 @@ def _make(name: str, typed: bool, recorded: RecordedSpec | None, policy: Policy,
             if recorded is not None:
                 if typed and module:
                     importlib.import_module(module)
+                    recorded = replace(recorded, id=name.rpartition(":")[2])
                 source = f"the policy of {policy.spec.dataset_id}"
                 return make_recorded(recorded, source, trust=policy.trust, render_mode=render_mode)
             if not module:

@@ -1,4 +1,4 @@
-"""The environment of an evaluation is the recorded one, and a file cannot have anything else made, imported or opened."""
+"""The environment of an evaluation is the recorded one; a file cannot have another made, imported or opened."""
 
 from __future__ import annotations
 
@@ -86,10 +86,13 @@ def test_an_entry_point_of_a_file_is_never_used_where_the_id_is_registered(evil,
 
 BAD_KWARGS = [
     {"xml_file": "ant"}, {"xml_file": 0}, {"model_path": "a"}, {"assets": {"xml": {"main": "a"}}}, {"file_name": "x"},
-    {"g": "/etc/passwd"}, {"g": "..\\x"}, {"g": "a.xml"}, {"g": "../x"}, {"g": "~root"}, {"g": "C:x"}, {"g": "os.system"},
-    {"g": {"deep": {"deeper": ["fine", "evilmod:run"]}}}, {"g": [[[["a/b"]]]]}, {"g": {"a/b": 1}}, {"config_dir": ["x"]},
+    {"g": "/etc/passwd"}, {"g": "..\\x"}, {"g": "a.xml"}, {"g": "../x"}, {"g": "~root"}, {"g": "C:x"},
+    {"g": "os.system"},
+    {"g": {"deep": {"deeper": ["fine", "evilmod:run"]}}}, {"g": [[[["a/b"]]]]}, {"g": {"a/b": 1}},
+    {"config_dir": ["x"]},
     {"env_fn": "evilmod:run"}, {"entry_point": "evilmod:Env"}, {"g": "x" * 101}, {"g": 10**400}, {"frame_skip": 10**7},
-    {"g": "file\x00"}, {"url": "x"}, {"plugin": "evilmod"}, {"module": "evilmod"}, {"XML_FILE": "a"}, {"xmlFile": "a.b"},
+    {"g": "file\x00"}, {"url": "x"}, {"plugin": "evilmod"}, {"module": "evilmod"}, {"XML_FILE": "a"},
+    {"xmlFile": "a.b"},
     {"g": [[[[[[[[[[1]]]]]]]]]]}, {"id": "Evil-v0"}, {"max_episode_steps": 5}, {"nothing_known": 1},
 ]  # fmt: skip
 
@@ -129,7 +132,8 @@ def test_arguments_that_the_registry_gives_itself_are_no_secret_of_the_file(monk
 
 
 BAD_WRAPPERS = [
-    wrapper("Wrapped", "evilmod:Wrapped"), wrapper("RescaleAction", "evilmod:RescaleAction", min_action=-1, max_action=1),
+    wrapper("Wrapped", "evilmod:Wrapped"),
+    wrapper("RescaleAction", "evilmod:RescaleAction", min_action=-1, max_action=1),
     wrapper("system", f"{WRAPPERS}.os:system"), wrapper("run", f"{WRAPPERS}:evilmod.run"),
     wrapper("x", f"{WRAPPERS}:common.copy.os.system"), wrapper("x", f"{WRAPPERS}.common:deepcopy"),
     wrapper("x", f"{WRAPPERS}..evilmod:RescaleAction"), wrapper("x", f"{WRAPPERS}evil:RescaleAction"),
@@ -138,7 +142,8 @@ BAD_WRAPPERS = [
     wrapper("JaxToTorch"), wrapper("RescaleAction", "RescaleAction"), wrapper("x", f"x\n{WRAPPERS}:RescaleAction"),
     wrapper("RescaleAction", min_action="evilmod:run", max_action=1), wrapper("TimeLimit", nothing=3),
     wrapper("FrameStackObservation", stack_size=10**9), wrapper("RepeatAction", num_repeats=10**12),
-    wrapper("RescaleAction", min_action=[1.0] * 7, max_action=2.0), {"name": "x", "entry_point": f"{WRAPPERS}:TransformAction", "kwargs": None},
+    wrapper("RescaleAction", min_action=[1.0] * 7, max_action=2.0),
+    {"name": "x", "entry_point": f"{WRAPPERS}:TransformAction", "kwargs": None},
 ]  # fmt: skip
 
 
@@ -211,7 +216,8 @@ def test_the_step_limit_is_the_recorded_one_also_where_that_is_none(limit, steps
 
 
 BAD_SPECS = [
-    5, [], {}, True, "", "{", "5", "null", "[]", '{"id": 5}', '{"id": null}', '{"id": ""}', "[" * 100_000, '"Pendulum-v1"',
+    5, [], {}, True, "", "{", "5", "null", "[]", '{"id": 5}', '{"id": null}', '{"id": ""}', "[" * 100_000,
+    '"Pendulum-v1"',
     *(spec_json(max_episode_steps=n) for n in (10**400, 0, -1, -5, 1.5, "200", True, [200], float("inf"), 10**12)),
     *(spec_json(kwargs=kwargs) for kwargs in ([1], "g", 5)),
     *(spec_json(additional_wrappers=w) for w in (5, "x", {"a": 1}, [5], ["evilmod:run"], [{}], [{"entry_point": 5}],
