@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any
+import threading
+import warnings
+from collections.abc import Callable
+from functools import cached_property, wraps
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,9 +23,32 @@ from snn_dt.evaluation.policy_spec import read_space
 from snn_dt.evaluation.stream_context import StreamContext
 from snn_dt.rule_config import PlasticityConfig, plasticity_checks
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _alone(method: F) -> F:
+    """Let a method refuse to run while another thread is in one of this policy's, whose episode it would change."""
+
+    @wraps(method)
+    def call(self: Policy, *arguments: Any, **options: Any) -> Any:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                f"expected one thread at a time in a policy, found policy.{method.__name__} called while another one is "
+                "in it; give each thread a policy of its own, copy.deepcopy(policy)"
+            )
+        try:
+            return method(self, *arguments, **options)
+        finally:
+            self._lock.release()
+
+    return call  # type: ignore[return-value]
+
 
 class Policy:
     """A return-conditioned policy for one environment, or for N side by side.
+
+    `copy.deepcopy` and `pickle` take it as it is, in the middle of an episode too. Its running episode belongs to one
+    thread: a call while another thread is in one raises `RuntimeError`.
 
     Args:
         model: `model(rtg, states, actions, timesteps, attention_mask, last_only)`, see `DecisionTransformer`.
@@ -52,7 +78,16 @@ class Policy:
         self._single = True
         self._rtg = torch.zeros(0)
         self._plasticity: OnlinePlasticity | None = None
+        self._lock = threading.RLock()
+        self._unobserved = self._told = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
+
+    @_alone
     def to(self, device: torch.device | str) -> Policy:
         """Move the whole policy to a device; a running episode, and what was learned online, are forgotten."""
         self.model.to(device)
@@ -62,6 +97,7 @@ class Policy:
         self.adapt(None if self._plasticity is None else self._plasticity.config)
         return self
 
+    @_alone
     def adapt(self, plasticity: PlasticityConfig | None) -> None:
         """Learn while acting, from what was observed against what was asked for; None, or an eta of 0, learns nothing.
 
@@ -86,6 +122,7 @@ class Policy:
         """Norm of what was learned online, in norms of the head's weights."""
         return 0.0 if self._plasticity is None else self._plasticity.change
 
+    @_alone
     def reset(self, target_return: float | ArrayLike | None = None, batch_size: int | None = None) -> None:
         """Begin an episode, or `batch_size` of them, asking for `target_return` (environment units; None: the default).
 
@@ -95,7 +132,7 @@ class Policy:
             ValueError: a target that is not finite.
         """
         self.model.eval()
-        self._single = batch_size is None
+        self._single, self._unobserved = batch_size is None, False
         n = 1 if batch_size is None else batch_size
         self._context = make_context(self.model, n, self.device)
         target = self.spec.target_return if target_return is None else target_return
@@ -106,24 +143,31 @@ class Policy:
             self._plasticity.finish_all()
             self._plasticity.begin(self._rtg)
 
+    @_alone
     @torch.inference_mode()
     def act(self, observation: Any) -> Any:
         """Choose the action for an observation (one, or a batch of flat ones `[N, state_dim]`), in environment units.
+
+        The first time it is called again before `observe`, a warning says that the return-to-go has not moved.
 
         Raises:
             EnvironmentMismatchError: the observation is not of the size the model was trained on, or not finite.
         """
         context = self._running()
         states = self._states(observation)
+        if self._unobserved:
+            self._tell()
         rtg = (self._rtg / self.spec.rtg_scale).float()
         normal = ((states - self.state_mean) / self.state_std).float()  # in the type of the data's statistics till here
         prediction = context.decide(self.model, rtg, normal)
         action = prediction.argmax(-1) if self.model.discrete else self._clip(prediction)
         context.set_action(action)
+        self._unobserved = True
         if self._plasticity is not None:
             self._plasticity.step(prediction, action)
         return self._to_environment(action.cpu().numpy())
 
+    @_alone
     def observe(self, reward: float | ArrayLike) -> None:
         """Take the reward of the last action (one, or `[N]`) off what is still asked for.
 
@@ -133,11 +177,13 @@ class Policy:
         self._running()
         if not np.isfinite(np.asarray(reward, dtype=np.float64)).all():
             raise EnvironmentMismatchError("expected finite rewards, found NaN or infinity; check the environment")
+        self._unobserved = False
         if not self.spec.delayed:
             self._rtg -= self._tensor(reward)
         if self._plasticity is not None:
             self._plasticity.observe(self._tensor(reward))
 
+    @_alone
     def restart(self, rows: NDArray[np.int64], target_return: float) -> None:
         """Begin new episodes in some rows of a batch."""
         index = torch.as_tensor(rows, device=self.device)
@@ -146,6 +192,7 @@ class Policy:
         if self._plasticity is not None:
             self._plasticity.restart(index, target_return)
 
+    @_alone
     def keep(self, rows: NDArray[np.int64]) -> None:
         """Go on with some rows of a batch only."""
         index = torch.as_tensor(rows, device=self.device)
@@ -154,6 +201,7 @@ class Policy:
         if self._plasticity is not None:
             self._plasticity.keep(index)
 
+    @_alone
     def state(self) -> dict[str, Tensor]:
         """Return copies of all that the running episodes have left behind: `load_state` goes on from there.
 
@@ -162,6 +210,7 @@ class Policy:
         running = {f"context.{name}": x for name, x in self._running().state_dict().items()}
         return running | {"returns_to_go": self._rtg.clone(), "single": torch.tensor(self._single)}
 
+    @_alone
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` returned, in this policy or in another one with the same weights.
 
@@ -181,6 +230,7 @@ class Policy:
             )
         context.load_state_dict(values)
         self.model.eval()
+        self._unobserved = False
         self._context, self._rtg, self._single = context, rtg.to(self.device, copy=True), bool(state["single"])
 
     @property
@@ -212,6 +262,19 @@ class Policy:
     @property
     def _number(self) -> type[np.floating[Any]]:
         return np.float64 if self.state_mean.dtype == torch.float64 else np.float32
+
+    def _tell(self) -> None:
+        """Warn, once in the life of a policy, that it acts on without hearing of rewards it counts on."""
+        config = getattr(self.model, "config", None)
+        if self._told or self.spec.delayed or not getattr(config, "return_conditioned", True):
+            return
+        self._told = True
+        warnings.warn(
+            "expected policy.observe(reward) after each policy.act(observation), found two decisions without it: the "
+            "policy goes on asking for all of its target return; call observe with every reward, or with 0 to keep "
+            "asking for the same",
+            stacklevel=5,
+        )
 
     def _running(self) -> Context | StreamContext:
         if self._context is None:

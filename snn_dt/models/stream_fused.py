@@ -36,8 +36,8 @@ class _Shape(ctypes.Structure):
 class FusedStep:
     """`StreamTransformer.step` by one kernel, with the weights that `model` has now; states are changed in place.
 
-    What had to be copied is copied anew whenever a weight is another than it was (`Watch`), which is looked for at
-    every step. A copy of it, as of a running policy, works with the copy of the model.
+    Weights are read where they lie, and where that is, and every constant, is looked up anew when something is another
+    than it was (`Watch`). A copy of it, as of a running policy, works with the copy of the model.
     """
 
     def __init__(self, model: StreamTransformer) -> None:
@@ -53,6 +53,8 @@ class FusedStep:
         """Whether the kernel may stand for the modules: it knows them, and nobody watches them (energy, rates)."""
         if self._watch is None or self._watch.moved():
             self._watch, self._known = Watch(self.model), _known(self.model)
+            if self._known:
+                self._look_up()
         return self._known and not self._watch.watched
 
     def __call__(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
@@ -62,8 +64,6 @@ class FusedStep:
         """
         if not self.usable or not rtg.dtype == states.dtype == self.model.head.weight.dtype:
             return self.model.step(rtg, states, state)
-        if self._watch.written():  # type: ignore[union-attr]
-            self._copy()
         predictions = states.new_empty(len(states), self._shape.actions)
         tensors = [predictions, rtg.contiguous(), states.contiguous(), state["begun"], state["action"].contiguous()]
         pointers = self._pointers
@@ -75,8 +75,8 @@ class FusedStep:
         state["begun"].fill_(True)
         return predictions, state
 
-    def _copy(self) -> None:
-        """Read the model: matrices turned round, and where everything lies."""
+    def _look_up(self) -> None:
+        """Note the model's constants and where its weights lie."""
         model = self.model
         embedding, head, c, task = model.embedding, model.head, model.config, model.task
         self._function = getattr(load(), f"stream_step_{SUFFIX[head.weight.dtype]}")
@@ -86,17 +86,15 @@ class FusedStep:
             *(c.n_heads, c.n_layers, task.discrete, head.bounded, embedding.code.low, embedding.code.high),
             model.norm.eps,
         )
-        action: Any = embedding.action.weight
         tensors: list[Any] = [None] * 5
-        tensors += [embedding.code.slope, embedding.code.shift, *_matrix(embedding.gate), *_matrix(embedding.state)]
-        tensors += [action if task.discrete else action.detach().t().contiguous(), *_norm(embedding.norm)]
+        tensors += [embedding.code.slope, embedding.code.shift, *_pair(embedding.gate), *_pair(embedding.state)]
+        tensors += [embedding.action.weight, *_pair(embedding.norm)]
         self._places: list[tuple[str, int]] = []
         for i, block in enumerate(model.blocks):
             tensors += _weights(block)
             self._places += [(f"blocks.{i}.{name}", len(tensors) + n) for n, name in enumerate(block.state)]
             tensors += [None] * len(block.state)
-        tensors += [*_norm(model.norm), *_matrix(head), *((head.low, head.high) if head.bounded else ())]
-        self._kept = tensors
+        tensors += [*_pair(model.norm), *_pair(head), *((head.low, head.high) if head.bounded else ())]
         self._pointers = (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])
 
 
@@ -125,17 +123,12 @@ def _known(model: Any) -> bool:
 
 
 def _weights(block: Any) -> list[Tensor]:
-    decay = block.attend
     return [
-        *(*_norm(block.lif_in.norm), *_matrix(block.qkv), torch.sigmoid(decay.raw), torch.sigmoid(-decay.raw)),
-        *(*_norm(block.lif_out.norm), *_matrix(block.out), *_norm(block.lif_mlp.norm), *_matrix(block.mlp_in)),
-        *_matrix(block.mlp_out),
+        *(*_pair(block.lif_in.norm), *_pair(block.qkv), block.attend.raw),
+        *(*_pair(block.lif_out.norm), *_pair(block.out), *_pair(block.lif_mlp.norm), *_pair(block.mlp_in)),
+        *_pair(block.mlp_out),
     ]
 
 
-def _norm(norm: Any) -> list[Tensor]:
-    return [norm.weight, norm.bias]  # as they lie
-
-
-def _matrix(linear: Any) -> list[Tensor]:
-    return [linear.weight.detach().t().contiguous(), linear.bias]
+def _pair(layer: Any) -> list[Tensor]:
+    return [layer.weight, layer.bias]

@@ -1,7 +1,7 @@
 // One step of a streaming model in one call: at a batch of one, the Python around its layers takes most of a decision.
 //
-// The layers are those of snn_dt/models/stream.py, for `rows` episodes side by side. All matrices are [in, out], so that
-// a spike adds a row of contiguous weights; what does not fire costs nothing. States are changed in place.
+// The layers are those of snn_dt/models/stream.py, for `rows` episodes side by side. Weights are read where the model has
+// them, [out, in]: there is no copy that could be older than they are. States are changed in place.
 
 #include "neuron.h"
 
@@ -21,15 +21,27 @@ struct Pointers {
 };
 
 template <class F>
-void add_scaled(F x, const F* __restrict w, F* __restrict y, int64_t n) {
-    for (int64_t j = 0; j < n; ++j) y[j] += x * w[j];
+F dot(const F* x, const F* w, int64_t n) {
+    constexpr int64_t together = 4;  // each waits for its own last step
+    Vec<F> sums[together] = {};
+    int64_t j = 0;
+    for (; j + together * LANES<F> <= n; j += together * LANES<F>)
+        for (int64_t k = 0; k < together; ++k)
+            sums[k] = multiply_add<F>(get(x + j + k * LANES<F>), get(w + j + k * LANES<F>), sums[k]);
+    for (; j < n; j += LANES<F>) {
+        const int64_t m = std::min(LANES<F>, n - j);
+        sums[0] = multiply_add<F>(get(x + j, m), get(w + j, m), sums[0]);
+    }
+    const Vec<F> total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    F result = 0;
+    for (int64_t i = 0; i < LANES<F>; ++i) result += total[i];
+    return result;
 }
 
-// y = x W + bias
+// y = W x + bias
 template <class F>
 void affine(const F* x, const F* w, const F* bias, F* y, int64_t in, int64_t out) {
-    std::copy_n(bias, out, y);
-    for (int64_t i = 0; i < in; ++i) add_scaled(x[i], w + i * out, y, out);
+    for (int64_t j = 0; j < out; ++j) y[j] = bias[j] + dot(x, w + j * in, in);
 }
 
 template <class F>
@@ -45,32 +57,29 @@ void layer_norm(const F* x, const F* gain, const F* shift, F eps, F* y, int64_t 
 // Indices of neurons that fire, ascending.
 using Fired = std::vector<int64_t>;
 
+// `spikes` may be `current`.
 template <class F>
-void fire(const F* current, F* v, const Neuron<F>& c, Fired& fired, int64_t n) {
+void fire(const F* current, F* v, const Neuron<F>& c, Fired& fired, F* spikes, int64_t n) {
     fired.clear();
     for_lanes<F>(n, [&](int64_t j, int64_t m) {
         const Vec<F> h = c.charge(get(v + j, m), c.drive(get(current + j, m))), u = h - c.v_threshold;
         put(v + j, c.after(h, u), m);
+        put(spikes + j, u >= F(0) ? all(F(1)) : Vec<F>{}, m);
         for (int64_t i = 0; i < m; ++i)
             if (u[i] >= F(0)) fired.push_back(j + i);
     });
 }
 
-// y = s W + bias
+// S = g S + k^T v, y = (1 - g) q S per head, g = sigmoid(raw); `fired` of q, k, v side by side.
 template <class F>
-void synapses(const Fired& fired, const F* w, const F* bias, F* __restrict y, int64_t out) {
-    std::copy_n(bias, out, y);
-    for (const int64_t i : fired)
-        for (int64_t j = 0; j < out; ++j) y[j] += w[i * out + j];
-}
-
-// S = g S + k^T v, y = (1 - g) q S per head; `fired` of q, k, v side by side.
-template <class F>
-void attend(const Fired& fired, const F* decay, const F* gain, F* sum, F* y, int64_t heads, int64_t width) {
+void attend(const Fired& fired, const F* raw, F* sum, F* y, int64_t heads, int64_t width) {
     const int64_t d = width / heads;
     const auto q = fired.begin(), k = std::lower_bound(q, fired.end(), width);
     const auto v = std::lower_bound(k, fired.end(), 2 * width);
-    for (int64_t j = 0; j < width * d; ++j) sum[j] *= decay[j / (d * d)];
+    for (int64_t h = 0; h < heads; ++h) {
+        const F decay = F(1) / (F(1) + std::exp(-raw[h]));
+        for (int64_t j = h * d * d; j < (h + 1) * d * d; ++j) sum[j] *= decay;
+    }
     for (auto i = k, begin = v; i != v; ++i) {
         const int64_t row = *i - width, head = row / d;
         while (begin != fired.end() && *begin - 2 * width < head * d) ++begin;
@@ -80,7 +89,10 @@ void attend(const Fired& fired, const F* decay, const F* gain, F* sum, F* y, int
     std::fill_n(y, width, F(0));
     for (auto i = q; i != k; ++i)
         for (int64_t j = 0; j < d; ++j) y[*i / d * d + j] += sum[*i * d + j];
-    for (int64_t j = 0; j < width; ++j) y[j] *= gain[j / d];
+    for (int64_t h = 0; h < heads; ++h) {
+        const F gain = F(1) / (F(1) + std::exp(raw[h]));
+        for (int64_t j = h * d; j < (h + 1) * d; ++j) y[j] *= gain;
+    }
 }
 
 // x += branches of one block.
@@ -89,26 +101,26 @@ void block(F* x, Pointers<F>& p, int64_t row, const Shape& s, const Neuron<F>& c
     const int64_t d = s.width, head = d / s.heads;
     F* b = a + d;
     const F *norm = p.next(), *shift = p.next(), *qkv = p.next(), *qkv_bias = p.next();
-    const F *decay = p.next(), *gain = p.next(), *norm_out = p.next(), *shift_out = p.next();
+    const F *raw = p.next(), *norm_out = p.next(), *shift_out = p.next();
     const F *out = p.next(), *out_bias = p.next(), *norm_mlp = p.next(), *shift_mlp = p.next();
     const F *in = p.next(), *in_bias = p.next(), *back = p.next(), *back_bias = p.next();
     F *v_in = p.next() + row * d, *v_qkv = p.next() + row * 3 * d, *sum = p.next() + row * d * head;
     F *v_out = p.next() + row * d, *v_mlp = p.next() + row * d, *v_hidden = p.next() + row * s.hidden;
     const F eps = F(s.eps);
     layer_norm(x, norm, shift, eps, a, d);
-    fire(a, v_in, c, fired, d);
-    synapses(fired, qkv, qkv_bias, b, 3 * d);
-    fire(b, v_qkv, c, fired, 3 * d);
-    attend(fired, decay, gain, sum, a, s.heads, d);
+    fire(a, v_in, c, fired, a, d);
+    affine(a, qkv, qkv_bias, b, d, 3 * d);
+    fire(b, v_qkv, c, fired, b, 3 * d);
+    attend(fired, raw, sum, a, s.heads, d);
     layer_norm(a, norm_out, shift_out, eps, b, d);
-    fire(b, v_out, c, fired, d);
-    synapses(fired, out, out_bias, a, d);
+    fire(b, v_out, c, fired, b, d);
+    affine(b, out, out_bias, a, d, d);
     for (int64_t j = 0; j < d; ++j) x[j] += a[j];
     layer_norm(x, norm_mlp, shift_mlp, eps, a, d);
-    fire(a, v_mlp, c, fired, d);
-    synapses(fired, in, in_bias, b, s.hidden);
-    fire(b, v_hidden, c, fired, s.hidden);
-    synapses(fired, back, back_bias, a, d);
+    fire(a, v_mlp, c, fired, a, d);
+    affine(a, in, in_bias, b, d, s.hidden);
+    fire(b, v_hidden, c, fired, b, s.hidden);
+    affine(b, back, back_bias, a, s.hidden, d);
     for (int64_t j = 0; j < d; ++j) x[j] += a[j];
 }
 
@@ -125,11 +137,9 @@ void embed(F* x, Pointers<F>& p, int64_t row, const Shape& s, F* a) {
     for (int64_t u = 0; u < s.units; ++u) code[u] = std::tanh(rtg * slope[u] + shift[u]);
     affine(code, gate, gate_bias, b, s.units, 2 * s.width);
     affine(states, state, state_bias, a, s.states, s.width);
-    if (begun && s.discrete)
-        add_scaled(F(1), by_action + static_cast<const int64_t*>(action)[row] * s.width, a, s.width);
-    else if (begun)
-        for (int64_t i = 0; i < s.actions; ++i)
-            add_scaled(static_cast<const F*>(action)[row * s.actions + i], by_action + i * s.width, a, s.width);
+    for (int64_t j = 0; j < s.width && begun; ++j)
+        a[j] += s.discrete ? by_action[static_cast<const int64_t*>(action)[row] * s.width + j]
+                           : dot(static_cast<const F*>(action) + row * s.actions, by_action + j * s.actions, s.actions);
     layer_norm(a, norm, norm_shift, F(s.eps), x, s.width);
     for (int64_t j = 0; j < s.width; ++j) x[j] = x[j] * (F(1) + b[j]) + b[s.width + j];
 }
