@@ -1,4 +1,4 @@
-"""Whatever the files beside a checkpoint say, an evaluation has its report: the odd part is left out, and named once."""
+"""Whatever the files beside a checkpoint say, an evaluation has its report: the odd part is left out and named."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ ODD = {
 
 @pytest.fixture
 def report(tmp_path):
-    """Write a report of a checkpoint whose files say what they are told to; returns the page's text and the warnings."""
+    """Write a report of a checkpoint whose files say what they are told to; returns the page and the warnings."""
 
     def write(provenance: str = "{}", quantiles=None, policy="{}", config=None, metrics=None, row=ROW):
         run = tmp_path / "run"
         last = run / "checkpoints" / "last"
         last.mkdir(parents=True)
         (last / "provenance.json").write_text(provenance)
-        (last / "config.json").write_text('{"policy": %s}' % policy)
+        (last / "config.json").write_text(f'{{"policy": {policy}}}')
         if config is not None:
             (run / "config.yaml").write_text(config)
         if metrics is not None:
