@@ -7,6 +7,8 @@ and takes twice as long; its Arrow reader cuts an episode that spans two batches
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from snn_dt.data.scores import ReferenceScores, environment_reference
 from snn_dt.data.source import Source
 from snn_dt.errors import DataError, SnnDtError, did_you_mean
 
+_log = logging.getLogger("snn_dt")
 _CHECKOUT = Path(__file__).resolve().parents[2] / "datasets"
 
 
