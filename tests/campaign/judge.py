@@ -20,6 +20,7 @@ from tests.campaign.case import Case, Command, Expect, Result
 ROOT = Path(__file__).parents[2]
 LIMIT = 90.0  # seconds of a clock until a command counts as one that hangs; none needs a tenth of it on an idle machine
 MEMORY = 700 << 20  # bytes a command may take for an input of a few kilobytes
+MOST_SAID = 3000  # characters of a line
 WORDS = 4  # of a line that says what was expected or found, at least
 FAULTS = ("traceback", "hang", "memory", "crash", "code", "silent", "lines", "status", "words", "content")
 
@@ -127,7 +128,8 @@ def judge(result: Result, expect: Expect) -> Verdict:
 def _refusal(result: Result, expect: Expect, tail: str) -> Verdict:
     # What a command warned of before it met the fault stands in lines of its own, and says so.
     errors = [line for line in result.lines if not line.startswith("snn-dt: warning")]
-    if len(errors) != 1 or not errors[0].startswith("snn-dt: ") or len(errors[0].split()) < WORDS or len(errors[0]) > 3000:
+    whole = len(errors) == 1 and errors[0].startswith("snn-dt: ")
+    if not whole or len(errors[0]) > MOST_SAID or len(errors[0].split()) < WORDS:
         return Verdict("refused", "lines", f"{len(errors)} lines: {tail}")
     if expect.kind not in ("refused", "loud", "sound"):
         return Verdict("refused", "status", tail)
