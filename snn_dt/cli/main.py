@@ -26,6 +26,8 @@ COMMANDS = {
     "data": ("snn_dt.cli.data", "data_main", "show a dataset, build its cache, collect a new one"),
 }
 
+MOST_SAID = 2000  # characters of a message
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `snn-dt`; returns the exit status: 0 done, 1 out of memory, 2 the user's mistake, 128 + n after signal n."""
@@ -98,8 +100,11 @@ def _guarded(command: Callable[[list[str]], int], arguments: list[str]) -> int:
 
 
 def _say(message: str, status: int) -> int:
-    """Print a message on one line of standard error; returns the status."""
-    print(f"snn-dt: {' '.join(message.split())}", file=sys.stderr)
+    """Print a message on one line of standard error, shortened where it quotes a long content; returns the status."""
+    line = " ".join(message.split())
+    if len(line) > MOST_SAID:
+        line = f"{line[: MOST_SAID // 2]} ... {line[-MOST_SAID // 2 :]}"
+    print(f"snn-dt: {line}", file=sys.stderr)
     return status
 
 

@@ -21,7 +21,6 @@ from snn_dt.data.source import Source
 from snn_dt.errors import DataError, SnnDtError, did_you_mean
 
 _log = logging.getLogger("snn_dt")
-
 _CHECKOUT = Path(__file__).resolve().parents[2] / "datasets"
 
 

@@ -28,12 +28,12 @@ def main() -> int:
             continue
         server = server or Server()
         started = time.monotonic()
-        report = run_family(family, cases, server, options.limit)
+        report = run_family(family, cases, server, options.limit, say=lambda text: print(text, flush=True))
         rows.append(counts_of(report))
         failed += len(report.failures)
         took, (slowest, name) = time.monotonic() - started, report.slowest
         spent = f"{took:.0f} s, {report.cpu_seconds:.0f} s of CPU, of which {slowest:.1f} s for {name}"
-        print(*report.failures, f"{family}: {spent}\n", sep="\n", flush=True)
+        print(f"{family}: {spent}\n", flush=True)
     if rows:
         print(table(rows))
     return int(failed > 0)

@@ -10,19 +10,19 @@ from tests.campaign.case import Case
 
 # Cases of the quick form; those that start trainings cost more, so fewer are drawn.
 QUICK = {
-    "minari_metadata": 60,
-    "minari_hdf5": 45,
-    "tables": 45,
-    "d4rl": 40,
-    "damage": 60,
-    "caches": 15,
-    "checkpoints": 60,
-    "configs": 50,
-    "command_lines": 45,
-    "environments": 30,
-    "irregular": 20,
+    "minari_metadata": 80,
+    "minari_hdf5": 60,
+    "tables": 60,
+    "d4rl": 50,
+    "damage": 45,
+    "caches": 20,
+    "checkpoints": 40,
+    "configs": 60,
+    "command_lines": 50,
+    "environments": 16,
+    "irregular": 25,
     "surroundings": 15,
-    "kills": 10,
+    "kills": 4,
 }
 
 

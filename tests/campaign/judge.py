@@ -10,16 +10,18 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.campaign.case import Case, Command, Expect, Result
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 90.0  # seconds of a clock until a command counts as one that hangs; none needs a tenth of it on an idle machine
 MEMORY = 700 << 20  # bytes a command may take for an input of a few kilobytes
-SAYS = re.compile(r"expected|found|cannot|could not|unknown|no such|no file|no dataset|missing|invalid|is not|has ")
+MOST_SAID = 3000  # characters of a line
+WORDS = 4  # of a line that says what was expected or found, at least
 FAULTS = ("traceback", "hang", "memory", "crash", "code", "silent", "lines", "status", "words", "content")
 
 
@@ -126,7 +128,8 @@ def judge(result: Result, expect: Expect) -> Verdict:
 def _refusal(result: Result, expect: Expect, tail: str) -> Verdict:
     # What a command warned of before it met the fault stands in lines of its own, and says so.
     errors = [line for line in result.lines if not line.startswith("snn-dt: warning")]
-    if len(errors) != 1 or not errors[0].startswith("snn-dt: ") or not SAYS.search(errors[0]) or len(errors[0]) > 3000:
+    whole = len(errors) == 1 and errors[0].startswith("snn-dt: ")
+    if not whole or len(errors[0]) > MOST_SAID or len(errors[0].split()) < WORDS:
         return Verdict("refused", "lines", f"{len(errors)} lines: {tail}")
     if expect.kind not in ("refused", "loud", "sound"):
         return Verdict("refused", "status", tail)
@@ -152,23 +155,29 @@ class Report:
     def cases(self) -> int:
         return sum(self.counts[name] for name in self.counts if name.startswith("="))
 
-    def add(self, case: Case, verdict: Verdict, result: Result) -> None:
+    def add(self, case: Case, verdict: Verdict, result: Result) -> bool:
+        """Count a case; returns whether it failed."""
         self.counts["=" + verdict.outcome] += 1
         if verdict.fault:
             self.counts[verdict.fault] += 1
             self.failures.append(f"{self.family}/{case.name}: {verdict.fault} ({case.expect.kind}): {verdict.detail}")
         self.slowest = max(self.slowest, (result.cpu_seconds, case.name))
         self.cpu_seconds += result.cpu_seconds
+        return bool(verdict.fault)
 
 
-def run_family(family: str, cases: Iterable[Case], server: Server, limit: float = LIMIT) -> Report:
-    """Run the cases of a family, each in a folder of its own that is gone afterwards."""
+def run_family(
+    family: str, cases: Iterable[Case], server: Server, limit: float = LIMIT, say: Callable[[str], Any] | None = None
+) -> Report:
+    """Run the cases of a family, each in a folder of its own that is gone afterwards; `say` is told each failure."""
     report = Report(family)
     for case in cases:
         folder = Path(tempfile.mkdtemp(prefix="campaign-"))
         try:
             result = server.run(case.make(folder), folder, limit)
-            report.add(case, judge(result, case.expect), result)
+            failed = report.add(case, judge(result, case.expect), result)
+            if failed and say:
+                say(report.failures[-1])
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return report
