@@ -7,4 +7,4 @@ run=runs/quickstart
 rm -rf "$run"
 python scripts/train.py --config configs/quickstart.yaml --run-dir "$run" "$@"
 python scripts/evaluate.py --checkpoint "$run" --episodes 20 --target-return 500 100 29 \
-  --json results/quickstart/evaluation.json --report results/quickstart
+  --json "$run/evaluation.json" --report "$run/report"

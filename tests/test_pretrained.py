@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -10,9 +12,10 @@ from tests.conftest import ROOT
 
 PLANS = "classic", "mujoco"
 PRETRAINED = ROOT / "results" / "pretrained"
-NAMES = sorted(path.name for path in PRETRAINED.iterdir())
+NAMES = sorted(path.name for path in PRETRAINED.iterdir() if path.is_dir())
+FIGURES = json.loads((PRETRAINED / "evaluations.json").read_text())
 CLASSIC = [name for name in NAMES if name.split("-")[0] in ("cartpole", "mountaincar", "acrobot", "pendulum")]
-MUJOCO = ["hopper-snn_dt", "halfcheetah-dense", "walker2d-snn_dt-sparse"]  # a thousand decisions an episode
+MUJOCO = ["hopper-snn_dt"]  # a thousand decisions an episode
 
 
 @pytest.fixture
@@ -22,9 +25,41 @@ def rows(reproduce) -> dict[str, dict]:
     return {name: record for found in best for name, (_, record) in found.items()}
 
 
-def test_every_dataset_of_the_tables_has_a_dense_and_a_spiking_checkpoint():
-    tasks = "cartpole", "mountaincar", "acrobot", "pendulum", "hopper", "halfcheetah", "walker2d"
-    assert {f"{task}-{kind}" for task in tasks for kind in ("dense", "snn_dt")} <= {*NAMES}
+def test_the_repository_holds_one_checkpoint_of_each_kind_for_each_environment_whose_data_it_holds(reproduce, rows):
+    assert [name for name in sorted(rows) if reproduce.ships(name)] == NAMES == sorted(FIGURES)
+    tasks = "cartpole", "mountaincar", "acrobot", "pendulum", "hopper"
+    assert {f"{task}-{kind}" for task in tasks for kind in ("snn_dt", "snn_dt_stream")} < {*NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_checkpoints_own_figure_is_from_episodes_that_no_choice_has_seen(name, rows):
+    figure, chosen = FIGURES[name], rows[name]["evaluation"][0]
+    begin = min(figure["seed"], chosen["seed"]), max(figure["seed"], chosen["seed"])
+    assert begin[0] + max(figure["episodes"], chosen["episodes"]) < begin[1]
+    assert figure["episodes"] == len(figure["returns"]) >= 4 * chosen["episodes"]
+    assert figure["return_mean"] == pytest.approx(np.mean(figure["returns"]))
+    assert (figure["env_id"], figure["target_return"]) == (chosen["env_id"], chosen["target_return"])
+    assert not figure["commit"].endswith("-dirty")
+    assert figure["chosen_by"]["return_mean"] == chosen["return_mean"]
+    [line] = [line for line in (PRETRAINED / "README.md").read_text().splitlines() if line.startswith(f"| `{name}` |")]
+    assert f"{figure['return_mean']:,.1f} (" in line
+
+
+@pytest.mark.parametrize("name", CLASSIC)
+def test_the_first_fresh_episodes_come_out_as_recorded(name):
+    figure = FIGURES[name]
+    policy = from_pretrained(PRETRAINED / name, device="cpu")
+    [again] = evaluate(policy, figure["target_return"], episodes=10, seed=figure["seed"], num_envs=10)
+    error = figure["return_std"] / np.sqrt(10)
+    assert again["return_mean"] == pytest.approx(np.mean(figure["returns"][:10]), abs=4 * error + 1e-6)
+
+
+def test_the_page_names_what_does_not_ship_and_the_command_that_makes_it(rows):
+    page = (PRETRAINED / "README.md").read_text()
+    for name in rows.keys() - {*NAMES}:
+        [line] = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        assert rows[name]["command"] in line
+        assert rows[name]["commit"][:7] in line
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -247,6 +247,26 @@ def test_a_record_from_uncommitted_code_is_refused_or_marked_and_warned_of(
     assert capsys.readouterr().err == ""
 
 
+def test_a_record_tells_once_what_each_module_does(tmp_path):
+    run = record("full", 0, 2.0)
+    counts = {"macs": 1.5, "acs": 0.0, "neuron_updates": 8.0, "spikes": 2.0}
+    for key in ("evaluation", "best_evaluation"):
+        for i, row in enumerate(run[key]):
+            row["by_module"] = {"lif": {name: count * (i + 1) for name, count in counts.items()} | {"energy_pj": 44.0}}
+            row |= {"firing_rates": {"lif": 0.25}, "energy_constants": "45 nm"}
+    run["best"] = {"step": 3, **run["evaluation"][1]}
+    write_record(run, tmp_path / "x.json")
+    found = read_records(tmp_path, [("a", "full")])[0]
+    assert found["by_module"] == {"columns": ["macs", "acs", "neuron_updates", "spikes"], "lif": [1.5, 0, 8.0, 2.0]}
+    assert found["energy_constants"] == "45 nm"
+    for row in (*found["evaluation"], *found["best_evaluation"], found["best"]):
+        assert not {"by_module", "firing_rates", "energy_constants"} & row.keys()
+        assert row["return_mean"] in (2.0, 1.0)
+    write_record(found, tmp_path / "x.json")
+    assert read_records(tmp_path, [("a", "full")])[0] == found, "twice is the same"
+    assert to_csv([found]) == to_csv([run])
+
+
 def test_a_short_table_has_mean_returns_of_the_variants_that_ran():
     records = [record("full", s, 1.0 + s, d) for d in ("sb3/a", "sb3/b") for s in range(2)] + [record("full", 2, 9.0)]
     text = short_table([*records, record("dense", 0, 3.0)], ["dense", "none", "full"])
@@ -344,6 +364,10 @@ def test_a_plan_goes_on_where_it_stopped_is_recorded_and_not_run_again(
     assert facts["command"] == found["command"]
     assert facts["command"].startswith("snn-dt train --config ")
     assert from_pretrained(shipped).provenance["step"] == 6
+    [(name, figure)] = json.loads((shipped.parent / "evaluations.json").read_text()).items()
+    assert (name, figure["episodes"], figure["seed"]) == ("cartpole-dense", 12, 1_000_000), "four times as many, fresh"
+    assert figure["chosen_by"]["return_mean"] == found["evaluation"][0]["return_mean"]
+    assert "| `cartpole-dense` | 500 |" in (shipped.parent / "README.md").read_text()
     shutil.rmtree(tmp_path / "runs")
     capfd.readouterr()
     assert reproduce.main(words) == 0

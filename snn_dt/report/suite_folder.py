@@ -35,15 +35,42 @@ TITLES = {
 
 
 def write_record(record: Record, path: Path) -> None:
-    """Write one run's record, one key a line; a warning says so if no commit holds what made it."""
+    """Write one run's record, one key a line, without repetition; a warning says so if no commit holds what made it."""
     if uncommitted(record):
         print(
             f"warning: {path}: made by code that no commit holds (commit {record.get('commit')}); tables mark it",
             file=sys.stderr,
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (f"{json.dumps(key)}: {dumps(value)}" for key, value in record.items())
+    lines = (f"{json.dumps(key)}: {dumps(value)}" for key, value in without_repetition(record).items())
     write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+COUNTS = ("macs", "acs", "neuron_updates", "spikes")
+ONCE = ("by_module", "firing_rates", "energy_constants")
+
+
+def without_repetition(record: Record) -> dict[str, Any]:
+    """Return a record that tells once, not in every row of its evaluations, what each module does.
+
+    `by_module` has the counts of the first row of `evaluation`, one list per module in the order of `columns`; a firing
+    rate is spikes over neuron updates, an energy follows from the counts and `energy_constants`.
+    """
+    kept = {key: _without(value) for key, value in record.items()}
+    first = next(iter(record["evaluation"]), {})
+    if modules := first.get("by_module"):
+        counts = {name: [row[column] or 0 for column in COUNTS] for name, row in modules.items()}
+        kept |= {"energy_constants": first["energy_constants"], "by_module": {"columns": list(COUNTS), **counts}}
+    return kept
+
+
+def _without(value: Any) -> Any:
+    """Return rows, or one row, of an evaluation without what is told once."""
+    if isinstance(value, list):
+        return [_without(row) for row in value]
+    if isinstance(value, dict) and "return_mean" in value:
+        return {key: item for key, item in value.items() if key not in ONCE}
+    return value
 
 
 def read_record(path: Path) -> dict[str, Any]:

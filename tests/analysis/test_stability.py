@@ -203,6 +203,6 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path, monke
 
 
 def test_a_dense_checkpoint_is_refused(tmp_path, capsys):
-    words = ["--checkpoint", str(ROOT / "results/pretrained/pendulum-dense"), "--out", str(tmp_path)]
+    words = ["--checkpoint", str(ROOT / "results/pretrained/cartpole-dense"), "--out", str(tmp_path)]
     assert main(["analyse", "stability", *words]) == 2
     assert "expected a model with spiking neurons" in capsys.readouterr().err
