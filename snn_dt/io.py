@@ -186,7 +186,7 @@ def private_folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"snn_dt-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     with contextlib.suppress(OSError):  # it is a file, or nothing can be made there
         folder.mkdir(mode=0o700, exist_ok=True)
-    if only_ours(folder) and not folder.is_symlink():
+    if folder.is_dir() and only_ours(folder) and not folder.is_symlink():
         return folder
     return Path(tempfile.mkdtemp(prefix="snn_dt-"))
 

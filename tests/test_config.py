@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -256,3 +257,88 @@ def test_every_shipped_config_loads_and_its_dataset_is_shipped_or_known(path):
 def test_there_are_shipped_configs_of_both_models():
     kinds = {load_config(path).model.kind for path in FILES}
     assert {"dense", "snn_dt"} <= kinds
+
+
+@pytest.mark.parametrize("text", ["1:30", "010", "0x1", "0o7", "0b1", "1_000", "١٢", "1 0", "'0x1'", "2024-01-01"])
+def test_what_is_a_number_in_yaml_1_1_alone_is_refused_with_a_hint(tmp_path, text):
+    message = complaint(tmp_path, f"train: {{steps: {text}}}")
+    assert "train.steps: expected an integer, found" in message
+    assert message.endswith("write a number in decimal digits, as 90 or 1.5e3")
+
+
+@pytest.mark.parametrize("text", ["yes", "no", "on", "off", "y", "1"])
+def test_only_true_and_false_are_truth_values(tmp_path, text):
+    assert "data.normalize: expected true or false" in complaint(tmp_path, f"data: {{normalize: {text}}}")
+    if text != "1":
+        assert load(tmp_path, f"track: {{name: {text}}}").track.name == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("train: {steps: !!int x}", "found the tag"),
+        ("train: {steps: !!float x}", "found the tag"),
+        ("train: {compile: !!bool maybe}", "found the tag"),
+        ("train: {steps: !!python/object/apply:os.getcwd []}", "found the tag"),
+        (f"train: {{steps: {'9' * 5000}}}", "4300 digits"),
+        (f"train: {{steps: {'9' * 30}}}", "train.steps: expected an integer, found 999"),
+        (f"train: {{learning_rate: {'9' * 400}}}", "train.learning_rate: expected a number, found 999"),
+        (f"train: {{learning_rate: {'9' * 400}.0}}", "train.learning_rate: expected a number, found inf"),
+        ("train: {steps: 1e999999999}", "expected an integer"),
+        ("train: {steps: 1e-999999999}", "expected an integer"),
+        ("train: {steps: " + "[" * 5000 + "}", "more than 64 levels of nesting"),
+        ("a: &a [*a]", "the alias *a of nothing before it"),
+        ("base: 5", "base: expected the name of a file"),
+        ("base: [[x]]", "base: expected the name of a file"),
+        ('base: "a\\0b"', "expected a config file without NUL"),
+        (f"base: {'x' * 300}", "names of at most 255 bytes"),
+        ("base: /dev/zero", "found a device instead of a regular file"),
+        ("base: .", "found a folder instead of a regular file"),
+        ("a: 1\n---\nb: 1", "a second document"),
+        ("#" + "x" * 200_000, "found a file of more than 131072 bytes"),
+    ],
+)
+def test_a_file_that_would_take_long_or_raise_is_one_line(tmp_path, text, expected):
+    message = complaint(tmp_path, text)
+    assert expected in message
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize("line", ["{{<<: [{0}], k{1}: 1}}", "[{0}]", "{{a: [{0}], b: [{0}]}}"])
+def test_lines_that_repeat_the_line_before_many_times_are_refused(tmp_path, line):
+    lines = ["v0: &v0 {x: 1}"]
+    lines += [f"v{i}: &v{i} " + line.format(", ".join([f"*v{i - 1}"] * 10), i) for i in range(1, 12)]
+    assert "more than 10000 values, with every alias written out" in complaint(tmp_path, "\n".join(lines))
+
+
+def test_anchors_and_merges_of_usual_size_work(tmp_path):
+    config = load(tmp_path, "model: &m {d_model: 8, n_heads: 2}\ntrain:\n  <<: {steps: 3, seed: 1}\n  seed: 2")
+    assert (config.model.d_model, config.train.steps, config.train.seed) == (8, 3, 2)
+
+
+def test_a_base_that_is_named_many_times_is_read_once(tmp_path, monkeypatch):
+    from snn_dt import io, strict
+
+    read = []
+    monkeypatch.setattr(strict.io, "read_text", lambda path, most: read.append(path) or Path.read_text(path))
+    files = {f"b{i}": f"base: [{', '.join([f'b{i + 1}.yaml'] * 10)}]" for i in range(8)}
+    assert io is strict.io
+    assert load(tmp_path, "base: b0.yaml", **files, b8="train: {steps: 7}").train.steps == 7
+    assert len(read) == len(set(read)) == 10
+
+
+def test_a_very_long_chain_of_bases_is_one_line(tmp_path):
+    files = {f"b{i}": f"base: b{i + 1}.yaml" for i in range(500)}
+    assert "`base` chain of at most 64 files" in complaint(tmp_path, "base: b0.yaml", **files)
+
+
+@pytest.mark.parametrize("name", ["1e5", "0o7", "010", "1:30", "yes", "null", "~", "=", "<<", "1_0", "2024-01-01", "5"])
+def test_a_name_that_looks_like_something_else_survives_being_written_and_read(tmp_path, name):
+    from snn_dt.config import TrackConfig
+
+    save_config(Config(track=TrackConfig(name=name)), tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml").track.name == name
+
+
+def test_an_integer_in_text_keeps_all_of_its_digits(tmp_path):
+    assert load(tmp_path, "train: {steps: '9007199254740993'}").train.steps == 9007199254740993
