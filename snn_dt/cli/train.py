@@ -36,9 +36,9 @@ def train_main(arguments: Sequence[str]) -> int:
     from snn_dt.cli.run import Run
     from snn_dt.training.distributed import is_first
 
-    run_dir, config, resume, trust = _read(arguments)
+    run_dir, config, resume = _read(arguments)
     with hold(run_dir, resume) if is_first() else nullcontext():
-        run = Run(config, run_dir, resume=resume, trust=trust)
+        run = Run(config, run_dir, resume=resume, trust=take_trust(arguments)[0])
         rows, signum = run.train()
     if not run.workers.first:
         return 0 if signum is None else 128 + signum
@@ -50,11 +50,10 @@ def train_main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _read(arguments: Sequence[str]) -> tuple[Path, Config, bool, bool]:
-    """Return the run folder, its configuration, whether it is resumed, and whether files are trusted."""
-    trust = take_trust(arguments)[0]
-    load = partial(load_config, trust=trust)
-    return *read_run(arguments, "snn-dt train", TrainArguments, load, validate, _new_folder), trust
+def _read(arguments: Sequence[str]) -> tuple[Path, Config, bool]:
+    """Return the run folder, its configuration, and whether it is resumed."""
+    load = partial(load_config, trust=take_trust(arguments)[0])
+    return read_run(arguments, "snn-dt train", TrainArguments, load, validate, _new_folder)
 
 
 def _new_folder(config: Config) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import numbers
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -11,6 +12,7 @@ import numpy as np
 
 from snn_dt.errors import EnvironmentMismatchError, SnnDtError
 
+_log = logging.getLogger("snn_dt")
 LONGEST = 100_000
 """Steps after which an episode is cut where nothing else says."""
 
@@ -60,6 +62,13 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
             truncated = True
             self.cuts += 1
         return observation, reward, terminated, truncated, result[4] or {}
+
+    def close(self) -> None:
+        """Close it; what fails there changes no result."""
+        try:
+            super().close()
+        except (Exception, SystemExit) as error:
+            _log.warning("the environment %s raised %r while it was closed; mend the environment", self.name, error)
 
     @property
     def name(self) -> str:

@@ -134,11 +134,12 @@ def _hint(name: str, error: BaseException) -> str:
 def _check_spaces(policy: Policy, env: Any, name: str) -> None:
     from gymnasium import spaces
 
-    for kind, expected, found in (
-        ("observations", policy.observation_space, env.observation_space),
-        ("actions", policy.action_space, env.action_space),
-    ):
-        same = (
+    pairs: tuple[tuple[str, Any, Any], ...] = (
+        ("observations", policy.observation_space, getattr(env, "observation_space", None)),
+        ("actions", policy.action_space, getattr(env, "action_space", None)),
+    )
+    for kind, expected, found in pairs:
+        same = _known_size(found) and (
             (expected.n, expected.start) == (found.n, found.start)
             if isinstance(expected, spaces.Discrete) and isinstance(found, spaces.Discrete)
             else spaces.flatdim(expected) == spaces.flatdim(found)
@@ -150,6 +151,16 @@ def _check_spaces(policy: Policy, env: Any, name: str) -> None:
                 f"expected {kind} {expected} (the policy was trained on {policy.spec.dataset_id}), found {found} in "
                 f"{name}; evaluate in {policy.spec.env_id or 'the environment of that dataset'}"
             )
+
+
+def _known_size(space: Any) -> bool:
+    """Whether it is a space of so many numbers; texts and graphs, and what an environment lacks, are not."""
+    from gymnasium import spaces
+
+    try:
+        return spaces.flatdim(space) > 0
+    except (NotImplementedError, ValueError, TypeError, AttributeError):
+        return False
 
 
 def _warn(policy: Policy, env: Any, name: str, own: bool) -> None:

@@ -105,3 +105,26 @@ def test_an_action_that_is_not_finite_is_the_policys_fault():
     env.reset(seed=0)
     with pytest.raises(EnvironmentMismatchError, match="expected finite actions from the policy, found"):
         env.step(np.array([np.nan], np.float32))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [None, 5, gym.spaces.Text(5), gym.spaces.Graph(gym.spaces.Box(0, 1, (2,)), None), gym.spaces.MultiBinary(4)],
+)
+def test_an_environment_of_other_spaces_or_none_is_refused(space):
+    class Other(Odd):
+        action_space = space
+
+    gym.register("Other-v0", entry_point=Other)
+    try:
+        with pytest.raises(EnvironmentMismatchError, match="expected actions"):
+            make_environment(policy(), "Other-v0")
+    finally:
+        gym.registry.pop("Other-v0")
+
+
+def test_an_environment_that_fails_as_it_is_closed_changes_no_result(monkeypatch, caplog):
+    monkeypatch.setattr(Odd, "close", lambda self: 1 / 0)
+    (row,) = evaluate(policy(), 3.0, episodes=1, env_id="Odd-fine-v0")
+    assert row["returns"] == [3.0]
+    assert "raised ZeroDivisionError" in caplog.text

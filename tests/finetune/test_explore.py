@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from snn_dt.finetune.explore import Explorer, noise_deviation, scale_is_known
+from snn_dt.errors import EnvironmentMismatchError
+from snn_dt.evaluation.rollout import make_environments
+from snn_dt.finetune.explore import Explorer, gather, noise_deviation, scale_is_known
+from tests.odd_environments import ACTIONS, OBSERVATIONS, register_odd
 from tests.policies import Scripted, make_policy
 
 STATES = gym.spaces.Box(-1, 1, (2,), np.float32)
@@ -67,3 +70,25 @@ def test_noise_on_integers_plays_integers_that_differ():
     actions = np.stack([e.act(np.zeros((4, 2), np.float32)) for _ in range(5)])
     assert actions.dtype == np.int64
     assert len(np.unique(actions)) > 3
+
+
+@pytest.mark.parametrize("kind", ["fine", "reward-of-one", "observation-list", "flag-numpy"])
+def test_episodes_gathered_in_an_unusual_environment_are_those_of_the_plain_one(kind):
+    episodes = gathered(kind)
+    assert [e.rewards.tolist() for e in episodes] == [[1.0] * 3] * 2
+    assert all(e.terminated and e.observations.shape == (4, 4) for e in episodes)
+
+
+@pytest.mark.parametrize(
+    "kind", ["raises", "reward-none", "reward-text", "old-api", "observation-larger", "reset-none"]
+)
+def test_an_environment_that_fails_while_episodes_are_gathered_is_named(kind):
+    with pytest.raises(EnvironmentMismatchError, match=f"Odd-{kind}-v0"):
+        gathered(kind)
+
+
+def gathered(kind: str):
+    register_odd()
+    policy = make_policy(OBSERVATIONS, ACTIONS)
+    envs = make_environments(policy, 2, f"Odd-{kind}-v0")
+    return gather(Explorer(policy, 0.1, 0.1, np.random.default_rng(0)), envs, 3.0, 2, 0)
