@@ -114,7 +114,7 @@ class FinetuneRun:
         )
         state = self.loop.state_dict() | {"best": self.best} if name == "last" else None
         folder = self.run_dir / "checkpoints" / name
-        save_checkpoint(folder, self.policy, self.model_config, self.task, facts, state)
+        save_checkpoint(folder, self.policy, self.model_config, self.policy.model.task, facts, state)
 
     def _restore(self) -> None:
         checkpoint = find_checkpoint(self.run_dir)

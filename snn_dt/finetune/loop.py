@@ -77,6 +77,7 @@ class Loop:
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         metrics = self._gather(rng)
         new, sums = self.replay.source(u.gamma, u.top_fraction), dict[str, list[float]]()
+        self.tuner.widen_returns(*new.rtg_range)
         asked = self.asked / self.policy.spec.rtg_scale
         warm_up = u.critic_warm_up if self.iteration == 0 and self.tuner.critic is not None else 0
         for _ in range(warm_up):
@@ -141,10 +142,13 @@ class Loop:
             "iteration": self.iteration,
             "env_steps": self.env_steps,
             "best_own": float(self.best_own),
+            "rtg_range": list(self.policy.model.task.rtg_range or ()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
         self.tuner.load_state_dict(state["tuner"])
         self.replay.load_state_dict(state["replay"])
+        if state.get("rtg_range"):  # of an older version: the next iteration looks at the episodes it has
+            self.tuner.widen_returns(*state["rtg_range"])
         self.iteration, self.env_steps, self.best_own = state["iteration"], state["env_steps"], state["best_own"]

@@ -46,7 +46,8 @@ class Transitions(NamedTuple):
 class Source:
     """Windows of the best episodes of one dataset and transitions of all, in the units of one policy.
 
-    `top_fraction`: share of the steps that the best episodes hold.
+    `top_fraction`: share of the steps that the best episodes hold; `rtg_range`: their lowest and highest scaled
+    return-to-go.
     """
 
     def __init__(self, trajectories: Trajectories, policy: Policy, gamma: float, top_fraction: float = 1.0) -> None:
@@ -57,6 +58,9 @@ class Source:
         scale = policy.spec.rtg_scale
         self.windows = Windows(self.trajectories, model.context_length, rtg_scale=scale, episodes=best)
         self._scale = policy.spec.rtg_scale
+        ends = trajectories.episode_offsets
+        learned = np.concatenate([trajectories.returns_to_go[ends[e] : ends[e + 1]] for e in best])
+        self.rtg_range = float(learned.min()) / scale, float(learned.max()) / scale
         self._discounted = discounted_returns(trajectories, gamma)
         self._horizon = 1.0 / max(1.0 - gamma, 1e-9)
 

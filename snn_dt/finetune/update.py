@@ -33,6 +33,7 @@ from snn_dt.errors import ConfigError
 from snn_dt.finetune.config import UpdateConfig
 from snn_dt.finetune.replay import Transitions
 from snn_dt.learning.losses import action_loss
+from snn_dt.models.embedding import widen_returns
 from snn_dt.models.norms import set_transition
 from snn_dt.online.critics import TwinCritic
 from snn_dt.online.td3 import masked_mean, smoothed, td_target
@@ -75,6 +76,11 @@ class FineTuner:
     def units(self, actions: Tensor) -> Tensor:
         """Return actions [..., A] in [-1, 1], as critics see them."""
         return (actions - self.middle) / self.half_range
+
+    def widen_returns(self, low: float, high: float) -> None:
+        """Let the model, and what follows it, hear of returns that it learns from now."""
+        for model in (self.model, *([self.target_model] if self.critic is not None else [])):
+            widen_returns(model, low, high)
 
     def update_critic(self, steps: Transitions, asked: float, generator: torch.Generator) -> dict[str, Tensor]:
         """Move both critics towards y; steps without a known successor do not count."""

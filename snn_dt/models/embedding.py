@@ -6,6 +6,9 @@ gets none), K merged.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -93,3 +96,24 @@ class TokenEmbedding(nn.Module):
     def per_token(self, x: Tensor) -> Tensor:
         """Give each token what its step has: `[B, K, ...] -> [B, L, ...]`."""
         return x if self.merged else x.repeat_interleave(3, dim=1)[:, :-1]
+
+
+def widen_returns(model: nn.Module, low: float, high: float) -> None:
+    """Let a model hear of scaled returns-to-go from `low` to `high` too, now that it has learned from such episodes.
+
+    `model.task`, which a checkpoint keeps, says so as well. Nothing changes for what is inside of the range it knew,
+    nor for a model that is deaf to returns.
+    """
+    known: Any = model
+    config, task, embedding = known.config, known.task, known.embedding
+    if not config.return_conditioned or task.rtg_range is None:
+        return
+    low, high = min(low, task.rtg_range[0]), max(high, task.rtg_range[1])
+    quantiles = task.rtg_quantiles
+    if quantiles is not None:  # their ends alone: those between them stand for units that have been placed
+        quantiles = (min(low, quantiles[0]), *quantiles[1:-1], max(high, quantiles[-1]))
+    known.task = replace(task, rtg_range=(low, high), rtg_quantiles=quantiles)
+    if isinstance(embedding, TokenEmbedding):
+        embedding.rtg_range = (low, high)
+    else:
+        embedding.code.low, embedding.code.high = (quantiles or (low, high))[0], (quantiles or (low, high))[-1]

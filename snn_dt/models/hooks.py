@@ -35,7 +35,9 @@ class Watch:
         self._tables, self._sizes = tables, [len(t) for t in tables]
         self._dicts, self._keys, self._objects = ([item[i] for item in items] for i in range(3))
         self._hooks = hook_tables(model)
-        self.parameters: list[Tensor] = list({id(p): p for m in modules for p in m._parameters.values() if p is not None}.values())
+        self.parameters: list[Tensor] = list(
+            {id(p): p for m in modules for p in m._parameters.values() if p is not None}.values()
+        )
         self.tensors = self.parameters + [b for m in modules for b in m._buffers.values() if b is not None]
         self._places = self._where()
         self._checksum: cpp.Checksum | None = None

@@ -119,7 +119,9 @@ def _known(model: Any) -> bool:
     forward = {(n._fused, n.constants.coefficients._replace(slope=0.0, attach=0.0, surrogate=0)) for n in neurons}
     tensors = [*model.parameters(), *model.buffers()]
     plain = all(n.norm is None or type(n.norm) is nn.LayerNorm for n in neurons) and head.plastic is None
-    return plain and len(eps) == len(forward) == 1 and forward.pop()[0] and alike(*tensors) and tensors[0].dtype in SUFFIX
+    return (
+        plain and len(eps) == len(forward) == 1 and forward.pop()[0] and alike(*tensors) and tensors[0].dtype in SUFFIX
+    )
 
 
 def _weights(block: Any) -> list[Tensor]:

@@ -36,7 +36,13 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "checksum": (3, SIZE),
     "stream_step": (0, ctypes.c_void_p, ctypes.c_void_p, CONSTANTS),
 }
-SINGLE = ("pack_weight", "spike_linear", "spike_linear_backward", "last_token", "checksum")  # float32 only; any, the last
+SINGLE = (
+    "pack_weight",
+    "spike_linear",
+    "spike_linear_backward",
+    "last_token",
+    "checksum",
+)  # float32 only; any, the last
 PANEL = 64  # columns that products.h takes at a time
 
 

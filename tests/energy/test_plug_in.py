@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from snn_dt.config import BudgetConfig
 from snn_dt.energy import Count, DecisionMeter, costs
 from snn_dt.energy.costs import rule_of
+from snn_dt.errors import ConfigError
+from snn_dt.learning.budget import Budget
 from snn_dt.models.layers import SpikeLinear
 from snn_dt.snn import LIF
 
@@ -69,3 +72,30 @@ def test_a_module_with_weights_and_no_rule_is_named():
     model.unheard = nn.Bilinear(2, 2, 2)
     with DecisionMeter(model) as meter:
         assert meter.uncounted == ["unheard"]
+
+
+class Mixing(nn.Module):
+    """An attention without weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(self.linear(x), -1)
+
+
+def test_what_computes_without_weights_and_has_no_rule_is_named_too():
+    model = Stream()
+    model.wires = nn.Sequential(nn.Identity(), nn.Dropout())
+    model.squash, model.mix = nn.Softmax(-1), nn.ModuleList([Mixing()])
+    with pytest.warns(UserWarning, match=r"none for .*squash, mix\.0"):
+        meter = DecisionMeter(model)
+    assert meter.uncounted[-2:] == ["squash", "mix.0"]
+
+
+def test_a_budget_refuses_a_model_that_it_cannot_count_all_of():
+    model = Stream()
+    model.mix = Mixing()
+    with pytest.raises(ConfigError, match=r"train\.budget: expected .* found none for .*mix"):
+        Budget(BudgetConfig(synaptic_operations=1.0), model)

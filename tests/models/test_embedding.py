@@ -35,3 +35,30 @@ def test_a_merged_token_hears_the_return_to_go_as_loudly_as_the_state(rtg_range,
     spread = {name: part.std(0).square().mean().sqrt().item() for name, part in parts.items()}
     assert 0.5 < spread["rtg"] / spread["state"] < 2.5
     assert spread["action"] < 0.2 * spread["rtg"]
+
+
+@pytest.mark.parametrize("kind", ["dense", "snn_dt", "snn_dt_stream"])
+def test_returns_beyond_the_data_are_heard_once_they_were_learned_from(kind):
+    task = TaskShape(3, 2, True, 9, rtg_range=(0.0, 1.0), rtg_quantiles=tuple(i / 32 for i in range(33)))
+    model = make_model(dataclasses.replace(TINY, kind=kind), task)
+    states, mask = torch.ones(1, 1, 3), torch.ones(1, 1, dtype=torch.bool)
+    actions, steps = torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int64)
+
+    def heard(model, rtg):
+        return model(torch.full((1, 1, 1), rtg), states, actions, steps, mask)
+
+    inside = heard(model, 0.7)
+    assert torch.equal(heard(model, 1.0), heard(model, 1.5))
+    widen_returns(model, 0.4, 1.5)
+    assert model.task.rtg_range == (0.0, 1.5)
+    assert torch.equal(heard(model, 0.7), inside)
+    assert torch.equal(heard(model, 1.5), heard(model, 9.0))
+    embeddings = (
+        [model.embedding.rtg_range]
+        if kind != "snn_dt_stream"
+        else [(model.embedding.code.low, model.embedding.code.high)]
+    )
+    assert embeddings == [(0.0, 1.5)]
+    other = make_model(model.config, model.task)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(heard(other, 1.4), heard(model, 1.4))

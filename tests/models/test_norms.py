@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from snn_dt.models.folding import assert_spike_driven, fold_norms
-from snn_dt.models.norms import PTBN
+from snn_dt.models.norms import PTBN, set_transition
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model, run
 
 T, B, L, D = 3, 4, 5, 6
@@ -48,7 +48,7 @@ def test_the_blend_goes_from_layer_norm_to_batch_norm_one_training_forward_at_a_
     norm, batch, (x, real) = make_norm(4), make_norm(1), data()
     layer = F.layer_norm(x, (D,), norm.layer.weight, norm.layer.bias)
     expected = batch(x, real)
-    for n in range(1, 7):
+    for n in range(6):  # forwards so far: the first is layer norm alone, as published
         theta = max(0.0, 1 - n / 4)
         torch.testing.assert_close(norm(x, real), theta * layer + (1 - theta) * expected)
         norm.eval()(x, real)  # no step of the transition
@@ -101,3 +101,22 @@ def test_a_linear_layer_fed_with_anything_but_spikes_is_found():
     batch = make_batch(CONTINUOUS)
     with pytest.raises(AssertionError, match="binary"):
         assert_spike_driven(folded, *batch.fields)
+
+
+def test_the_transition_is_a_share_of_the_updates_however_they_are_split_and_a_count_of_old_still_is_one():
+    model = make_model(dataclasses.replace(TINY, kind="dsformer_tssa"), DISCRETE)
+    for share, forwards, expected in (
+        (0.1, 3000, 300),
+        (0.1, 4 * 3000, 1200),
+        (0, 500, 0),
+        (1, 500, 500),
+        (200, 9, 200),
+    ):
+        set_transition(model, share, forwards)
+        assert {m.transition for m in model.modules() if isinstance(m, PTBN)} == {expected}
+
+
+def test_without_a_transition_the_first_forward_is_batch_norm():
+    norm, batch, (x, real) = make_norm(0), make_norm(1), data()
+    batch(x, real)
+    assert torch.equal(norm(x, real), batch(x, real))

@@ -74,3 +74,21 @@ def test_generators_share_the_features_of_their_head_in_order():
     gate = PhaseGate(n_generators=4, n_timesteps=50, d_model=8)
     t = torch.arange(12)[None]
     assert torch.equal(gate(t), torch.stack([gate.spikes(t)[..., i // 2] for i in range(8)], -1))
+
+
+def test_learned_positions_end_at_the_last_timestep_that_was_trained():
+    code = LearnedPositions(50, 4)
+    code.train()(torch.tensor([[3, 4, 5], [0, 0, 11]]))
+    rows = code.eval()(torch.arange(60)[None])[0]
+    assert torch.equal(rows[:12], code.weight[:12])
+    assert torch.equal(rows[12:], code.weight[11].expand(48, -1))
+    other = LearnedPositions(50, 4)
+    other.load_state_dict(code.state_dict())
+    assert torch.equal(other.eval()(torch.arange(60)[None])[0], rows)
+
+
+def test_a_checkpoint_that_does_not_tell_stands_for_a_table_trained_throughout():
+    code = LearnedPositions(50, 4)
+    code.load_state_dict({"weight": code.weight.detach()})
+    code.train()(torch.tensor([[3]]))
+    assert torch.equal(code.eval()(torch.arange(50)[None])[0], code.weight)

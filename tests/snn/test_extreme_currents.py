@@ -85,7 +85,9 @@ def test_what_is_held_is_far_above_any_current_that_means_something():
     assert torch.equal(LIF(reset="none")(x)[1].v_mem, x[0])
 
 
-@pytest.mark.parametrize("options", [{"threshold_adaptation": 0.3}, {"current_adaptation": 0.2}, {"reset_order": "delayed"}])
+@pytest.mark.parametrize(
+    "options", [{"threshold_adaptation": 0.3}, {"current_adaptation": 0.2}, {"reset_order": "delayed"}]
+)
 def test_neurons_without_a_kernel_stay_finite_too(options):
     for reset in RESETS:
         neuron = LIF(reset=reset, **options)
