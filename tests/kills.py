@@ -88,7 +88,7 @@ class Commands:
         stderr: Literal["file", "closed", "broken"] = "file",
         encoding: str = "utf-8",
         cwd: Path | None = None,
-        timeout: float = 120.0,
+        timeout: float = 600.0,
     ) -> Ended:
         """Run `snn-dt WORDS`.
 

@@ -82,7 +82,7 @@ def test_a_run_that_is_killed_while_it_resumes_loses_nothing(commands, tmp_path)
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_disk_that_fills_up_is_one_line_and_the_run_goes_on_with_room(commands, tmp_path, command):
-    words, found = COMMANDS[command]
+    words, _ = COMMANDS[command]
     whole = tmp_path / "whole"
     ended = commands.run(words(whole), under=whole)
     for at in range(3, ended.operations, max(1, ended.operations // (ended.operations if EVERY else 4))):
