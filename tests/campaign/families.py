@@ -16,13 +16,13 @@ QUICK = {
     "d4rl": 50,
     "damage": 45,
     "caches": 20,
-    "checkpoints": 40,
+    "checkpoints": 32,
     "configs": 60,
-    "command_lines": 50,
-    "environments": 16,
+    "command_lines": 40,
+    "environments": 14,
     "irregular": 25,
     "surroundings": 15,
-    "kills": 4,
+    "kills": 3,
 }
 
 
