@@ -28,6 +28,7 @@ from snn_dt.device import available_cores
 from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.report.suite_folder import read_record, write_record, write_short_tables, write_table
 from snn_dt.report.suite_marks import uncommitted
+from snn_dt.report.suite_names import current
 from snn_dt.report.suite_pretrained import own_figure, read_figures, write_figures, write_page
 from snn_dt.sweep.backends import LocalProcesses
 from snn_dt.sweep.folder import prepare, read
@@ -41,14 +42,14 @@ PLANS = Path("configs/reproduce")
 AGAIN = Path("runs/again")
 SHIPPED = {
     "dense": "dense",
-    "dense-best": "dense",
+    "dense-top10": "dense",
     "snn_dt-full": "snn_dt",
-    "snn_dt-best": "snn_dt",
-    "snn_dt-sparse": "snn_dt-sparse",
-    "snn_dt-sparse128": "snn_dt-sparse",
+    "snn_dt-top10": "snn_dt",
+    "snn_dt-budget-0.5M": "snn_dt-sparse",
+    "snn_dt-budget-4M": "snn_dt-sparse",
     "snn_dt_stream": "snn_dt_stream",
-    "snn_dt_stream-plain": "snn_dt_stream",
-    "snn_dt_stream-best": "snn_dt_stream",
+    "snn_dt_stream-original-returns": "snn_dt_stream",
+    "snn_dt_stream-top10": "snn_dt_stream",
 }
 """Variants that ship, and the name that the best of their seeds ships under."""
 KINDS = {
@@ -67,7 +68,7 @@ class Arguments:
     only: tuple[str, ...] = ()
     """Datasets to run, by the beginning of their config's name: cartpole, hopper-medium; none runs all."""
     variants: tuple[str, ...] = ()
-    """Variants to run, by name: dense, snn_dt-full; none runs all."""
+    """Variants to run, by name: dense, snn_dt-full; none runs all. Names of 0.1.0 are known."""
     seeds: int = 0
     """How many of the plan's seeds to run; 0 runs all."""
     jobs: int = 0
@@ -97,6 +98,7 @@ def main(arguments: list[str]) -> int:
     for name in ("seeds", "jobs"):
         if (number := getattr(asked, name)) < 0:
             raise ConfigError(f"reproduce.py: expected --{name} of at least 0, which takes all, found {number}")
+    asked = replace(asked, variants=tuple(current(name, warn=True) for name in asked.variants))
     args = replace(asked, run_root=AGAIN, results=AGAIN / "results") if asked.again else asked
     trials = chosen(args)
     if args.again and not args.table_only:

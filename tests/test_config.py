@@ -25,7 +25,7 @@ from snn_dt.config import (
 from snn_dt.errors import ConfigError
 from tests.conftest import ROOT
 
-FILES = sorted([*ROOT.glob("configs/*.yaml"), *ROOT.glob("configs/d4rl/*-v2.yaml")])
+FILES = sorted(ROOT.glob("configs/*.yaml"))
 
 
 def load(tmp_path, text: str, **others: str) -> Config:

@@ -20,6 +20,7 @@ from snn_dt.report.suite import COLUMNS, page, short_table, to_csv
 from snn_dt.report.suite_figures import returns_against_energy, returns_against_target
 from snn_dt.report.suite_folder import BEGIN, END, read_records, write_record, write_short_tables, write_table
 from snn_dt.report.suite_marks import gone, uncommitted
+from snn_dt.report.suite_names import ALIASES
 from snn_dt.sweep.grid import read_sweep
 from tests.conftest import ROOT
 from tests.runs import stop_at_update
@@ -143,7 +144,7 @@ def test_the_plans_are_of_the_promised_size(plan):
     variants = {trial.variant: trial.config for trial in trials}
     if plan == "stream":
         assert {config.model.kind for config in variants.values()} == {"snn_dt_stream"}
-        assert variants["snn_dt_stream-300"].train.budget.synaptic_operations == 300
+        assert variants["snn_dt_stream-budget-300"].train.budget.synaptic_operations == 300
         return
     full = variants["snn_dt-full"].model
     assert (full.kind, full.positions, full.routing) == ("snn_dt", "phase", True)
@@ -160,7 +161,7 @@ def test_the_plans_are_of_the_promised_size(plan):
         return
     assert not variants["bc10"].model.return_conditioned
     assert variants["bc10"].data.top_fraction == 0.1
-    assert all(config.data.best_share == (0.5 if name.endswith("-best") else 0) for name, config in variants.items())
+    assert all(config.data.best_share == (0.5 if name.endswith("-top10") else 0) for name, config in variants.items())
     assert variants["dsformer_pssa"].model.resolved().tau_mem == pytest.approx(4 / 3)
     assert variants["dsformer_pssa"].model.resolved().reset == "hard"
 
@@ -245,6 +246,28 @@ def test_a_record_from_uncommitted_code_is_refused_or_marked_and_warned_of(
     assert "x.json: made by code that no commit holds (commit abc-dirty)" in capsys.readouterr().err
     write_record(record("dense", 0, 1.0), tmp_path / "x.json")
     assert capsys.readouterr().err == ""
+
+
+def test_the_names_of_0_1_0_mean_the_same_variants(reproduce, tmp_path, tiny_plans, capsys):
+    old = record("snn_dt-sparse128", 1, 2.0)
+    write_record(old, tmp_path / "runs" / "mujoco" / "x.json")
+    [found] = read_records(tmp_path / "runs" / "mujoco", [("a", "snn_dt-budget-4M")])
+    assert (found["variant"], found["trial"]) == ("snn_dt-budget-4M", "a-snn_dt-budget-4M-seed1")
+    assert {k: v for k, v in found.items() if k not in ("variant", "trial")} == {
+        k: v for k, v in old.items() if k not in ("variant", "trial")
+    }
+    page_of = "<!-- short table: mujoco: snn_dt-sparse128 -->\n<!-- end of short table -->"
+    (tmp_path / "README.md").write_text(page_of)
+    write_short_tables(tmp_path / "README.md", tmp_path, {"mujoco": [("a", "snn_dt-budget-4M")]})
+    assert "| `snn_dt-budget-4M` | 2.0 |" in (tmp_path / "README.md").read_text()
+    tiny_plans()
+    with pytest.raises(ConfigError, match="found 'dense-top10'"):
+        reproduce.main(["--variants", "dense-best"])
+    assert capsys.readouterr().err == "warning: the variant dense-best is called dense-top10 now\n"
+    plans = {
+        trial.variant for plan in reproduce.plans() for trial in read_sweep(ROOT / f"configs/reproduce/{plan}.yaml")[1]
+    }
+    assert {*ALIASES.values()} <= plans
 
 
 def test_a_record_tells_once_what_each_module_does(tmp_path):

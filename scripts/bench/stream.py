@@ -18,6 +18,7 @@ from typing import Any
 
 from worker import row
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 CHECKPOINT = Path(__file__).parents[2] / "results" / "pretrained" / "cartpole-dense"
 
 
@@ -54,7 +55,7 @@ def streaming(dense: Any) -> Any:
     from snn_dt.models import build_model
 
     torch.manual_seed(0)
-    config = load_config(Path(__file__).parents[2] / "configs" / "cartpole-snn_dt_stream.yaml").model
+    config = load_config(*(CONFIGS / name for name in ("cartpole.yaml", "variant/snn_dt_stream.yaml"))).model
     return Policy(build_model(config, dense.model.task), dense.spec, dense.state_mean, dense.state_std)
 
 

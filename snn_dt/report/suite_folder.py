@@ -16,6 +16,7 @@ from snn_dt.report.suite import page, short_table, to_csv
 from snn_dt.report.suite_cells import Record
 from snn_dt.report.suite_figures import returns_against_energy, returns_against_spikes, returns_against_target
 from snn_dt.report.suite_marks import uncommitted
+from snn_dt.report.suite_names import current, renamed
 from snn_dt.training.jsonl import dumps, write_atomically
 
 BEGIN, END = "<!-- table: scripts/reproduce.py -->", "<!-- end of table -->"
@@ -74,7 +75,7 @@ def _without(value: Any) -> Any:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return one run's record.
+    """Return one run's record, under the current name of its variant.
 
     Raises:
         ConfigError: it is damaged.
@@ -89,7 +90,7 @@ def read_record(path: Path) -> dict[str, Any]:
             f"{path}: expected a run's record, found it damaged ({', '.join(missing)}); put it back, or delete it and "
             "make the run again"
         )
-    return dict(found)
+    return renamed(dict(found))
 
 
 def write_table(
@@ -136,7 +137,7 @@ def write_short_tables(readme: Path, results: Path, orders: Mapping[str, Sequenc
         return
 
     def filled(match: re.Match[str]) -> str:
-        plan, variants = match["plan"], match["variants"].split(", ")
+        plan, variants = match["plan"], [current(name) for name in match["variants"].split(", ")]
         text = short_table(read_records(results / "runs" / plan, orders[plan]), variants)
         return f"{match['begin']}\n\n{text}\n\n{match['end']}"
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from snn_dt import strict
 from snn_dt.config import Config, check_env_id, config_from_dict, config_to_dict, load_config
 from snn_dt.errors import ConfigError
+from snn_dt.sweep.entry import Entry, read_entries
 
 SEED = "train.seed"
 
@@ -22,10 +22,10 @@ SEED = "train.seed"
 class SweepConfig:
     """A grid of experiments, as written in configs/sweep/*.yaml."""
 
-    configs: tuple[str, ...] = ()
-    """Config files, one per dataset x model, relative to the sweep file."""
-    variants: tuple[str, ...] = ()
-    """Config files laid over each of `configs`, one at a time; none runs `configs` as they are."""
+    configs: tuple[Any, ...] = ()
+    """Config files, relative to the sweep file, or entries `{name: ..., config: FILE, section.field: value}`."""
+    variants: tuple[Any, ...] = ()
+    """Files or entries laid over each of `configs`, one at a time; none runs `configs` as they are."""
     seeds: tuple[int, ...] = ()
     """Values of `train.seed`; none keeps each config's own."""
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -65,16 +65,19 @@ def read_sweep(path: Path, trust: bool = False) -> tuple[SweepConfig, list[Trial
     grid = {SEED: sweep.seeds, **sweep.grid} if sweep.seeds else sweep.grid
     trials: dict[str, Trial] = {}
     read_once = functools.cache(functools.partial(_read, trust=trust))  # the same few files, for every seed
+    tasks = read_entries(sweep.configs, "configs", path)
+    variants = read_entries(sweep.variants, "variants", path) or [Entry("", (), {})]
     for values in itertools.product(*grid.values()):
-        overrides = dict(zip(grid, values, strict=True))
-        named = {key: value for key, value in overrides.items() if len(grid[key]) > 1 and key != SEED}
-        for files in itertools.product(sweep.configs, sweep.variants or ("",)):
-            sources = tuple(Path(os.path.normpath(path.parent / file)) for file in files if file)
-            trial = _trial(path, sources, read_once(sources), overrides, named, sweep.episodes)
+        from_grid = dict(zip(grid, values, strict=True))
+        named = {key: value for key, value in from_grid.items() if len(grid[key]) > 1 and key != SEED}
+        for task, variant in itertools.product(tasks, variants):
+            overrides = task.values | variant.values | from_grid
+            trial = _trial(path, (task, variant), read_once(task.files + variant.files), overrides, named)
+            trial = replace(trial, episodes=sweep.episodes)
             if not trust:
                 check_env_id("eval.env_id", trial.config.eval.env_id)
             if trial.name in trials:
-                raise ConfigError(f"{path}: two trials are named {trial.name}; rename one of the files in `configs`")
+                raise ConfigError(f"{path}: two trials are named {trial.name}; rename one of the entries in `configs`")
             trials[trial.name] = trial
     return sweep, list(trials.values())
 
@@ -85,12 +88,15 @@ def _read(sources: tuple[Path, ...], trust: bool) -> dict[str, Any]:
 
 def _trial(
     path: Path,
-    sources: tuple[Path, ...],
+    entries: tuple[Entry, Entry],
     values: dict[str, Any],
     overrides: dict[str, Any],
     named: dict[str, Any],
-    episodes: int,
 ) -> Trial:
+    sources, names = (
+        [file for entry in entries for file in entry.files],
+        [entry.name for entry in entries if entry.name],
+    )
     for key, value in overrides.items():
         values = strict.merge(values, _nested(key, value))
     built = config_from_dict(values, source=f"{path}: {' with '.join(map(str, sources))}")
@@ -99,12 +105,11 @@ def _trial(
     parts = [f"{label}={_slug(value)}" for label, value in zip(labels, named.values(), strict=True)]
     flags = [f"--{key} {' '.join(shlex.quote(str(v)) for v in _many(value))}" for key, value in overrides.items()]
     return Trial(
-        name="-".join([*(source.stem for source in sources), *parts, f"seed{built.train.seed}"]),
+        name="-".join([*names, *parts, f"seed{built.train.seed}"]),
         config=built,
         overrides=overrides,
         command=" ".join(["snn-dt train --config", *(shlex.quote(str(source)) for source in sources), *flags]),
-        variant="-".join([*(source.stem for source in sources[1:]), *parts]),
-        episodes=episodes,
+        variant="-".join([*names[1:], *parts]),
     )
 
 

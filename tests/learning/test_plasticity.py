@@ -12,6 +12,7 @@ from snn_dt.config import PlasticityConfig, TrainConfig, config_from_dict, load_
 from snn_dt.errors import ConfigError
 from snn_dt.learning.plasticity import TrainingPlasticity, action_activity, output_activity
 from snn_dt.models.layers import ActionHead
+from snn_dt.sweep.grid import read_sweep
 from snn_dt.training.loop import train as train_loop
 from snn_dt.training.optimizer import make_optimizer
 from snn_dt.training.signals import StopSignal
@@ -212,11 +213,12 @@ def test_off_trains_bit_for_bit_like_a_run_that_knows_nothing_of_it_and_on_does_
     assert on != plain
 
 
-def test_the_variant_of_the_ablation_is_the_plain_one_but_for_the_rule():
-    plain, plastic = (load_config(ROOT / f"configs/variant/{name}.yaml") for name in ("snn_dt", "snn_dt-plasticity"))
-    assert plastic.train.plasticity.eta > 0
-    train = dataclasses.replace(plastic.train, plasticity=PlasticityConfig())
-    assert dataclasses.replace(plastic, train=train) == plain
+def test_the_variants_of_the_experiment_are_the_plain_one_but_for_the_rule():
+    trials = {trial.variant: trial.config for trial in read_sweep(ROOT / "experiments/plasticity/plan.yaml")[1]}
+    for name in ("hebbian", "error"):
+        assert trials[name].train.plasticity.eta > 0
+        train = dataclasses.replace(trials[name].train, plasticity=PlasticityConfig())
+        assert dataclasses.replace(trials[name], train=train) == trials["off"]
     assert load_config(ROOT / "configs/variant/snn_dt-full.yaml").train.plasticity.eta == 0
 
 

@@ -51,6 +51,32 @@ def test_the_command_of_a_trial_makes_its_configuration(sweep_file):
         assert _read(flags)[1] == trial.config
 
 
+def test_an_entry_may_have_a_name_and_values_of_its_own(sweep_file):
+    variants = [
+        {"name": "plain"},
+        {"name": "wide", "model.d_model": 32, "train.budget.mean_firing_rate": 0.1, "model.kind": "snn_dt"},
+    ]
+    configs = [{"name": "long", "config": "tiny.yaml", "train.steps": 9, "eval.target_return": [500, 29]}, "tiny.yaml"]
+    _, trials = read_sweep(sweep_file(configs=configs, variants=variants, seeds=[0], grid={"train.steps": [11]}))
+    assert [(t.name, t.variant) for t in trials] == [
+        ("long-plain-seed0", "plain"), ("long-wide-seed0", "wide"), ("tiny-plain-seed0", "plain"),
+        ("tiny-wide-seed0", "wide"),
+    ]  # fmt: skip
+    wide = trials[1].config
+    assert (wide.model.d_model, wide.train.budget.mean_firing_rate, wide.eval.target_return) == (32, 0.1, (500.0, 29.0))
+    assert {trial.config.train.steps for trial in trials} == {11}, "the grid has the last word"
+    for trial in trials:
+        assert _read(shlex.split(trial.command)[2:])[1] == trial.config, "the command makes the same run by hand"
+
+
+def test_the_variants_of_the_plans_that_have_a_budget_are_named_after_it():
+    for plan in ("classic", "mujoco", "budget", "stream"):
+        for trial in read_sweep(ROOT / "configs/reproduce" / f"{plan}.yaml")[1]:
+            limit = trial.variant.partition("-budget-")[2]
+            number = float(limit.rstrip("kM")) * {"k": 1e3, "M": 1e6}.get(limit[-1], 1) if limit else None
+            assert trial.config.train.budget.synaptic_operations == number, trial.name
+
+
 @pytest.mark.parametrize(
     ("sweep", "words"),
     [
@@ -66,6 +92,14 @@ def test_the_command_of_a_trial_makes_its_configuration(sweep_file):
         ({"grid": {"model.n_heads": [3]}}, "model.n_heads: expected a divisor of 16, found 3"),
         ({"configs": ["tiny.yaml", "./tiny.yaml"]}, "two trials are named tiny-seed0"),
         ({"configs": ["absent.yaml"]}, "expected a config file"),
+        ({"variants": [{"model.d_model": 8}]}, "variants: expected a name or a file in each entry, found neither"),
+        (
+            {"variants": [{"name": "a", "steps": 8}]},
+            "expected name, config or section.field, found 'steps' in the entry a",
+        ),
+        ({"variants": [{"name": "a", "model.d_modl": 8}]}, "unknown key model.d_modl"),
+        ({"variants": [7]}, "variants: expected a config file or {name, config, section.field: value}, found 7"),
+        ({"configs": [{"name": "a", "config": 7}]}, "configs: config: expected a file or a list of files, found 7"),
         ({"threads": -1}, "threads: expected at least 0, found -1"),
     ],
 )

@@ -1,0 +1,89 @@
+"""Does the critic of a hover run know which way is up? Its gradient by the action, against the one that flights have.
+
+    python experiments/online/critic.py runs/online/td3bc_jsrl-seed0
+
+The guide flies `--steps` steps with its noise, the learner watching. From there one action of the learner is moved by
++-0.1 along each rotor, and the learner flies on without noise: central differences of the discounted return are the
+gradient that the critic should have. Printed are mean cosines over drones, of the whole gradient and of what differs
+between rotors (which turns the drone; the common part lifts it), and the mean norms. D drones, 9 versions of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from snn_dt.envs.crazyflie import ACTION_DIM, CrazyflieHoverVectorEnv
+from snn_dt.envs.crazyflie_controller import pilot_of_skill
+from snn_dt.online.config import load_online_config
+from snn_dt.online.critics import TwinCritic
+from snn_dt.online.guide import PRIVILEGED_DIM
+from snn_dt.online.saved import load_actor
+from snn_dt.snn.parameters import LIFState
+
+MOVE, AHEAD = 0.1, 150
+
+
+def versions(array: np.ndarray) -> np.ndarray:
+    """Return [D, ...] nine times over, [9 D, ...]."""
+    return np.tile(array, (9, *[1] * (array.ndim - 1)))
+
+
+@torch.no_grad()
+def compare(run: Path, steps: int, count: int, seed: int) -> str:
+    """Return a line about the states after `steps` steps."""
+    config, actor = load_online_config(run / "config.yaml"), load_actor(run)
+    critic = TwinCritic(PRIVILEGED_DIM, ACTION_DIM, config.learn.critic_hidden)
+    critic.load_state_dict(torch.load(run / "state.pt", weights_only=True)["learner"]["critic"])
+    guide, rng = pilot_of_skill(config.guide.skill), np.random.default_rng(seed)
+    one = CrazyflieHoverVectorEnv(count, None, "privileged", spread=config.task.spread, autoreset=False)
+    seen, state = one.reset(seed=seed)[0], None
+    for _ in range(steps):
+        _, state = actor(torch.from_numpy(seen)[None], state)
+        noise = config.jump_start.guide_noise * rng.standard_normal((count, ACTION_DIM))
+        seen = one.step(np.clip(guide(seen) + noise, -1, 1).astype(np.float32))[0]
+    flying = ~one.over
+    proposed, state = actor(torch.from_numpy(seen)[None], state)
+    seen, chosen = seen[flying], proposed[0].numpy()[flying]
+
+    many = CrazyflieHoverVectorEnv(9 * len(seen), None, "privileged", autoreset=False)
+    many.reset(seed=0)
+    many.state, many.history = versions(one.state[flying]), versions(one.history[flying])
+    state = tuple(LIFState(part.v_mem[torch.from_numpy(flying)].repeat(9, 1)) for part in state)
+    moves = MOVE * np.concatenate([np.zeros((1, ACTION_DIM)), np.eye(ACTION_DIM), -np.eye(ACTION_DIM)])
+    actions = (np.repeat(moves, len(seen), 0) + versions(chosen)).astype(np.float32)
+    returns, alive = np.zeros(len(actions)), np.ones(len(actions), np.bool_)
+    for t in range(AHEAD):
+        after, rewards, terminated, _, _ = many.step(actions)
+        returns += config.learn.gamma**t * rewards * alive
+        alive &= ~terminated
+        proposed, state = actor(torch.from_numpy(after)[None], state)
+        actions = proposed[0].numpy()
+    up, down = returns.reshape(9, -1)[1:5], returns.reshape(9, -1)[5:]
+    flown = torch.from_numpy((up - down).T / (2 * MOVE)).float()
+
+    with torch.enable_grad():
+        a = torch.from_numpy(chosen).requires_grad_()
+        (judged,) = torch.autograd.grad(critic.first(torch.from_numpy(seen), a).sum(), a)
+    apart = [g - g.mean(-1, keepdim=True) for g in (judged, flown)]
+    whole, between = (torch.cosine_similarity(*pair, dim=-1).mean() for pair in ((judged, flown), apart))
+    sizes = ", ".join(f"{g.norm(dim=-1).mean():.2f}" for g in (judged, flown))
+    return (
+        f"{run.name} after {steps} steps, {len(seen)} drones: {whole:.2f}, between rotors {between:.2f}; norms {sizes}"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--steps", nargs="+", type=int, default=[10, 60])
+    parser.add_argument("--drones", type=int, default=250)
+    parser.add_argument("--seed", type=int, default=30_000)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for folder in arguments.runs:
+        for at in arguments.steps:
+            print(compare(folder, at, arguments.drones, arguments.seed))

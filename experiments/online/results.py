@@ -1,0 +1,120 @@
+"""Curves of `snn-dt online` and `snn-dt finetune` runs: `results/online/{hover,finetune}.{csv,png}`.
+
+    python experiments/online/results.py runs/online
+
+reads the metrics of every run folder in it; a folder is named METHOD-seedN (hover) or ft-TASK-NAME-seedN
+(fine-tuning). Of hover runs that still have their actor, `hover_final.csv` says what it is worth in 128 flights, alone
+and with the first 50 steps of each flown by the guide, as in the code of arXiv 2510.24461.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from snn_dt.envs.crazyflie_controller import pilot_of_skill
+from snn_dt.online.config import load_online_config
+from snn_dt.online.saved import load_actor
+from snn_dt.online.score import score_flights
+from snn_dt.report.style import CYCLE, new_figure, png, tidy
+from snn_dt.training.jsonl import read_rows
+
+OUT = Path(__file__).parents[2] / "results" / "online"
+HOVER = ("return", "return_std", "length", "lasted", "distance")
+FINETUNE = ("target_return", "return_mean", "return_std", "episodes")
+COUNTS = ("env_steps", "updates", "surrogate_slope")
+
+
+def points(run: Path) -> list[dict[str, Any]]:
+    """One row per evaluation of a run, with the environment steps and updates made by then."""
+    rows, counts = [], {"env_steps": 0}
+    for line in read_rows(run / "metrics.jsonl"):
+        counts |= {name: line[name] for name in COUNTS if name in line}
+        where = {"run": run.name, "iteration": line["step"], **counts}
+        if "score" in line:
+            rows.append(where | {name: line["score"][name] for name in HOVER})
+        rows += [where | {name: row[name] for name in FINETUNE} for row in line.get("evaluation", ())]
+    return rows
+
+
+def final(run: Path) -> list[dict[str, Any]]:
+    """The last actor of a hover run: alone, and after the guide's first 50 steps."""
+    if not (run / "actor").is_dir():
+        return []
+    config, actor, rows = load_online_config(run / "config.yaml"), load_actor(run), []
+    for guided in (0, 50):
+        score = score_flights(actor, config, 128, 20_000, pilot_of_skill(config.guide.skill), guided)
+        rows.append({"run": run.name, "guided": guided, "flights": 128} | {name: score[name] for name in HOVER})
+    return rows
+
+
+def table(rows: list[dict[str, Any]], name: str) -> None:
+    """Write rows of the same columns."""
+    with (OUT / f"{name}.csv").open("w", newline="") as file:
+        lines = csv.DictWriter(file, rows[0].keys())
+        lines.writeheader()
+        lines.writerows(rows)
+
+
+def draw(axes: Any, rows: list[dict[str, Any]], x: str, y: str, group: tuple[str, ...], label: str) -> None:
+    """Draw y over x, one line per group of rows, the seeds of a method in one colour."""
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault(", ".join(str(row[key]) for key in group), []).append(row)
+    methods: list[str] = []
+    for title, of_line in lines.items():
+        xs, ys = ([row[key] for row in of_line] for key in (x, y))
+        method = re.sub(r"-seed\d+", "", title)
+        named = None if method in methods else method
+        methods += [method] if named else []
+        i = methods.index(method)
+        style = ("-", "--", ":")[i // len(CYCLE) % 3]
+        axes.plot(xs, ys, style, marker="o", markersize=4, color=CYCLE[i % len(CYCLE)], label=named)
+    tidy(axes, "", label, "return")
+
+
+def draw_hover(rows: list[dict[str, Any]]) -> None:
+    """One panel, its lines named beside it."""
+    figure = new_figure(6.8, 4.0)
+    draw(figure.add_subplot(), rows, "updates", "return", ("run",), "updates")
+    figure.legend(loc="outside right upper", fontsize=9, frameon=False)
+    (OUT / "hover.png").write_bytes(png(figure))
+
+
+def draw_finetune(rows: list[dict[str, Any]]) -> None:
+    """A panel for each task, whose returns have scales of their own."""
+    tasks: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        _, task, name = row["run"].split("-", 2)
+        tasks.setdefault(task, []).append(row | {"run": name})
+    figure = new_figure(4.2 * len(tasks), 4.6)
+    for i, (task, own) in enumerate(tasks.items()):
+        axes = figure.add_subplot(1, len(tasks), i + 1)
+        draw(axes, own, "env_steps", "return_mean", ("run", "target_return"), "environment steps")
+        axes.set_title(task)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8, frameon=False)
+    (OUT / "finetune.png").write_bytes(png(figure))
+
+
+def main(folder: Path) -> None:
+    """Run the script."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    runs = [points(run) for run in sorted(folder.iterdir()) if (run / "metrics.jsonl").exists()]
+    hover = [row for rows in runs for row in rows if "target_return" not in row]
+    scores = [row for run in sorted(folder.iterdir()) for row in final(run)]
+    tuned = [row for rows in runs for row in rows if "target_return" in row]
+    if hover:
+        table(hover, "hover")
+        draw_hover(hover)
+    if scores:
+        table(scores, "hover_final")
+    if tuned:
+        table(tuned, "finetune")
+        draw_finetune(tuned)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
