@@ -72,7 +72,8 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     ):
         raise ConfigError(
             "expected --episodes in [1, 2^31), --meter-every and --num-envs of at least 1, --threads of at least 0, "
-            f"--seed in [0, 2^32), found {args.episodes}, {args.meter_every}, {args.num_envs}, {args.threads}, {args.seed}"
+            f"--seed in [0, 2^32), found {args.episodes}, {args.meter_every}, {args.num_envs}, {args.threads}, "
+            f"{args.seed}"
         )
     if args.env_id == "":
         raise ConfigError("expected an environment after --env-id, found an empty name; name one or leave it out")
