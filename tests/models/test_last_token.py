@@ -20,6 +20,12 @@ KNOWN = (
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _kernels_where_they_can_be_had(monkeypatch):
+    """Whatever backend the other tests are run with."""
+    monkeypatch.delenv("SNN_DT_KERNEL", raising=False)
+
+
 def calls(monkeypatch) -> list[bool]:
     """Whether each decision from now on was the kernel's."""
     noted, call = [], LastToken.__call__
