@@ -100,7 +100,7 @@ def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = Fals
     """Load a policy from a checkpoint folder, or from a run folder's last checkpoint; needs no dataset, no environment.
 
     With `trust`, its environment is made as the checkpoint describes it, whatever that imports or opens; see
-    `snn_dt.envs.spec`. Loading alone makes none.
+    `snn_dt.data.env_spec`. Loading alone makes none.
 
     Raises:
         CheckpointError: missing or damaged files, weights that are not finite or do not fit the configuration.

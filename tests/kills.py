@@ -210,7 +210,7 @@ def _serve() -> None:
     """Read one job a line, fork, run it, write one result a line."""
     from importlib import import_module
 
-    for name in ("snn_dt.cli.main", "snn_dt.cli.run", "snn_dt.cli.evaluate", "snn_dt.training.console", *sys.argv[1:]):
+    for name in ("snn_dt.cli.main", "snn_dt.run", "snn_dt.cli.evaluate", "snn_dt.training.console", *sys.argv[1:]):
         import_module(name)
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:

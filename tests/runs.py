@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from snn_dt.cli.main import main
-from snn_dt.cli.run import Run
+from snn_dt.run import Run
 from snn_dt.snn.build import build_library
 from tests.conftest import ROOT
 

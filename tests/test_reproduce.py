@@ -12,16 +12,16 @@ import pytest
 import yaml
 
 from snn_dt.checkpoint import from_pretrained
-from snn_dt.cli.run import Run
 from snn_dt.device import choose_device, device_name
 from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.evaluation.statistics import interquartile_mean, stratified_interval
+from snn_dt.report.results_io import BEGIN, END, read_records, write_record, write_short_tables, write_table
 from snn_dt.report.suite import COLUMNS, page, short_table, to_csv
 from snn_dt.report.suite_figures import returns_against_energy, returns_against_target
-from snn_dt.report.suite_folder import BEGIN, END, read_records, write_record, write_short_tables, write_table
 from snn_dt.report.suite_marks import gone, uncommitted
 from snn_dt.report.suite_names import ALIASES
-from snn_dt.sweep.grid import read_sweep
+from snn_dt.run import Run
+from snn_dt.training.sweep.grid import read_sweep
 from tests.conftest import ROOT
 from tests.runs import stop_at_update
 

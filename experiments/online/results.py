@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from snn_dt.envs.crazyflie_controller import pilot_of_skill
-from snn_dt.online.config import load_online_config
-from snn_dt.online.saved import load_actor
-from snn_dt.online.score import score_flights
+from snn_dt.experimental.online.config import load_online_config
+from snn_dt.experimental.online.crazyflie_controller import pilot_of_skill
+from snn_dt.experimental.online.saved import load_actor
+from snn_dt.experimental.online.score import score_flights
 from snn_dt.report.style import CYCLE, new_figure, png, tidy
 from snn_dt.training.jsonl import read_rows
 

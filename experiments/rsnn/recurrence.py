@@ -9,7 +9,7 @@ import csv
 import sys
 from pathlib import Path
 
-from snn_dt.analysis.recurrence import COLUMNS, recurrence_rows
+from snn_dt.experimental.analysis.recurrence import COLUMNS, recurrence_rows
 
 
 def main() -> None:

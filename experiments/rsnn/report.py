@@ -9,7 +9,7 @@ import csv
 import sys
 from pathlib import Path
 
-from snn_dt.report.rsnn import COLUMNS, evaluations, rsnn_figure
+from snn_dt.experimental.rsnn.figure import COLUMNS, evaluations, rsnn_figure
 from snn_dt.report.style import png
 from snn_dt.training.jsonl import read_rows
 

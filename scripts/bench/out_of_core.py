@@ -34,7 +34,7 @@ BLOCK = 1 << 15
 _TRAIN = """
 import json, re, sys, time
 from pathlib import Path
-from snn_dt.cli.run import Run
+from snn_dt.run import Run
 from snn_dt.config import config_from_dict
 
 def private():

@@ -162,6 +162,6 @@ def _load(arguments: argparse.Namespace) -> Trajectories:
 def _action_space(arguments: argparse.Namespace) -> Any:
     if arguments.env_id is None:
         return None
-    from snn_dt.cli.task import action_space
+    from snn_dt.task import action_space
 
     return action_space(arguments.dataset, arguments.env_id)

@@ -16,13 +16,29 @@ from snn_dt.errors import SnnDtError, did_you_mean
 
 COMMANDS = {
     "train": ("snn_dt.cli.train", "train_main", "train a model on a dataset, or resume a run"),
-    "rsnn": ("snn_dt.cli.rsnn", "rsnn_main", "train a recurrent spiking network with BPTT, e-prop or a reward"),
+    "rsnn": (
+        "snn_dt.experimental.rsnn.command",
+        "rsnn_main",
+        "train a recurrent spiking network with BPTT, e-prop or a reward",
+    ),
     "evaluate": ("snn_dt.cli.evaluate", "evaluate_main", "roll a checkpoint out, conditioned on target returns"),
-    "online": ("snn_dt.cli.online", "online_main", "teach a spiking policy to hover, online, with a guide"),
-    "finetune": ("snn_dt.cli.finetune", "finetune_main", "go on with a trained model in its environment"),
+    "online": (
+        "snn_dt.experimental.online.command",
+        "online_main",
+        "teach a spiking policy to hover, online, with a guide",
+    ),
+    "finetune": (
+        "snn_dt.experimental.finetune.command",
+        "finetune_main",
+        "go on with a trained model in its environment",
+    ),
     "sweep": ("snn_dt.cli.sweep", "sweep_main", "run a grid of trainings side by side, here or on a Ray cluster"),
     "trial": ("snn_dt.cli.trial", "trial_main", "run or go on with one training of a sweep"),
-    "analyse": ("snn_dt.cli.analyse", "analyse_main", "look at a network's gradients: over slopes, layers, time"),
+    "analyse": (
+        "snn_dt.experimental.analysis.command",
+        "analyse_main",
+        "look at a network's gradients: over slopes, layers, time",
+    ),
     "data": ("snn_dt.cli.data", "data_main", "show a dataset, build its cache, collect a new one"),
 }
 

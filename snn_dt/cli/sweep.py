@@ -13,12 +13,12 @@ from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import writable_folder
 from snn_dt.device import available_cores
 from snn_dt.errors import ConfigError, TrainingError
-from snn_dt.sweep.backends import Backend, LocalProcesses, RayTasks
-from snn_dt.sweep.folder import prepare
-from snn_dt.sweep.grid import SweepConfig, read_sweep
-from snn_dt.sweep.scheduler import TrialStatus, run_sweep
-from snn_dt.sweep.summary import write_summary
-from snn_dt.sweep.view import View
+from snn_dt.training.sweep.backends import Backend, LocalProcesses, RayTasks
+from snn_dt.training.sweep.folder import prepare
+from snn_dt.training.sweep.grid import SweepConfig, read_sweep
+from snn_dt.training.sweep.scheduler import TrialStatus, run_sweep
+from snn_dt.training.sweep.summary import write_summary
+from snn_dt.training.sweep.view import View
 
 
 @dataclass(frozen=True)

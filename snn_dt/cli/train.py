@@ -33,7 +33,7 @@ class TrainArguments(Config):
 
 def train_main(arguments: Sequence[str]) -> int:
     """Run the command; 128 + n after signal n, with a run that can be resumed."""
-    from snn_dt.cli.run import Run
+    from snn_dt.run import Run
     from snn_dt.training.distributed import is_first
 
     run_dir, config, resume = _read(arguments)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.run_folder import remove_leftovers
-from snn_dt.sweep.folder import Attempt, read, read_config
 from snn_dt.training.jsonl import dumps, read_rows, write_atomically
+from snn_dt.training.sweep.folder import Attempt, read, read_config
 
 if TYPE_CHECKING:
-    from snn_dt.cli.run import Run
+    from snn_dt.run import Run
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def trial_main(arguments: Sequence[str]) -> int:
     remove_leftovers(args.run_dir)
     attempt.watch(orphaned=lambda: os.kill(os.getpid(), signal.SIGTERM))
     from snn_dt.checkpoint import was_saved
-    from snn_dt.cli.run import Run
+    from snn_dt.run import Run
 
     run = Run(config, args.run_dir, resume=was_saved(args.run_dir), trust=args.trust_env_spec)
     rows, signum = run.train()

@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from snn_dt import io
+from snn_dt.data.atomic_dir import unfinished_folder
 from snn_dt.data.builder import Built, Progress, build
 from snn_dt.data.columns import digest
 from snn_dt.data.scores import ReferenceScores
 from snn_dt.data.source import Source
 from snn_dt.data.trajectories import RewardMode, Trajectories
-from snn_dt.data.unfinished import unfinished_folder
 from snn_dt.errors import DataError
 from snn_dt.user_cache import cache_root
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt import io
+from snn_dt.data.atomic_dir import unfinished_folder
 from snn_dt.data.builder import Progress
+from snn_dt.data.checked_env import LONGEST, Checked
 from snn_dt.data.minari_source import roots
 from snn_dt.data.recorder import record
 from snn_dt.data.scores import ReferenceScores
-from snn_dt.data.unfinished import unfinished_folder
-from snn_dt.envs.checked import LONGEST, Checked
 from snn_dt.errors import DataError
 
 _log = logging.getLogger("snn_dt")
@@ -54,8 +54,8 @@ def collect(
     from minari.dataset.minari_dataset import parse_dataset_id
     from minari.dataset.minari_storage import MinariStorage
 
+    from snn_dt.data.registration import ensure_registered
     from snn_dt.data.spaces import observation_leaves
-    from snn_dt.envs import ensure_registered
 
     if not re.search(r"-v\d+$", dataset_id):
         raise DataError(f"expected an id with a version, as mine/cartpole/random-v0, found {dataset_id!r}; add -v0")

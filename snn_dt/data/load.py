@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from snn_dt import io
 from snn_dt.data import d4rl_source, minari_source
+from snn_dt.data.atomic_dir import clear_abandoned
 from snn_dt.data.builder import Progress
 from snn_dt.data.cache import PREFIX, build_cached, build_in_memory, cache_folder, open_cached
 from snn_dt.data.source import Source
 from snn_dt.data.trajectories import RewardMode, Trajectories
-from snn_dt.data.unfinished import clear_abandoned
 from snn_dt.errors import DataError
 
 if TYPE_CHECKING:

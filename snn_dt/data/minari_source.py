@@ -159,7 +159,7 @@ def _spaces(facts: dict[str, Any], dataset_id: str, trust: bool) -> tuple[Any, A
     """Return (observation space, action space), from the metadata or else from the environment it names."""
     from minari.serialization import deserialize_space
 
-    from snn_dt.envs.spec import make_recorded, parse_spec
+    from snn_dt.data.env_spec import make_recorded, parse_spec
 
     try:
         if "observation_space" in facts and "action_space" in facts:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from snn_dt.envs.checked import Checked, find_checked
+from snn_dt.data.checked_env import Checked, find_checked
 from snn_dt.errors import DataError, SnnDtError
 
 if TYPE_CHECKING:

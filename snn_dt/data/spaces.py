@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from snn_dt.envs.spec import NO_LIMIT, parse_spec
+from snn_dt.data.env_spec import NO_LIMIT, parse_spec
 from snn_dt.errors import DataError
 
 # The Dict keys and Tuple indices that lead to a leaf of the observation space: () for the space itself.

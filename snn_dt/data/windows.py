@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from snn_dt.data.mapped import read_at_random
+from snn_dt.data.mmap_advice import read_at_random
 from snn_dt.data.trajectories import Trajectories
 
 RAISE = 0.1

@@ -14,11 +14,11 @@ folds into the linear layer before it, nor a binary gate, which is a wire cut. `
 what each kind of module costs, `costs.py` how a further one joins in, `yardsticks.py` counts dense models beside it.
 """
 
+from snn_dt.energy.baselines import decision_transformer, dense_count, recurrent_twin, same_tokens
 from snn_dt.energy.costs import Call, costs
 from snn_dt.energy.counts import HOROWITZ, LOIHI, Count, EnergyTable
 from snn_dt.energy.meter import DecisionMeter, by_part
 from snn_dt.energy.rules import NORM_ACS, NORM_MACS, TRANSCENDENTAL_MACS
-from snn_dt.energy.yardsticks import decision_transformer, dense_count, recurrent_twin, same_tokens
 
 __all__ = [
     "HOROWITZ",

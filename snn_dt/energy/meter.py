@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snn_dt.energy.baselines import decision_transformer, dense_count, same_tokens
 from snn_dt.energy.costs import Call, Real, rule_of
 from snn_dt.energy.counts import Count, EnergyTable
 from snn_dt.energy.memory import VALUE_BYTES, state_bytes, traffic_bytes
 from snn_dt.energy.recorder import Recorder
-from snn_dt.energy.yardsticks import decision_transformer, dense_count, same_tokens
 from snn_dt.snn.probe import layer_flag
 
 Modules = dict[str, dict[str, float]]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from snn_dt.envs.checked import LONGEST, Checked
-from snn_dt.envs.spec import RecordedSpec, forgetful_wrappers, make_recorded, parse_spec
+from snn_dt.data.checked_env import LONGEST, Checked
+from snn_dt.data.env_spec import RecordedSpec, forgetful_wrappers, make_recorded, parse_spec
 from snn_dt.errors import EnvironmentMismatchError
 from snn_dt.evaluation.policy import Policy
 
@@ -31,7 +31,7 @@ def make_environment(
 ) -> Checked:
     """Make the environment that the policy's data were recorded in, or `env_id`, and check that it fits the policy.
 
-    What a checkpoint or a dataset says of its environment is a file's word: see `snn_dt.envs.spec`. It is trusted where
+    What a checkpoint or a dataset says of its environment is a file's word: see `snn_dt.data.env_spec`. It is trusted where
     `policy.trust` is set. `env_id` is the caller's word, and may be `module:Env`; where it names the policy's own
     environment, arguments, wrappers and step limit are the recorded ones.
 
@@ -95,7 +95,7 @@ def _make(name: str, typed: bool, recorded: RecordedSpec | None, policy: Policy,
     """Make the recorded environment, or, where the user names another one, that."""
     import gymnasium
 
-    from snn_dt.envs import ensure_registered
+    from snn_dt.data.registration import ensure_registered
 
     try:
         with warnings.catch_warnings():

@@ -58,7 +58,7 @@ class Policy:
 
     Attributes:
         trust: make the environment that `spec` describes even if that imports or opens what it names, see
-            `snn_dt.envs.spec`.
+            `snn_dt.data.env_spec`.
     """
 
     trust = False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from snn_dt import strict
-from snn_dt.envs.spec import parse_spec
+from snn_dt.data.env_spec import parse_spec
 from snn_dt.models import TaskShape
 
 

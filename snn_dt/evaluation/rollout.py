@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from snn_dt.data.checked_env import Checked, find_checked
 from snn_dt.energy import DecisionMeter
-from snn_dt.envs.checked import Checked, find_checked
 from snn_dt.evaluation.environments import default_cap, make_environment
 from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.statistics import bootstrap_interval

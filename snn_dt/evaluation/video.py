@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from snn_dt.data.unfinished import unfinished_folder
+from snn_dt.data.atomic_dir import unfinished_folder
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError, SnnDtError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from snn_dt.config import ModelConfig
 from snn_dt.models.blocks import build_block
 from snn_dt.models.embedding import TokenEmbedding
+from snn_dt.models.graphed_decision import GraphedDecision
 from snn_dt.models.heads import build_head
 from snn_dt.models.last_token import LastToken
 from snn_dt.models.layers import TimeMean
 from snn_dt.models.positions import LearnedPositions, PhaseGate, PhasePositions, SinusoidalPositions
-from snn_dt.models.replayed import ReplayedDecision
 from snn_dt.models.tokens import Tokens, causal_mask
 
 
@@ -73,7 +73,7 @@ class DecisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.d_model)
         bounds = [None if b is None else torch.tensor(b) for b in (task.action_low, task.action_high)]
         self.head = build_head(config, task.action_dim, task.discrete, *bounds)
-        self._last_token, self._replayed = LastToken(), ReplayedDecision()
+        self._last_token, self._replayed = LastToken(), GraphedDecision()
 
     def forward(
         self,
@@ -119,7 +119,7 @@ class DecisionTransformer(nn.Module):
 
     def train(self, mode: bool = True) -> DecisionTransformer:
         """Switch to training or, with `mode` False, to evaluation; what was prepared for decisions is forgotten."""
-        self._last_token, self._replayed = LastToken(), ReplayedDecision()
+        self._last_token, self._replayed = LastToken(), GraphedDecision()
         return super().train(mode)
 
     def token_mask(self, attention_mask: Tensor) -> Tensor:

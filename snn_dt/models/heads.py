@@ -53,7 +53,7 @@ class RateHead(nn.Module):
     """P neurons for each action, or action dimension, whose mean rates over T steps are the prediction.
 
     `D -> A P` currents, `RateLIF`, `PopulationDecode`. With cross-entropy the logits make it that of `softmax(r / T)`
-    of `snn_dt.learning.rates`: the loss's gradient by a population's rate is `(p - y) / temperature`.
+    of `snn_dt.experimental.rsnn.rates`: the loss's gradient by a population's rate is `(p - y) / temperature`.
 
     Attributes:
         bounded, low, high: as of `ActionHead`.

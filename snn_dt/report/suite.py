@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from snn_dt.report.suite_activity import fewest_spikes
-from snn_dt.report.suite_cells import (
+from snn_dt.report.results_table import (
     Record,
     by_dataset,
     by_variant,
@@ -30,6 +29,7 @@ from snn_dt.report.suite_cells import (
     spread,
     table,
 )
+from snn_dt.report.suite_activity import fewest_spikes
 from snn_dt.report.suite_marks import MARK, MEANING, marks, uncommitted
 
 COLUMNS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snn_dt.report.suite_cells import Record, by_dataset, by_variant, dataset_label, mean_of, number, table
+from snn_dt.report.results_table import Record, by_dataset, by_variant, dataset_label, mean_of, number, table
 
 FREE = {"snn_dt": "snn_dt-full", "snn_dt_stream": "snn_dt_stream"}
 """Of each kind of model, the variant whose activity nothing limits."""

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
+from snn_dt.report.results_table import Record, by_dataset, by_variant
 from snn_dt.report.style import CYCLE, GREY, INK, new_figure, tidy
-from snn_dt.report.suite_cells import Record, by_dataset, by_variant
 from snn_dt.report.suite_marks import uncommitted
 
 MARKERS = "osD^vPX*<>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from snn_dt.report.suite_cells import Record
+from snn_dt.report.results_table import Record
 
 MARK = "‡"
 MEANING = (

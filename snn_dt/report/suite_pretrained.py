@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt.checkpoint import from_pretrained, provenance
-from snn_dt.report.suite_cells import Record, number, table
+from snn_dt.report.results_table import Record, number, table
 from snn_dt.report.suite_marks import MARK, uncommitted
 from snn_dt.training.jsonl import dumps, write_atomically
 

@@ -40,7 +40,7 @@ HASH = hashlib.sha256().digest_size
 
 logger = logging.getLogger(__name__)
 
-NAMES = ("lif.cpp", "rate.cpp", "batch_norm.cpp", "spikes.cpp", "blocks.cpp", "stream.cpp", "own_constants.cpp")
+NAMES = ("lif.cpp", "rate.cpp", "batch_norm.cpp", "spikes.cpp", "blocks.cpp", "stream.cpp", "heterogeneous_lif.cpp")
 SOURCES = [Path(__file__).with_name(name) for name in NAMES]
 HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "neuron.h", "rate.h", "products.h")]
 # No -ffast-math: spikes have to equal torch's bit for bit. The last two allow if-conversion and change no result.

@@ -16,18 +16,18 @@ constexpr int64_t REGISTER = 32;
 constexpr int64_t REGISTER = 16;
 #endif
 
-template <class F> struct Lanes;
-template <> struct Lanes<float> {
+template <class F> struct EpisodeStreams;
+template <> struct EpisodeStreams<float> {
     typedef float Vec __attribute__((vector_size(REGISTER)));
     typedef int32_t Bits __attribute__((vector_size(REGISTER)));
     static constexpr int32_t no_sign = INT32_MAX;
 };
-template <> struct Lanes<double> {
+template <> struct EpisodeStreams<double> {
     typedef double Vec __attribute__((vector_size(REGISTER)));
     typedef int64_t Bits __attribute__((vector_size(REGISTER)));
     static constexpr int64_t no_sign = INT64_MAX;
 };
-template <class F> using Vec = typename Lanes<F>::Vec;
+template <class F> using Vec = typename EpisodeStreams<F>::Vec;
 template <class F> constexpr int64_t LANES = REGISTER / sizeof(F);
 
 template <class F>
@@ -37,7 +37,7 @@ inline Vec<F> all(F x) {
 
 template <class F>
 inline Vec<F> absolute(Vec<F> x) {
-    return (Vec<F>)((typename Lanes<F>::Bits)x & Lanes<F>::no_sign);
+    return (Vec<F>)((typename EpisodeStreams<F>::Bits)x & EpisodeStreams<F>::no_sign);
 }
 
 // a b + c rounded once where the CPU can: for gradients only, as a spike must round as torch does.

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.config import TrainConfig
+from snn_dt.cuda_graph import CudaGraph
 from snn_dt.data.windows import Batch
 from snn_dt.learning.budget import Budget
 from snn_dt.learning.losses import action_loss, positive_range
-from snn_dt.replay import Replay
-from snn_dt.training.carried import CarriedForward
 from snn_dt.training.state import TrainingState
+from snn_dt.training.stateful_forward import StatefulForward
 
 Gradient = Callable[..., tuple[dict[str, Tensor], list[Tensor | None]]]
 WARM_UP = 3
@@ -35,7 +35,7 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
     device, parameters = next(model.parameters()).device, list(model.parameters())
     forward: Any = torch.compile(model) if config.compile else model
     if config.carry_state:
-        forward = CarriedForward(forward, state)
+        forward = StatefulForward(forward, state)
     half_range = action_half_range(model)
     budget = Budget(config.budget, model) if config.budget.limits else None
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16" and _has_bf16(device))
@@ -61,7 +61,7 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
         return totals, [p.grad for p in parameters]
 
     replays = device.type == "cuda" and config.cuda_graph and not _needs_the_host(config, state)
-    return Replay(gradient, after=WARM_UP) if replays else gradient
+    return CudaGraph(gradient, after=WARM_UP) if replays else gradient
 
 
 def action_half_range(model: nn.Module) -> Tensor | None:

@@ -46,8 +46,8 @@ def _import_all() -> None:
     import wandb  # noqa: F401
 
     from snn_dt.cli import main
-    from snn_dt.envs import crazyflie  # noqa: F401
     from snn_dt.evaluation import rollout, video  # noqa: F401
+    from snn_dt.experimental.online import crazyflie  # noqa: F401
     from tests.campaign import bad_envs
 
     for module, _, _ in main.COMMANDS.values():

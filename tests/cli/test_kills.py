@@ -33,7 +33,9 @@ COMMANDS = {
 @pytest.fixture(scope="module")
 def commands():
     """A warm process."""
-    with Commands(imports=("snn_dt.cli.online_run", "snn_dt.cli.finetune_run", "snn_dt.rsnn.run")) as warm:
+    with Commands(
+        imports=("snn_dt.experimental.online.run", "snn_dt.experimental.finetune.run", "snn_dt.experimental.rsnn.run")
+    ) as warm:
         yield warm
 
 

@@ -13,9 +13,9 @@ from snn_dt import strict
 from snn_dt.cli.main import main
 from snn_dt.cli.run_folder import hold
 from snn_dt.config import Config, save_config
-from snn_dt.finetune.config import FinetuneConfig
-from snn_dt.online.config import OnlineConfig
-from snn_dt.rsnn.config import RSNNConfig
+from snn_dt.experimental.finetune.config import FinetuneConfig
+from snn_dt.experimental.online.config import OnlineConfig
+from snn_dt.experimental.rsnn.config import RSNNConfig
 from tests.patience import HANG
 from tests.runs import at_update, flags, left_behind, resume, train
 

@@ -16,7 +16,7 @@ from snn_dt.cli.evaluate import EvaluateArguments
 from snn_dt.cli.main import main
 from snn_dt.config import load_config
 from snn_dt.errors import CheckpointError, ConfigError
-from snn_dt.finetune.config import load_finetune_config
+from snn_dt.experimental.finetune.config import load_finetune_config
 from tests.policies import make_policy, shape_of
 from tests.runs import flags
 

@@ -117,12 +117,12 @@ def test_a_policy_named_on_the_command_line_flies_each_episode_at_its_skill(tmp_
     command = (
         "collect snn_dt/CrazyflieHover-v0 --id mine/drone-v0 --episodes 3 --seed 8 --root here --reference -70 470"
     )
-    data_main([*command.split(), "--policy", "snn_dt.envs.crazyflie_controller:Apprentice"])
+    data_main([*command.split(), "--policy", "snn_dt.experimental.online.crazyflie_controller:Apprentice"])
     t = snn_dt.load_dataset("here/mine/drone-v0")
     assert (t.reference.min, t.reference.max, t.n_episodes) == (-70, 470, 3)
     assert t.episode_returns[2] > 300 > 0 > t.episode_returns[0]
     with pytest.raises(ConfigError, match=r"expected MODULE:NAME .* 'Nobody'"):
-        data_main([*command.split(), "--policy", "snn_dt.envs.crazyflie_controller:Nobody"])
+        data_main([*command.split(), "--policy", "snn_dt.experimental.online.crazyflie_controller:Nobody"])
 
 
 def test_collecting_over_a_dataset_is_refused(minari_set):

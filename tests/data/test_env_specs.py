@@ -13,9 +13,9 @@ from gymnasium import spaces
 
 import snn_dt
 from snn_dt.cli.main import main
+from snn_dt.data.checked_env import LONGEST
 from snn_dt.data.collect import collect
 from snn_dt.data.spaces import clean_env_spec
-from snn_dt.envs.checked import LONGEST
 from snn_dt.errors import DataError, EnvironmentMismatchError
 from tests.data.toy_episodes import random_episodes
 from tests.odd_environments import FINE, REFUSED, register_odd

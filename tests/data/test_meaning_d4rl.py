@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 import snn_dt
 from snn_dt.cli.main import main
-from snn_dt.cli.task import action_space
+from snn_dt.task import action_space
 from tests.data.test_d4rl_source import write
 from tests.data.test_data_faults import refusal
 from tests.data.test_meaning_minari import said

@@ -11,11 +11,11 @@ from torch import nn
 
 import snn_dt
 from snn_dt.checkpoint import from_pretrained, save_checkpoint
-from snn_dt.cli.task import make_policy, task_shape
 from snn_dt.config import Config, ModelConfig
 from snn_dt.data import Windows
 from snn_dt.learning.losses import action_loss
 from snn_dt.models import build_model
+from snn_dt.task import make_policy, task_shape
 from tests.data.test_d4rl_source import write
 
 N = 400

@@ -56,7 +56,7 @@ def test_the_drone_flies_its_recorded_episodes_again():
         metadata(ROOT / "drone/crazyflie/mixed-v0")["algorithm_name"]
         in MANIFEST["datasets"][t.dataset_id]["provenance"]["command"]
     )
-    env = gymnasium.make("snn_dt.envs:" + t.env_id)
+    env = gymnasium.make("snn_dt.data.registration:" + t.env_id)
     for episode in (3, 49):
         rows = slice(*t.episode_offsets[episode : episode + 2])
         observation, _ = env.reset(seed=540000 + episode)

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from snn_dt.envs.checked import Checked
+from snn_dt.data.checked_env import Checked
 from snn_dt.errors import EnvironmentMismatchError
 from snn_dt.evaluation.environments import default_cap, make_environment
 from snn_dt.evaluation.rollout import evaluate, run_episodes

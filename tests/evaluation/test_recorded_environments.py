@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from snn_dt.envs.spec import parse_spec
+from snn_dt.data.env_spec import parse_spec
 from snn_dt.errors import EnvironmentMismatchError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy_spec import check_spec

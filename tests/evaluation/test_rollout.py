@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-import snn_dt.envs
+import snn_dt.data.registration
 import snn_dt.evaluation.environments as environments
 from snn_dt.errors import EnvironmentMismatchError
 from snn_dt.evaluation.policy import Policy
@@ -252,7 +252,7 @@ def test_an_environment_that_cannot_be_made_says_what_to_do(monkeypatch):
     assert "check the name" in refusal(policy, "Countdwon-v0")
     assert "check the name" in refusal(policy, "nowhere:Countdown-v0")
     assert "use its version 4 or 5" in refusal(policy, "Hopper-v2")
-    monkeypatch.setattr(snn_dt.envs, "ensure_registered", lambda name: None)
+    monkeypatch.setattr(snn_dt.data.registration, "ensure_registered", lambda name: None)
     assert "pip install 'snn-dt[robotics]'" in refusal(policy, "PointMaze_UMaze-v3")
 
     def missing(*_, **__):

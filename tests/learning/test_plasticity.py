@@ -12,11 +12,11 @@ from snn_dt.config import PlasticityConfig, TrainConfig, config_from_dict, load_
 from snn_dt.errors import ConfigError
 from snn_dt.learning.plasticity import TrainingPlasticity, action_activity, output_activity
 from snn_dt.models.layers import ActionHead
-from snn_dt.sweep.grid import read_sweep
 from snn_dt.training.loop import train as train_loop
 from snn_dt.training.optimizer import make_optimizer
 from snn_dt.training.signals import StopSignal
 from snn_dt.training.state import TrainingState
+from snn_dt.training.sweep.grid import read_sweep
 from tests.conftest import CONTINUOUS, DISCRETE, ROOT, TINY, doubled, make_batch, make_model, run
 from tests.models.test_causality import changed
 from tests.runs import left_behind, resume, state_of, stop_at_update, train

@@ -9,8 +9,8 @@ import torch
 
 from snn_dt.energy import Count
 from snn_dt.errors import ConfigError
+from snn_dt.experimental.rsnn.rates import rate_cross_entropy
 from snn_dt.learning.losses import action_loss
-from snn_dt.learning.rates import rate_cross_entropy
 from snn_dt.models.heads import PopulationDecode
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model, run
 from tests.energy.tiny import TASK, D, T, all_neurons, counted, model_of

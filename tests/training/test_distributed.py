@@ -15,10 +15,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from snn_dt.cli.run import Run
 from snn_dt.cli.train import train_main
 from snn_dt.config import load_config
 from snn_dt.errors import ConfigError
+from snn_dt.run import Run
 from snn_dt.training.distributed import Workers
 from tests.conftest import ROOT, read_jsonl
 from tests.patience import HANG
@@ -126,7 +126,7 @@ def test_an_error_in_one_process_ends_all(config_file, tmp_path):
     script.write_text(f"""
 import os, sys
 from pathlib import Path
-from snn_dt.cli.run import Run
+from snn_dt.run import Run
 from snn_dt.config import load_config
 Path({str(tmp_path / "run")!r}).mkdir(exist_ok=True)
 run = Run(load_config({str(config_file(steps=10_000))!r}), Path({str(tmp_path / "run")!r}))

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from snn_dt.cli.run import Run
+from snn_dt.run import Run
 from snn_dt.training.tracking import Tracker
 from tests.runs import (
     CARTPOLE,

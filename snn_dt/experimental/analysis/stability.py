@@ -1,0 +1,155 @@
+"""Do changes of a neuron's state, and with them gradients, grow or die over its time? Measured on a batch.
+
+Shapes: T steps, `...` instances that do not touch each other (batch, tokens), N neurons, S parts of a neuron's state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_dt.experimental.analysis.jacobian import Linearised, linearise, recurrent_jacobian
+from snn_dt.experimental.analysis.recorder import Trace, recording
+from snn_dt.snn import LIFState
+from snn_dt.snn.surrogate import get_surrogate
+
+SATURATED = 0.95
+"""Share of steps from which on a neuron that fires is called saturated: it no longer tells inputs apart."""
+
+
+def stability_rows(model: nn.Module, loss: Callable[[], Tensor]) -> list[dict[str, Any]]:
+    """Describe every layer of neurons of `model` in the pass that `loss()` makes; see `layer_stability`."""
+    model.zero_grad(set_to_none=True)
+    with recording(model) as traces:
+        loss().backward()
+    model.zero_grad(set_to_none=True)
+    return [{"layer": name, **layer_stability(trace)} for name, trace in traces.items()]
+
+
+@torch.no_grad()
+def layer_stability(trace: Trace, weight: Tensor | None = None) -> dict[str, Any]:
+    """Describe one run of a layer; `weight` [N, N] feeds its spikes back as a current, one step later.
+
+    ```
+    J_t = d state_t / d state_(t-1)                  of the layer: block diagonal without `weight`
+    spectral_radius[t] = max |eigenvalues of J_t|    mean over instances; spectral_radius_max: the largest
+    state_gradient[t]  = |dL/dV_t|                   over all instances and neurons
+    lyapunov           = log |J_T ... J_1| / T       largest singular value, mean over instances; -inf: all is forgotten
+    decay_measured[t]  = rms dV_t / dV_0             decay_predicted[t] = (1 - dt/tau)^t, of a neuron without spikes
+    critical_gain      = dt/tau / (gain rms psi)     spread g of a random loop, W ~ N(0, g^2 / N), where |J| passes 1
+    critical_scale                                   what `weight` must be multiplied with for an exponent of 0
+    dead, saturated                                  share of neurons that never fire, that fire in 95 % of the steps
+    ```
+
+    Source: `critical_gain` from the circular law, for a detached soft reset; the others by definition.
+    """
+    neuron, p = trace.neuron, trace.neuron.constants
+    steps = [
+        linearise(current, LIFState(*(x.detach() for x in state)), p, neuron.leak, neuron.v_threshold)
+        for current, state in zip(trace.currents, trace.states[:-1], strict=True)
+    ]
+    own = torch.stack([step.state for step in steps])  # [T, ..., N, S, S]
+    if weight is None:
+        radius = spectral_radius(own).amax(-1)  # [T, ...]
+        exponent = lyapunov(own).amax(-1)
+    else:
+        loop = torch.stack([recurrent_jacobian(step, weight) for step in steps])  # [T, ..., (S + 1) N, (S + 1) N]
+        radius, exponent = spectral_radius(loop), lyapunov(loop)
+    rates = torch.stack(trace.spikes).flatten(0, -2).mean(0)  # [N]
+    psi = _rms_psi(trace)
+    leak = torch.as_tensor(neuron.leak).double().mean().item()
+    return {
+        "spectral_radius": radius.reshape(len(steps), -1).mean(1).tolist(),
+        "spectral_radius_max": radius.max().item(),
+        "state_gradient": [g.norm().item() for g in trace.state_gradients()],
+        "lyapunov": exponent.mean().item(),
+        "decay_measured": _decay(own),
+        "decay_predicted": [(1 - leak) ** t for t in range(1, len(steps) + 1)],
+        "critical_gain": leak / (p.gain * psi) if psi > 0 else math.inf,
+        "critical_scale": None if weight is None else critical_scale(steps, weight),
+        "firing_rate": rates.mean().item(),
+        "dead": (rates == 0).double().mean().item(),
+        "saturated": (rates >= SATURATED).double().mean().item(),
+    }
+
+
+def spectral_radius(jacobian: Tensor) -> Tensor:
+    """Return the largest absolute eigenvalue of matrices `[..., M, M]`."""
+    return jacobian[..., 0, 0].abs() if jacobian.shape[-1] == 1 else torch.linalg.eigvals(jacobian).abs().amax(-1)
+
+
+def lyapunov(jacobians: Tensor) -> Tensor:
+    """Return the largest Lyapunov exponent `[...]` of T steps `[T, ..., M, M]`: `log |J_T ... J_1| / T`, in 1 / step.
+
+    The product is kept at Frobenius norm 1 on the way, the logarithms summed. `-inf` where the product is 0.
+    """
+    product = torch.eye(jacobians.shape[-1], dtype=jacobians.dtype, device=jacobians.device).expand(jacobians.shape[1:])
+    total = jacobians.new_zeros(jacobians.shape[1:-2])
+    for jacobian in jacobians:
+        product = jacobian @ product
+        norm = torch.linalg.matrix_norm(product)
+        total = total + norm.log()
+        product = product / norm.clamp(min=torch.finfo(norm.dtype).tiny)[..., None, None]
+    if product.shape[-1] > 1:
+        total = total + torch.linalg.matrix_norm(product, 2).log()
+    return total / len(jacobians)
+
+
+def critical_loop(keep_v: float, keep_i: float) -> tuple[float, float]:
+    """Return the weights between which the loop `v' = keep_v v + i`, `i' = keep_i i + W v` is stable.
+
+    ```
+    -(1 - keep_v keep_i) < W < (1 - keep_v)(1 - keep_i)
+    ```
+
+    Below it oscillates, above it explodes. In continuous time, `v' = -v/tau_m + i`, `i' = -i/tau_s + W v`, the upper
+    one is `1 / (tau_m tau_s)`; forward Euler with step dt (W dt^2, keep = 1 - dt/tau) has the very same.
+    """
+    return -(1 - keep_v * keep_i), (1 - keep_v) * (1 - keep_i)
+
+
+def critical_scale(steps: list[Linearised], weight: Tensor, largest: float = 1e4) -> float | None:
+    """Return c with a mean Lyapunov exponent of 0 for the loop `c weight`, the spikes held where they are.
+
+    `None` where even `largest` is stable, 0 where the neurons alone are not.
+    """
+
+    def exponent(scale: float) -> float:
+        return lyapunov(torch.stack([recurrent_jacobian(step, scale * weight) for step in steps])).mean().item()
+
+    low, high = 0.0, 1.0
+    if exponent(low) >= 0:
+        return 0.0
+    while exponent(high) < 0:
+        low, high = high, 2 * high
+        if high > largest:
+            return None
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if exponent(middle) < 0 else (low, middle)
+    return high
+
+
+def _decay(own: Tensor) -> list[float]:
+    """Return the root mean square of `dV_t / dV_0` for t = 1 ... T."""
+    product, found = torch.eye(own.shape[-1], dtype=own.dtype, device=own.device), []
+    for jacobian in own:
+        product = jacobian @ product
+        found.append(product[..., 0, 0].double().square().mean().sqrt().item())
+    return found
+
+
+def _rms_psi(trace: Trace) -> float:
+    """Return the root mean square of the surrogate's derivative at the fire of each step."""
+    neuron, p = trace.neuron, trace.neuron.constants
+    squares = []
+    for current, state in zip(trace.currents, trace.states[:-1], strict=True):
+        v, b, w = state
+        charged = v + neuron.leak * (p.v_rest - v) + p.gain * current - w
+        u = (v if p.reset_order == "delayed" else charged) - neuron.v_threshold - p.threshold_adaptation * b
+        squares.append(get_surrogate(p.surrogate).derivative(u, p.surrogate_slope).double().square().mean())
+    return math.sqrt(float(torch.stack(squares).mean()))

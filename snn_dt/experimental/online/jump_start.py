@@ -1,0 +1,137 @@
+"""Flying: a guide begins, the learner takes over; and how the learner's share grows.
+
+N drones side by side, P privileged observation columns, A action columns.
+
+While the guide flies, the learner is fed the same observations and its actions are thrown away: its membranes are warm
+when it takes over. Source: jump-start reinforcement learning (Uchendu et al. 2023) as arXiv 2510.24461 uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from snn_dt.experimental.online.actors import restart
+from snn_dt.experimental.online.buffer import Flight
+from snn_dt.experimental.online.config import JumpStartConfig
+from snn_dt.experimental.online.crazyflie import CrazyflieHoverVectorEnv
+
+Guide = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+class Curriculum:
+    """How many steps the guide flies at the beginning of a flight, by stage n = 0, 1, ...
+
+    ```
+    h = max(n_w, horizon - N)       N = first + growth n
+    ```
+
+    `linear`: every iteration is a stage. `score`: the next stage begins when an evaluation comes within `tolerance` of
+    the best one so far. `random`: as linear, but every flight draws its own h from n_w, ..., h.
+    """
+
+    def __init__(self, config: JumpStartConfig, warm_up: int, horizon: int) -> None:
+        self.config, self.warm_up, self.horizon = config, warm_up, horizon
+        self.stage, self.best = 0, -np.inf
+
+    @property
+    def guided(self) -> int:
+        """The h of this stage."""
+        if not self.config.enabled:
+            return 0
+        share = self.config.first + self.config.growth * self.stage
+        return max(self.warm_up, self.horizon - share)
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """Return the h of one flight."""
+        if self.config.curriculum == "random":
+            return int(rng.integers(min(self.warm_up, self.guided), self.guided + 1))
+        return self.guided
+
+    def advance(self, score: float | None) -> None:
+        """End an iteration, with the score of its evaluation if there was one."""
+        good = score is not None and score >= self.best - self.config.tolerance
+        if good or self.config.curriculum != "score":
+            self.stage += 1
+        if score is not None:
+            self.best = max(self.best, score)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the stage and the best score."""
+        return {"stage": self.stage, "best": float(self.best)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.stage, self.best = state["stage"], state["best"]
+
+
+@torch.no_grad()
+def fly(
+    drones: CrazyflieHoverVectorEnv,
+    steps: int,
+    learner: torch.nn.Module,
+    guide: Guide | None,
+    draw_guided: Callable[[np.random.Generator], int],
+    noise: float,
+    guide_noise: float,
+    rng: np.random.Generator,
+) -> list[Flight]:
+    """Fly all drones `steps` steps; a drone that ends its flight begins another. Returns the flights, begun to cut off.
+
+    Args:
+        drones: with `autoreset=False`; all begin anew, seeded by `rng`.
+        steps: for every drone.
+        learner: an actor, see `snn_dt.experimental.online.actors`.
+        guide: flies the first steps of every flight; None if nobody does.
+        draw_guided: how many; at least `steps` leaves all to the guide.
+        noise, guide_noise: deviation of the exploration noise on the actions of each.
+        rng: starts, noise, `draw_guided`.
+    """
+    n = drones.num_envs
+    observations, _ = drones.reset(seed=[int(s) for s in rng.integers(2**31, size=n)])
+    guided = np.array([draw_guided(rng) for _ in range(n)]) if guide else np.zeros(n, np.int64)
+    running = [_Recorder(observations[i]) for i in range(n)]
+    age, state, flights = np.zeros(n, np.int64), None, []
+    for _ in range(steps):
+        proposed, state = learner(torch.from_numpy(observations)[None], state)
+        actions, sigma = proposed[0].numpy().copy(), np.full(n, noise, np.float64)
+        by_guide = age < guided
+        if guide is not None and by_guide.any():
+            actions[by_guide], sigma[by_guide] = guide(observations[by_guide]), guide_noise
+        actions = actions + sigma[:, None] * rng.standard_normal(actions.shape)
+        actions = np.clip(actions, -1.0, 1.0).astype(np.float32)
+        observations, rewards, terminated, truncated, _ = drones.step(actions)
+        age += 1
+        over = terminated | truncated
+        for i in range(n):
+            running[i].add(observations[i], actions[i], rewards[i])
+            if over[i]:
+                flights.append(running[i].flight(bool(terminated[i]), int(min(guided[i], age[i]))))
+        if over.any():
+            observations, _ = drones.reset(options={"reset_mask": over})
+            state = restart(state, torch.from_numpy(over))
+            for i in np.flatnonzero(over):
+                running[i], age[i] = _Recorder(observations[i]), 0
+                guided[i] = draw_guided(rng) if guide else 0
+    cut = [running[i].flight(False, int(min(guided[i], age[i]))) for i in range(n) if age[i]]
+    return flights + cut
+
+
+class _Recorder:
+    """The flight of one drone, while it lasts."""
+
+    def __init__(self, observation: NDArray[np.float32]) -> None:
+        self.observations, self.actions, self.rewards = [observation.copy()], [], []
+
+    def add(self, observation: NDArray[np.float32], action: NDArray[np.float32], reward: float) -> None:
+        self.observations.append(observation.copy())
+        self.actions.append(action)
+        self.rewards.append(reward)
+
+    def flight(self, terminated: bool, guided: int) -> Flight:
+        rewards = np.array(self.rewards, np.float32)
+        return Flight(np.stack(self.observations), np.stack(self.actions), rewards, terminated, guided)

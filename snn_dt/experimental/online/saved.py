@@ -1,0 +1,59 @@
+"""A trained hover actor as a folder: `config.json`, `model.safetensors`; no pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from snn_dt import io, strict
+from snn_dt.checkpoint import read_json, read_tensors
+from snn_dt.errors import CheckpointError
+from snn_dt.experimental.online.actors import SpikingActor
+from snn_dt.experimental.online.config import ActorConfig
+from snn_dt.experimental.online.trainer import make_actor
+from snn_dt.training.jsonl import write_atomically
+
+ACTOR, BEST_ACTOR = "actor", "best_actor"
+
+
+def save_actor(folder: Path, actor: SpikingActor, config: ActorConfig, facts: dict[str, Any]) -> None:
+    """Write an actor and what made it.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    from safetensors.torch import save
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.contiguous() for name, tensor in actor.state_dict().items()}
+        write_atomically(folder / "model.safetensors", save(weights))
+        description = {"actor": strict.to_dict(config), "provenance": facts}
+        write_atomically(folder / "config.json", json.dumps(description, indent=2) + "\n")
+    except OSError as error:
+        raise CheckpointError(
+            f"expected to write an actor to {folder}, found: {error.strerror}; free space or choose another --run-dir"
+        ) from error
+
+
+def load_actor(folder: str | Path) -> SpikingActor:
+    """Read the actor of a run folder, or of its `actor` or `best_actor` folder.
+
+    Call it with observations [T, B, 18] of `snn_dt/CrazyflieHover-v0` and the state it returned last.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged, or its weights are not finite.
+    """
+    folder = Path(folder)
+    folder = folder if io.is_file(folder / "config.json") else folder / ACTOR
+    config = strict.build(ActorConfig, read_json(folder / "config.json").get("actor", {}), str(folder))
+    actor = make_actor(config)
+    try:
+        actor.load_state_dict(read_tensors(folder / "model.safetensors"))
+    except Exception as error:  # a missing, damaged or misfitting file each raise their own kind
+        raise CheckpointError(
+            f"expected the weights of an actor in {folder}, found: {' '.join(str(error).split())}; copy or train it "
+            "again"
+        ) from error
+    return actor.eval()

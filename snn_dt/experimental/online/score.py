@@ -1,0 +1,50 @@
+"""What a policy is worth: flights from fixed starts, by the last reward of the curriculum."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from snn_dt.experimental.online.config import OnlineConfig
+from snn_dt.experimental.online.crazyflie import CrazyflieHoverVectorEnv
+from snn_dt.experimental.online.jump_start import Guide
+
+
+@torch.no_grad()
+def score_flights(
+    actor: torch.nn.Module,
+    config: OnlineConfig,
+    flights: int,
+    seed: int,
+    guide: Guide | None = None,
+    guided: int = 0,
+) -> dict[str, float]:
+    """Fly `actor` without noise, each flight to its end; the guide flies the first `guided` steps if there is one.
+
+    Returns `return` and `return_std` over the flights, `length` in steps, `lasted`, the share that came to the horizon,
+    and `distance`, metres from the target at a flight's last step.
+    """
+    task = config.task
+    drones = CrazyflieHoverVectorEnv(flights, task.horizon, "privileged", 1.0, task.spread, autoreset=False)
+    observations, _ = drones.reset(seed=seed)
+    returns, lengths, flying = np.zeros(flights), np.zeros(flights, np.int64), np.ones(flights, np.bool_)
+    distance, lasted, state = np.zeros(flights), np.zeros(flights, np.bool_), None
+    for step in range(task.horizon):
+        proposed, state = actor(torch.from_numpy(observations)[None], state)
+        actions = guide(observations) if guide is not None and step < guided else proposed[0].numpy()
+        observations, rewards, terminated, truncated, _ = drones.step(actions)
+        returns += rewards * flying
+        lengths += flying
+        ends = flying & (terminated | truncated)
+        distance[ends] = np.linalg.norm(observations[ends, :3], axis=-1)
+        lasted |= flying & truncated & ~terminated
+        flying &= ~ends
+        if not flying.any():
+            break
+    return {
+        "return": float(returns.mean()),
+        "return_std": float(returns.std()),
+        "length": float(lengths.mean()),
+        "lasted": float(lasted.mean()),
+        "distance": float(distance.mean()),
+    }

@@ -1,0 +1,55 @@
+"""From a configuration to a network: published constants in the terms of our neurons."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from snn_dt.experimental.rsnn.config import NetworkConfig
+from snn_dt.experimental.rsnn.recurrent import RecurrentLIF
+from snn_dt.experimental.rsnn.spiking_network import LeakyReadout, Readout, RecurrentSNN, SpikingReadout
+
+
+def build_network(config: NetworkConfig, inputs: int, outputs: int) -> RecurrentSNN:
+    """Build the network; weights come from torch's current random state.
+
+    `tau` of a neuron here decays by `1 - 1/tau` a step, of the configuration by `e^(-1/tau)`.
+    """
+    c, lif = config, _lif(config)
+    beta = c.threshold_adaptation
+    if beta is None:
+        beta = 1.7 * math.expm1(-1 / c.tau_adaptation) / math.expm1(-1 / c.tau_mem)
+    neurons = RecurrentLIF(
+        c.neurons,
+        c.adaptive,
+        c.refractory,
+        c.dampening / c.v_threshold,
+        threshold_adaptation=beta if c.adaptive else 0.0,
+        tau_adaptation=_euler(c.tau_adaptation),
+        **lif,
+    )
+    feedback: dict[str, Any] = {"feedback": c.feedback, "feedback_scale": c.feedback_scale}
+    readout: Readout
+    if c.readout == "leaky":
+        readout = LeakyReadout(c.neurons, outputs, c.tau_out, gain=1.0 if c.out_gain == "unit" else None, **feedback)
+    else:
+        readout = SpikingReadout(c.neurons, outputs, {**lif, "dampening": c.dampening / c.v_threshold}, **feedback)
+    return RecurrentSNN(inputs, neurons, readout, c.recurrent)
+
+
+def _lif(c: NetworkConfig) -> dict[str, Any]:
+    return {
+        "tau_mem": _euler(c.tau_mem),
+        "c_m": -math.expm1(-1 / c.tau_mem) if c.gain == "leak" else 1.0,
+        "v_threshold": c.v_threshold,
+        "reset": c.reset,
+        "reset_order": "delayed",
+        "detach_reset": True,
+        "surrogate": "triangle",
+        "surrogate_slope": 1 / c.v_threshold,
+    }
+
+
+def _euler(tau: float) -> float:
+    """Return the time constant whose `1 - 1/tau` is `e^(-1/tau)` of the given one."""
+    return -1 / math.expm1(-1 / tau)

@@ -1,0 +1,203 @@
+r"""Neurons whose spikes come back to them: a fused scan over time with its gradient written out, whole or local.
+
+T steps, B samples, N neurons. Currents and spikes [T, B, N], every part of a state [B, N], `weight` [N, N] (to, from).
+
+```
+I = current_t + W z_(t-1)
+charge_fire_reset                          delayed
+h = V + leak (V_rest - V) + gain I         h = V + leak (V_rest - V) + gain I
+u = h - V_th - beta b                      V = m h + (1 - m) V_rest + r' z_(t-1),  b = rho b + z_(t-1)
+z_t = [u >= 0]                             u = V - V_th - beta b
+V = m h + ..., b = rho b + z_t             z_t = [u >= 0]
+```
+
+m and r as in `snn_dt.experimental.analysis.jacobian`; the equations are those of `snn_dt.snn.variants.step` with a beta of each neuron's
+own and a refractory time. Backwards, with dz the loss's derivative by a spike, psi the surrogate's,
+
+```
+dz_t += db [+ r dV]  + W^T dI_(t+1)       the last term: through the spikes of other neurons
+g = psi_t dz_t,  dh and db carry g on to t - 1 within the neuron
+```
+
+and that last term is all in which backpropagation through time differs from e-prop (Bellec et al. 2020): `local` leaves
+it out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from snn_dt.snn.parameters import LIFParameters
+from snn_dt.snn.surrogate import get_surrogate
+
+
+class RecurrentState(NamedTuple):
+    """Membrane, trace of threshold adaptation, last spikes, steps until a neuron may fire again; each [B, N]."""
+
+    v_mem: Tensor
+    spike_trace: Tensor
+    spikes: Tensor
+    quiet: Tensor
+
+
+class Steps(NamedTuple):
+    """What happened in T steps: spikes, `u` (distance to the threshold, -inf while refractory), `h`, each [T, B, N]."""
+
+    spikes: Tensor
+    u: Tensor
+    h: Tensor
+    state: RecurrentState
+
+
+class RecurrentLIF(nn.Module):
+    """N leaky integrate-and-fire neurons, `forward(current, weight, state, local) -> (spikes, state)`.
+
+    Args:
+        neurons: N.
+        adaptive: how many of them, the last ones, have the adaptive threshold of `threshold_adaptation` (ALIF).
+        refractory: steps after a spike in which a neuron cannot fire; the membrane goes on, the surrogate is 0.
+        dampening: what the surrogate, which peaks at 1, is multiplied with (gamma / V_th in Bellec et al. 2020).
+        lif: constants of `snn_dt.snn.LIFParameters`; adaptation currents are not for these.
+
+    Raises:
+        ValueError: a constant is out of range.
+    """
+
+    beta: Tensor
+
+    def __init__(
+        self, neurons: int, adaptive: int = 0, refractory: int = 0, dampening: float = 1.0, **lif: Any
+    ) -> None:
+        super().__init__()
+        self.constants = p = LIFParameters(**lif)
+        if p.current_adaptation or p.voltage_adaptation:
+            raise ValueError("current_adaptation, voltage_adaptation: expected 0 for recurrent neurons; use LIF")
+        if not 0 <= adaptive <= neurons or refractory < 0:
+            raise ValueError(f"expected 0 <= adaptive <= {neurons}, refractory >= 0; found {adaptive}, {refractory}")
+        self.neurons, self.refractory, self.dampening = neurons, refractory, dampening
+        own = torch.arange(neurons) >= neurons - adaptive
+        self.register_buffer("beta", own.double() * p.threshold_adaptation, persistent=False)
+
+    def rest(self, like: Tensor) -> RecurrentState:
+        """Return neurons at rest for the currents `like` [..., B, N]."""
+        v_mem = like.new_full(like.shape[-2:], self.constants.v_rest)
+        return RecurrentState(v_mem, *(torch.zeros_like(v_mem) for _ in range(3)))
+
+    def forward(
+        self, current: Tensor, weight: Tensor | None = None, state: RecurrentState | None = None, local: bool = False
+    ) -> tuple[Tensor, RecurrentState]:
+        """Run over `current`, from rest where `state` is None; no gradient goes through the state.
+
+        `local` leaves the path through other neurons' spikes out of the gradient.
+        """
+        if torch.is_grad_enabled() and (current.requires_grad or (weight is not None and weight.requires_grad)):
+            spikes, *parts = _Recurrent.apply(current, weight, state, self, local)
+            return spikes, RecurrentState(*parts)
+        steps = self.run(current, weight, state)
+        return steps.spikes, steps.state
+
+    @torch.no_grad()
+    def run(self, current: Tensor, weight: Tensor | None = None, state: RecurrentState | None = None) -> Steps:
+        """Run over `current` without a gradient; what is returned is all that a gradient needs."""
+        p, beta, delayed = self.constants, self.beta.to(current.dtype), self.constants.reset_order == "delayed"
+        alpha, rho, height = 1 - p.leak, 1 - p.dt / p.tau_adaptation, p.v_threshold - p.v_rest
+        adapts, charged = bool(p.threshold_adaptation), p.leak * p.v_rest
+        v, b, z, quiet = state or self.rest(current)
+        back = None if weight is None else p.gain * weight.t()
+        spikes, u, h = (torch.empty_like(current) for _ in range(3))
+        for now, z_now, u_now, h_now in zip(p.gain * current + charged, spikes, u, h, strict=True):
+            torch.add(now if back is None else torch.addmm(now, z, back), v, alpha=alpha, out=h_now)
+            if delayed:
+                v, b = _reset(h_now, z, p, height), (rho * b + z if adapts else b)
+            torch.sub(v if delayed else h_now, p.v_threshold, out=u_now)
+            if adapts:
+                u_now.addcmul_(beta, b, value=-1)
+            if self.refractory:
+                u_now.masked_fill_(quiet > 0, -torch.inf)
+            z = torch.ge(u_now, 0, out=z_now)
+            if self.refractory:
+                quiet = (quiet - 1).clamp_min_(0).add_(z, alpha=self.refractory)
+            if not delayed:
+                v, b = _reset(h_now, z, p, height), (rho * b + z if adapts else b)
+        return Steps(spikes, u, h, RecurrentState(v, b, z.clone(), quiet))
+
+    def psi(self, u: Tensor) -> Tensor:
+        """Return the dampened derivative of the surrogate at `u`; 0 for a refractory neuron."""
+        return self.dampening * get_surrogate(self.constants.surrogate).derivative(u, self.constants.surrogate_slope)
+
+
+class _Recurrent(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        current: Tensor,
+        weight: Tensor | None,
+        state: RecurrentState | None,
+        neurons: RecurrentLIF,
+        local: bool,
+    ) -> tuple[Tensor, ...]:
+        state = state or neurons.rest(current)
+        steps = neurons.run(current, weight, state)
+        ctx.neurons, ctx.local = neurons, local
+        hard = neurons.constants.reset == "hard" and not neurons.constants.detach_reset
+        ctx.save_for_backward(weight, state.spikes, steps.spikes, steps.u, steps.h if hard else None)
+        ctx.mark_non_differentiable(*steps.state)
+        return steps.spikes, *steps.state
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        weight, first, spikes, u, h = ctx.saved_tensors
+        neurons, before = ctx.neurons, torch.cat([first[None], spikes[:-1]])
+        through = None if weight is None or ctx.local else weight
+        by_current = adjoint(neurons, grad, neurons.psi(u), spikes, before, h, through)
+        by_weight = None
+        if weight is not None and ctx.needs_input_grad[1]:
+            by_weight = by_current.flatten(0, 1).t() @ before.flatten(0, 1)
+        return by_current, by_weight, None, None, None
+
+
+def adjoint(
+    neurons: RecurrentLIF, grad: Tensor, psi: Tensor, spikes: Tensor, before: Tensor, h: Tensor | None, w: Tensor | None
+) -> Tensor:
+    """Return dL/d(current) `[T, B, N]` of the derivative `grad` by the spikes.
+
+    `before` are the spikes of the step before, `h` is needed by an attached hard reset alone, and `w` is None for no
+    path from neuron to neuron.
+    """
+    p, beta, delayed = neurons.constants, neurons.beta.to(grad.dtype), neurons.constants.reset_order == "delayed"
+    alpha, rho, adapts = 1 - p.leak, 1 - p.dt / p.tau_adaptation, bool(p.threshold_adaptation)
+    kept = (1 - (before if delayed else spikes)).unbind() if p.reset == "hard" else None
+    reset = None if p.detach_reset or p.reset == "none" else [p.v_rest - p.v_threshold] * len(grad)
+    if reset is not None and p.reset == "hard":
+        reset = (p.v_rest - h).unbind()
+    result, w = torch.empty_like(grad), None if w is None else p.gain * w
+    dv = dh = db = torch.zeros_like(grad[0])
+    for t in range(len(grad) - 1, -1, -1):
+        dz = grad[t] if w is None else torch.addmm(grad[t], dh, w)
+        if adapts:
+            dz = dz + db
+        if delayed:
+            if reset is not None and t + 1 < len(grad):
+                dz = dz + reset[t + 1] * dv
+            g = psi[t] * dz
+            dv = torch.add(g, dh, alpha=alpha)
+            dh = dv if kept is None else kept[t] * dv
+        else:
+            dv = alpha * dh
+            g = psi[t] * (dz if reset is None else dz + reset[t] * dv)
+            dh = g + (dv if kept is None else kept[t] * dv)
+        if adapts:
+            db = torch.addcmul(rho * db, beta, g, value=-1)
+        torch.mul(dh, p.gain, out=result[t])
+    return result
+
+
+def _reset(h: Tensor, z: Tensor, p: LIFParameters, height: float) -> Tensor:
+    if p.reset == "hard":
+        return torch.where(z > 0, p.v_rest, h)
+    return h - height * z if p.reset == "soft" else h

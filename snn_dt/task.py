@@ -1,0 +1,114 @@
+"""What a dataset says about the task: the shape of a model, and what a policy needs to act in its environment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from snn_dt.config import Config, validate
+from snn_dt.data import Trajectories, load_dataset
+from snn_dt.errors import EnvironmentMismatchError
+from snn_dt.evaluation.policy import Policy, PolicySpec
+from snn_dt.models import TaskShape, build_model
+
+
+def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
+    """Say what a model must know of a dataset; action bounds that are infinite or absurdly wide count as none."""
+    bounds, returns_to_go = trajectories.action_bounds, trajectories.returns_to_go
+    sample = returns_to_go[:: max(1, len(returns_to_go) // 1_000_000)]
+    return TaskShape(
+        state_dim=trajectories.obs_dim,
+        action_dim=trajectories.action_dim,
+        discrete=trajectories.discrete,
+        n_timesteps=max(trajectories.max_episode_length, trajectories.time_limit or 0),
+        action_low=tuple(map(float, bounds[0])) if bounds else None,
+        action_high=tuple(map(float, bounds[1])) if bounds else None,
+        rtg_range=(float(returns_to_go.min()) / rtg_scale, float(returns_to_go.max()) / rtg_scale),
+        rtg_quantiles=tuple(float(q) / rtg_scale for q in np.quantile(sample, np.linspace(0, 1, 33))),
+    )
+
+
+def action_space(dataset: str, env_id: str | None) -> Any:
+    """Return the actions of the environment the user names, for a D4RL file, which names none; else None.
+
+    Raises:
+        EnvironmentMismatchError: it cannot be made.
+    """
+    if env_id is None or not dataset.startswith("d4rl:"):
+        return None
+    import gymnasium
+
+    from snn_dt.data.registration import ensure_registered
+
+    try:
+        ensure_registered(env_id)
+        env = gymnasium.make(env_id, disable_env_checker=True)
+    except Exception as error:  # making an environment runs code of other packages
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise EnvironmentMismatchError(
+            f"expected the environment {env_id!r}, whose actions {dataset} has, found: {reason}; check the name"
+        ) from error
+    env.close()
+    return env.action_space
+
+
+def action_deviation(trajectories: Trajectories) -> tuple[float, ...] | None:
+    """Return the deviation of each action column, of a million steps at most; None for choices."""
+    if trajectories.discrete:
+        return None
+    actions = trajectories.actions[:: max(1, len(trajectories.actions) // 1_000_000)]
+    return tuple(np.std(actions, axis=0, dtype=np.float64).tolist())
+
+
+def rtg_scale(config: Config, trajectories: Trajectories) -> float:
+    """Return the divisor of the return-to-go: the configured one, or the largest |return-to-go| of the dataset."""
+    returns_to_go = trajectories.returns_to_go
+    return config.data.rtg_scale or max(float(returns_to_go.max()), -float(returns_to_go.min()), 1e-6)
+
+
+def untrained_policy(config: Config, dataset: str, seed: int) -> Policy:
+    """Return a policy with the weights that training from `seed` begins with."""
+    space = action_space(dataset, config.eval.env_id)
+    trajectories = load_dataset(
+        dataset, reward_mode=config.data.reward_mode, download=config.data.download, action_space=space
+    )
+    scale = rtg_scale(config, trajectories)
+    torch.manual_seed(seed)
+    model = build_model(config.model.resolved(), task_shape(trajectories, scale))
+    return make_policy(model, trajectories, config, scale)
+
+
+def with_propagation(policy: Policy, propagation: Literal["rate", "spikes"]) -> Policy:
+    """Return the policy with the same weights and another way through its layers."""
+    config = replace(policy.model.config, propagation=propagation)
+    validate(Config(model=config))
+    model = build_model(config, policy.model.task)
+    model.load_state_dict(policy.model.state_dict())
+    return Policy(model.to(policy.device), policy.spec, policy.state_mean, policy.state_std, policy.provenance)
+
+
+def make_policy(model: torch.nn.Module, trajectories: Trajectories, config: Config, rtg_scale: float) -> Policy:
+    """Wrap a model with what the dataset says about its environment."""
+    from minari.serialization import serialize_space
+
+    targets, reference = config.eval.target_return, trajectories.reference
+    spec = PolicySpec(
+        dataset_id=trajectories.dataset_id,
+        observation_space=serialize_space(trajectories.observation_space),
+        action_space=serialize_space(trajectories.action_space),
+        rtg_scale=rtg_scale,
+        delayed=trajectories.reward_mode == "delayed",
+        target_return=targets[0] if targets else float(trajectories.episode_returns.max()),
+        env_id=trajectories.env_id,
+        env_spec=trajectories.env_spec,
+        reference=None if reference is None else vars(reference),
+        action_deviation=action_deviation(trajectories),
+    )
+    mean = torch.from_numpy(np.array(trajectories.state_mean))
+    std = torch.from_numpy(np.array(trajectories.state_std))
+    if not config.data.normalize:
+        mean, std = torch.zeros_like(mean), torch.ones_like(std)
+    return Policy(model, spec, mean, std)

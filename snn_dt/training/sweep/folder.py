@@ -1,0 +1,141 @@
+"""The run folder of a trial, besides what every run folder holds.
+
+```
+trial.json      what the sweep asks for: configuration, overrides, the command that makes the run by hand
+attempt.json    which process has the folder, since when, and the seconds of the attempts before it
+log.txt         what the attempts printed
+result.json     written last: the trial is finished
+```
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from snn_dt import io
+from snn_dt.config import Config, check_env_id, config_from_dict, config_to_dict
+from snn_dt.config_difference import check_whole, difference
+from snn_dt.errors import CheckpointError
+from snn_dt.training.jsonl import dumps, write_atomically
+from snn_dt.training.sweep.grid import Trial
+
+WATCH_SECONDS = 0.5
+TAKEN_OVER = 75
+"""Exit status of a process that another one has taken the folder from."""
+
+
+def prepare(folder: Path, trial: Trial) -> None:
+    """Make the folder of a trial, or check that the one that is there was made for the same configuration.
+
+    Raises:
+        CheckpointError: the folder cannot be written, or holds a run of another configuration.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = {name: getattr(trial, name) for name in ("name", "variant", "overrides", "command", "episodes")}
+        asked = json.loads(dumps(facts | {"config": config_to_dict(trial.config)}))
+        found = read(folder / "trial.json")
+        if not found:
+            write_atomically(folder / "trial.json", dumps(asked, indent=2) + "\n")
+    except OSError as error:
+        raise CheckpointError(
+            f"expected a folder that can be written at {folder}, found: {error.strerror}; choose another --run_root"
+        ) from error
+    if found and (found_other := difference(trial.config, _stored(found, folder)["config"])):
+        raise CheckpointError(
+            f"{folder}: expected a run of this sweep's configuration, found another: {found_other}; choose another "
+            "--run_root, or delete the folder"
+        )
+
+
+def read_config(folder: Path, trust: bool = False) -> Config:
+    """Return the configuration that the sweep asks for.
+
+    Raises:
+        CheckpointError: the folder was not made by a sweep.
+        ConfigError: without `trust`, an environment that would import a module.
+    """
+    if not (found := read(folder / "trial.json")):
+        raise CheckpointError(f"expected a trial's folder, with trial.json, at {folder}, found none; see snn-dt sweep")
+    stored = _stored(found, folder)["config"]
+    config = config_from_dict(stored, source=str(folder / "trial.json"))
+    check_whole(config, stored, folder / "trial.json")
+    if not trust:
+        check_env_id("eval.env_id", config.eval.env_id)
+    return config
+
+
+def _stored(found: dict[str, Any], folder: Path) -> dict[str, Any]:
+    kinds = {"name": str, "overrides": dict, "config": dict, "command": str}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(found.get(name), kind)]:
+        raise CheckpointError(
+            f"expected a trial's name, overrides, config and command in {folder / 'trial.json'}, found it without "
+            f"{', '.join(wrong)}; delete the folder and run the sweep again"
+        )
+    return found
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; empty if there is no such file, or none that can be read."""
+    try:
+        found = io.read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+class Attempt:
+    """One process's hold on a trial's folder. The newest attempt wins: an older one leaves as soon as it notices.
+
+    A process can outlive what started it (a killed sweep, a node that lost the network), and then meet its successor
+    in the same folder. A name in a file on the shared disk is the only thing that both are sure to see.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder over."""
+        self._path, self.started, self._parent = folder / "attempt.json", time.time(), os.getppid()
+        before = read(self._path)
+        self.number: int = before.get("number", 0) + 1
+        self._seconds_before = float(before.get("seconds", 0.0))
+        if before.get("running"):  # it was killed; its last sign of life is its last line of metrics
+            metrics = folder / "metrics.jsonl"
+            last = metrics.stat().st_mtime if metrics.exists() else 0.0
+            self._seconds_before += max(0.0, last - before["started"])
+        self._owner = secrets.token_hex(8)
+        self._write(running=True, seconds=self._seconds_before)
+        if before.get("running"):
+            time.sleep(3 * WATCH_SECONDS)  # time for the process before, should it live, to notice
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of this attempt and those before it."""
+        return self._seconds_before + time.time() - self.started
+
+    def watch(self, orphaned: Callable[[], None]) -> None:
+        """From now on end this process if the folder is taken over, and call `orphaned` if its parent has gone."""
+        threading.Thread(target=self._watch, args=(orphaned,), daemon=True).start()
+
+    def end(self) -> None:
+        """Give the folder back."""
+        self._write(running=False, seconds=self.seconds)
+
+    def _watch(self, orphaned: Callable[[], None]) -> None:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            if (owner := read(self._path).get("owner")) is not None and owner != self._owner:
+                os._exit(TAKEN_OVER)
+            if self._parent != os.getppid():
+                self._parent = os.getppid()
+                orphaned()
+
+    def _write(self, running: bool, seconds: float) -> None:
+        facts = {"owner": self._owner, "number": self.number, "running": running, "started": self.started}
+        write_atomically(self._path, dumps(facts | {"seconds": seconds, "host": platform.node()}) + "\n")
