@@ -38,12 +38,12 @@ class DataConfig:
     """Share of the episodes held out for a validation loss."""
     split_seed: int = 0
     """Seed of the shuffle that chooses them."""
-    top_fraction: float = 1.0
+    filter_top: float = 1.0
     """Train on the episodes of highest return alone, until they hold this share of the steps."""
-    best_share: float = 0.0
+    oversample_top: float = 0.0
     """Share of the training windows that are drawn from the best episodes alone, those of highest return that hold a
     tenth of the steps: they are imitated better, and what a lower return-to-go means does not change."""
-    raised_rtg: float = 0.0
+    rtg_augment: float = 0.0
     """Share of the training windows that are asked for more than they got, as a policy is that falls behind its target:
     their returns-to-go are raised, by a tenth of the range of the data on average."""
 
@@ -106,7 +106,7 @@ class TrainConfig:
     """Updates of linear warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate after the warm-up; `cosine` falls to 0 at the last update."""
-    carry_state: bool = False
+    stateful: bool = False
     """Truncated BPTT (snn_dt_stream): batches read whole episodes side by side, a window of context_length steps per
     update, and go on from the state that the update before has left behind; the gradient ends where a window begins.
     False draws single windows, each from rest."""
@@ -122,7 +122,7 @@ class TrainConfig:
     """Compile the model with torch.compile."""
     cuda_graph: bool = True
     """On a GPU, record the kernels of the gradient once and replay them. Not done where the host takes part in it:
-    compile, carry_state, a slope schedule, plasticity, e-prop."""
+    compile, stateful, a slope schedule, plasticity, e-prop."""
     threads: int = 0
     """CPU threads of torch; 0 takes the number of cores this process may use."""
     slope_schedule: SlopeConfig = field(default_factory=SlopeConfig)
@@ -255,15 +255,15 @@ def validate(config: Config) -> None:
         *rule_checks(config.model, t.rule, t.plasticity, t.compile, bool(t.budget.limits)),
         ("data.rtg_scale", d.rtg_scale is None or d.rtg_scale >= 1e-6, "at least 1e-6 or null", d.rtg_scale),
         ("data.validation_fraction", 0 <= d.validation_fraction < 1, "in [0, 1)", d.validation_fraction),
-        ("data.top_fraction", 0 < d.top_fraction <= 1, "in (0, 1]", d.top_fraction),
-        ("data.best_share", 0 <= d.best_share < 1, "in [0, 1)", d.best_share),
-        ("data.raised_rtg", 0 <= d.raised_rtg <= 1, "in [0, 1]", d.raised_rtg),
+        ("data.filter_top", 0 < d.filter_top <= 1, "in (0, 1]", d.filter_top),
+        ("data.oversample_top", 0 <= d.oversample_top < 1, "in [0, 1)", d.oversample_top),
+        ("data.rtg_augment", 0 <= d.rtg_augment <= 1, "in [0, 1]", d.rtg_augment),
         ("data.split_seed", 0 <= d.split_seed < 2**32, "in [0, 2^32)", d.split_seed),
         ("train.steps", t.steps >= 1, "at least 1", t.steps),
         ("train.batch_size", t.batch_size >= 1, "at least 1", t.batch_size),
         ("train.accumulate", t.accumulate > 0 and not t.batch_size % t.accumulate, "dividing batch_size", t.accumulate),
-        ("train.carry_state", stream or not t.carry_state, f"false for {config.model.kind}", t.carry_state),
-        ("train.accumulate", t.accumulate == 1 or not t.carry_state, "1 where train.carry_state is true", t.accumulate),
+        ("train.stateful", stream or not t.stateful, f"false for {config.model.kind}", t.stateful),
+        ("train.accumulate", t.accumulate == 1 or not t.stateful, "1 where train.stateful is true", t.accumulate),
         ("train.learning_rate", t.learning_rate > 0, "above 0", t.learning_rate),
         ("train.weight_decay", t.weight_decay >= 0, "at least 0", t.weight_decay),
         ("train.warmup_steps", t.warmup_steps >= 0, "at least 0", t.warmup_steps),

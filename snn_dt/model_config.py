@@ -37,7 +37,7 @@ class ModelConfig:
     tokens: Literal["interleaved", "merged"] | None = None
     """Tokens of a step: return-to-go, state and action one after the other, or one of `R_t`, `s_t`, `a_(t-1)`. Null:
     interleaved; merged for dsformer and snn_dt_stream (nothing else there)."""
-    propagation: Literal["rate", "spikes"] | None = None
+    coding: Literal["rate", "spikes"] | None = None
     """What a LIF layer hands on: its mean spike rate, so that a linear runs once, or its spikes step by step. Null:
     rate; dsformer and snn_dt_stream know only spikes."""
     attention: Literal["softmax", "linear"] = "softmax"
@@ -88,7 +88,7 @@ class ModelConfig:
 
 _SNN_DT: dict[str, Any] = {
     "tokens": "interleaved",
-    "propagation": "rate",
+    "coding": "rate",
     "positions": "learned",
     "tau_mem": 2.0,
     "v_threshold": 1.0,
@@ -98,7 +98,7 @@ _SNN_DT: dict[str, Any] = {
 }
 _DSFORMER: dict[str, Any] = {
     "tokens": "merged",
-    "propagation": "spikes",
+    "coding": "spikes",
     "positions": "none",
     "tau_mem": 4 / 3,  # u_(t+1) = u_t / 4 + x_(t+1)
     "v_threshold": 0.5,
@@ -106,7 +106,7 @@ _DSFORMER: dict[str, Any] = {
     "surrogate": "rectangular",
     "surrogate_slope": 2.0,  # 1 for |u - 0.5| < 0.5
 }
-_STREAM = _SNN_DT | {"tokens": "merged", "propagation": "spikes", "positions": "none"}
+_STREAM = _SNN_DT | {"tokens": "merged", "coding": "spikes", "positions": "none"}
 KINDS: dict[str, dict[str, Any]] = {
     "dense": _SNN_DT,
     "snn_dt": _SNN_DT,
@@ -134,7 +134,7 @@ def model_checks(config: ModelConfig) -> list[Check]:
           for name in ("d_model", *counts)),
         ("model.n_heads", m.n_heads >= 1 and m.d_model % m.n_heads == 0, f"a divisor of {m.d_model}", m.n_heads),
         ("model.dropout", 0 <= m.dropout < 1, "in [0, 1)", m.dropout),
-        ("model.propagation", m.propagation == "spikes" or not trains, f"spikes for {m.kind}", m.propagation),
+        ("model.coding", m.coding == "spikes" or not trains, f"spikes for {m.kind}", m.coding),
         ("model.tokens", m.tokens == "merged" or not stream, f"merged for {m.kind}", m.tokens),
         ("model.positions", m.positions == "none" or not stream, f"none for {m.kind}", m.positions),
         ("model.attention", m.attention == "softmax" or snn_dt, f"softmax for {m.kind}", m.attention),

@@ -57,7 +57,7 @@ class Run:
         config = replace(config, model=config.model.resolved())
         self.config, self.run_dir, self.resume = config, run_dir, resume
         self.workers = Workers(config.train.device)
-        self.workers.check(config.train.batch_size, config.train.accumulate, config.train.carry_state)
+        self.workers.check(config.train.batch_size, config.train.accumulate, config.train.stateful)
         self.device = self.workers.device
         keep_memory()
         self.threads = set_threads(config.train.threads, self.workers.local_size)
@@ -73,7 +73,7 @@ class Run:
         )
         train_episodes, validation_episodes = self.trajectories.split(data.validation_fraction, data.split_seed)
         self.rtg_scale = rtg_scale(config, self.trajectories)
-        chosen = self.trajectories.best(train_episodes, data.top_fraction)
+        chosen = self.trajectories.best(train_episodes, data.filter_top)
         self._source = self._training_windows(chosen)
         self._batches = Prefetch(self._batch)
         self.held_out = self._windows(validation_episodes) if len(validation_episodes) else None
@@ -141,12 +141,12 @@ class Run:
         return StopSignal(echo=1.0 if self.workers.world_size > 1 else 0.0)
 
     def _training_windows(self, episodes: np.ndarray) -> Windows | OversampledWindows:
-        data, kind = self.config.data, EpisodeStreams if self.config.train.carry_state else Windows
-        every = self._windows(episodes, kind, data.raised_rtg)
-        if not data.best_share:
+        data, kind = self.config.data, EpisodeStreams if self.config.train.stateful else Windows
+        every = self._windows(episodes, kind, data.rtg_augment)
+        if not data.oversample_top:
             return every
-        best = self._windows(self.trajectories.best(episodes, BEST), kind, data.raised_rtg)
-        return OversampledWindows(every, best, data.best_share)
+        best = self._windows(self.trajectories.best(episodes, BEST), kind, data.rtg_augment)
+        return OversampledWindows(every, best, data.oversample_top)
 
     def _windows(self, episodes: np.ndarray, kind: type[Windows] = Windows, raised: float = 0.0) -> Windows:
         context, normalize = self.config.model.context_length, self.config.data.normalize

@@ -81,9 +81,9 @@ def untrained_policy(config: Config, dataset: str, seed: int) -> Policy:
     return make_policy(model, trajectories, config, scale)
 
 
-def with_propagation(policy: Policy, propagation: Literal["rate", "spikes"]) -> Policy:
+def with_propagation(policy: Policy, coding: Literal["rate", "spikes"]) -> Policy:
     """Return the policy with the same weights and another way through its layers."""
-    config = replace(policy.model.config, propagation=propagation)
+    config = replace(policy.model.config, coding=coding)
     validate(Config(model=config))
     model = build_model(config, policy.model.task)
     model.load_state_dict(policy.model.state_dict())

@@ -128,7 +128,7 @@ def test_synaptic_operations_are_spikes_times_fan_out():
         assert meter.by_module[name].acs == pytest.approx(spikes * module.out_features, rel=1e-6), name
 
 
-@pytest.mark.parametrize("changes", [{}, {"propagation": "spikes"}, {"tokens": "merged"}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"coding": "spikes"}, {"tokens": "merged"}], ids=str)
 def test_spikes_and_rates_are_those_that_a_probe_sees(changes):
     model = model_of("snn_dt", context_length=6, **changes)
     batch = make_batch(CHOICES, 6, (6, 4, 1))

@@ -160,8 +160,10 @@ def test_the_plans_are_of_the_promised_size(plan):
         assert {config.model.dropout for config in variants.values()} == {0.1}
         return
     assert not variants["bc10"].model.return_conditioned
-    assert variants["bc10"].data.top_fraction == 0.1
-    assert all(config.data.best_share == (0.5 if name.endswith("-top10") else 0) for name, config in variants.items())
+    assert variants["bc10"].data.filter_top == 0.1
+    assert all(
+        config.data.oversample_top == (0.5 if name.endswith("-top10") else 0) for name, config in variants.items()
+    )
     assert variants["dsformer_pssa"].model.resolved().tau_mem == pytest.approx(4 / 3)
     assert variants["dsformer_pssa"].model.resolved().reset == "hard"
 

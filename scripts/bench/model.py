@@ -24,7 +24,7 @@ PEERS = ("Hugging Face", "d3rlpy")
 OURS: dict[str, dict[str, Any]] = {
     "dense": {"kind": "dense"},
     "snn_dt": {"kind": "snn_dt"},
-    "snn_dt spikes": {"kind": "snn_dt", "propagation": "spikes"},
+    "snn_dt spikes": {"kind": "snn_dt", "coding": "spikes"},
     "dsformer_pssa": {"kind": "dsformer_pssa", "norm_transition": 0},  # as it is but for its first updates
 }
 DECIDING = ("dense", "snn_dt", *PEERS)

@@ -14,7 +14,7 @@ folds into the linear layer before it, nor a binary gate, which is a wire cut. `
 what each kind of module costs, `costs.py` how a further one joins in, `yardsticks.py` counts dense models beside it.
 """
 
-from snn_dt.energy.baselines import decision_transformer, dense_count, recurrent_twin, same_tokens
+from snn_dt.energy.baselines import decision_transformer, dense_count, recurrent_baseline, same_tokens
 from snn_dt.energy.costs import Call, costs
 from snn_dt.energy.counts import HOROWITZ, LOIHI, Count, EnergyTable
 from snn_dt.energy.meter import DecisionMeter, by_part
@@ -34,6 +34,6 @@ __all__ = [
     "costs",
     "decision_transformer",
     "dense_count",
-    "recurrent_twin",
+    "recurrent_baseline",
     "same_tokens",
 ]

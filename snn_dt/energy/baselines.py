@@ -68,7 +68,7 @@ def _first_decisions(config: ModelConfig, task: TaskShape) -> tuple[Count, ...]:
     return tuple(counts)
 
 
-def recurrent_twin(config: ModelConfig, task: TaskShape) -> Count:
+def recurrent_baseline(config: ModelConfig, task: TaskShape) -> Count:
     """Return what a decision of a streaming model costs without spikes: its dense recurrent twin.
 
     The same layers, norms and state, with a real number in place of each spike and a tanh in place of each neuron. What

@@ -245,7 +245,7 @@ def _spikes(call: Call, x: Tensor, sim_steps: int) -> Any:
 
 def _pairs(call: Call, tokens: Tokens) -> Tensor:
     """Return which real query may see which real key, `[B, Q, L]`."""
-    asked = tokens.asked[:, 0]
+    asked = tokens.query_mask[:, 0]
     return asked & call.real[asked.shape[1]][..., None] & call.real[asked.shape[2]][:, None]
 
 

@@ -21,7 +21,7 @@ So, with symmetric feedback, the gradient is exact
 
 - in the head, and in the last linear layer of the MLP, behind which there are no neurons,
 - in the MLP's first linear layer and the norm behind it, whose neurons are read out by a mean over time,
-- wherever a layer reads a current that is the same in all T steps (`propagation: rate`, where all do; attention over
+- wherever a layer reads a current that is the same in all T steps (`coding: rate`, where all do; attention over
   counts; the first block): then `sum_t L_t sum_(t' <= t) dz_t/dI_t'` is found forwards in time, too, one number for
   each neuron, and handed down at the end of the T steps. In `rate`, e-prop is backpropagation.
 

@@ -27,7 +27,7 @@ class DenseSelfAttention(nn.Module):
         """Map `x [B, L, D]` to `[B, Q, D]`, for the tokens asked for."""
         x = self.norm(x)
         k, v = self.key_value(x).chunk(2, dim=-1)
-        return self.out(self.attend(self.query(x[:, tokens.read]), k, v, tokens))
+        return self.out(self.attend(self.query(x[:, tokens.query_slice]), k, v, tokens))
 
 
 class SpikingSelfAttention(nn.Module):
@@ -58,11 +58,11 @@ class SpikingSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         """Map `x [(T,) B, L, D]` to `[(T,) B, Q, D]`, for the tokens asked for."""
-        asked = tokens.real[:, tokens.read]
+        asked = tokens.valid[:, tokens.query_slice]
         s = self.lif_in(x)
-        q = through(self.query, s[..., tokens.read, :], asked)
-        k, v = through(self.key, s, tokens.real), through(self.value, s, tokens.real)
+        q = through(self.query, s[..., tokens.query_slice, :], asked)
+        k, v = through(self.key, s, tokens.valid), through(self.value, s, tokens.valid)
         if tokens.gate is not None:
-            q, k, v = q * tokens.gate[:, tokens.read], k * tokens.gate, v * tokens.gate
+            q, k, v = q * tokens.gate[:, tokens.query_slice], k * tokens.gate, v * tokens.gate
         y = self.route(self.attend(q, k, v, tokens))
         return through(self.out, self.lif_out(y), asked)

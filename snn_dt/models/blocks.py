@@ -30,8 +30,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         """Map `x [(T,) B, L, D]` to the tokens asked for."""
-        y = x[..., tokens.read, :] + self.dropout(self.attention(x, tokens))
-        branch = self.dropout(through(self.mlp, y, tokens.real[:, tokens.read]))
+        y = x[..., tokens.query_slice, :] + self.dropout(self.attention(x, tokens))
+        branch = self.dropout(through(self.mlp, y, tokens.valid[:, tokens.query_slice]))
         return branch + (self.time_mean(y) if branch.dim() < y.dim() else y)
 
 
@@ -55,7 +55,7 @@ def snn_dt_block(config: ModelConfig, last: bool = False) -> Block:
     """Build the SNN-DT block: pre-norm, a layer norm before every neuron, every weight matrix fed by spikes.
 
     Without the norms the currents drift out of the range in which a change of return-to-go changes a spike. With
-    `propagation: spikes`, only the mean over simulation time is read of the `last` block, and `mean(W s_t) =
+    `coding: spikes`, only the mean over simulation time is read of the `last` block, and `mean(W s_t) =
     W mean(s_t)`: its last linear layer runs once, on the mean of its spikes.
     """
     d, hidden, steps, heads = config.d_model, config.mlp_ratio * config.d_model, config.sim_steps, config.n_heads
@@ -122,7 +122,7 @@ def dsformer_block(config: ModelConfig, n_tokens: int) -> Block:
 def neurons(config: ModelConfig) -> partial[RateLIF | TimedLIF]:
     """Return what makes a layer of the configured neurons."""
     return partial(
-        TimedLIF if config.propagation == "spikes" else RateLIF,
+        TimedLIF if config.coding == "spikes" else RateLIF,
         config.sim_steps,
         tau_mem=config.tau_mem,
         v_threshold=config.v_threshold,

@@ -114,7 +114,9 @@ class DecisionTransformer(nn.Module):
         for block in self.blocks[:-1]:
             x = block(x, tokens)
         # The last block is asked for no other tokens than those a prediction is read from.
-        x = self.blocks[-1](x, replace(tokens, read=slice(-1, None) if last_only else self.embedding.read))
+        x = self.blocks[-1](
+            x, replace(tokens, query_slice=slice(-1, None) if last_only else self.embedding.query_slice)
+        )
         return self.head(self.norm(self.time_mean(x)))
 
     def train(self, mode: bool = True) -> DecisionTransformer:

@@ -58,7 +58,7 @@ class TokenEmbedding(nn.Module):
         self.positions = positions
         self.norm = nn.LayerNorm(d_model)
         self.merged = merged
-        self.read = ALL if merged else slice(1, None, 3)
+        self.query_slice = ALL if merged else slice(1, None, 3)
         if merged:
             self._balance()
 

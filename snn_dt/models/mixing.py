@@ -66,7 +66,7 @@ class LinearSpikeAttention(nn.Module):
         """Return `[B, Q, D]`, one current for all of simulation time."""
         q, k, v = (rearrange(self.rate(x), "b l (h d) -> b h l d", h=self.n_heads) for x in (q, k, v))
         scale = self.sim_steps**3 * q.shape[-1] ** -0.5
-        return rearrange(scale * _mean_over_keys(q, k, v, tokens.asked), "b h l d -> b l (h d)")
+        return rearrange(scale * _mean_over_keys(q, k, v, tokens.query_mask), "b h l d -> b l (h d)")
 
 
 class TSSA(nn.Module):
@@ -90,7 +90,7 @@ class TSSA(nn.Module):
         """Return currents `[T, B, Q, D]`."""
         steps = len(q)
         q, k, v = (rearrange(x, "t b l (h d) -> b h l (t d)", h=self.n_heads) for x in (q, k, v))
-        y = _mean_over_keys(q, k, v, tokens.asked) * (self.log_scale.exp() / q.shape[-1]).view(-1, 1, 1)
+        y = _mean_over_keys(q, k, v, tokens.query_mask) * (self.log_scale.exp() / q.shape[-1]).view(-1, 1, 1)
         return rearrange(y, "b h l (t d) -> t b l (h d)", t=steps)
 
 
@@ -114,14 +114,14 @@ class PSSA(nn.Module):
         """Return currents `[T, B, Q, D]`."""
         steps = len(q)
         kv = rearrange(k * v, "t b l (h d) -> b h l (t d)", h=self.n_heads)
-        weights = self.bias[:, -kv.shape[2] :, -kv.shape[2] :][:, tokens.read]  # [H, Q, L]
+        weights = self.bias[:, -kv.shape[2] :, -kv.shape[2] :][:, tokens.query_slice]  # [H, Q, L]
         y = weights.masked_fill(~self.pairs(tokens), 0) @ kv
         return q * rearrange(y, "b h l (t d) -> t b l (h d)", t=steps)
 
     def pairs(self, tokens: Tokens) -> Tensor:
         """Return which token adds which, `[B, 1, Q, L]`."""
-        length = tokens.real.shape[1]
-        return tokens.asked & self.band[-length:, -length:][tokens.read]
+        length = tokens.valid.shape[1]
+        return tokens.query_mask & self.band[-length:, -length:][tokens.query_slice]
 
 
 def _mean_over_keys(q: Tensor, k: Tensor, v: Tensor, asked: Tensor) -> Tensor:

@@ -15,24 +15,24 @@ ALL = slice(None)
 class Tokens:
     """Which tokens are real, which may attend to which, which are asked for."""
 
-    real: Tensor
+    valid: Tensor
     """`[B, L]`, False on the tokens of pads."""
-    allowed: Tensor
+    attention_mask: Tensor
     """`[B, 1, L, L]`, which token may attend to which."""
-    read: slice = field(default_factory=lambda: ALL)
+    query_slice: slice = field(default_factory=lambda: ALL)
     """Tokens the block is asked for; the others serve as keys and values only."""
     gate: Tensor | None = None
     """`[B, L, D]` of 0 and 1, what phase generators let through of queries, keys and values; None: all."""
 
     @property
-    def asked(self) -> Tensor:
+    def query_mask(self) -> Tensor:
         """`allowed [B, 1, Q, L]` of the tokens asked for."""
-        return self.allowed[:, :, self.read]
+        return self.attention_mask[:, :, self.query_slice]
 
     @cached_property
     def additive(self) -> Tensor:
         """`asked` as what a softmax adds to its scores: 0 where allowed, else minus infinity."""
-        return torch.zeros(self.asked.shape, device=self.real.device).masked_fill_(~self.asked, -torch.inf)
+        return torch.zeros(self.query_mask.shape, device=self.valid.device).masked_fill_(~self.query_mask, -torch.inf)
 
 
 def causal_mask(real: Tensor) -> Tensor:

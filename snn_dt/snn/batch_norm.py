@@ -61,7 +61,7 @@ class _BatchNorm(torch.autograd.Function):
         slope = -gain * by_scale * inverse_std
         shift = -gain * by_bias - slope * mean
         if ctx.fused:
-            by_x = cpp.batch_norm_backward(x, grad, weights, gain, slope, shift)
+            grad_x = cpp.batch_norm_backward(x, grad, weights, gain, slope, shift)
         else:
-            by_x = torch.addcmul(shift, x, slope).mul_(weights.unsqueeze(1)).addcmul_(grad, gain)
-        return by_x, None, by_scale, by_bias, None, None
+            grad_x = torch.addcmul(shift, x, slope).mul_(weights.unsqueeze(1)).addcmul_(grad, gain)
+        return grad_x, None, by_scale, by_bias, None, None

@@ -119,9 +119,9 @@ def own_backward(
 
 def rate_forward(current: Tensor, sim_steps: int, p: LIFParameters, derivative: bool) -> tuple[Tensor, Tensor | None]:
     """Return the rate and, if asked for, its derivative with respect to `current`, elementwise."""
-    rate, by_current = torch.empty_like(current), torch.empty_like(current) if derivative else None
-    _call("rate_forward", (current, rate, by_current), sim_steps, current.numel(), pointer_to_constants(p))
-    return rate, by_current
+    rate, grad_current = torch.empty_like(current), torch.empty_like(current) if derivative else None
+    _call("rate_forward", (current, rate, grad_current), sim_steps, current.numel(), pointer_to_constants(p))
+    return rate, grad_current
 
 
 def norm_rate_forward(
@@ -130,18 +130,18 @@ def norm_rate_forward(
     """Return the rate under the current `LayerNorm(x)`, and what `norm_rate_backward` asks for."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     rate = torch.empty_like(x)
-    by_current, stats = (torch.empty_like(x), x.new_empty(rows, 2)) if derivative else (None, None)
-    tensors = x, weight, bias, rate, by_current, stats
+    grad_current, stats = (torch.empty_like(x), x.new_empty(rows, 2)) if derivative else (None, None)
+    tensors = x, weight, bias, rate, grad_current, stats
     _call("norm_rate_forward", tensors, sim_steps, rows, width, eps, pointer_to_constants(p))
-    return rate, by_current, stats
+    return rate, grad_current, stats
 
 
 def norm_rate_backward(
-    x: Tensor, weight: Tensor, by_current: Tensor, stats: Tensor, grad: Tensor
+    x: Tensor, weight: Tensor, grad_current: Tensor, stats: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of `x`, of the norm's weight and of its bias."""
     grad_x, parts = torch.empty_like(x), x.new_zeros(torch.get_num_threads(), 2, x.shape[-1])
-    _call("norm_rate_backward", (x, weight, by_current, stats, grad, grad_x, parts), len(stats), x.shape[-1])
+    _call("norm_rate_backward", (x, weight, grad_current, stats, grad, grad_x, parts), len(stats), x.shape[-1])
     grad_weight, grad_bias = parts.sum(0)
     return grad_x, grad_weight, grad_bias
 
@@ -156,9 +156,9 @@ def column_sums(x: Tensor, y: Tensor, weights: Tensor | None) -> tuple[Tensor, T
 
 def batch_norm_backward(x: Tensor, grad: Tensor, weights: Tensor, gain: Tensor, slope: Tensor, shift: Tensor) -> Tensor:
     """Return `gain grad + weights (shift + slope x)` `[N, D]`."""
-    by_x = torch.empty_like(x)
-    _call("batch_norm_backward", (x, grad, weights, gain, slope, shift, by_x), *x.shape)
-    return by_x
+    grad_x = torch.empty_like(x)
+    _call("batch_norm_backward", (x, grad, weights, gain, slope, shift, grad_x), *x.shape)
+    return grad_x
 
 
 def pack_weight(weight: Tensor, dense: bool = False) -> Tensor:
@@ -178,9 +178,9 @@ def spike_linear(x: Tensor, packed: Tensor, bias: Tensor, outputs: int) -> Tenso
 def spike_linear_backward(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of the weight `[O, I]` and of the bias `[O]`."""
     threads, inputs, outputs = torch.get_num_threads(), x.shape[-1], grad.shape[-1]
-    by_weight, by_bias = x.new_zeros(threads, inputs, outputs), x.new_zeros(threads, outputs)
-    _call("spike_linear_backward", (x, grad, by_weight, by_bias), x.numel() // inputs, inputs, outputs)
-    return by_weight.sum(0).t().contiguous(), by_bias.sum(0)
+    grad_weight, by_bias = x.new_zeros(threads, inputs, outputs), x.new_zeros(threads, outputs)
+    _call("spike_linear_backward", (x, grad, grad_weight, by_bias), x.numel() // inputs, inputs, outputs)
+    return grad_weight.sum(0).t().contiguous(), by_bias.sum(0)
 
 
 class Checksum:

@@ -31,8 +31,8 @@ class _NormRate(torch.autograd.Function):
         p: LIFParameters,
         fused: ModuleType,
     ) -> Tensor:
-        rate, by_current, stats = fused.norm_rate_forward(x, weight, bias, eps, sim_steps, p, True)
-        ctx.save_for_backward(x, weight, by_current, stats)
+        rate, grad_current, stats = fused.norm_rate_forward(x, weight, bias, eps, sim_steps, p, True)
+        ctx.save_for_backward(x, weight, grad_current, stats)
         ctx.fused = fused
         return rate
 

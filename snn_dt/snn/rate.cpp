@@ -1,6 +1,6 @@
 // The rate of neurons under a constant current: the T steps in registers, alone or behind a layer norm.
 //
-// Layout: x, rate, by_x and their gradients [rows, width] row-major, rows = 1 without a norm; stats [rows, 2]: mean and
+// Layout: x, rate, grad_x and their gradients [rows, width] row-major, rows = 1 without a norm; stats [rows, 2]: mean and
 // 1 / deviation; gamma, beta [width]. A rate depends on its own neuron's current alone, so its derivative rides along,
 // forward, and the backward pass needs no membrane.
 
@@ -9,11 +9,11 @@
 namespace {
 
 template <int S, bool DERIVATIVE, class F, bool Z>
-void rate_forward(const F* x, F* rate, F* by_x, int64_t T, int64_t n, const Neuron<F, Z>& neuron, int threads) {
+void rate_forward(const F* x, F* rate, F* grad_x, int64_t T, int64_t n, const Neuron<F, Z>& neuron, int threads) {
     const Firing<F, Z> fire(T, neuron);
     for_blocks(n, 4096, T * n, threads, [=, &fire](int64_t first, int64_t width) {
         const Neuron<F, Z> c = neuron;  // a local: stores through F* cannot change it
-        if constexpr (DERIVATIVE) rates<S, true>(x + first, rate + first, by_x + first, T, width, c);
+        if constexpr (DERIVATIVE) rates<S, true>(x + first, rate + first, grad_x + first, T, width, c);
         else fire(x + first, rate + first, width);
     });
 }
@@ -76,12 +76,12 @@ void norm_rate_backward(const F* x, const F* gamma, const F* by_y, const F* stat
 }  // namespace
 
 #define EXPORT(F, NAME)                                                                                             \
-    extern "C" void rate_forward_##NAME(const F* x, F* rate, F* by_x, int64_t T, int64_t n, const Constants* c,     \
+    extern "C" void rate_forward_##NAME(const F* x, F* rate, F* grad_x, int64_t T, int64_t n, const Constants* c,     \
                                         int threads) {                                                             \
         specialised(*c, [=](auto S, auto Z) {                                                                       \
             const Neuron<F, Z> neuron(*c);                                                                          \
-            by_x ? rate_forward<S, true>(x, rate, by_x, T, n, neuron, threads)                                      \
-                 : rate_forward<S, false>(x, rate, by_x, T, n, neuron, threads);                                    \
+            grad_x ? rate_forward<S, true>(x, rate, grad_x, T, n, neuron, threads)                                      \
+                 : rate_forward<S, false>(x, rate, grad_x, T, n, neuron, threads);                                    \
         });                                                                                                         \
     }                                                                                                               \
     extern "C" void norm_rate_forward_##NAME(const F* x, const F* gamma, const F* beta, F* rate, F* by_y, F* stats, \

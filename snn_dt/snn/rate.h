@@ -10,7 +10,7 @@ namespace {
 
 // Calls it for `width` neurons from the current `x`.
 template <int S, bool DERIVATIVE, class F, bool Z>
-void rates(const F* x, F* rate, F* by_x, int64_t T, int64_t width, const Neuron<F, Z>& c) {
+void rates(const F* x, F* rate, F* grad_x, int64_t T, int64_t width, const Neuron<F, Z>& c) {
     constexpr int64_t vectors = REGISTER == 64 ? 4 : 2, most = vectors * LANES<F>;  // what registers hold
     for (int64_t first = 0; first < width; first += most) {
         const int64_t n = std::min(most, width - first);
@@ -32,7 +32,7 @@ void rates(const F* x, F* rate, F* by_x, int64_t T, int64_t width, const Neuron<
         }
         for_lanes<F>(n, [&](int64_t j, int64_t m) {
             put(rate + first + j, spikes[j / LANES<F>] / F(T), m);
-            if constexpr (DERIVATIVE) put(by_x + first + j, dspikes[j / LANES<F>] / F(T), m);
+            if constexpr (DERIVATIVE) put(grad_x + first + j, dspikes[j / LANES<F>] / F(T), m);
         });
     }
 }

@@ -45,8 +45,8 @@ class _Rate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, current: Tensor, sim_steps: int, p: LIFParameters, fused: ModuleType) -> Tensor:
-        rate, by_current = fused.rate_forward(current, sim_steps, p, True)
-        ctx.save_for_backward(by_current)
+        rate, grad_current = fused.rate_forward(current, sim_steps, p, True)
+        ctx.save_for_backward(grad_current)
         return rate
 
     @staticmethod

@@ -54,8 +54,8 @@ class _SpikeLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        by_x = grad @ weight if ctx.needs_input_grad[0] else None
+        grad_x = grad @ weight if ctx.needs_input_grad[0] else None
         if ctx.sparse_gradient:
-            return by_x, *cpp.spike_linear_backward(x, grad.contiguous()), None
+            return grad_x, *cpp.spike_linear_backward(x, grad.contiguous()), None
         rows = grad.flatten(0, -2)
-        return by_x, rows.t() @ x.flatten(0, -2), rows.sum(0), None
+        return grad_x, rows.t() @ x.flatten(0, -2), rows.sum(0), None

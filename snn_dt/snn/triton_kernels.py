@@ -127,14 +127,14 @@ def _divided(x, T):
 
 
 @triton.jit
-def _rate_forward(x, rate, by_x, c, T, n, SURROGATE: tl.constexpr, BLOCK: tl.constexpr):
+def _rate_forward(x, rate, grad_x, c, T, n, SURROGATE: tl.constexpr, BLOCK: tl.constexpr):
     lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = lane < n
     drive = tl.load(c + 1) * tl.load(x + lane, mask=real)
-    spikes, by_drive = rate_steps(drive, c, T, by_x is not None, SURROGATE)
+    spikes, by_drive = rate_steps(drive, c, T, grad_x is not None, SURROGATE)
     tl.store(rate + lane, spikes, mask=real)
-    if by_x is not None:
-        tl.store(by_x + lane, by_drive, mask=real)
+    if grad_x is not None:
+        tl.store(grad_x + lane, by_drive, mask=real)
 
 
 def launch(kernel: Any, programs: int, *arguments: Any, **static: Any) -> None:
@@ -174,7 +174,7 @@ def scan_backward(
 
 def rate_forward(current: Tensor, sim_steps: int, p: LIFParameters, derivative: bool) -> tuple[Tensor, Tensor | None]:
     """Return the rate and, if asked for, its derivative with respect to `current`, elementwise."""
-    rate, by_current = torch.empty_like(current), torch.empty_like(current) if derivative else None
-    tensors = current, rate, by_current, p.on(current.device, current.dtype)
+    rate, grad_current = torch.empty_like(current), torch.empty_like(current) if derivative else None
+    tensors = current, rate, grad_current, p.on(current.device, current.dtype)
     _launch_over(current.numel(), _rate_forward, *tensors, sim_steps, SURROGATE=p.coefficients.surrogate)
-    return rate, by_current
+    return rate, grad_current

@@ -16,7 +16,7 @@ from snn_dt.snn.triton_kernels import launch, rate_steps
 
 @triton.jit
 def _norm_rate(
-    x, weight, bias, rate, by_current, stats, c, rows, eps, T, width, SURROGATE: tl.constexpr, BLOCK: tl.constexpr
+    x, weight, bias, rate, grad_current, stats, c, rows, eps, T, width, SURROGATE: tl.constexpr, BLOCK: tl.constexpr
 ):
     row, lane = tl.program_id(0), tl.arange(0, BLOCK)
     real = lane < width
@@ -26,10 +26,10 @@ def _norm_rate(
     centred = tl.where(real, value - mean, 0.0)
     by_std = 1 / tl.sqrt(tl.sum(centred * centred, 0) / width + eps)
     current = centred * by_std * tl.load(weight + lane, mask=real) + tl.load(bias + lane, mask=real)
-    spikes, derivative = rate_steps(tl.load(c + 1) * current, c, T, by_current is not None, SURROGATE)
+    spikes, derivative = rate_steps(tl.load(c + 1) * current, c, T, grad_current is not None, SURROGATE)
     tl.store(rate + at, spikes, mask=real)
-    if by_current is not None:
-        tl.store(by_current + at, derivative, mask=real)
+    if grad_current is not None:
+        tl.store(grad_current + at, derivative, mask=real)
         tl.store(stats + row, mean)
         tl.store(stats + rows + row, by_std)
 
@@ -40,22 +40,22 @@ def norm_rate_forward(
     """Return the rate under the current `LayerNorm(x)`, and what `norm_rate_backward` asks for."""
     width = x.shape[-1]
     rows = x.numel() // width
-    rate, by_current, stats = torch.empty_like(x), None, None
+    rate, grad_current, stats = torch.empty_like(x), None, None
     if derivative:
-        by_current, stats = torch.empty_like(x), x.new_empty(2, *x.shape[:-1], 1)
+        grad_current, stats = torch.empty_like(x), x.new_empty(2, *x.shape[:-1], 1)
     block = triton.next_power_of_2(width)
-    tensors = x, weight, bias, rate, by_current, stats, p.on(x.device, x.dtype)
+    tensors = x, weight, bias, rate, grad_current, stats, p.on(x.device, x.dtype)
     options = {"SURROGATE": p.coefficients.surrogate, "BLOCK": block, "num_warps": min(max(block // 256, 1), 8)}
     launch(_norm_rate, rows, *tensors, rows, eps, sim_steps, width, **options)
-    return rate, by_current, stats
+    return rate, grad_current, stats
 
 
 def norm_rate_backward(
-    x: Tensor, weight: Tensor, by_current: Tensor, stats: Tensor, grad: Tensor
+    x: Tensor, weight: Tensor, grad_current: Tensor, stats: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of `x`, weight and bias."""
     mean, by_std = stats
     wanted = [True, True, True]
     return torch.ops.aten.native_layer_norm_backward(
-        grad * by_current, x, weight.shape, mean, by_std, weight, weight, wanted
+        grad * grad_current, x, weight.shape, mean, by_std, weight, weight, wanted
     )

@@ -69,15 +69,15 @@ class Workers:
                 "docs/scale.md"
             ) from error
 
-    def check(self, batch_size: int, accumulate: int, carry_state: bool = False) -> None:
+    def check(self, batch_size: int, accumulate: int, stateful: bool = False) -> None:
         """Check that every process has something to do.
 
         Raises:
             ConfigError: fewer windows than processes, or a state that several of them would have to save.
         """
-        if carry_state and self.world_size > 1:
+        if stateful and self.world_size > 1:
             raise ConfigError(
-                f"train.carry_state: expected false in {self.world_size} processes, found true: a checkpoint holds the "
+                f"train.stateful: expected false in {self.world_size} processes, found true: a checkpoint holds the "
                 "state of one; start a single process or draw single windows"
             )
         if batch_size < self.world_size * accumulate:

@@ -34,7 +34,7 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
     """
     device, parameters = next(model.parameters()).device, list(model.parameters())
     forward: Any = torch.compile(model) if config.compile else model
-    if config.carry_state:
+    if config.stateful:
         forward = StatefulForward(forward, state)
     half_range = action_half_range(model)
     budget = Budget(config.budget, model) if config.budget.limits else None
@@ -75,7 +75,7 @@ def action_half_range(model: nn.Module) -> Tensor | None:
 
 def _needs_the_host(config: TrainConfig, state: TrainingState) -> bool:
     """Tell whether an update is more than the same kernels on the device as in every other update."""
-    options = config.compile, config.carry_state, config.rule != "bptt"
+    options = config.compile, config.stateful, config.rule != "bptt"
     return any(options) or state.slopes is not None or state.plasticity is not None
 
 

@@ -32,7 +32,7 @@ class TrainingState:
     counted: int = 0
     """Step of the last record."""
     carried: Any = None
-    """What a model with state has left behind after the last update, where `train.carry_state` is true."""
+    """What a model with state has left behind after the last update, where `train.stateful` is true."""
     slopes: SlopeSchedule | None = None
     """Schedule of the surrogate's slope; None leaves the model's."""
     plasticity: TrainingPlasticity | None = None

@@ -100,7 +100,7 @@ def _fields() -> Iterator[Case]:
                   "mlp_ratio: 0", "norm_transition: 0", "norm_transition: -1", "reset: softly"],
         "data": ["dataset: ''", "dataset: /nowhere", f"dataset: {'a' * 300}", f"dataset: minari:{'a' * 5000}",
                  f"dataset: d4rl:{'a' * 5000}", "rtg_scale: 0", "rtg_scale: -1", "validation_fraction: 1",
-                 "validation_fraction: -0.1", "top_fraction: 0", "top_fraction: 1.1", "best_share: 1", "raised_rtg: 2",
+                 "validation_fraction: -0.1", "filter_top: 0", "filter_top: 1.1", "oversample_top: 1", "rtg_augment: 2",
                  "split_seed: -1", "reward_mode: sparse", 'dataset: "a\\0b"', "dataset: ~nosuchuser/x"],
         "eval": ["episodes: -1", f"seed: {2**32}", "num_envs: 0", "target_return: [.nan]", "target_return: text",
                  "env_id: 5"],

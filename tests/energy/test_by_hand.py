@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from snn_dt.energy import NORM_ACS, NORM_MACS, TRANSCENDENTAL_MACS, Count, DecisionMeter, recurrent_twin
+from snn_dt.energy import NORM_ACS, NORM_MACS, TRANSCENDENTAL_MACS, Count, DecisionMeter, recurrent_baseline
 from snn_dt.models.stream_embedding import UNITS
 from tests.energy.tiny import HIDDEN, TASK, A, D, H, S, T, all_neurons, counted, model_of
 
@@ -101,7 +101,7 @@ def test_spike_trains_are_normalised_in_every_step_and_averaged_once(fires):
     # The attention's branch in each step, the mean of the stream, the MLP's branch, which runs on the mean.
     additions = Count(acs=T * D + T * D + D)
     expected = embedding(n, merged=False) + everything + linears + norms + products(fires) + softmax() + additions
-    assert counted(all_neurons(model_of(propagation="spikes"), fires)).total() == expected + head()
+    assert counted(all_neurons(model_of(coding="spikes"), fires)).total() == expected + head()
 
 
 def dsformer(fires: bool, n: int, merged: bool) -> Count:
@@ -179,7 +179,7 @@ def test_the_recurrent_twin_multiplies_where_a_streaming_model_accumulates_the_s
             model.step(torch.rand(1, 1), torch.randn(1, S), state)
             meter.count(mask)
         counts[fire] = meter.total()
-    twin = recurrent_twin(model.config, TASK)
+    twin = recurrent_baseline(model.config, TASK)
     synapses = counts[True].acs - counts[False].acs
     assert synapses > 100
     assert twin.macs == counts[True].macs + synapses + TRANSCENDENTAL_MACS * neurons

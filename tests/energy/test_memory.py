@@ -18,8 +18,8 @@ def test_a_dense_decision_holds_its_window_and_a_spiking_one_its_membranes_too()
     window = 2 * 4 * (1 + S + 1 + 1)  # return-to-go, state, action, timestep
     assert counted(model_of(kind="dense")).summary()["state_bytes"] == window
     neurons = 3 * 5 * D + 3 * D + HIDDEN  # in, keys, values; queries, out, MLP; hidden
-    for propagation in ("rate", "spikes"):
-        summary = counted(model_of(propagation=propagation)).summary()
+    for coding in ("rate", "spikes"):
+        summary = counted(model_of(coding=coding)).summary()
         assert summary["state_bytes"] == window + 4 * neurons
 
 

@@ -11,9 +11,9 @@ from tests.conftest import VARIANTS
 from tests.policies import countdown_policy
 
 
-@pytest.mark.parametrize("propagation", ["rate", "spikes"])
-def test_gates_are_recorded_for_every_decision_layer_and_head(propagation, monkeypatch):
-    monkeypatch.setitem(VARIANTS, "routed", VARIANTS["snn_dt-routing"] | {"propagation": propagation})
+@pytest.mark.parametrize("coding", ["rate", "spikes"])
+def test_gates_are_recorded_for_every_decision_layer_and_head(coding, monkeypatch):
+    monkeypatch.setitem(VARIANTS, "routed", VARIANTS["snn_dt-routing"] | {"coding": coding})
     policy = countdown_policy(kind="routed")
     with torch.no_grad():
         for block in policy.model.blocks:

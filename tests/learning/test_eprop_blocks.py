@@ -21,7 +21,7 @@ from snn_dt.snn.variants import rest, step
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model, run
 from tests.runs import left_behind, resume, stop_at_update, train
 
-SPIKES = dataclasses.replace(TINY, propagation="spikes", surrogate_slope=3.0, tau_mem=4.0)
+SPIKES = dataclasses.replace(TINY, coding="spikes", surrogate_slope=3.0, tau_mem=4.0)
 NEURONS = list(itertools.product(["hard", "soft", "none"], [True, False]))
 T, B, L, D, N = 7, 2, 3, 6, 5
 
@@ -86,18 +86,18 @@ def test_a_layer_learns_and_hands_down_what_traces_forward_in_time_say(reset, de
     (spikes * signal_).sum().backward()
 
     weight, p = chain[0].weight.detach(), neurons.constants
-    state, eps, by_weight, by_x = rest(spikes[0].detach(), p), torch.zeros(B, L, N, D).double(), 0.0, []
+    state, eps, grad_weight, grad_x = rest(spikes[0].detach(), p), torch.zeros(B, L, N, D).double(), 0.0, []
     for t in range(T):
         current, inputs = F.linear(x[t].detach(), weight, chain[0].bias.detach()), x[t].detach().unsqueeze(-2)
         now = linearise(current, state, p, neurons.leak, neurons.v_threshold)
         e = now.spike * eps + now.spike_by_current.unsqueeze(-1) * inputs
-        by_weight += (signal_[t].unsqueeze(-1) * e).sum((0, 1))
-        by_x.append((signal_[t] * now.spike_by_current) @ weight)
-        eps = now.state[..., 0] * eps + now.by_current * inputs
+        grad_weight += (signal_[t].unsqueeze(-1) * e).sum((0, 1))
+        grad_x.append((signal_[t] * now.spike_by_current) @ weight)
+        eps = now.state[..., 0] * eps + now.grad_current * inputs
         s, state = step(current, state, p, neurons.leak, neurons.v_threshold)
         assert torch.equal(s, spikes[t].detach())
-    torch.testing.assert_close(chain[0].weight.grad, by_weight, rtol=0, atol=1e-12 * by_weight.abs().max().item())
-    torch.testing.assert_close(x.grad, torch.stack(by_x), rtol=0, atol=1e-12)
+    torch.testing.assert_close(chain[0].weight.grad, grad_weight, rtol=0, atol=1e-12 * grad_weight.abs().max().item())
+    torch.testing.assert_close(x.grad, torch.stack(grad_x), rtol=0, atol=1e-12)
 
 
 def test_the_surrogate_of_a_step_is_the_one_worked_by_hand():
@@ -127,7 +127,7 @@ def test_eprop_is_near_bptt_but_not_bptt_below_neurons_that_read_spikes(name):
 
 
 @pytest.mark.parametrize("below", ["bptt", "eprop"])
-@pytest.mark.parametrize("changes", [{"propagation": "rate"}, {"sim_steps": 1}], ids=["rate", "one step"])
+@pytest.mark.parametrize("changes", [{"coding": "rate"}, {"sim_steps": 1}], ids=["rate", "one step"])
 def test_eprop_is_bptt_everywhere_where_no_layer_reads_a_train_of_spikes(changes, below):
     bptt, eprop = both(EpropConfig(below=below), **changes)
     assert bptt.keys() == eprop.keys()
@@ -149,7 +149,7 @@ def test_eprop_in_all_blocks_reaches_further_down_than_in_the_last():
 
 
 def test_random_feedback_leaves_the_head_its_own_gradient_and_no_other_layer():
-    bptt, eprop = both(EpropConfig(feedback="random"), propagation="rate")
+    bptt, eprop = both(EpropConfig(feedback="random"), coding="rate")
     assert_exact(bptt, eprop, ["head.weight", "head.bias"])
     for name in bptt:
         if not name.startswith("head"):

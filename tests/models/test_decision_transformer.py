@@ -83,8 +83,8 @@ SPIKING = {
     "rate-hard": {},
     "rate-soft": {"reset": "soft"},
     "rate-none-linear-routing": {"reset": "none", "attention": "linear", "routing": True},
-    "spikes-hard": {"propagation": "spikes"},
-    "spikes-soft-linear": {"propagation": "spikes", "reset": "soft", "attention": "linear"},
+    "spikes-hard": {"coding": "spikes"},
+    "spikes-soft-linear": {"coding": "spikes", "reset": "soft", "attention": "linear"},
     "tssa": {"kind": "dsformer_tssa", "surrogate": "fast_sigmoid", "detach_reset": False},
     "pssa": {"kind": "dsformer_pssa", "surrogate": "fast_sigmoid", "detach_reset": False, "attention_window": 2},
 }
@@ -106,7 +106,7 @@ def test_a_spiking_block_with_the_smooth_spike_passes_a_full_gradient_check(name
     config = dataclasses.replace(config, **SPIKING[name]).resolved()
     block = build_block(config, n_tokens=3, last=False).double().eval()
     tokens = Tokens(torch.ones(2, 3).bool(), torch.ones(3, 3).tril().bool().expand(2, 1, 3, 3))
-    time = [3] if config.propagation == "spikes" else []
+    time = [3] if config.coding == "spikes" else []
     x = torch.randn(*time, 2, 3, 4, dtype=torch.float64, requires_grad=True)
     names = [name for name, _ in block.named_parameters()]
 
@@ -127,9 +127,9 @@ def test_every_parameter_gets_a_gradient_and_pads_get_none(config, task):
     assert states.grad[~batch.attention_mask].abs().sum() == 0
 
 
-@pytest.mark.parametrize("propagation", ["rate", "spikes"])
-def test_every_weight_matrix_inside_a_spiking_block_is_fed_by_spikes(propagation):
-    model = make_model(dataclasses.replace(TINY, propagation=propagation, sim_steps=4), DISCRETE)
+@pytest.mark.parametrize("coding", ["rate", "spikes"])
+def test_every_weight_matrix_inside_a_spiking_block_is_fed_by_spikes(coding):
+    model = make_model(dataclasses.replace(TINY, coding=coding, sim_steps=4), DISCRETE)
     seen = []
 
     def record(name):

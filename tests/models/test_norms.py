@@ -88,7 +88,7 @@ def test_folded_and_unfolded_models_agree_and_only_spike_driven_layers_are_left(
     assert any(isinstance(module, PTBN) for module in model.modules())  # the model itself is as it was
 
 
-@pytest.mark.parametrize("change", [{}, {"propagation": "spikes"}, {"kind": "dense"}])
+@pytest.mark.parametrize("change", [{}, {"coding": "spikes"}, {"kind": "dense"}])
 def test_models_with_analogue_parts_in_their_blocks_do_not_pass_for_spike_driven(change):
     model, batch = make_model(dataclasses.replace(TINY, **change), DISCRETE), make_batch(DISCRETE)
     with pytest.raises(AssertionError, match="analogue"):

@@ -19,7 +19,7 @@ T, B, L, D = 3, 2, 5, 8
 
 def make_block(last: bool = False):
     torch.manual_seed(0)
-    config = ModelConfig(d_model=D, n_heads=2, mlp_ratio=2, sim_steps=T, propagation="spikes")
+    config = ModelConfig(d_model=D, n_heads=2, mlp_ratio=2, sim_steps=T, coding="spikes")
     return build_block(config.resolved(), L, last).double()
 
 
@@ -87,7 +87,7 @@ def test_the_last_linear_on_the_mean_of_its_spikes_equals_the_mean_of_its_output
 def test_with_one_simulation_step_spikes_and_rates_are_the_same_model():
     config = dataclasses.replace(TINY, kind="snn_dt", sim_steps=1)
     rate = make_model(config, CONTINUOUS).double()
-    spikes = make_model(dataclasses.replace(config, propagation="spikes"), CONTINUOUS).double()
+    spikes = make_model(dataclasses.replace(config, coding="spikes"), CONTINUOUS).double()
     spikes.load_state_dict(rate.state_dict())
     batch = doubled(make_batch(CONTINUOUS))
     torch.testing.assert_close(run(rate, batch), run(spikes, batch))
@@ -95,5 +95,5 @@ def test_with_one_simulation_step_spikes_and_rates_are_the_same_model():
 
 @pytest.mark.parametrize("steps", [1, 4, 9])
 def test_more_simulation_steps_change_the_spikes_but_not_the_shape(steps):
-    model = make_model(dataclasses.replace(TINY, kind="snn_dt", propagation="spikes", sim_steps=steps), CONTINUOUS)
+    model = make_model(dataclasses.replace(TINY, kind="snn_dt", coding="spikes", sim_steps=steps), CONTINUOUS)
     assert run(model, make_batch(CONTINUOUS)).shape == (3, 6, 2)

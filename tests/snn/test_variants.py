@@ -144,7 +144,7 @@ def recurrences(p, current, start, grad_spikes, grad_state):
 
     dv, db, dw = grad_state
     by_leak = by_threshold = 0.0
-    by_current = []
+    grad_current = []
     if delayed:  # the last spike returned has not been followed by a reset yet
         _, psi = spike_of(states[-1].v_mem - p.v_threshold - beta * states[-1].spike_trace)
         dv, db = dv + psi * grad_spikes[-1], db - beta * psi * grad_spikes[-1]
@@ -160,11 +160,11 @@ def recurrences(p, current, start, grad_spikes, grad_state):
         ds = explicit + r * dv + db + p.current_adaptation * dw
         by_threshold = by_threshold - (psi * ds).sum() - soft * (s * dv).sum()
         dh = m * dv if delayed else m * dv + psi * ds
-        by_current.append(p.gain * dh)
+        grad_current.append(p.gain * dh)
         by_leak = by_leak + (dh * (p.v_rest - v)).sum()
         dv = alpha * dh + (psi * ds + p.voltage_adaptation * dw if delayed else 0.0)
         db, dw = rho * db - beta * psi * ds, rho * dw - dh
-    return [torch.stack(by_current[::-1]), by_leak, by_threshold, dv, db, dw]
+    return [torch.stack(grad_current[::-1]), by_leak, by_threshold, dv, db, dw]
 
 
 @pytest.mark.parametrize(("order", "reset", "detach", "adaptation"), OPTIONS)

@@ -183,7 +183,7 @@ def test_a_run_is_not_resumed_on_other_data(stopped, capsys):
 
 @pytest.mark.parametrize(
     ("section", "name", "value", "was"),
-    [("model", "d_model", 8, 16), ("train", "steps", 20, 14), ("data", "top_fraction", 0.5, 1.0)],
+    [("model", "d_model", 8, 16), ("train", "steps", 20, 14), ("data", "filter_top", 0.5, 1.0)],
 )
 def test_a_run_whose_configuration_was_changed_is_not_resumed(stopped, capsys, section, name, value, was):
     edit(stopped, section, **{name: value})

@@ -90,7 +90,7 @@ def test_updates_see_the_state_they_are_said_to_see(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"model__kind": "snn_dt"}, "train.carry_state: expected false for snn_dt, found True"),
+        ({"model__kind": "snn_dt"}, "train.stateful: expected false for snn_dt, found True"),
         ({"model__kind": "snn_dt_stream", "train__accumulate": 2}, "train.accumulate: expected 1 where"),
     ],
 )
@@ -102,6 +102,6 @@ def test_carrying_a_state_is_refused_where_there_is_none_or_it_would_be_split(tm
 def test_several_processes_are_refused(monkeypatch):
     workers = Workers("cpu")
     monkeypatch.setattr(workers, "world_size", 2)
-    with pytest.raises(ConfigError, match=r"train\.carry_state: expected false in 2 processes"):
-        workers.check(8, 1, carry_state=True)
+    with pytest.raises(ConfigError, match=r"train\.stateful: expected false in 2 processes"):
+        workers.check(8, 1, stateful=True)
     workers.check(8, 1)

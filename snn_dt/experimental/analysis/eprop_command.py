@@ -25,7 +25,7 @@ class EpropArguments:
     """Checkpoint or run folder, looked at on its own training data."""
     config: tuple[Path, ...] = ()
     """YAML files, each laid over those before it, in place of a checkpoint: the model before its first update."""
-    propagation: Literal["rate", "spikes"] | None = None
+    coding: Literal["rate", "spikes"] | None = None
     """Another way through the layers than the model's own; its weights serve both."""
     batches: int = 10
     """Batches to average over."""
@@ -62,13 +62,13 @@ def analyse_eprop(arguments: Sequence[str]) -> None:
         policy = load_policy(args.checkpoint, args.device, args.threads)
     if policy.model.config.kind != "snn_dt":
         raise ConfigError(f"expected a model of kind snn_dt, found {policy.model.config.kind}; choose another one")
-    if args.propagation is not None:
-        policy = with_propagation(policy, args.propagation)
+    if args.coding is not None:
+        policy = with_propagation(policy, args.coding)
     batch = training_batches(policy, dataset, args.batch_size, args.seed)
     losses = (lambda i=i: training_loss(policy, batch(i)) for i in range(args.batches))
     writable_folder(args.out)
     rows = eprop_rows(policy.model, losses, args.seed)
-    title = f"{policy.model.config.propagation}, {policy.spec.dataset_id}"
+    title = f"{policy.model.config.coding}, {policy.spec.dataset_id}"
     write_analysis(args.out / "eprop", rows, eprop_figure(rows, title))
     _print(rows)
 

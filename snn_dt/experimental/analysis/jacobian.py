@@ -26,12 +26,12 @@ from snn_dt.snn.variants import Constant
 class Linearised(NamedTuple):
     """One step of `variants.step` to first order, neuron by neuron.
 
-    `state` [..., N, S, S] is `d(V', b', w') / d(V, b, w)`, `by_current` [..., N, S] is `d(V', b', w') / dI`, `spike`
+    `state` [..., N, S, S] is `d(V', b', w') / d(V, b, w)`, `grad_current` [..., N, S] is `d(V', b', w') / dI`, `spike`
     [..., N, S] and `spike_by_current` [..., N] are the same of the spike that the step returns.
     """
 
     state: Tensor
-    by_current: Tensor
+    grad_current: Tensor
     spike: Tensor
     spike_by_current: Tensor
 
@@ -87,9 +87,9 @@ def recurrent_jacobian(step: Linearised, weight: Tensor) -> Tensor:
     other than 0 are those of the map from h to the next h, `(1 - leak) diag(m + r psi) + gain W diag(psi)`.
     """
     own = torch.cat([step.state, step.spike.unsqueeze(-2)], -2)  # [..., N, S + 1, S]
-    by_current = torch.cat([step.by_current, step.spike_by_current.unsqueeze(-1)], -1)  # [..., N, S + 1]
+    grad_current = torch.cat([step.grad_current, step.spike_by_current.unsqueeze(-1)], -1)  # [..., N, S + 1]
     from_state = torch.diag_embed(own.movedim(-3, -1))  # [..., S + 1, S, N, N]
-    from_spikes = by_current.movedim(-1, -2).unsqueeze(-1) * weight  # [..., S + 1, N, N]
+    from_spikes = grad_current.movedim(-1, -2).unsqueeze(-1) * weight  # [..., S + 1, N, N]
     blocks = torch.cat([from_state, from_spikes.unsqueeze(-3)], -3)  # [..., S + 1, S + 1, N, N]
     return blocks.movedim(-3, -2).flatten(-2).flatten(-3, -2)
 

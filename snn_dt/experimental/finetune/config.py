@@ -48,7 +48,7 @@ class UpdateConfig:
     """Share of it in every batch."""
     capacity: int = 200
     """New episodes kept."""
-    top_fraction: float = 0.1
+    filter_top: float = 0.1
     """Learn to act from the episodes of highest return alone, until they hold this share of the steps: of the dataset,
     and of the new episodes. Critics see all. 1 keeps what lower targets mean, and was not seen to raise a return."""
     q_weight: float = 0.0
@@ -124,7 +124,7 @@ def validate_finetune(config: FinetuneConfig) -> None:
         *strict.each(config, "above 0", lambda x: x > 0, {"update": ("learning_rate", "critic_rate", "grad_clip")}),
         *strict.each(config, "at least 0", lambda x: x >= 0, not_negative),
         *strict.each(config, "in [0, 1]", lambda x: 0 <= x <= 1, {"explore": ("epsilon",), "update": ("gamma",)}),
-        *strict.each(config, "in (0, 1]", lambda x: 0 < x <= 1, {"update": ("tau", "top_fraction")}),
+        *strict.each(config, "in (0, 1]", lambda x: 0 < x <= 1, {"update": ("tau", "filter_top")}),
         ("update.critic_hidden", min(u.critic_hidden, default=0) >= 1, "sizes of at least 1", u.critic_hidden),
         ("update.dataset_share", 0 <= u.dataset_share < 1, "in [0, 1)", u.dataset_share),
         ("update.dataset_share", not (u.dataset and u.dataset_share) or 0 < old < u.batch_size,

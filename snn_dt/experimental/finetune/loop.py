@@ -43,7 +43,7 @@ class Loop:
         u = config.update
         self.tuner = FineTuner(policy.model, u)
         self.replay = Replay(policy, u.capacity)
-        self.dataset = None if dataset is None else Source(dataset, policy, u.gamma, u.top_fraction)
+        self.dataset = None if dataset is None else Source(dataset, policy, u.gamma, u.filter_top)
         self.deviation = self._deviation(dataset)
         self.iteration, self.env_steps, self.best_own = 0, 0, -np.inf
 
@@ -76,7 +76,7 @@ class Loop:
         rng = np.random.default_rng([u.seed, self.iteration])
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         metrics = self._gather(rng)
-        new, sums = self.replay.source(u.gamma, u.top_fraction), dict[str, list[float]]()
+        new, sums = self.replay.source(u.gamma, u.filter_top), dict[str, list[float]]()
         self.tuner.widen_returns(*new.rtg_range)
         asked = self.asked / self.policy.spec.rtg_scale
         warm_up = u.critic_warm_up if self.iteration == 0 and self.tuner.critic is not None else 0

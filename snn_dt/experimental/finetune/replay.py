@@ -46,15 +46,15 @@ class Transitions(NamedTuple):
 class Source:
     """Windows of the best episodes of one dataset and transitions of all, in the units of one policy.
 
-    `top_fraction`: share of the steps that the best episodes hold; `rtg_range`: their lowest and highest scaled
+    `filter_top`: share of the steps that the best episodes hold; `rtg_range`: their lowest and highest scaled
     return-to-go.
     """
 
-    def __init__(self, trajectories: Trajectories, policy: Policy, gamma: float, top_fraction: float = 1.0) -> None:
+    def __init__(self, trajectories: Trajectories, policy: Policy, gamma: float, filter_top: float = 1.0) -> None:
         model: Any = policy.model
         mean, std = (x.cpu().numpy() for x in (policy.state_mean, policy.state_std))
         self.trajectories = replace(trajectories, state_mean=mean, state_std=std)
-        best = self.trajectories.best(np.arange(trajectories.n_episodes), top_fraction)
+        best = self.trajectories.best(np.arange(trajectories.n_episodes), filter_top)
         scale = policy.spec.rtg_scale
         self.windows = Windows(self.trajectories, model.context_length, rtg_scale=scale, episodes=best)
         self._scale = policy.spec.rtg_scale
@@ -124,7 +124,7 @@ class Replay:
                 rewards = np.append(np.zeros(len(rewards) - 1), rewards.sum())
             self.episodes.append(episode._replace(rewards=rewards))
 
-    def source(self, gamma: float, top_fraction: float = 1.0) -> Source:
+    def source(self, gamma: float, filter_top: float = 1.0) -> Source:
         """Return the episodes as a dataset, with returns discounted by `gamma` for critics."""
         policy, episodes = self.policy, list(self.episodes)
         discrete = bool(policy.model.discrete)
@@ -151,7 +151,7 @@ class Replay:
             checksum="",
             reference=None,
         )
-        return Source(trajectories, policy, gamma, top_fraction)
+        return Source(trajectories, policy, gamma, filter_top)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the episodes as tensors and plain values."""

@@ -154,11 +154,11 @@ class _Recurrent(torch.autograd.Function):
         weight, first, spikes, u, h = ctx.saved_tensors
         neurons, before = ctx.neurons, torch.cat([first[None], spikes[:-1]])
         through = None if weight is None or ctx.local else weight
-        by_current = adjoint(neurons, grad, neurons.psi(u), spikes, before, h, through)
-        by_weight = None
+        grad_current = adjoint(neurons, grad, neurons.psi(u), spikes, before, h, through)
+        grad_weight = None
         if weight is not None and ctx.needs_input_grad[1]:
-            by_weight = by_current.flatten(0, 1).t() @ before.flatten(0, 1)
-        return by_current, by_weight, None, None, None
+            grad_weight = grad_current.flatten(0, 1).t() @ before.flatten(0, 1)
+        return grad_current, grad_weight, None, None, None
 
 
 def adjoint(

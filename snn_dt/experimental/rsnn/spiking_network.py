@@ -50,8 +50,8 @@ class _Feedback(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         z, feedback = ctx.saved_tensors
-        by_weight = grad.flatten(0, -2).t() @ z.flatten(0, -2)
-        return grad @ feedback, by_weight, by_weight.clone()
+        grad_weight = grad.flatten(0, -2).t() @ z.flatten(0, -2)
+        return grad @ feedback, grad_weight, grad_weight.clone()
 
 
 class Readout(nn.Module):

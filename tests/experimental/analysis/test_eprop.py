@@ -38,14 +38,14 @@ def test_cosine_and_size_are_those_of_the_gradients():
 def test_the_command_reports_on_a_checkpoint_in_either_propagation(tmp_path, capsys):
     command = ["analyse", "eprop", "--checkpoint", PENDULUM, "--batches", "1", "--batch_size", "4", "--threads", "1"]
     cosines = {}
-    for propagation in ("rate", "spikes"):
-        out = tmp_path / propagation
-        assert main([*command, "--propagation", propagation, "--out", str(out)]) == 0
+    for coding in ("rate", "spikes"):
+        out = tmp_path / coding
+        assert main([*command, "--propagation", coding, "--out", str(out)]) == 0
         assert "blocks.1.attention.query.0" in capsys.readouterr().out
         rows = json.loads((out / "eprop.json").read_text())
         assert len(rows) == len(list(csv.DictReader((out / "eprop.csv").open())))
         assert (out / "eprop.png").stat().st_size > 1000
-        cosines[propagation] = {row["layer"]: row["cosine"] for row in rows if row["rule"] == "all blocks"}
+        cosines[coding] = {row["layer"]: row["cosine"] for row in rows if row["rule"] == "all blocks"}
     assert list(cosines["rate"].values()) == pytest.approx([1.0] * len(cosines["rate"]), abs=1e-6)
     assert min(cosines["spikes"].values()) < 0.999
 

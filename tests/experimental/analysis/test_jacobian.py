@@ -76,7 +76,9 @@ def test_a_recurrent_layer_has_the_published_jacobian(order, reset, detach):
     step = linearise(current, state, p, p.leak, p.v_threshold)
     if order == "delayed":
         expected = ((1 - p.leak) * m + r * psi).diag() + p.gain * m[:, None] * weight * psi
-        found = step.state[:, 0, 0].diag() + step.by_current[:, :1] * weight * psi  # the spike is a function of V alone
+        found = (
+            step.state[:, 0, 0].diag() + step.grad_current[:, :1] * weight * psi
+        )  # the spike is a function of V alone
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
     else:
         expected = (1 - p.leak) * (m + r * psi).diag() + p.gain * weight * psi

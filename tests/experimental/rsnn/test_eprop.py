@@ -92,8 +92,8 @@ def test_with_the_total_derivative_for_a_learning_signal_the_factorisation_is_ex
     x, weight = inputs(), network.recurrent().detach()
     current = (x @ network.input().t()).detach().requires_grad_()
     spikes, _ = network.neurons(current, weight)
-    by_current, by_spike = torch.autograd.grad(loss_of(network.readout(spikes), target), (current, spikes))
-    total = by_spike + torch.cat([by_current[1:] @ weight, torch.zeros_like(by_current[:1])])
+    grad_current, by_spike = torch.autograd.grad(loss_of(network.readout(spikes), target), (current, spikes))
+    total = by_spike + torch.cat([grad_current[1:] @ weight, torch.zeros_like(grad_current[:1])])
     state = network.neurons.rest(current)
     traces = Eligibility(network.neurons, x.new_zeros(B, N, P)), Eligibility(network.neurons, x.new_zeros(B, N, N))
     found = [torch.zeros(N, P).double(), torch.zeros(N, N).double()]

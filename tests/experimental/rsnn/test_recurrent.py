@@ -68,8 +68,8 @@ def test_a_refractory_neuron_is_silent_for_its_steps_and_has_no_gradient_in_them
     current = torch.full((9, 1, 1), 5.0, dtype=torch.float64, requires_grad=True)
     spikes, _ = neurons(current)
     assert spikes.flatten().tolist() == [1, 0, 0, 0, 1, 0, 0, 0, 1]
-    by_current = torch.autograd.grad(spikes[1:4].sum(), current)[0]
-    assert by_current.abs().max() == 0
+    grad_current = torch.autograd.grad(spikes[1:4].sum(), current)[0]
+    assert grad_current.abs().max() == 0
 
 
 def test_only_the_last_neurons_adapt():

@@ -47,11 +47,11 @@ def test_a_folder_from_before_a_field_was_there_has_its_default(trial, tmp_path)
     prepare(tmp_path / "run", trial)
     path = tmp_path / "run" / "trial.json"
     facts = json.loads(path.read_text())
-    del facts["config"]["data"]["top_fraction"], facts["config"]["train"]["slope_schedule"]
+    del facts["config"]["data"]["filter_top"], facts["config"]["train"]["slope_schedule"]
     path.write_text(json.dumps(facts))
     prepare(tmp_path / "run", trial)
-    cloning = dataclasses.replace(trial.config, data=dataclasses.replace(trial.config.data, top_fraction=0.1))
-    with pytest.raises(CheckpointError, match=r"data\.top_fraction is 1\.0 there and 0\.1 here"):
+    cloning = dataclasses.replace(trial.config, data=dataclasses.replace(trial.config.data, filter_top=0.1))
+    with pytest.raises(CheckpointError, match=r"data\.filter_top is 1\.0 there and 0\.1 here"):
         prepare(tmp_path / "run", dataclasses.replace(trial, config=cloning))
     path.write_text(json.dumps(facts | {"config": facts["config"] | {"modle": {}}}))
     with pytest.raises(CheckpointError, match="unknown key modle"):
