@@ -14,10 +14,10 @@ import yaml
 
 from snn_dt import strict
 from snn_dt.errors import ConfigError
+from snn_dt.jsonl import write_atomically
 from snn_dt.model_config import Check, model_checks, thread_check
 from snn_dt.model_config import ModelConfig as ModelConfig
 from snn_dt.rule_config import EpropConfig, PlasticityConfig, rule_checks
-from snn_dt.training.jsonl import write_atomically
 
 
 @dataclass(frozen=True)

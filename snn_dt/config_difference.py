@@ -8,6 +8,7 @@ from typing import Any
 
 from snn_dt import strict
 from snn_dt.errors import CheckpointError, ConfigError
+from snn_dt.renamed import current_keys
 
 WHERE = frozenset({"track", "threads"})
 """Where a run is tracked, and how many threads it has."""
@@ -71,7 +72,7 @@ def check_whole(config: Any, stored: Any, path: Path) -> None:
 
 
 def _lacking(whole: dict[str, Any], stored: Any, prefix: str = "") -> list[str]:
-    found = stored if isinstance(stored, dict) else {}
+    found = current_keys(stored) if isinstance(stored, dict) else {}
     names = []
     for key, value in whole.items():
         if isinstance(value, dict) and value:

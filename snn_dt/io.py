@@ -2,7 +2,7 @@
 
 The readers here raise what reading a file raises anyway, so a caller has nothing new to catch: `OSError` for a file
 that cannot be opened, is no regular file or is too large, `ValueError` for a name or a content that cannot be used. Of
-both the text is one short line. Files that appear whole or not at all are written by `training/jsonl.py`, folders by
+both the text is one short line. Files that appear whole or not at all are written by `jsonl.py`, folders by
 `data/unfinished.py`.
 """
 

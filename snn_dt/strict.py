@@ -18,6 +18,7 @@ from snn_dt import io
 from snn_dt.errors import ConfigError, did_you_mean
 from snn_dt.io import MOST_DEPTH
 from snn_dt.plain_yaml import MOST_BYTES, NUMBER, parse_yaml
+from snn_dt.renamed import current_keys
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ def each(
 
 def build(cls: type[T], values: dict[str, Any], source: str) -> T:
     """Build the dataclass `cls` from nested dictionaries; `source` names them in errors."""
-    built: T = _build(cls, values, source, "")
+    built: T = _build(cls, current_keys(values), source, "")
     return built
 
 
@@ -103,7 +104,7 @@ def _lay_over_bases(
         if len(above) > MOST_DEPTH:
             raise ConfigError(f"{path}: expected a `base` chain of at most {MOST_DEPTH} files; gather some of them")
         below = merge(below, _read_chain(path.parent / name, above, read))
-    return merge(below, values)
+    return merge(below, current_keys(values))
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

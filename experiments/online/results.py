@@ -19,8 +19,8 @@ from snn_dt.experimental.online.config import load_online_config
 from snn_dt.experimental.online.crazyflie_controller import pilot_of_skill
 from snn_dt.experimental.online.saved import load_actor
 from snn_dt.experimental.online.score import score_flights
+from snn_dt.jsonl import read_rows
 from snn_dt.report.style import CYCLE, new_figure, png, tidy
-from snn_dt.training.jsonl import read_rows
 
 OUT = Path(__file__).parents[2] / "results" / "online"
 HOVER = ("return", "return_std", "length", "lasted", "distance")

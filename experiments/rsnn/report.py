@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from snn_dt.experimental.rsnn.figure import COLUMNS, evaluations, rsnn_figure
+from snn_dt.jsonl import read_rows
 from snn_dt.report.style import png
-from snn_dt.training.jsonl import read_rows
 
 TITLES = {
     "pattern": "pattern generation",

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from snn_dt.cli import flag_values
 from snn_dt.errors import ConfigError
+from snn_dt.renamed import current_flags
 
 T = TypeVar("T")
 
@@ -45,6 +46,7 @@ def parse(
     """
     import tyro
 
+    arguments = current_flags(arguments)
     if hasattr(cls, "trust_env_spec"):  # one that is given by hand, so naming it is enough
         trust, arguments = take_trust(arguments)
         arguments += [] if not trust else [TRUST[1]] if bare_flags else [TRUST[1], "true"]

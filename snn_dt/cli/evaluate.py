@@ -216,7 +216,7 @@ def _percent(share: float | None) -> str:
 
 def write_json(rows: list[dict[str, Any]], path: Path) -> None:
     """Write rows to a file, whole or not at all."""
-    from snn_dt.training.jsonl import dumps
+    from snn_dt.jsonl import dumps
 
     write_file(path, dumps(rows, indent=2) + "\n")
 
@@ -227,7 +227,7 @@ def write_file(path: Path, content: str | bytes) -> None:
     Raises:
         CheckpointError: it cannot be written.
     """
-    from snn_dt.training.jsonl import write_atomically
+    from snn_dt.jsonl import write_atomically
 
     try:
         write_atomically(path, content)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.run_folder import remove_leftovers
-from snn_dt.training.jsonl import dumps, read_rows, write_atomically
+from snn_dt.jsonl import dumps, read_rows, write_atomically
 from snn_dt.training.sweep.folder import Attempt, read, read_config
 
 if TYPE_CHECKING:

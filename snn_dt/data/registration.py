@@ -1,6 +1,6 @@
 """Environments of our own. Importing this package registers them with Gymnasium; `import snn_dt` alone does not.
 
-`gymnasium.make("snn_dt.experimental.online:snn_dt/CrazyflieHover-v0")` works anywhere; our own commands need only the name.
+`gymnasium.make("snn_dt.experimental.online:snn_dt/CrazyflieHover-v0")` works anywhere; `snn-dt` needs only the name.
 """
 
 from __future__ import annotations

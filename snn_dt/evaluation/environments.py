@@ -31,7 +31,7 @@ def make_environment(
 ) -> Checked:
     """Make the environment that the policy's data were recorded in, or `env_id`, and check that it fits the policy.
 
-    What a checkpoint or a dataset says of its environment is a file's word: see `snn_dt.data.env_spec`. It is trusted where
+    What a checkpoint or a dataset says of its environment is a file's word (`data/env_spec.py`). It is trusted where
     `policy.trust` is set. `env_id` is the caller's word, and may be `module:Env`; where it names the policy's own
     environment, arguments, wrappers and step limit are the recorded ones.
 

@@ -4,7 +4,7 @@ B batch, L tokens, D width, T simulation steps, along which the traces run; spik
 
 A layer of neurons reads spikes s of the layer before through weights W and a norm, `I_t = norm(W s_t + b)`, and fires
 z_t. With L_t = dE/dz_t its learning signal, e-prop and backpropagation through time agree on its own weights, whose
-eligibility is the derivative through the neuron's own membrane, reset included (`snn_dt.experimental.analysis.jacobian`):
+eligibility is the derivative through the neuron's own membrane, reset included (`experimental/analysis/jacobian.py`):
 
 ```
 dE/dW = sum_t L_t e_t,      e_t = dz_t/dW = sum_(t' <= t) dz_t/dI_t' dI_t'/dW

@@ -12,10 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_dt import io
+from snn_dt import io, jsonl
 from snn_dt.plain_yaml import parse_yaml
 from snn_dt.report.html import Facts, Part
-from snn_dt.training import jsonl
 
 Rows = Sequence[Mapping[str, Any]]
 T = TypeVar("T")

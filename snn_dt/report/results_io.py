@@ -11,13 +11,13 @@ from typing import Any
 
 from snn_dt import io
 from snn_dt.errors import ConfigError
+from snn_dt.jsonl import dumps, write_atomically
 from snn_dt.report.results_table import Record
 from snn_dt.report.style import png
 from snn_dt.report.suite import page, short_table, to_csv
 from snn_dt.report.suite_figures import returns_against_energy, returns_against_spikes, returns_against_target
 from snn_dt.report.suite_marks import uncommitted
 from snn_dt.report.suite_names import current, renamed
-from snn_dt.training.jsonl import dumps, write_atomically
 
 BEGIN, END = "<!-- table: scripts/reproduce.py -->", "<!-- end of table -->"
 SHORT = re.compile(

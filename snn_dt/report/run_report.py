@@ -9,13 +9,13 @@ from typing import Any
 import yaml
 from numpy.typing import ArrayLike
 
+from snn_dt import jsonl
 from snn_dt.energy import by_part
 from snn_dt.errors import CheckpointError
 from snn_dt.report import figures, spikes
 from snn_dt.report.facts import Parts, Rows, RunFacts, numbers
 from snn_dt.report.html import Code, Facts, Part, Picture, Table, Text, number, write_report
 from snn_dt.report.style import png
-from snn_dt.training import jsonl
 
 
 def write_run_report(

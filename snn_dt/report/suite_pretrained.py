@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt.checkpoint import from_pretrained, provenance
+from snn_dt.jsonl import dumps, write_atomically
 from snn_dt.report.results_table import Record, number, table
 from snn_dt.report.suite_marks import MARK, uncommitted
-from snn_dt.training.jsonl import dumps, write_atomically
 
 FRESH_SEED = 1_000_000
 """Reset seed of the first fresh episode; evaluations in training and in the table begin at 10,000."""

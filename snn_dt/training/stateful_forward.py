@@ -13,7 +13,7 @@ from snn_dt.training.state import TrainingState
 
 
 class StatefulForward:
-    """A streaming model's forward over the batches of `snn_dt.data.episode_streams.EpisodeStreams`, `(rtg, states, ...) -> predictions`.
+    """Forward of a streaming model over the batches of `EpisodeStreams`: `(rtg, states, ...) -> predictions`.
 
     A batch is one window of `TBPTT`, whose state is kept in `TrainingState.carried`, and with it in checkpoints.
     """

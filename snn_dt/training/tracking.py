@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from snn_dt import jsonl
 from snn_dt.config import TrackConfig
-from snn_dt.training import jsonl
 from snn_dt.training.wandb_run import start_run
 
 

@@ -1,4 +1,4 @@
-"""EpisodeStreams read whole episodes, window after window, each once before any comes again; a draw is a pure function."""
+"""Streams read whole episodes, window after window, each once before any comes again; a draw is a pure function."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class FinetuneRun:
         config: the whole configuration.
         run_dir: a new folder, or, with `resume`, one that an earlier run left.
         resume: go on from `checkpoints/last`, if it got that far.
-        trust: make the environment that checkpoint and dataset describe, whatever it imports, see `snn_dt.data.env_spec`.
+        trust: make the environment that checkpoint and dataset describe, whatever it imports (`data/env_spec.py`).
 
     Raises:
         SnnDtError: checkpoint, environment or dataset cannot be used.

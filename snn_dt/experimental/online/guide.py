@@ -24,7 +24,7 @@ from snn_dt.experimental.online.critics import TwinCritic
 from snn_dt.experimental.online.jump_start import Guide, fly
 from snn_dt.experimental.online.score import score_flights
 from snn_dt.experimental.online.td3 import Learner
-from snn_dt.training.jsonl import write_atomically
+from snn_dt.jsonl import write_atomically
 
 PRIVILEGED_DIM = PLAIN_DIM + HISTORY * ACTION_DIM
 ROUND = 64

@@ -19,9 +19,9 @@ from snn_dt.experimental.online.guide import make_guide
 from snn_dt.experimental.online.saved import ACTOR, BEST_ACTOR, save_actor
 from snn_dt.experimental.online.trainer import Trainer, make_actor
 from snn_dt.io import require_file
+from snn_dt.jsonl import write_atomically
 from snn_dt.training.console import Console
 from snn_dt.training.iterations import run_iterations
-from snn_dt.training.jsonl import write_atomically
 from snn_dt.training.tracking import Tracker
 
 STATE = "state.pt"

@@ -55,7 +55,7 @@ class Gradient:
 
 
 class Reward:
-    """Reward-modulated Hebb (`snn_dt.experimental.rsnn.hebbian`); penalties, which are gradients, have no part in it."""
+    """Reward-modulated Hebbian learning (`hebbian.py`); penalties, which are gradients, have no part in it."""
 
     def __init__(self, config: RSNNConfig, network: RecurrentSNN, task: Task) -> None:
         self.network, self.task = network, task

@@ -112,7 +112,7 @@ class LeakyReadout(Readout):
 
 
 class SpikingReadout(Readout):
-    """One LIF neuron per output, whose spikes are the output: what it says are rates (`snn_dt.experimental.rsnn.rates`).
+    """One LIF neuron per output, whose spikes are the output: what it says are rates (`rates.py`).
 
     With `local` its own synapses have their exact trace through time; what it hands back to the neurons is its
     surrogate at the same step, with no trace of its membrane.

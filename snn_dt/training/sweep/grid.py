@@ -13,6 +13,7 @@ from typing import Any
 from snn_dt import strict
 from snn_dt.config import Config, check_env_id, config_from_dict, config_to_dict, load_config
 from snn_dt.errors import ConfigError
+from snn_dt.renamed import current_name
 from snn_dt.training.sweep.entry import Entry, read_entries
 
 SEED = "train.seed"
@@ -128,7 +129,7 @@ def _validate(sweep: SweepConfig, path: Path) -> None:
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
     """Return `{"train": {"budget": {"weight": value}}}` for train.budget.weight."""
-    for name in reversed(key.split(".")):
+    for name in reversed(current_name(key).split(".")):
         value = {name: value}
     return dict(value)
 

@@ -1,0 +1,52 @@
+"""Old names of config fields: they keep working, with one warning line that names the new one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+RENAMED = {
+    "propagation": "coding",
+    "raised_rtg": "rtg_augment",
+    "best_share": "oversample_top",
+    "top_fraction": "filter_top",
+    "carry_state": "stateful",
+}
+"""Old field to new field, whatever the section; all since 0.2.0."""
+
+_log = logging.getLogger("snn_dt")
+_told: set[str] = set()
+
+
+def current_name(name: str) -> str:
+    """Return the present name of a field; `name` may have a section (`model.propagation`) and hyphens."""
+    section, dot, field = name.rpartition(".")
+    new = RENAMED.get(field.replace("-", "_"))
+    if new is None:
+        return name
+    if field not in _told:
+        _told.add(field)
+        _log.warning("%s is an old name: write %s%s%s", name, section, dot, new)
+    return f"{section}{dot}{new}"
+
+
+def current_keys(values: Any, section: str = "") -> Any:
+    """Return nested dictionaries with old keys replaced; anything else as it is. A key under both names keeps both."""
+    if not isinstance(values, dict):
+        return values
+    found = {}
+    for key, value in values.items():
+        old = isinstance(key, str) and RENAMED.get(key) not in (None, *values)
+        new = current_name(f"{section}{key}").rpartition(".")[2] if old else key
+        found[new] = current_keys(value, f"{key}.")
+    return found
+
+
+def current_flags(arguments: Sequence[str]) -> list[str]:
+    """Return command-line words with old flags replaced, `--data.best_share=0.5` by `--data.oversample_top=0.5`."""
+    words = []
+    for word in arguments:
+        flag, equals, value = word.partition("=")
+        words.append(f"{current_name(flag)}{equals}{value}" if flag.startswith("--") and "." in flag else word)
+    return words
