@@ -166,7 +166,7 @@ def find_checkpoint(path: Path) -> Path:
     """
     path = Path(os.path.realpath(io.check_name(path, CheckpointError, "a checkpoint folder")))
     last = path / "checkpoints" / "last"
-    old = path.with_name(f"{path.name}.old")  # of a replacement that was cut short; elsewhere it is somebody's copy
+    old = path.parent / f"{path.name}.old"  # of a replacement that was cut short; elsewhere it is somebody's copy
     torn = [old] if path.parent.name == "checkpoints" or not path.exists() else []
     for candidate in (path, *torn, last, last.with_name("last.old")):
         if io.is_file(candidate / "config.json"):
