@@ -254,9 +254,10 @@ def test_every_shipped_config_loads_and_its_dataset_is_shipped_or_known(path):
         assert (folder / "data" / "metadata.json").is_file()
 
 
-def test_there_are_shipped_configs_of_both_models():
-    kinds = {load_config(path).model.kind for path in FILES}
-    assert {"dense", "snn_dt"} <= kinds
+def test_a_variant_laid_over_an_environment_is_a_model_on_its_data():
+    for kind in ("dense", "snn_dt", "snn_dt_stream", "dsformer_pssa", "dsformer_tssa"):
+        config = load_config(ROOT / "configs/hopper.yaml", ROOT / f"configs/variant/{kind}.yaml")
+        assert (config.model.kind, config.model.d_model, config.eval.target_return) == (kind, 128, (3600.0, 1200.0))
 
 
 @pytest.mark.parametrize("text", ["1:30", "010", "0x1", "0o7", "0b1", "1_000", "١٢", "1 0", "'0x1'", "2024-01-01"])

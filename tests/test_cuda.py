@@ -17,11 +17,11 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch fin
 KINDS = {
     "dense": {},
     "snn_dt": {"model__kind": "snn_dt", "model__positions": "phase"},
-    "snn_dt spikes": {"model__kind": "snn_dt", "model__propagation": "spikes"},
+    "snn_dt spikes": {"model__kind": "snn_dt", "model__coding": "spikes"},
     "dsformer": {"model__kind": "dsformer_pssa"},
     "snn_dt held to a budget": {"model__kind": "snn_dt", "train__budget__synaptic_operations": 1000},
     "dsformer held to a budget": {"model__kind": "dsformer_tssa", "train__budget__mean_firing_rate": 0.01},
-    "stream": {"model__kind": "snn_dt_stream", "train__carry_state": "true"},
+    "stream": {"model__kind": "snn_dt_stream", "train__stateful": "true"},
 }
 
 

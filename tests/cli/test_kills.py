@@ -8,12 +8,12 @@ import shutil
 import pytest
 
 from tests.conftest import ROOT, read_jsonl
-from tests.finetune.test_runs import words as finetune_words
+from tests.experimental.finetune.test_runs import words as finetune_words
+from tests.experimental.online.test_runs import left_behind as online_left
+from tests.experimental.online.test_runs import words as online_words
+from tests.experimental.rsnn.test_run import flags as rsnn_words
+from tests.experimental.rsnn.test_run import left_behind as rsnn_left
 from tests.kills import Commands
-from tests.online.test_runs import left_behind as online_left
-from tests.online.test_runs import words as online_words
-from tests.rsnn.test_run import flags as rsnn_words
-from tests.rsnn.test_run import left_behind as rsnn_left
 from tests.runs import flags, left_behind
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -18,10 +18,10 @@ from snn_dt.cli.streams import Steady, console
 from snn_dt.evaluation import rollout
 from snn_dt.training.signals import StopSignal
 from tests.conftest import ROOT
-from tests.finetune.test_runs import words as finetune_words
+from tests.experimental.finetune.test_runs import words as finetune_words
+from tests.experimental.online.test_runs import words as online_words
+from tests.experimental.rsnn.test_run import flags as rsnn_words
 from tests.kills import Commands
-from tests.online.test_runs import words as online_words
-from tests.rsnn.test_run import flags as rsnn_words
 from tests.runs import CARTPOLE, flags, left_behind, state_of
 
 CHECKPOINT = ROOT / "results/pretrained/pendulum-dense"

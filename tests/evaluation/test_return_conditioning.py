@@ -54,7 +54,7 @@ def test_a_lower_target_gives_a_lower_return_and_a_middle_one_a_middle_return(mi
         **{"train__eval_every": 0, "train__save_every": 500, "eval__episodes": 1, "eval__env_id": "Countdown-v0"},
     }
     if kind == "snn_dt_stream":
-        changes |= {"model__tau_mem": 1.3, "train__carry_state": "true"}
+        changes |= {"model__tau_mem": 1.3, "train__stateful": "true"}
     env_id = register_countdown()
     assert train(tmp_path / "run", **changes) == 0
     rows = evaluate(from_pretrained(tmp_path / "run"), [0, 2, 7], episodes=20, seed=1000, env_id=env_id)
@@ -70,7 +70,7 @@ def test_half_of_the_windows_may_be_of_the_best_tenth(mixed_data, tmp_path, monk
     at = Windows.at
     monkeypatch.setattr(Windows, "at", lambda self, ends, *more: seen.append(ends) or at(self, ends, *more))
     changes = {"data__dataset": mixed_data, "data__validation_fraction": 0.0, "eval__episodes": 0}
-    assert train(tmp_path / "run", **changes, data__best_share=0.5) == 0
+    assert train(tmp_path / "run", **changes, data__oversample_top=0.5) == 0
     data = load_dataset(str(mixed_data))
     drawn = np.searchsorted(data.episode_offsets, np.concatenate(seen), side="right") - 1
     share = np.isin(drawn, data.best(np.arange(data.n_episodes), 0.1)).mean()
@@ -82,7 +82,7 @@ def test_behaviour_cloning_of_the_best_episodes_trains_on_them_alone_and_plays_a
     mixed_data, tmp_path, monkeypatch
 ):
     changes = {
-        **{"model__return_conditioned": False, "data__top_fraction": 0.1, "data__validation_fraction": 0.0},
+        **{"model__return_conditioned": False, "data__filter_top": 0.1, "data__validation_fraction": 0.0},
         **{"data__dataset": mixed_data, "train__learning_rate": 3e-2, "train__warmup_steps": 0, "train__eval_every": 0},
         **{"eval__episodes": 1, "eval__env_id": register_countdown()},
     }

@@ -182,7 +182,7 @@ def test_frozen_blocks_have_no_gradient_and_the_last_has_that_of_eprop():
     assert_exact(free, frozen, [name for name in frozen if not name.endswith("key.0.bias")])
 
 
-RULE = {"model__kind": "snn_dt", "model__n_layers": 2, "model__propagation": "spikes", "train__rule": "eprop"}
+RULE = {"model__kind": "snn_dt", "model__n_layers": 2, "model__coding": "spikes", "train__rule": "eprop"}
 
 
 @pytest.mark.slow

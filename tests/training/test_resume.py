@@ -28,7 +28,7 @@ KINDS = {
     "dense with dropout": {"model__dropout": 0.2},
     "snn_dt": {"model__kind": "snn_dt", "model__positions": "phase"},
     "dsformer": {"model__kind": "dsformer_tssa", "train__accumulate": 2, "train__seed": 3},
-    "stream, state carried": {"model__kind": "snn_dt_stream", "train__carry_state": "true"},
+    "stream, state carried": {"model__kind": "snn_dt_stream", "train__stateful": "true"},
 }
 
 

@@ -63,7 +63,7 @@ def test_predictions_are_those_of_whole_episodes(data):
 def test_a_checkpoint_holds_the_state_and_a_run_without_one_none(tmp_path):
     for carry in (True, False):
         run = tmp_path / str(carry)
-        assert train(run, model__kind="snn_dt_stream", train__carry_state=str(carry).lower(), eval__episodes=0) == 0
+        assert train(run, model__kind="snn_dt_stream", train__stateful=str(carry).lower(), eval__episodes=0) == 0
         kept = state_of(run)["carried"]
         assert bool(kept) == carry
         if carry:
@@ -81,7 +81,7 @@ def test_updates_see_the_state_they_are_said_to_see(tmp_path, monkeypatch):
 
     real = StatefulForward._advance
     monkeypatch.setattr(StatefulForward, "_advance", spy)
-    assert train(tmp_path / "run", model__kind="snn_dt_stream", train__carry_state="true", eval__episodes=0) == 0
+    assert train(tmp_path / "run", model__kind="snn_dt_stream", train__stateful="true", eval__episodes=0) == 0
     assert seen[0][0] is None
     for begun, begins in seen[1:]:
         assert torch.equal(begun, ~begins), "rows begin at rest exactly where an episode does"
@@ -95,7 +95,7 @@ def test_updates_see_the_state_they_are_said_to_see(tmp_path, monkeypatch):
     ],
 )
 def test_carrying_a_state_is_refused_where_there_is_none_or_it_would_be_split(tmp_path, capsys, changes, expected):
-    assert main(["train", *flags(tmp_path / "run", train__carry_state="true", **changes)]) == 2
+    assert main(["train", *flags(tmp_path / "run", train__stateful="true", **changes)]) == 2
     assert expected in capsys.readouterr().err
 
 

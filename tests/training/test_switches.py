@@ -13,7 +13,7 @@ from tests.runs import lines_of, shared_cache, train  # noqa: F401
 FULL = {"model__kind": "snn_dt", "model__positions": "phase", "model__routing": "true"}
 SWITCHES = {
     "full": FULL | {"model__tau_mem": 20, "model__reset": "soft"},
-    "full, spikes": FULL | {"model__propagation": "spikes"},
+    "full, spikes": FULL | {"model__coding": "spikes"},
     "gate, linear, no reset": FULL
     | {"model__phase_input": "gate", "model__attention": "linear", "model__reset": "none", "model__tau_mem": 20},
     "sinusoidal, merged, rate head": {

@@ -95,7 +95,7 @@ def test_the_variants_of_the_plans_that_have_a_budget_are_named_after_it():
         ({"variants": [{"model.d_model": 8}]}, "variants: expected a name or a file in each entry, found neither"),
         (
             {"variants": [{"name": "a", "steps": 8}]},
-            "expected name, config or section.field, found 'steps' in the entry a",
+            "expected name, config or section.field, found 'steps'",
         ),
         ({"variants": [{"name": "a", "model.d_modl": 8}]}, "unknown key model.d_modl"),
         ({"variants": [7]}, "variants: expected a config file or {name, config, section.field: value}, found 7"),
