@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from snn_dt import jsonl, wandb_run
+from snn_dt import jsonl
 from snn_dt.config import TrackConfig
+from snn_dt.training import wandb_run
 from snn_dt.training.tracking import Tracker
 from tests.patience import HANG
 

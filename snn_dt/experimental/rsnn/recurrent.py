@@ -11,8 +11,8 @@ z_t = [u >= 0]                             u = V - V_th - beta b
 V = m h + ..., b = rho b + z_t             z_t = [u >= 0]
 ```
 
-m and r as in `experimental/analysis/jacobian.py`; the equations are those of `snn/variants.py`, with a beta of each neuron's
-own and a refractory time. Backwards, with dz the loss's derivative by a spike, psi the surrogate's,
+m and r as in `experimental/analysis/jacobian.py`; the equations are those of `snn/variants.py`, with a beta for each
+neuron and a refractory time. Backwards, with dz the loss's derivative by a spike, psi the surrogate's,
 
 ```
 dz_t += db [+ r dV]  + W^T dI_(t+1)       the last term: through the spikes of other neurons
