@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
 
+from snn_dt.sweep.grid import read_sweep
 from tests.conftest import ROOT
 
 SCRIPT = ROOT / "scripts" / "check_tree.sh"
@@ -44,6 +46,34 @@ def test_a_large_file_that_nobody_has_agreed_to_is_refused_by_name(tree):
 def test_too_many_yaml_files_or_a_tree_too_heavy_are_refused(tree):
     assert tree(**{f"c{i}_DOT_yaml": 1 for i in range(61)})[0] == 1
     assert tree(**{f"c{i}_DOT_yaml": 1 for i in range(61)} | {f"f{i}": 1_000_000 for i in range(36)})[0] == 1
+
+
+def test_the_quickstart_writes_over_nothing_that_is_tracked():
+    text = (ROOT / "scripts" / "quickstart.sh").read_text()
+    assert "results/" not in text
+    assert "run=runs/quickstart" in text
+
+
+def test_every_figure_in_results_is_shown_by_a_page():
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("results/**/*.md")]
+    shown = {
+        (page.parent / link).resolve()
+        for page in pages
+        for link in re.findall(r"\]\(([^)\s]+\.png)\)", page.read_text())
+    }
+    figures = {path.resolve() for path in ROOT.glob("results/**/*.png")}
+    # README shows the quickstart's.
+    assert figures - shown <= {(ROOT / "results/figures/quickstart-return-vs-target.png").resolve()}
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "experiments").iterdir()), ids=lambda folder: folder.name)
+def test_an_experiment_says_what_it_is_and_its_plan_can_be_swept(folder):
+    text = (folder / "README.md").read_text()
+    assert "results" in text
+    for path in folder.iterdir():
+        assert path.name == "README.md" or path.name in text, path
+    if (folder / "plan.yaml").exists():
+        assert read_sweep(folder / "plan.yaml")[1]
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
