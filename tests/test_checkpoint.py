@@ -312,3 +312,44 @@ def test_provenance_names_versions_commit_and_a_command_that_can_be_pasted(monke
     assert facts["versions"]["torch"] == torch.__version__
     assert facts["commit"] is None or len(facts["commit"].removesuffix("-dirty")) == 40
     json.dumps(facts)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "stats.safetensors", "provenance.json"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "deep"])
+def test_what_is_no_file_of_a_checkpoint_is_one_line_at_once(tmp_path, name, kind):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(Path(__file__).parents[1] / "results" / "pretrained" / "cartpole-dense", folder)
+    (folder / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    elif kind == "device":
+        (folder / name).symlink_to("/dev/zero")
+    elif kind == "folder":
+        (folder / name).mkdir()
+    else:
+        (folder / name).write_text("[" * 100_000)
+    with pytest.raises(CheckpointError) as caught:
+        from_pretrained(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        (None, "format", True),
+        (None, "format", 1.0),
+        ("task", "n_timesteps", 10**12),
+        ("task", "n_timesteps", 10**400),
+        ("model", "n_layers", 65536),
+        ("model", "d_model", 65536),
+        ("policy", "env_spec", "[" * 100_000),
+    ],
+)
+def test_a_configuration_far_larger_than_the_weights_is_refused_before_it_is_made(tmp_path, section, field, value):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(Path(__file__).parents[1] / "results" / "pretrained" / "cartpole-dense", folder)
+    description = json.loads((folder / "config.json").read_text())
+    (description[section] if section else description)[field] = value
+    (folder / "config.json").write_text(json.dumps(description))
+    with pytest.raises(CheckpointError):
+        from_pretrained(folder)
