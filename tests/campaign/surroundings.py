@@ -143,13 +143,14 @@ def as_unknown_user(folder: Path, words: list[str]) -> int:
 
 def _named(folder: Path, text: str) -> Command:
     path = hdf5(folder)
+    (folder / f"x{text}").parent.mkdir(parents=True, exist_ok=True)
     path.rename(folder / f"x{text}")
     return Command(("data", "info", str(folder / f"x{text}")))
 
 
 def _listed(folder: Path, text: str) -> Command:
     path = hdf5(folder)
-    (folder / "minari").mkdir()
+    (folder / "minari" / f"x{text}").parent.mkdir(parents=True)
     path.rename(folder / "minari" / f"x{text}")
     return Command(("data", "list"))
 
