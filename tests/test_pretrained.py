@@ -41,6 +41,7 @@ def test_a_checkpoints_own_figure_is_from_episodes_that_no_choice_has_seen(name,
     assert (figure["env_id"], figure["target_return"]) == (chosen["env_id"], chosen["target_return"])
     assert not figure["commit"].endswith("-dirty")
     assert figure["chosen_by"]["return_mean"] == chosen["return_mean"]
+    assert figure["chosen_by"]["trial"] == rows[name]["trial"]
     [line] = [line for line in (PRETRAINED / "README.md").read_text().splitlines() if line.startswith(f"| `{name}` |")]
     assert f"{figure['return_mean']:,.1f} (" in line
 
