@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -353,3 +354,27 @@ def test_a_configuration_far_larger_than_the_weights_is_refused_before_it_is_mad
     (folder / "config.json").write_text(json.dumps(description))
     with pytest.raises(CheckpointError):
         from_pretrained(folder)
+
+
+def test_a_neighbour_called_old_is_no_checkpoint_of_a_run_that_is_there(tmp_path):
+    def folder(path):
+        path.mkdir(parents=True)
+        (path / "config.json").write_text("{}")
+        return path
+
+    last, neighbour = folder(tmp_path / "mine/checkpoints/last"), folder(tmp_path / "mine.old")
+    assert find_checkpoint(tmp_path / "mine") == last
+    torn = folder(tmp_path / "torn/checkpoints/last.old")
+    assert find_checkpoint(tmp_path / "torn") == find_checkpoint(tmp_path / "torn/checkpoints/last") == torn
+    shutil.rmtree(tmp_path / "mine")
+    assert find_checkpoint(tmp_path / "mine") == neighbour  # a replacement that was cut short
+
+
+def test_git_is_asked_once_however_often_is_saved(monkeypatch):
+    asked = []
+    module._commit.cache_clear()
+    monkeypatch.setattr(module.subprocess, "run", lambda *a, **k: asked.append(a) or SimpleNamespace(stdout="x\n"))
+    commits = {provenance()["commit"] for _ in range(3)}
+    module._commit.cache_clear()
+    assert len(commits) == 1
+    assert len(asked) == 2

@@ -33,7 +33,7 @@ def _alone(method: F) -> F:
     def call(self: Policy, *arguments: Any, **options: Any) -> Any:
         if not self._lock.acquire(blocking=False):
             raise RuntimeError(
-                f"expected one thread at a time in a policy, found policy.{method.__name__} called while another one is "
+                f"expected one thread at a time in a policy, found policy.{method.__name__} called while another is "
                 "in it; give each thread a policy of its own, copy.deepcopy(policy)"
             )
         try:

@@ -32,11 +32,11 @@ from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
 from snn_dt.snn import LIF
 
 ANALOGUE = (
-    nn.LayerNorm, nn.ReLU, nn.Sigmoid, nn.Embedding, PTBN, TimeMean, DenseSelfAttention, SpikingSelfAttention, Block,
-    TokenEmbedding, PhasePositions, PhaseGate, SinusoidalPositions, DendriticRouting, SoftmaxAttention, PopulationDecode,
-    StreamBlock, ReturnCode, StreamEmbedding,
+    nn.LayerNorm, nn.ReLU, nn.Sigmoid, nn.Embedding, PTBN, TimeMean, DenseSelfAttention, SpikingSelfAttention,
+    Block, TokenEmbedding, PhasePositions, PhaseGate, SinusoidalPositions, DendriticRouting, SoftmaxAttention,
+    PopulationDecode, StreamBlock, ReturnCode, StreamEmbedding,
 )  # fmt: skip
-"""What this package's rules count as additions that no spike causes. Modules of any other kind, a user's own among them,
+"""What this package's rules count as additions that no spike causes. Modules of other kinds, a user's own among them,
 are synapses as far as their rule has accumulates."""
 
 

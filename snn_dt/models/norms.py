@@ -26,8 +26,8 @@ class PTBN(nn.Module):
     Args:
         width: channels.
         v_threshold: first value of both scales.
-        transition: training forwards from layer norm to batch norm; a micro-batch of an update is one. 0: batch norm from
-            the first one on.
+        transition: training forwards from layer norm to batch norm; a micro-batch of an update is one. 0: batch norm
+            from the first one on.
         momentum: of the running statistics.
         eps: added to variances.
     """
@@ -89,7 +89,7 @@ def transition_of(norm_transition: float, forwards: int) -> int:
     """Return over how many of a training's forwards layer norm turns into batch norm.
 
     Args:
-        norm_transition: as in `ModelConfig`: a share of them, or, above 1, their number, as older configurations have it.
+        norm_transition: as in `ModelConfig`: a share of them, or, above 1, their number (0.1.0).
         forwards: updates times the micro-batches of each.
     """
     return round(norm_transition if norm_transition > 1 else norm_transition * forwards)

@@ -19,7 +19,7 @@ INITIAL_SCALE = 0.02
 
 
 class LearnedPositions(nn.Embedding):
-    """A learned vector per timestep (Chen et al. 2021, Decision Transformer); later timesteps share the last trained one.
+    """A learned vector per timestep (Chen et al. 2021, Decision Transformer); later ones share the last trained one.
 
     A table is as long as an episode may be, data often have shorter ones: the rows behind those are what chance put
     there, and no decision may rest on them.

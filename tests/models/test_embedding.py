@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
-from snn_dt.models.embedding import TokenEmbedding
-from tests.conftest import CONTINUOUS, DISCRETE, make_batch
+from snn_dt.models import TaskShape
+from snn_dt.models.embedding import TokenEmbedding, widen_returns
+from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model
 
 
 def test_a_merged_token_is_the_norm_of_return_to_go_state_and_the_action_before(task):
