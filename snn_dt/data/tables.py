@@ -11,6 +11,7 @@ from snn_dt import io
 from snn_dt.data.source import Declared
 
 _MAGIC = b"ARROW1\0\0"
+_END = b"ARROW1"
 _NUMBER = 8
 """Bytes of a number of Parquet, once it is unpacked; some have less."""
 
@@ -54,6 +55,10 @@ def _read_arrow(path: Path, columns: Sequence[str], declared: Declared) -> Any:
     with pyarrow.memory_map(str(path)) as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise ValueError("no Arrow file")
+        file.seek(max(0, file.size() - len(_END)))
+        if file.read() != _END:
+            raise ValueError("an Arrow file that was cut")
+        file.seek(len(_MAGIC))
         declared.add(_arrow_bytes(pyarrow.ipc.MessageReader.open_stream(file)), path.stat().st_size)
         file.seek(len(_MAGIC))
         schema = pyarrow.ipc.read_schema(file)
