@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from snn_dt import moved
+
 __version__ = "0.1.0"
 
 # Public names and where they live; resolved on first use, so that `import snn_dt` costs torch and numpy only.
@@ -18,6 +20,8 @@ _PUBLIC = {
     "load_config": "snn_dt.config",
     "load_dataset": "snn_dt.data",
 }
+
+moved.install()
 
 __all__ = sorted([*_PUBLIC, "__version__"])
 

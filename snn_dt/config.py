@@ -17,9 +17,11 @@ from snn_dt.errors import ConfigError
 from snn_dt.jsonl import write_atomically
 from snn_dt.model_config import Check, model_checks, thread_check
 from snn_dt.model_config import ModelConfig as ModelConfig
+from snn_dt.renamed import takes_old_names
 from snn_dt.rule_config import EpropConfig, PlasticityConfig, rule_checks
 
 
+@takes_old_names
 @dataclass(frozen=True)
 class DataConfig:
     """The dataset and how it is read."""
@@ -86,6 +88,7 @@ class BudgetConfig:
         return {name: limit for name, limit in found.items() if limit is not None}
 
 
+@takes_old_names
 @dataclass(frozen=True)
 class TrainConfig:
     """The optimisation."""

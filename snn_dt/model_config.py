@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from snn_dt.renamed import takes_old_names
+
 Check = tuple[str, bool, str, object]
 
 MOST = 2**16  # of anything that a model has several of: more is a slip that ends when memory, or patience, runs out
 MOST_THREADS = 1024  # with tens of thousands, libgomp ends the process
 
 
+@takes_old_names
 @dataclass(frozen=True)
 class ModelConfig:
     """The sequence model. A field that is null takes what its kind was published with (`KINDS` below)."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 RENAMED = {
     "propagation": "coding",
@@ -41,6 +44,24 @@ def current_keys(values: Any, section: str = "") -> Any:
         new = current_name(f"{section}{key}").rpartition(".")[2] if old else key
         found[new] = current_keys(value, f"{key}.")
     return found
+
+
+def takes_old_names(cls: type[T]) -> type[T]:
+    """Let a dataclass be built with, and asked for, fields by their old names."""
+    build: Any = cls.__init__
+
+    @functools.wraps(build)
+    def init(self: Any, *args: Any, **values: Any) -> None:
+        build(self, *args, **{name if name in fields else current_name(name): x for name, x in values.items()})
+
+    def old_field(self: Any, name: str) -> Any:
+        if RENAMED.get(name) not in fields:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self, current_name(name))
+
+    fields: dict[str, Any] = cls.__dataclass_fields__  # type: ignore[attr-defined]
+    cls.__init__, cls.__getattr__ = init, old_field  # type: ignore[method-assign, attr-defined]
+    return cls
 
 
 def current_flags(arguments: Sequence[str]) -> list[str]:

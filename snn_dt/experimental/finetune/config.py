@@ -8,6 +8,7 @@ from pathlib import Path
 from snn_dt import strict
 from snn_dt.config import EvalConfig, TrackConfig, check_env_id
 from snn_dt.model_config import Check, thread_check
+from snn_dt.renamed import takes_old_names
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class ExploreConfig:
     """Discrete actions: probability of a random one."""
 
 
+@takes_old_names
 @dataclass(frozen=True)
 class UpdateConfig:
     """What is learned from them."""

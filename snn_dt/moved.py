@@ -1,0 +1,96 @@
+"""Old module names of 0.1.0: importing one gives the module that has taken its place, with a warning.
+
+`import snn_dt` installs the finder; it costs nothing until an old name is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "analysis": "experimental.analysis",
+    "cli.analyse": "experimental.analysis.command",
+    "cli.analyse_eprop": "experimental.analysis.eprop_command",
+    "cli.finetune": "experimental.finetune.command",
+    "cli.finetune_run": "experimental.finetune.run",
+    "cli.iterations": "training.iterations",
+    "cli.online": "experimental.online.command",
+    "cli.online_run": "experimental.online.run",
+    "cli.record": "training.sinks",
+    "cli.rsnn": "experimental.rsnn.command",
+    "cli.run": "run",
+    "cli.task": "task",
+    "data.lanes": "data.episode_streams",
+    "data.mapped": "data.mmap_advice",
+    "data.mixture": "data.oversampling",
+    "data.unfinished": "data.atomic_dir",
+    "energy.yardsticks": "energy.baselines",
+    "envs": "experimental.online",
+    "envs.checked": "data.checked_env",
+    "envs.spec": "data.env_spec",
+    "finetune": "experimental.finetune",
+    "learning.hebbian": "experimental.rsnn.hebbian",
+    "learning.penalties": "experimental.rsnn.penalties",
+    "learning.rates": "experimental.rsnn.rates",
+    "learning.topology": "experimental.rsnn.topology",
+    "online": "experimental.online",
+    "replay": "cuda_graph",
+    "report.analysis": "experimental.analysis.figures",
+    "report.rsnn": "experimental.rsnn.figure",
+    "rsnn": "experimental.rsnn",
+    "snn.jacobian": "experimental.analysis.jacobian",
+    "snn.network": "experimental.rsnn.spiking_network",
+    "snn.own_constants": "experimental.online.heterogeneous_lif",
+    "snn.recurrent": "experimental.rsnn.recurrent",
+    "sweep": "training.sweep",
+    "training.carried": "training.stateful_forward",
+    "training.jsonl": "jsonl",
+}
+"""Old to new, without `snn_dt.`; what lies in a package follows it."""
+
+
+def new_name(name: str) -> str | None:
+    """Return the present name of a module called `snn_dt.<old>`; None for any other."""
+    parts = name.split(".")[1:]
+    for n in range(len(parts), 0, -1):
+        if new := MOVED.get(".".join(parts[:n])):
+            return ".".join(["snn_dt", new, *parts[n:]])
+    return None
+
+
+class MovedFinder(MetaPathFinder, Loader):
+    """Finds modules by their old names."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return a spec that leads to the module's new name."""
+        if not name.startswith("snn_dt.") or new_name(name) is None:
+            return None
+        return ModuleSpec(name, self)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Import the module under its new name."""
+        new = new_name(spec.name)
+        assert new is not None
+        warnings.warn(f"{spec.name} has moved: import {new}", FutureWarning, stacklevel=2)
+        module = import_module(new)
+        self._specs = getattr(self, "_specs", {}) | {spec.name: module.__spec__}
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give the module its own spec back, over which that of the old name was written."""
+        assert module.__spec__ is not None
+        module.__spec__ = self._specs.pop(module.__spec__.name)
+
+
+def install() -> None:
+    """Put the finder in front, once: a package's own folder would load its modules a second time."""
+    if not any(isinstance(finder, MovedFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, MovedFinder())
