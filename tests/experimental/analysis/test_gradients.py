@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -63,9 +64,9 @@ def test_the_network_of_the_paper_shows_the_published_trend():
         for found, known in zip(magnitude[slope], MAGNITUDE[slope], strict=False):
             assert known / 1.6 < found < 1.6 * known
         assert cosine[slope][:4] == pytest.approx(COSINE[slope], abs=0.1)
-        assert cosine[slope][:4] == sorted(cosine[slope][:4]), "the closer to the output, the closer to the reference"
+        assert (np.diff(cosine[slope][:4]) > -1e-12).all(), "the closer to the output, the closer to the reference"
     for layer in range(4):
-        assert [c[layer] for c in cosine.values()] == sorted(c[layer] for c in cosine.values())
+        assert (np.diff([c[layer] for c in cosine.values()]) > -1e-12).all()
     assert magnitude[1][0] > 1e5 * magnitude[100][0]
     assert len({m[4] for m in magnitude.values()}) == 1, "behind the last spike nothing depends on the slope"
 
