@@ -26,9 +26,17 @@ def gone(record: Record, root: Path) -> list[str]:
     return [word for word in words if word.endswith(".yaml") and not (root / word).exists()]
 
 
+def older_transition(record: Record) -> bool:
+    """Tell whether a DSFormer was trained as in 0.1.0: 200 forwards of transition, the first of them left out."""
+    model = record["config"]["model"]
+    return str(model["kind"]).startswith("dsformer") and model["norm_transition"] > 1
+
+
 def marks(record: Record, root: Path) -> str:
     """Return the marks of one record, as `runs.csv` has them: `uncommitted; gone: configs/x.yaml`."""
     found = ["uncommitted"] if uncommitted(record) else []
     if files := gone(record, root):
         found.append(f"gone: {' '.join(files)}")
+    if older_transition(record):
+        found.append("transition: 200 forwards")
     return "; ".join(found)

@@ -101,7 +101,7 @@ class LIFParameters:
         """`dt C_m`, volts per unit of current in one step."""
         return self.dt * self.c_m
 
-    @cached_property
+    @property
     def plain(self) -> bool:
         """Whether the neuron is the one of the fused kernels: reset within the step, no adaptation."""
         adapts = self.threshold_adaptation or self.current_adaptation or self.voltage_adaptation

@@ -98,7 +98,9 @@ def test_a_dataset_without_episodes(dataset, said, tmp_path):
     file.close()
     path = folder / "data" / "metadata.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"total_episodes": 0, "total_steps": 0}))
-    assert "has no episode" in said("train", *flags(tmp_path / "run", data__dataset=folder))
+    assert "metadata.json says total_episodes 0, the file holds" in said(
+        "train", *flags(tmp_path / "run", data__dataset=folder)
+    )
 
 
 @pytest.mark.parametrize(

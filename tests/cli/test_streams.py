@@ -24,7 +24,7 @@ from tests.experimental.rsnn.test_run import flags as rsnn_words
 from tests.kills import Commands
 from tests.runs import CARTPOLE, flags, left_behind, state_of
 
-CHECKPOINT = ROOT / "results/pretrained/pendulum-dense"
+CHECKPOINT = ROOT / "results/pretrained/pendulum-snn_dt"
 EVALUATE = ["evaluate", "--checkpoint", str(CHECKPOINT), "--episodes", "1", "--threads", "1"]
 STREAMS = {
     "ascii": {"encoding": "ascii"},

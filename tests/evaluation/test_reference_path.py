@@ -24,10 +24,10 @@ from tests.test_reproduce import record
 PRETRAINED = ROOT / "results" / "pretrained"
 TARGETS = {"Pendulum-v1": -150.0, "CartPole-v1": 60.0, "Hopper-v5": 3600.0}
 no_mujoco = pytest.mark.skipif(importlib.util.find_spec("mujoco") is None, reason="the package mujoco is not installed")
-TASKS = [
-    ("pendulum", "Pendulum-v1"),
-    ("cartpole", "CartPole-v1"),
-    pytest.param("hopper", "Hopper-v5", marks=no_mujoco),
+SHIPPED = [
+    *(("cartpole", "CartPole-v1", model) for model in ("dense", "snn_dt", "snn_dt_stream")),
+    *(("pendulum", "Pendulum-v1", model) for model in ("snn_dt", "snn_dt_stream")),
+    *(pytest.param("hopper", "Hopper-v5", model, marks=no_mujoco) for model in ("snn_dt", "snn_dt_stream")),
 ]
 
 
@@ -47,8 +47,7 @@ def own_loop(policy, env, target, episodes, seed):
     return returns
 
 
-@pytest.mark.parametrize("model", ["dense", "snn_dt", "snn_dt_stream"])
-@pytest.mark.parametrize(("name", "env_id"), TASKS)
+@pytest.mark.parametrize(("name", "env_id", "model"), SHIPPED)
 def test_on_the_reference_path_every_return_is_that_of_a_loop_of_ones_own_bit_for_bit(name, env_id, model):
     """With counting on every step and on every fifth, after other episodes, and over two targets."""
     policy = from_pretrained(PRETRAINED / f"{name}-{model}")
