@@ -20,10 +20,11 @@ from snn_dt.energy.recorder import Recorder
 from snn_dt.errors import ConfigError
 from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.blocks import Block
+from snn_dt.models.decay import DecayAttention
 from snn_dt.models.embedding import TokenEmbedding
 from snn_dt.models.heads import PopulationDecode
-from snn_dt.models.layers import TimeMean
-from snn_dt.models.mixing import SoftmaxAttention, SpikeAttention
+from snn_dt.models.layers import SpikeLinear, TimeMean
+from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
 from snn_dt.models.norms import PTBN
 from snn_dt.models.positions import PhaseGate, PhasePositions, SinusoidalPositions
 from snn_dt.models.routing import DendriticRouting
@@ -31,6 +32,7 @@ from snn_dt.models.stream_block import StreamBlock
 from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
 from snn_dt.snn import LIF
 
+SYNAPSES = (SpikeLinear, SpikeAttention, LinearSpikeAttention, TSSA, PSSA, DecayAttention)
 ANALOGUE = (
     nn.LayerNorm, nn.ReLU, nn.Sigmoid, nn.Embedding, PTBN, TimeMean, DenseSelfAttention, SpikingSelfAttention,
     Block, TokenEmbedding, PhasePositions, PhaseGate, SinusoidalPositions, DendriticRouting, SoftmaxAttention,
@@ -106,7 +108,7 @@ class Budget:
         embedded = Real({length: tokens, context: attention_mask}, on_device=True)  # positions, of all steps
         synapses, neurons = Count(), Count()
         for name, module, inputs, output in self._calls:
-            if isinstance(module, SpikeAttention) or not isinstance(module, ANALOGUE):
+            if isinstance(module, SYNAPSES) or not isinstance(module, ANALOGUE):
                 found = rule_of(module)
                 assert found is not None
                 real = embedded if name.startswith("embedding.") else read
