@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tests.campaign.case import Case, Command, Expect, Result, accepted, sound
+from tests.campaign.case import Case, Command, Expect, Result, accepted, ended, sound
 from tests.campaign.inputs import checkpoint, evaluate, hdf5, info, train
 
 STREAMS = ("closed", "broken", "ascii")
@@ -28,7 +28,11 @@ def cases(seed: int) -> Iterator[Case]:
     }
     for label, (make, expect) in commands.items():
         for stream in STREAMS:
-            yield Case(f"{label}-stdout-{stream}", _with(make, stdout=stream), expect)
+            # A training whose pipe breaks saves and stops, as for SIGTERM.
+            stopped = (label, stream) == ("train", "broken")
+            yield Case(
+                f"{label}-stdout-{stream}", _with(make, stdout=stream), ended(141, "--resume") if stopped else expect
+            )
         for name, environment in _environments().items():
             loud = expect if name not in ("cache-file", "cache-long", "cache-proc") else sound()
             yield Case(f"{label}-{name}", _with(make, environment=environment), sound() if "no-user" in name else loud)
