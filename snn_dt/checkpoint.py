@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from snn_dt import __version__, io, strict
 from snn_dt.config import Config, ModelConfig, validate
@@ -149,8 +150,18 @@ def _check_sizes(config: ModelConfig, task: TaskShape, weights: dict[str, torch.
     """Raise for weights of other sizes than the configuration says, before a model of that size is made."""
     if config.n_layers > len(weights):
         raise ValueError(f"{len(weights)} tensors for {config.n_layers} layers")
-    with torch.device("meta"):  # sizes alone
+    with _WithoutValues(), torch.device("meta"):  # sizes alone
         build_model(config, task).load_state_dict(weights, strict=True, assign=True)
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Leaves initial values out where there is no memory to hold them: `normal_` would import 800 modules for that."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        values = kwargs or {}
+        if getattr(function, "__module__", "") == "torch.nn.init":
+            return values["tensor"] if "tensor" in values else args[0]
+        return args[0] if function is torch.Tensor.normal_ else function(*args, **values)
 
 
 def was_saved(run_dir: Path) -> bool:

@@ -8,21 +8,21 @@ from importlib import import_module
 
 from tests.campaign.case import Case
 
-# Cases of the quick form; those that start trainings cost more, so fewer are drawn.
+# Cases of the quick form, a minute of one core in all; those that train cost more, so fewer are drawn.
 QUICK = {
     "minari_metadata": 80,
     "minari_hdf5": 60,
     "tables": 60,
     "d4rl": 50,
-    "damage": 45,
+    "damage": 55,
     "caches": 20,
-    "checkpoints": 32,
+    "checkpoints": 60,
     "configs": 60,
     "command_lines": 40,
-    "environments": 14,
+    "environments": 28,
     "irregular": 25,
-    "surroundings": 15,
-    "kills": 3,
+    "surroundings": 25,
+    "kills": 8,
 }
 
 

@@ -126,10 +126,10 @@ def judge(result: Result, expect: Expect) -> Verdict:
 
 
 def _refusal(result: Result, expect: Expect, tail: str) -> Verdict:
-    # What a command warned of before it met the fault stands in lines of its own, and says so.
-    errors = [line for line in result.lines if not line.startswith("snn-dt: warning")]
-    whole = len(errors) == 1 and errors[0].startswith("snn-dt: ")
-    if not whole or len(errors[0]) > MOST_SAID or len(errors[0].split()) < WORDS:
+    # What a command warned of before it met the fault stands in lines of its own; Python's own warnings do not count.
+    errors = [line for line in result.lines if line.startswith("snn-dt: ") and not line.startswith("snn-dt: warning")]
+    noise = [line for line in result.lines if line[0].isspace() or re.search(r"\.py:\d+: ", line)]
+    if len(errors) != 1 or noise or len(errors[0]) > MOST_SAID or len(errors[0].split()) < WORDS:
         return Verdict("refused", "lines", f"{len(errors)} lines: {tail}")
     if expect.kind not in ("refused", "loud", "sound"):
         return Verdict("refused", "status", tail)

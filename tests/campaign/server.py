@@ -52,8 +52,9 @@ def _import_all() -> None:
 
     for module, _, _ in main.COMMANDS.values():
         importlib.import_module(module)
-    for name in ("run", "finetune_run", "online_run"):
-        importlib.import_module(f"snn_dt.cli.{name}")
+    late = ("torch._refs", "torch._dynamo", "torch.profiler", "matplotlib.pyplot", "PIL.Image")
+    for name in (*late, "snn_dt.cli.run", "snn_dt.cli.finetune_run", "snn_dt.cli.online_run"):
+        importlib.import_module(name)
     torch.set_num_threads(1)
     bad_envs.register()
     _ = (h5py, minari, pyarrow, rich, tyro)
