@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public names and where they live; resolved on first use, so that `import snn_dt` costs torch and numpy only.
 _PUBLIC = {
