@@ -1,8 +1,10 @@
-"""The pages keep their word: links lead somewhere, commands have their flags, README's Python runs, one name for one thing."""
+"""Links lead to files, commands have their flags, README's Python runs, and pages use the words of the field."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import re
 import subprocess
 import sys
@@ -70,13 +72,12 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
 
 @pytest.mark.parametrize("page", DOCS, ids=name)
 def test_every_path_that_a_page_names_is_there(page):
-    rooted = (
-        r"(?:tests|snn_dt|configs|scripts|docs|results|experiments|datasets)/[\w./-]+\.(?:py|md|yaml|sh|cpp|png|json)"
-    )
+    folders = "tests|snn_dt|configs|scripts|docs|results|experiments|datasets"
+    rooted = rf"(?:{folders})/[\w./-]+\.(?:py|md|yaml|sh|cpp|png|json)"
     text = page.read_text()
-    for path in set(re.findall(rf"(?<![\w/.-]){rooted}", text)):
+    for path in sorted(set(re.findall(rf"(?<![\w/.-]){rooted}", text))):
         assert (ROOT / path).exists(), f"{name(page)}: {path}"
-    for path in set(re.findall(r"`((?!\w*/?NAME)[a-z_]+/[a-z_/]+\.py)`", text)):
+    for path in sorted(set(re.findall(r"`((?!\w*/?NAME)[a-z_]+/[a-z_/]+\.py)`", text))):
         assert (ROOT / path).exists() or (ROOT / "snn_dt" / path).exists(), f"{name(page)}: {path}"
 
 
@@ -92,9 +93,6 @@ def flags(command: tuple[str, ...]) -> frozenset[str]:
 
 
 def help_of(words: list[str]) -> str:
-    import contextlib
-    import io
-
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
         main([*words, "--help"])
@@ -110,20 +108,24 @@ def commands(text: str) -> list[str]:
     return [*lines, *(" ".join(code.split()) for code in inline)]
 
 
+def calls(line: str) -> list[tuple[tuple[str, ...], str]]:
+    """The calls of our programs in one line of a shell: the command, and the words behind it."""
+    found = []
+    for match in re.finditer(r"snn-dt ([a-z]+)(?: ([a-z]+))?([^|;]*)", line):
+        part = [match[2]] if match[2] in PARTS.get(match[1], ()) else []
+        found.append(((match[1], *part), match[3]))
+    for match in re.finditer(r"(scripts/(?:train|evaluate|reproduce)\.py)([^|;]*)", line):
+        found.append(((match[1],), match[2]))
+    return found
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_command_that_a_page_shows_has_its_flags(page):
-    """Records keep old flags with the commit at which they are typed; pages have the present ones."""
     for line in commands(page.read_text()):
-        for match in re.finditer(
-            r"snn-dt ([a-z]+)(?: ([a-z]+))?([^|;]*)|(scripts/(?:train|evaluate|reproduce)\.py)([^|;]*)", line
-        ):
-            script, rest = match[4], match[5] if match[4] else match[3]
-            if not script:
-                assert match[1] in COMMANDS, f"{name(page)}: {line}"
-            part = match[2] if not script and match[2] in PARTS.get(match[1], ()) else None
-            command = (script,) if script else tuple(filter(None, (match[1], part)))
+        for command, words in calls(line):
+            assert command[0] in COMMANDS or command[0].endswith(".py"), f"{name(page)}: {line}"
             known = flags(command) | {"help", "trust_env_spec"}
-            for flag in re.findall(r"(?<![\w-])--([a-zA-Z][\w.-]*)", rest):
+            for flag in re.findall(r"(?<![\w-])--([a-zA-Z][\w.-]*)", words):
                 assert flag.rstrip(".").replace("-", "_") in known, f"{name(page)}: --{flag} of {line}"
 
 
