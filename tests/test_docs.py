@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import pkgutil
 import re
 import subprocess
 import sys
@@ -79,6 +80,15 @@ def test_every_path_that_a_page_names_is_there(page):
         assert (ROOT / path).exists(), f"{name(page)}: {path}"
     for path in sorted(set(re.findall(r"`((?!\w*/?NAME)[a-z_]+/[a-z_/]+\.py)`", text))):
         assert (ROOT / path).exists() or (ROOT / "snn_dt" / path).exists(), f"{name(page)}: {path}"
+
+
+@pytest.mark.parametrize("page", DOCS, ids=name)
+def test_every_python_name_that_a_page_gives_can_be_imported(page):
+    text, _, old = page.read_text().partition("## Old names")
+    text += "".join(row.split("|")[2] for row in old.splitlines() if row.startswith("|"))  # the column of new names
+    for dotted in sorted(set(re.findall(r"(?<![\w/-])snn_dt(?:\.\w+)+", text))):
+        if not dotted.endswith((".py", ".cpp", ".yaml")):
+            assert pkgutil.resolve_name(dotted) is not None, f"{name(page)}: {dotted}"
 
 
 @cache
