@@ -19,7 +19,7 @@ if unknown:
     sys.exit(f"setup: expected extras out of {', '.join(known)}, joined by commas, found {', '.join(map(repr, unknown))}")
 EOF
 # The stamp names what is installed: set-up is repeated only when that or the files behind it change.
-stamp="$(cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1) $(pwd)"
+stamp="$({ cat pyproject.toml constraints.txt; grep __version__ snn_dt/__init__.py; } | cksum | cut -d' ' -f1) $(pwd)"
 done_file="$venv/.snn_dt-setup-${extras:-core}"
 if [ ! -x "$venv/bin/python" ] || [ "$(cat "$done_file" 2>/dev/null)" != "$stamp" ]; then
   echo "setup: installing snn-dt${extras:+[$extras]} into $venv (a few minutes the first time)"

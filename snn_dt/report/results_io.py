@@ -21,7 +21,7 @@ from snn_dt.report.suite_names import current, renamed
 
 BEGIN, END = "<!-- table: scripts/reproduce.py -->", "<!-- end of table -->"
 SHORT = re.compile(
-    r"(?P<begin><!-- short table: (?P<plan>\w+): (?P<variants>[\w, -]+?) -->).*?(?P<end><!-- end of short table -->)",
+    r"(?P<begin><!-- short table: (?P<plan>\w+): (?P<variants>[\w., -]+?) -->).*?(?P<end><!-- end of short table -->)",
     re.DOTALL,
 )
 TITLES = {
