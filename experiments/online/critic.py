@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from snn_dt.experimental.online.actor_critic import TwinCritic
 from snn_dt.experimental.online.config import load_online_config
 from snn_dt.experimental.online.crazyflie import ACTION_DIM, CrazyflieHoverVectorEnv
 from snn_dt.experimental.online.crazyflie_controller import pilot_of_skill
-from snn_dt.experimental.online.critics import TwinCritic
 from snn_dt.experimental.online.guide import PRIVILEGED_DIM
 from snn_dt.experimental.online.saved import load_actor
 from snn_dt.snn.parameters import LIFState

@@ -1,8 +1,8 @@
-"""Rigid-body model of the Crazyflie 2.1 quadrotor, in NumPy, any number of them side by side.
+"""Rigid-body model of the Crazyflie 2.1 quadrotor in NumPy, batched.
 
 A state is [..., 17] float64, SI units, z up:
 
-| columns | what | frame |
+| columns | contents | frame |
 |---|---|---|
 | 0:3 | position | world |
 | 3:7 | attitude, unit quaternion (w, x, y, z) | body to world |
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 MASS = 0.027 + 0.0017 + 0.0003 + 0.0016
-"""kg, 0.0306, as the source adds it up."""
+"""kg, 0.0306: the sum in the source."""
 GRAVITY = 9.81
 INERTIA = (9.41656e-6, 9.64405e-6, 1.745952e-5)
 THRUST = (0.00352526, 0.01437313, 0.09223048)
@@ -34,15 +34,15 @@ ROTORS = np.array([[0.028, -0.028], [-0.028, -0.028], [-0.028, 0.028], [0.028, 0
 YAW_TORQUE = 4.665e-3
 """Nm per N of a rotor's thrust."""
 SPIN = np.array([-1.0, 1.0, -1.0, 1.0])
-"""Sign of each rotor's yaw torque."""
+"""Sign of the yaw torque of each rotor."""
 RISE, FALL = 0.0554545, 0.2493939
-"""Time constants of a rotor that speeds up and slows down, s."""
+"""Time constants of a rotor while it speeds up and slows down, s."""
 DT = 0.01
-"""Seconds of a control step."""
+"""Duration of a control step, s."""
 
 POSITION, ATTITUDE, VELOCITY, RATES, MOTORS = slice(0, 3), slice(3, 7), slice(7, 10), slice(10, 13), slice(13, 17)
 STATE_DIM = 17
-# A thrust f at (x, y) turns the body by (y f, -x f, +-k f).
+# A thrust f at (x, y) makes the torque (y f, -x f, +-k f); [4 rotors, 3 axes].
 MIXER = np.column_stack([ROTORS[:, 1], -ROTORS[:, 0], SPIN * YAW_TORQUE])
 
 
@@ -58,11 +58,11 @@ def motor_speed(force: Array | float) -> Array:
 
 
 HOVER_THROTTLE = float(motor_speed(MASS * GRAVITY / 4))
-"""0.8061, at a thrust-to-weight ratio of 1.467; the 0.726 that the source ships beside these constants lifts less."""
+"""0.8061, at a thrust-to-weight ratio of 1.467. The source also ships 0.726, which does not lift this mass."""
 
 
 def hover_state(position: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Array:
-    """Return the state [17] that stays where it is under `HOVER_THROTTLE`."""
+    """Return the state [17] that is at rest under `HOVER_THROTTLE`."""
     state = np.zeros(STATE_DIM)
     state[POSITION], state[ATTITUDE], state[MOTORS] = position, (1.0, 0.0, 0.0, 0.0), HOVER_THROTTLE
     return state
@@ -101,7 +101,7 @@ def derivative(state: Array, throttle: Array) -> Array:
 
 
 def advance(state: Array, throttle: Array, dt: float = DT) -> Array:
-    """Return the state after `dt` seconds of constant `throttle`: one step of RK4, q made unit again."""
+    """Return the state after `dt` seconds of constant `throttle`: one RK4 step, then q is normalised."""
     k1 = derivative(state, throttle)
     k2 = derivative(state + 0.5 * dt * k1, throttle)
     k3 = derivative(state + 0.5 * dt * k2, throttle)
@@ -113,7 +113,7 @@ def advance(state: Array, throttle: Array, dt: float = DT) -> Array:
 
 
 def rotation(q: Array) -> Array:
-    """Return the rotation matrix R(q), body to world, row by row: [..., 4] -> [..., 9]."""
+    """Return the rotation matrix R(q), body to world, row-major: [..., 4] -> [..., 9]."""
     w, x, y, z = (q[..., i] for i in range(4))
     rows = (
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
@@ -124,17 +124,17 @@ def rotation(q: Array) -> Array:
 
 
 def random_state(rng: np.random.Generator, spread: float = 1.0) -> Array:
-    """Draw a start [17]: with probability 0.1 hover at the origin, else anything up to `spread` times as published.
+    """Draw an initial state [17]: hover at the origin with probability 0.1, else uniform in `spread` times the ranges.
 
-    Position within 0.5 m, tilt within 90 degrees about any axis, velocity within 1 m/s, angular velocity within
-    1 rad/s, rotors between standstill and hover.
+    Published ranges: position 0.5 m, tilt 90 degrees about any axis, velocity 1 m/s, angular velocity 1 rad/s, rotors
+    between standstill and hover.
     """
     state = hover_state()
     if rng.random() < 0.1:
         return state
     axis = rng.normal(size=3)
     axis /= math.sqrt(float(axis @ axis))
-    half = 0.25 * math.pi * spread * rng.random()
+    half = 0.25 * math.pi * spread * rng.random()  # half the angle of rotation, for the quaternion
     state[POSITION] = 0.5 * spread * rng.uniform(-1.0, 1.0, 3)
     state[ATTITUDE] = (math.cos(half), *(math.sin(half) * axis))
     state[VELOCITY] = spread * rng.uniform(-1.0, 1.0, 3)

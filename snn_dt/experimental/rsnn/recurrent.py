@@ -1,6 +1,6 @@
-r"""Neurons whose spikes come back to them: a fused scan over time with its gradient written out, whole or local.
+r"""Recurrent LIF neurons: a fused scan over time with a hand-written gradient, BPTT or e-prop.
 
-T steps, B samples, N neurons. Currents and spikes [T, B, N], every part of a state [B, N], `weight` [N, N] (to, from).
+T steps, B samples, N neurons. Currents and spikes [T, B, N], each part of a state [B, N], `weight` [N, N] (to, from).
 
 ```
 I = current_t + W z_(t-1)
@@ -11,20 +11,20 @@ z_t = [u >= 0]                             u = V - V_th - beta b
 V = m h + ..., b = rho b + z_t             z_t = [u >= 0]
 ```
 
-m and r as in `experimental/analysis/jacobian.py`; the equations are those of `snn/variants.py`, with a beta for each
-neuron and a refractory time. Backwards, with dz the loss's derivative by a spike, psi the surrogate's,
+m and r are those of `experimental/analysis/jacobian.py`. The equations are those of `snn/variants.py` with one beta per
+neuron and a refractory time. Backward, with dz the derivative of the loss by a spike and psi the surrogate derivative:
 
 ```
-dz_t += db [+ r dV]  + W^T dI_(t+1)       the last term: through the spikes of other neurons
-g = psi_t dz_t,  dh and db carry g on to t - 1 within the neuron
+dz_t += db [+ r dV]  + W^T dI_(t+1)       last term: the path through spikes of other neurons
+g = psi_t dz_t,  dh and db carry g to t - 1 within the neuron
 ```
 
-and that last term is all in which backpropagation through time differs from e-prop (Bellec et al. 2020): `local` leaves
-it out.
+The last term is the only difference between BPTT and e-prop (Bellec et al. 2020): `local` omits it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -36,7 +36,7 @@ from snn_dt.snn.surrogate import get_surrogate
 
 
 class RecurrentState(NamedTuple):
-    """Membrane, trace of threshold adaptation, last spikes, steps until a neuron may fire again; each [B, N]."""
+    """Membrane, trace of threshold adaptation, last spikes, remaining refractory steps; each [B, N]."""
 
     v_mem: Tensor
     spike_trace: Tensor
@@ -45,7 +45,7 @@ class RecurrentState(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What happened in T steps: spikes, `u` (distance to the threshold, -inf while refractory), `h`, each [T, B, N]."""
+    """A run of T steps: spikes, `u` (distance to the threshold, -inf while refractory) and `h`, each [T, B, N]."""
 
     spikes: Tensor
     u: Tensor
@@ -58,10 +58,10 @@ class RecurrentLIF(nn.Module):
 
     Args:
         neurons: N.
-        adaptive: how many of them, the last ones, have the adaptive threshold of `threshold_adaptation` (ALIF).
-        refractory: steps after a spike in which a neuron cannot fire; the membrane goes on, the surrogate is 0.
-        dampening: what the surrogate, which peaks at 1, is multiplied with (gamma / V_th in Bellec et al. 2020).
-        lif: constants of `snn_dt.snn.LIFParameters`; adaptation currents are not for these.
+        adaptive: number of neurons, the last ones, with the adaptive threshold of `threshold_adaptation` (ALIF).
+        refractory: steps after a spike in which a neuron cannot fire; the membrane evolves, the surrogate is 0.
+        dampening: factor on the surrogate derivative, which peaks at 1 (gamma / V_th in Bellec et al. 2020).
+        lif: constants of `snn_dt.snn.LIFParameters`, without adaptation currents.
 
     Raises:
         ValueError: a constant is out of range.
@@ -79,36 +79,37 @@ class RecurrentLIF(nn.Module):
         if not 0 <= adaptive <= neurons or refractory < 0:
             raise ValueError(f"expected 0 <= adaptive <= {neurons}, refractory >= 0; found {adaptive}, {refractory}")
         self.neurons, self.refractory, self.dampening = neurons, refractory, dampening
-        own = torch.arange(neurons) >= neurons - adaptive
-        self.register_buffer("beta", own.double() * p.threshold_adaptation, persistent=False)
+        adapts = torch.arange(neurons) >= neurons - adaptive
+        self.register_buffer("beta", adapts.double() * p.threshold_adaptation, persistent=False)
 
     def rest(self, like: Tensor) -> RecurrentState:
-        """Return neurons at rest for the currents `like` [..., B, N]."""
+        """Return the state of rest for currents `like` [..., B, N]."""
         v_mem = like.new_full(like.shape[-2:], self.constants.v_rest)
         return RecurrentState(v_mem, *(torch.zeros_like(v_mem) for _ in range(3)))
 
     def forward(
         self, current: Tensor, weight: Tensor | None = None, state: RecurrentState | None = None, local: bool = False
     ) -> tuple[Tensor, RecurrentState]:
-        """Run over `current`, from rest where `state` is None; no gradient goes through the state.
+        """Run over `current`, from rest if `state` is None; no gradient flows through the state.
 
-        `local` leaves the path through other neurons' spikes out of the gradient.
+        `local` omits the path through other neurons' spikes from the gradient (e-prop).
         """
         if torch.is_grad_enabled() and (current.requires_grad or (weight is not None and weight.requires_grad)):
-            spikes, *parts = _Recurrent.apply(current, weight, state, self, local)
+            scan: Any = _Recurrent.apply  # torch does not type it
+            spikes, *parts = scan(current, weight, state, self, local)
             return spikes, RecurrentState(*parts)
         steps = self.run(current, weight, state)
         return steps.spikes, steps.state
 
     @torch.no_grad()
     def run(self, current: Tensor, weight: Tensor | None = None, state: RecurrentState | None = None) -> Steps:
-        """Run over `current` without a gradient; what is returned is all that a gradient needs."""
+        """Run over `current` without autograd; the result is all that the gradient needs."""
         p, beta, delayed = self.constants, self.beta.to(current.dtype), self.constants.reset_order == "delayed"
         alpha, rho, height = 1 - p.leak, 1 - p.dt / p.tau_adaptation, p.v_threshold - p.v_rest
         adapts, charged = bool(p.threshold_adaptation), p.leak * p.v_rest
         v, b, z, quiet = state or self.rest(current)
-        back = None if weight is None else p.gain * weight.t()
-        spikes, u, h = (torch.empty_like(current) for _ in range(3))
+        back = None if weight is None else p.gain * weight.t()  # [from, to]
+        spikes, u, h = (torch.empty_like(current) for _ in range(3))  # filled in place, step by step
         for now, z_now, u_now, h_now in zip(p.gain * current + charged, spikes, u, h, strict=True):
             torch.add(now if back is None else torch.addmm(now, z, back), v, alpha=alpha, out=h_now)
             if delayed:
@@ -126,7 +127,7 @@ class RecurrentLIF(nn.Module):
         return Steps(spikes, u, h, RecurrentState(v, b, z.clone(), quiet))
 
     def psi(self, u: Tensor) -> Tensor:
-        """Return the dampened derivative of the surrogate at `u`; 0 for a refractory neuron."""
+        """Return the dampened surrogate derivative at `u`; it is 0 for a refractory neuron (u = -inf)."""
         return self.dampening * get_surrogate(self.constants.surrogate).derivative(u, self.constants.surrogate_slope)
 
 
@@ -157,23 +158,27 @@ class _Recurrent(torch.autograd.Function):
         grad_current = adjoint(neurons, grad, neurons.psi(u), spikes, before, h, through)
         grad_weight = None
         if weight is not None and ctx.needs_input_grad[1]:
-            grad_weight = grad_current.flatten(0, 1).t() @ before.flatten(0, 1)
+            grad_weight = grad_current.flatten(0, 1).t() @ before.flatten(0, 1)  # [N, T B] @ [T B, N]
         return grad_current, grad_weight, None, None, None
 
 
 def adjoint(
     neurons: RecurrentLIF, grad: Tensor, psi: Tensor, spikes: Tensor, before: Tensor, h: Tensor | None, w: Tensor | None
 ) -> Tensor:
-    """Return dL/d(current) `[T, B, N]` of the derivative `grad` by the spikes.
+    """Return dL/d(current) [T, B, N] from the derivative `grad` by the spikes.
 
-    `before` are the spikes of the step before, `h` is needed by an attached hard reset alone, and `w` is None for no
+    `before` are the spikes of the previous step. `h` is needed for an attached hard reset only. Without `w` there is no
     path from neuron to neuron.
     """
     p, beta, delayed = neurons.constants, neurons.beta.to(grad.dtype), neurons.constants.reset_order == "delayed"
     alpha, rho, adapts = 1 - p.leak, 1 - p.dt / p.tau_adaptation, bool(p.threshold_adaptation)
     kept = (1 - (before if delayed else spikes)).unbind() if p.reset == "hard" else None
-    reset = None if p.detach_reset or p.reset == "none" else [p.v_rest - p.v_threshold] * len(grad)
-    if reset is not None and p.reset == "hard":
+    # r of every step: the change of V by a spike, through the reset
+    reset: Sequence[Tensor | float] | None = None
+    if not p.detach_reset and p.reset == "soft":
+        reset = [p.v_rest - p.v_threshold] * len(grad)
+    if not p.detach_reset and p.reset == "hard":
+        assert h is not None
         reset = (p.v_rest - h).unbind()
     result, w = torch.empty_like(grad), None if w is None else p.gain * w
     dv = dh = db = torch.zeros_like(grad[0])
@@ -198,6 +203,7 @@ def adjoint(
 
 
 def _reset(h: Tensor, z: Tensor, p: LIFParameters, height: float) -> Tensor:
+    """Return the membrane after the reset of the neurons that fired (z = 1)."""
     if p.reset == "hard":
         return torch.where(z > 0, p.v_rest, h)
     return h - height * z if p.reset == "soft" else h

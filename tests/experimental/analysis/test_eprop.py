@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from snn_dt.cli.main import main
-from snn_dt.experimental.analysis.eprop import RULES, eprop_rows
+from snn_dt.experimental.analysis.eprop_gradients import RULES, eprop_rows
 from tests.conftest import DISCRETE, ROOT, make_batch, make_model, run
 from tests.learning.test_eprop_blocks import SPIKES
 

@@ -12,7 +12,7 @@ import torch
 from snn_dt.checkpoint import from_pretrained
 from snn_dt.cli.main import main
 from snn_dt.experimental.finetune.config import load_finetune_config, validate_finetune
-from snn_dt.experimental.finetune.loop import Loop
+from snn_dt.experimental.finetune.finetune_loop import FinetuneLoop
 from tests.conftest import ROOT, read_jsonl
 from tests.runs import CARTPOLE, edit, left_behind
 
@@ -45,15 +45,15 @@ def trained(tmp_path_factory):
 
 
 def in_iteration(monkeypatch, iteration: int, happens) -> None:
-    iterate = Loop.iterate
+    iterate = FinetuneLoop.iterate
 
     def iterated(self):
         if self.iteration == iteration:
-            monkeypatch.setattr(Loop, "iterate", iterate)
+            monkeypatch.setattr(FinetuneLoop, "iterate", iterate)
             happens()
         return iterate(self)
 
-    monkeypatch.setattr(Loop, "iterate", iterated)
+    monkeypatch.setattr(FinetuneLoop, "iterate", iterated)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""How far e-prop's gradient is from that of backpropagation through time, layer by layer."""
+"""Comparison of e-prop's gradient with that of backpropagation through time (BPTT), layer by layer."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ RULES = {
     "all blocks": EpropConfig(below="eprop"),
     "random feedback": EpropConfig(feedback="random"),
 }
-"""What is compared: e-prop in the last block, in all blocks, in the last with errors sent back at random."""
+"""Rules compared with BPTT: e-prop in the last block, in all blocks, in the last block with random feedback."""
 
 
 def eprop_rows(model: nn.Module, losses: Iterable[Callable[[], Tensor]], seed: int = 0) -> list[dict[str, Any]]:
-    """Compare gradients of every weight of `model` (`kind: snn_dt`), means over the batches of `losses`.
+    """Compare the gradients of every weight of `model` (kind `snn_dt`); means over the batches of `losses`.
 
     ```
     cosine = <g_eprop, g_bptt> / (|g_eprop| |g_bptt|),  0 if either is 0        size = |g_eprop| / |g_bptt|
     ```
 
-    Weights, data and spikes of a batch are the same for all rules; random feedback is drawn once, from `seed`.
+    Weights, data and spikes of a batch are the same for all rules; random feedback is drawn once from `seed`.
 
     Returns:
         One object per rule of `RULES` and layer, in the order of the model: `rule`, `layer`, `cosine`, `size`,
@@ -38,12 +38,12 @@ def eprop_rows(model: nn.Module, losses: Iterable[Callable[[], Tensor]], seed: i
     batches = 0
     for loss in losses:
         batches += 1
-        known = _gradients(loss, weights)
+        bptt = _gradients(loss, weights)
         for rule, config in RULES.items():
-            undo = use_eprop(model, config, seed)
-            found = _gradients(loss, weights)
-            undo()
-            for name, a, b in zip(weights, found, known, strict=True):
+            restore = use_eprop(model, config, seed)
+            eprop = _gradients(loss, weights)
+            restore()
+            for name, a, b in zip(weights, eprop, bptt, strict=True):
                 size = a.norm() / b.norm() if b.norm() > 0 else b.norm()
                 totals[rule, name] += torch.stack([cosine(a, b), size.double()]).cpu()
     return [
