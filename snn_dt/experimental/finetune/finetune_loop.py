@@ -59,7 +59,8 @@ class FinetuneLoop:
         if self.config.explore.noise and not scale_is_known(self.policy.action_space, found):
             _log.warning(
                 "the actions have no bounds and the spread of the data's actions is unknown: the noise has the "
-                "deviation explore.noise, %g, in units of an action; name the data (--update.dataset), or train the model again",
+                "deviation explore.noise, %g, in units of an action; name the data (--update.dataset), or train "
+                "the model again",
                 self.config.explore.noise,
             )
         return found

@@ -1,6 +1,7 @@
 """Heterogeneous LIF neurons, each with its own learned decay and threshold.
 
-The scan over time has a hand-written gradient. T steps, N neurons on the last axis; current and spikes [T, ..., N], membrane [..., N], `decay` and `threshold` [N].
+The scan over time has a hand-written gradient. T steps, N neurons on the last axis; current and spikes [T, ..., N],
+membrane [..., N], `decay` and `threshold` [N].
 """
 
 from __future__ import annotations

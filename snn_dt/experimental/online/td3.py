@@ -62,8 +62,9 @@ class Learner(Generic[ActorT]):
     """
 
     def __init__(self, actor: ActorT, critic: TwinCritic, config: LearnConfig) -> None:
-        self.config, self.actor, self.critic = config, actor, critic
-        self.target_actor, self.target_critic = copy.deepcopy(actor), copy.deepcopy(critic)
+        self.config, self.critic, self.target_critic = config, critic, copy.deepcopy(critic)
+        self.actor: ActorT = actor
+        self.target_actor: ActorT = copy.deepcopy(actor)
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_rate, fused=True)
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_rate, fused=True)
         self.updates = 0

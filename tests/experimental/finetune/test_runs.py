@@ -111,7 +111,7 @@ def test_choices_are_fine_tuned_without_a_critic(trained, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"update__q_weight": 1}, "update.q_weight: expected 0 for actions that are choices"),
+        ({"update__q_weight": 1}, "update.q_weight: expected 0 for actions that are discrete"),
         ({"update__dataset": PENDULUM}, "update.dataset: expected (observation size"),
         ({"env_id": "Pendulum-v1"}, "expected observations"),
         ({"eval__env_id": "CartPole-v1"}, "eval.env_id: expected null, as env_id names the environment"),
