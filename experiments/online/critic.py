@@ -2,10 +2,10 @@
 
     python experiments/online/critic.py runs/online/td3bc_jsrl-seed0
 
-The guide flies `--steps` steps with its noise; the learner gets the same observations. Then one action of the learner is
-changed by +-0.1 for each rotor, and the learner continues without noise. Central differences of the discounted return
-are the reference gradient. Printed are mean cosines over drones, of the whole gradient and of the differences between
-rotors (which turn the drone; the common part lifts it), and mean norms. D drones, 9 versions of each.
+The guide flies `--steps` steps with its noise; the learner gets the same observations. Then one action of the learner
+is changed by +-0.1 for each rotor, and the learner continues without noise. Central differences of the discounted
+return are the reference gradient. Printed are mean cosines over drones, of the whole gradient and of the differences
+between rotors (which turn the drone; the common part lifts it), and mean norms. D drones, 9 versions of each.
 """
 
 from __future__ import annotations

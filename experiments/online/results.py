@@ -3,8 +3,8 @@
     python experiments/online/results.py runs/online
 
 reads the metrics of every run folder in it; a folder is named METHOD-seedN (hover) or ft-TASK-NAME-seedN (fine-tuning).
-`hover_final.csv` evaluates the actors of hover runs over 128 flights: alone, and with the first 50 steps of each flown by
-the guide, as in the code of arXiv 2510.24461.
+`hover_final.csv` evaluates the actors of hover runs over 128 flights: alone, and with the first 50 steps of each flown
+by the guide, as in the code of arXiv 2510.24461.
 """
 
 from __future__ import annotations

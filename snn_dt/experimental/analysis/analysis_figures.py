@@ -49,6 +49,7 @@ def stability_figure(rows: Sequence[Row], title: str = "") -> Figure:
         radius.plot(steps, row["spectral_radius"], label=row["layer"], **line)
         gradient.plot(steps, _positive(row["state_gradient"]), **line)
         decay.plot(steps, _positive(row["decay_measured"]), **line)
+    # layers with the same leak share one dashed line
     for predicted in {tuple(row["decay_predicted"]) for row in rows}:
         decay.plot(range(1, len(predicted) + 1), predicted, color=INK, linestyle="--", linewidth=1.4)
     radius.axhline(1.0, color=GREY, linestyle=":", linewidth=1.4)
@@ -62,7 +63,7 @@ def stability_figure(rows: Sequence[Row], title: str = "") -> Figure:
     units.barh(
         places,
         saturated,
-        left=[1 - share for share in saturated],
+        left=[1 - share for share in saturated],  # drawn from the right side
         color=VERMILLION,
         label="fire in 95 % of the steps or more",
     )

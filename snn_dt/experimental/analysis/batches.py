@@ -43,12 +43,12 @@ def training_batches(
             "choose the dataset that the checkpoint was trained on"
         )
     windows = Windows(trajectories, model.context_length, rtg_scale=policy.spec.rtg_scale, normalize=data.normalize)
-    return lambda i: windows.batch(seed, i, batch_size).to(policy.device)
+    return lambda i: windows.batch(seed, i, batch_size).to(policy.device)  # a batch is a function of (seed, i)
 
 
 def whole_windows(batch: Batch) -> Batch:
     """Return the windows without pads, or all windows if every one has pads."""
-    whole = batch.attention_mask.all(1)
+    whole = batch.attention_mask.all(1)  # [B]
     return Batch(*(x[whole] for x in batch.fields)) if whole.any() else batch
 
 

@@ -34,17 +34,18 @@ def eprop_rows(model: nn.Module, losses: Iterable[Callable[[], Tensor]], seed: i
         `batches`.
     """
     weights = {name: m.weight for name, m in model.named_modules() if isinstance(getattr(m, "weight", None), Tensor)}
+    # sums of cosine and size
     totals = {(rule, name): torch.zeros(2, dtype=torch.float64) for rule in RULES for name in weights}
     batches = 0
     for loss in losses:
         batches += 1
         bptt = _gradients(loss, weights)
         for rule, config in RULES.items():
-            restore = use_eprop(model, config, seed)
+            restore = use_eprop(model, config, seed)  # replaces the backward pass of the blocks
             eprop = _gradients(loss, weights)
             restore()
             for name, a, b in zip(weights, eprop, bptt, strict=True):
-                size = a.norm() / b.norm() if b.norm() > 0 else b.norm()
+                size = a.norm() / b.norm() if b.norm() > 0 else b.norm()  # 0 where BPTT has no gradient
                 totals[rule, name] += torch.stack([cosine(a, b), size.double()]).cpu()
     return [
         {"rule": rule, "layer": name, "cosine": total[0].item() / batches, "size": total[1].item() / batches}

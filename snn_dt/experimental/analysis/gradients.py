@@ -35,11 +35,12 @@ def gradient_rows(draws: Iterable[Draw], slopes: Sequence[float], reference: flo
 
     Source: Van den Berghe et al. 2025 (arXiv 2510.24461), section on gradients.
     """
-    slopes = sorted({*slopes, reference})
-    totals: dict[tuple[str, float], Tensor] = {}
+    slopes = sorted({*slopes, reference})  # the reference is measured once, as one of the slopes
+    totals: dict[tuple[str, float], Tensor] = {}  # (layer, slope): sums of magnitude and cosine
     count = 0
     for model, loss in draws:
         count += 1
+        # the same layers in every draw
         weights = {name: m.weight for name, m in model.named_modules() if isinstance(m, nn.Linear)}
         at = {slope: _gradients(model, loss, weights, slope) for slope in slopes}
         for slope in slopes:
@@ -47,7 +48,7 @@ def gradient_rows(draws: Iterable[Draw], slopes: Sequence[float], reference: flo
                 found = torch.stack([g.abs().mean(), cosine(g, known)]).double().cpu()
                 totals[name, slope] = totals.get((name, slope), torch.zeros(2, dtype=torch.float64)) + found
     means = {key: (total / count).tolist() for key, total in totals.items()}
-    names = dict.fromkeys(name for name, _ in means)
+    names = dict.fromkeys(name for name, _ in means)  # order of the model, each name once
     return [
         {
             "layer": name,
@@ -65,13 +66,14 @@ def gradient_rows(draws: Iterable[Draw], slopes: Sequence[float], reference: flo
 
 def _gradients(model: nn.Module, loss: Callable[[], Tensor], weights: dict[str, Tensor], slope: float) -> list[Tensor]:
     set_slope(model, slope)
+    # a weight that the loss does not use has a gradient of 0
     found = torch.autograd.grad(loss(), list(weights.values()), allow_unused=True)
     return [torch.zeros_like(w) if g is None else g for w, g in zip(weights.values(), found, strict=True)]
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Return the cosine between two tensors; 0 if either is 0."""
-    a, b = a.flatten().double(), b.flatten().double()
+    a, b = a.flatten().double(), b.flatten().double()  # the norm of small gradients underflows in float32
     norms: Tensor = a.norm() * b.norm()
     return a @ b / norms if norms > 0 else norms
 
@@ -89,7 +91,7 @@ class SpikingMLP(nn.Module):
         self.neurons = nn.ModuleList(LIF(10.0, reset="soft", detach_reset=True) for _ in range(layers))
         self.readout = nn.Linear(width, outputs, bias=False)
         for i, layer in enumerate([*self.layers, self.readout]):
-            gain = 1.0 if i in (0, layers) else 2.0
+            gain = 1.0 if i in (0, layers) else 2.0  # first layer and readout
             nn.init.normal_(layer.weight, std=gain * width**-0.5, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,6 +107,7 @@ def paper_draws(count: int = 100, seed: int = 0, steps: int = 20) -> Iterator[Dr
     for i in range(count):
         generator = torch.Generator().manual_seed(seed + i)
         model = SpikingMLP(generator)
+        # [T, 1, D] and [T, 1, outputs]
         x, y = (torch.randn(steps, 1, d, generator=generator) for d in (64, model.readout.out_features))
         yield model, partial(_half_squared_error, model, x, y)
 

@@ -63,26 +63,27 @@ def linearise(current: Tensor, state: LIFState, p: LIFParameters, leak: Constant
     """
     v, b, w = full_state(state)
     beta, rho, delayed = p.threshold_adaptation, 1.0 - p.dt / p.tau_adaptation, p.reset_order == "delayed"
-    h = v + leak * (p.v_rest - v) + p.gain * current - w
-    u = (v if delayed else h) - v_threshold - beta * b
-    s, psi = (u >= 0).to(v), _psi(u, p)
+    h = v + leak * (p.v_rest - v) + p.gain * current - w  # charge
+    u = (v if delayed else h) - v_threshold - beta * b  # distance to the threshold at the fire
+    s, psi = (u >= 0).to(v), _psi(u, p)  # for `delayed` the spike of the previous step, s0
     one, zero = torch.ones_like(v), torch.zeros_like(v)
     m = one - s if p.reset == "hard" else one
     r = zero if p.detach_reset else {"hard": p.v_rest - h, "soft": p.v_rest - v_threshold + zero, "none": zero}[p.reset]
 
     # a derivative is a row [..., N, 4] by (V, b, w, I); these are the rows of V, b, w and I themselves
     dv, db, dw, di = (torch.stack([one if i == j else zero for j in range(4)], -1) for i in range(4))
-    m, r, psi = m[..., None], r[..., None], psi[..., None]
+    m, r, psi = m[..., None], r[..., None], psi[..., None]  # [..., N, 1], to scale rows
     dh = (1 - torch.as_tensor(leak, dtype=v.dtype, device=v.device).unsqueeze(-1)) * dv - dw + p.gain * di
     ds = psi * ((dv if delayed else dh) - beta * db)
     dv_next, db_next = m * dh + r * ds, rho * db + ds
     dw_next = rho * dw + p.voltage_adaptation * (dv if delayed else dv_next) + p.current_adaptation * ds
+    # `delayed` fires after the reset: the spike of this step depends on V'
     if delayed:
         v_next = {"hard": (1 - s) * h + s * p.v_rest, "soft": h - s * (v_threshold - p.v_rest), "none": h}[p.reset]
         psi = _psi(v_next - v_threshold - beta * (rho * b + s), p)[..., None]
         ds = psi * (dv_next - beta * db_next)
     used = parts(p)
-    rows = torch.stack([dv_next, db_next, dw_next], -2)[..., used, :]
+    rows = torch.stack([dv_next, db_next, dw_next], -2)[..., used, :]  # [..., N, S, 4]
     return Linearised(rows[..., used], rows[..., 3], ds[..., used], ds[..., 3])
 
 

@@ -47,7 +47,7 @@ def recording(model: nn.Module) -> Iterator[dict[str, Trace]]:
     finally:
         for name, layer in layers.items():
             layer._fused = fused[name]
-            del layer.integrate, layer.rate
+            del layer.integrate, layer.rate  # the methods of the class are visible again
 
 
 def _record(layer: LIF, name: str, traces: dict[str, Trace]) -> None:
@@ -59,18 +59,20 @@ def _record(layer: LIF, name: str, traces: dict[str, Trace]) -> None:
         for current in currents:
             s, state = variants.step(current, state, layer.constants, layer.leak, layer.v_threshold)
             if state.v_mem.requires_grad:
-                state.v_mem.retain_grad()
+                state.v_mem.retain_grad()  # keeps dL/dV of a tensor that is no leaf
             trace.currents.append(current.detach())
             trace.states.append(state)
             trace.spikes.append(s)
         return trace
 
     def integrate(current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
+        # state of rest where none is given
         start = variants.begin(current.new_empty(current.shape[1:]), state, layer.constants)
         trace = run(list(current.unbind(0)), start)
         return torch.stack(trace.spikes), trace.states[-1]
 
     def rate(current: Tensor, sim_steps: int) -> Tensor:
+        # rate coding: the same current in all steps
         trace = run([current] * sim_steps, variants.rest(current, layer.constants))
         return torch.stack(trace.spikes).mean(0)
 

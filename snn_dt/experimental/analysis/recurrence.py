@@ -56,15 +56,16 @@ def recurrence_rows(draws: int = 20, seed: int = 0, gains: Sequence[float] = GAI
 def draw_cosines(adaptation: dict[str, Any], gain: float, seed: int) -> dict[str, float]:
     """Return the cosines and `firing_rate` of one network; `adaptation` are constants in addition to `LIF`."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed)  # weights, inputs and targets of this draw
         neurons = RecurrentLIF(NEURONS, NEURONS if adaptation else 0, dampening=0.3, **LIF, **adaptation)
         network = RecurrentSNN(INPUTS, neurons, LeakyReadout(NEURONS, OUTPUTS, 10.0, feedback="random")).double()
         x = (torch.rand(STEPS, 1, INPUTS) < 0.15).double()
-        target = torch.randn(STEPS, 1, OUTPUTS).double().cumsum(0) / STEPS**0.5
+        target = torch.randn(STEPS, 1, OUTPUTS).double().cumsum(0) / STEPS**0.5  # a random walk
     assert network.recurrent is not None
     with torch.no_grad():
-        network.recurrent.weight.mul_(gain)
+        network.recurrent.weight.mul_(gain)  # drawn with deviation 1 / sqrt(n)
         rate = network(x)[1].mean()
+    # the same weights with other feedback or another reset in the gradient
     symmetric = copy.deepcopy(network)
     symmetric.readout.fixed_feedback = None
     detached = copy.deepcopy(symmetric)

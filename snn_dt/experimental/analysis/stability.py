@@ -54,14 +54,16 @@ def layer_stability(trace: Trace, weight: Tensor | None = None) -> dict[str, Any
     ]
     own = torch.stack([step.state for step in steps])  # per neuron, [T, ..., N, S, S]
     if weight is None:
+        # neurons are independent: the layer's value is the largest of its neurons
         radius = spectral_radius(own).amax(-1)  # [T, ...]
         exponent = lyapunov(own).amax(-1)
     else:
+        # the whole layer is one system
         loop = torch.stack([recurrent_jacobian(step, weight) for step in steps])  # [T, ..., (S + 1) N, (S + 1) N]
         radius, exponent = spectral_radius(loop), lyapunov(loop)
     rates = torch.stack(trace.spikes).flatten(0, -2).mean(0)  # [N]
     psi = _rms_psi(trace)
-    leak = torch.as_tensor(neuron.leak).double().mean().item()
+    leak = torch.as_tensor(neuron.leak).double().mean().item()  # mean over neurons where it is learned
     return {
         "spectral_radius": radius.reshape(len(steps), -1).mean(1).tolist(),
         "spectral_radius_max": radius.max().item(),
@@ -97,7 +99,7 @@ def lyapunov(jacobians: Tensor) -> Tensor:
         product = jacobian @ product
         norm = torch.linalg.matrix_norm(product)
         total = total + norm.log()
-        product = product / norm.clamp(min=torch.finfo(norm.dtype).tiny)[..., None, None]
+        product = product / norm.clamp(min=torch.finfo(norm.dtype).tiny)[..., None, None]  # a product of 0 stays 0
     if product.shape[-1] > 1:
         total = total + torch.linalg.matrix_norm(product, 2).log()
     return total / len(jacobians)
@@ -129,6 +131,7 @@ def critical_scale(steps: list[Linearised], weight: Tensor, largest: float = 1e4
     low, high = 0.0, 1.0
     if exponent(low) >= 0:
         return 0.0
+    # double the factor until the loop is unstable
     while exponent(high) < 0:
         low, high = high, 2 * high
         if high > largest:
@@ -141,10 +144,11 @@ def critical_scale(steps: list[Linearised], weight: Tensor, largest: float = 1e4
 
 def _decay(own: Tensor) -> list[float]:
     """Return the root mean square of `dV_t / dV_0` for t = 1 ... T."""
+    # the product J_t ... J_1 holds d state_t / d state_0
     product, found = torch.eye(own.shape[-1], dtype=own.dtype, device=own.device), []
     for jacobian in own:
         product = jacobian @ product
-        found.append(product[..., 0, 0].double().square().mean().sqrt().item())
+        found.append(product[..., 0, 0].double().square().mean().sqrt().item())  # entry (V, V)
     return found
 
 
@@ -159,6 +163,7 @@ def _rms_psi(trace: Trace) -> float:
     for current, state in zip(trace.currents, trace.states[:-1], strict=True):
         v, b, w = full_state(state)
         charged = v + neuron.leak * (p.v_rest - v) + p.gain * current - w
+        # as in `jacobian.linearise`
         u = (v if p.reset_order == "delayed" else charged) - neuron.v_threshold - p.threshold_adaptation * b
         squares.append(get_surrogate(p.surrogate).derivative(u, p.surrogate_slope).double().square().mean())
     return math.sqrt(float(torch.stack(squares).mean()))

@@ -33,6 +33,7 @@ class Explorer(Policy):
         rng: np.random.Generator,
         deviation: NDArray[np.float64] | None = None,
     ) -> None:
+        # shares the model, has its own context
         super().__init__(policy.model, policy.spec, policy.state_mean, policy.state_std)
         self.epsilon, self.rng = epsilon, rng
         if not self.model.discrete:
@@ -44,8 +45,10 @@ class Explorer(Policy):
         """Add Gaussian noise to the policy's action; a discrete one becomes uniform with probability epsilon."""
         action, space = super().act(observation), self.action_space
         if self.model.discrete:
+            # uniform over all actions, the chosen one included
             other = self.rng.integers(space.start, space.start + space.n, size=np.shape(action))
             action = np.where(self.rng.random(np.shape(action)) < self.epsilon, other, action)
+            # the context numbers actions from 0
             self.context.set_action(torch.as_tensor(action - space.start, device=self.device))
             return action
         drawn = to_space(action + self.sigma * self.rng.standard_normal(action.shape), space)  # [N, *action shape]
@@ -106,7 +109,7 @@ class RecordedEnv(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Advance by one step and record it."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self._observations.append(self._flatten(observation))
+        self._observations.append(self._flatten(observation))  # one more than actions at the end: [L + 1, S]
         self._actions.append(np.ravel(action) if np.ndim(action) else action)
         self._rewards.append(float(reward))
         if terminated or truncated:

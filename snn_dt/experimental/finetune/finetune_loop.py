@@ -81,6 +81,7 @@ class FinetuneLoop:
         new, sums = self.replay.training_data(u.gamma, u.filter_top), dict[str, list[float]]()
         self.tuner.widen_returns(*new.rtg_range)  # new episodes may exceed the returns seen in training
         target = self.target_return / self.policy.spec.rtg_scale
+        # only in the first iteration, before the model listens to the critic
         warm_up = u.critic_warm_up if self.iteration == 0 and self.tuner.critic is not None else 0
         for _ in range(warm_up):
             self.tuner.begin_critic(self._transitions(new, rng))
@@ -98,13 +99,14 @@ class FinetuneLoop:
     def _gather(self, rng: np.random.Generator) -> dict[str, float]:
         x = self.config.explore
         explorer = Explorer(self.policy, x.noise, x.epsilon, rng, self.deviation)
+        # reset seeds of different runs and iterations do not overlap
         seed = FIRST_SEED + 10_000_000 * (self.config.update.seed % 100) + self.iteration * x.episodes
         target = self.target_return
         episodes = gather(explorer, self.envs, target, x.episodes, seed)
         self.replay.add(episodes)
         returns = [float(np.sum(e.rewards)) for e in episodes]
         self.env_steps += sum(len(e.rewards) for e in episodes)
-        self.best_own = max(self.best_own, *returns)
+        self.best_own = max(self.best_own, *returns)  # raises the target return of the next iteration
         return {
             "env_steps": float(self.env_steps),
             "asked": target,  # recorded under this name since the first version
@@ -115,7 +117,7 @@ class FinetuneLoop:
     def _shares(self) -> tuple[int, int]:
         """Return how many windows of a batch come from the dataset and how many from new episodes."""
         u = self.config.update
-        old = 0 if self.dataset is None else round(u.dataset_share * u.batch_size)
+        old = 0 if self.dataset is None else round(u.dataset_share * u.batch_size)  # from the dataset
         return old, u.batch_size - old
 
     def _windows(self, new: TrainingData, rng: np.random.Generator) -> tuple[Batch, torch.Tensor]:

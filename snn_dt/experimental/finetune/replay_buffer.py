@@ -68,8 +68,9 @@ class TrainingData:
     def __init__(self, trajectories: Trajectories, policy: Policy, gamma: float, filter_top: float = 1.0) -> None:
         model: Any = policy.model
         mean, std = (x.cpu().numpy() for x in (policy.state_mean, policy.state_std))
+        # the policy's normalisation, not the dataset's
         self.trajectories = replace(trajectories, state_mean=mean, state_std=std)
-        best = self.trajectories.best(np.arange(trajectories.n_episodes), filter_top)
+        best = self.trajectories.best(np.arange(trajectories.n_episodes), filter_top)  # episode numbers
         scale = policy.spec.rtg_scale
         self.windows = Windows(self.trajectories, model.context_length, rtg_scale=scale, episodes=best)
         self._scale = scale
@@ -90,10 +91,11 @@ class TrainingData:
         rows = rng.integers(data.n_steps, size=count)
         episodes = self._episodes(rows)
         last = rows == data.episode_offsets[episodes + 1] - 1
-        terminated = last & data.terminated[episodes]
+        terminated = last & data.terminated[episodes]  # [B]
         following = np.where(last, rows, rows + 1)  # the last step of an episode stands for its missing successor
         scaled = ((data.observations[r] - data.state_mean) / data.state_std for r in (rows, following))
         here, there = (states.astype(np.float32, copy=False) for states in scaled)
+        # the remaining steps outlast the discount's horizon, or nothing is left out
         settled = data.terminated[episodes] | (data.episode_offsets[episodes + 1] - rows >= self._horizon)
         arrays = (
             here,
@@ -109,6 +111,7 @@ class TrainingData:
         return Transitions._make((*tensors, self.windows.at(following), self._returns(episodes)))
 
     def _episodes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        # step -> number of its episode
         return np.searchsorted(self.trajectories.episode_offsets, rows, side="right") - 1
 
     def _returns(self, episodes: NDArray[np.int64]) -> Tensor:
@@ -119,7 +122,7 @@ def discounted_returns(trajectories: Trajectories, gamma: float) -> NDArray[np.f
     """Return `g_t = r_t + gamma g_(t+1)` of every step [N], separately for each episode."""
     found = np.array(trajectories.rewards, np.float64)
     for start, end in pairwise(trajectories.episode_offsets.tolist()):
-        for t in range(end - 2, start - 1, -1):
+        for t in range(end - 2, start - 1, -1):  # backward in time; the last step keeps its reward
             found[t] += gamma * found[t + 1]
     return found.astype(np.float32)
 
@@ -136,7 +139,7 @@ class ReplayBuffer:
         for episode in episodes:
             rewards = np.asarray(episode.rewards, np.float64)
             if self.policy.spec.delayed:
-                rewards = np.append(np.zeros(len(rewards) - 1), rewards.sum())
+                rewards = np.append(np.zeros(len(rewards) - 1), rewards.sum())  # delayed: all of it at the last step
             self.episodes.append(episode._replace(rewards=rewards))
 
     def training_data(self, gamma: float, filter_top: float = 1.0) -> TrainingData:
@@ -146,6 +149,7 @@ class ReplayBuffer:
         rewards = [e.rewards for e in episodes]
         to_go = [np.cumsum(r[::-1])[::-1] for r in rewards]  # sum from each step to the end
         trajectories = Trajectories(
+            # the last observation of an episode has no action
             observations=np.concatenate([e.observations[:-1] for e in episodes]).astype(
                 policy.state_mean.cpu().numpy().dtype
             ),
@@ -161,7 +165,7 @@ class ReplayBuffer:
             action_space=policy.action_space,
             env_id=policy.spec.env_id,
             env_spec=policy.spec.env_spec,
-            dataset_id="new episodes",
+            dataset_id="new episodes",  # never cached, so it needs no checksum
             reward_mode="delayed" if policy.spec.delayed else "dense",
             checksum="",
             reference=None,

@@ -44,7 +44,7 @@ def starts(steps: int, length: int, stride: int) -> list[int]:
     >>> starts(230, 100, 50)
     [0, 50, 100, 130]
     """
-    last = max(steps - length, 0)
+    last = max(steps - length, 0)  # start of the sequence that ends with the flight
     return sorted({*range(0, last + 1, stride), last})
 
 
@@ -63,7 +63,7 @@ class SequenceBuffer:
         """Cut a flight into sequences and store them in place of the oldest ones."""
         total = len(flight.rewards)
         for start in starts(total, self.length, self.stride):
-            row, n = self.next, min(self.length, total - start)
+            row, n = self.next, min(self.length, total - start)  # n real steps, the rest are pads
             for array, values in (
                 (self.observations, flight.observations[start : start + n + 1]),
                 (self.actions, flight.actions[start : start + n]),
@@ -72,6 +72,7 @@ class SequenceBuffer:
                 array[row] = 0.0  # the older sequence may have been longer
                 array[row, : len(values)] = values
             self.terminated[row] = 0.0
+            # only the flight's last step can be terminal
             self.terminated[row, n - 1] = float(flight.terminated and start + n == total)
             self.steps[row] = n
             self.next = (row + 1) % len(self.steps)
@@ -80,7 +81,7 @@ class SequenceBuffer:
     def sample(self, count: int, rng: np.random.Generator) -> Sequences:
         """Draw `count` sequences uniformly, with replacement."""
         rows = rng.integers(self.size, size=count)
-        valid = np.arange(self.length) < self.steps[rows][:, None]
+        valid = np.arange(self.length) < self.steps[rows][:, None]  # [B, T]
         parts = (self.observations[rows], self.actions[rows], self.rewards[rows], self.terminated[rows], valid)
         # [B, T, ...] -> [T, B, ...]
         return Sequences(*(torch.from_numpy(part).transpose(0, 1).contiguous() for part in parts))

@@ -53,6 +53,7 @@ def reward(state: Array, actions: Array, curriculum: float = 1.0) -> Array:
     `|q - q*|^2 = 2 - 2 |q_w|`. a* is the hover action of this model, so hovering costs nothing.
     """
     costs = FIRST_COST + curriculum * (LAST_COST - FIRST_COST)
+    # [N, 4]: squared deviations of position, velocity, attitude, action
     terms = np.stack(
         [
             np.square(state[..., model.POSITION]).sum(-1),
@@ -115,6 +116,7 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
         mode = AutoresetMode.NEXT_STEP if autoreset else AutoresetMode.DISABLED
         self.metadata = {"autoreset_mode": mode, "render_fps": round(1 / model.DT), "render_modes": []}
         size = PLAIN_DIM + HISTORY * ACTION_DIM * (observation == "privileged")
+        # unbounded: a failing drone may spin and fall without limit
         self.single_observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.single_action_space = spaces.Box(-1.0, 1.0, (ACTION_DIM,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -122,7 +124,7 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
         self.state = np.tile(model.hover_state(), (num_envs, 1))
         self.history = np.zeros((num_envs, HISTORY, ACTION_DIM), np.float32)
         self.steps = np.zeros(num_envs, np.int64)
-        self.over = np.zeros(num_envs, np.bool_)
+        self.over = np.zeros(num_envs, np.bool_)  # rows whose episode has ended
         self.generators = [np.random.default_rng() for _ in range(num_envs)]
 
     def reset(
@@ -130,24 +132,28 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Begin new episodes in all rows, or in those of `options["reset_mask"]`; the other rows stay unchanged."""
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_))
+        # row i of a vector environment has the seed of a single one
         seeds = seed if isinstance(seed, list) else [None if seed is None else seed + i for i in range(self.num_envs)]
         for row in np.flatnonzero(mask):
             if (own := seeds[row]) is not None:
                 self.generators[row] = np.random.default_rng(own)
             self.state[row] = model.random_state(self.generators[row], self.spread)
+        # no actions yet: zeros, which is half throttle
         self.history[mask], self.steps[mask], self.over[mask] = 0.0, 0, False
         return self._observe(), {}
 
     def step(self, actions: NDArray[np.float32]) -> Step:
         """Advance all rows by one step; a finished row begins its next episode with reward 0, or waits for a reset."""
         commands: Array = np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0)
-        begins = self.over.copy()
+        begins = self.over.copy()  # these rows are reset in this step, by NEXT_STEP
+        # actions in [-1, 1] -> throttle in [0, 1]
         self.state = np.where(begins[:, None], self.state, model.advance(self.state, 0.5 * (commands + 1.0)))
+        # drop the oldest action
         self.history = np.concatenate([self.history[:, 1:], commands[:, None].astype(np.float32)], axis=1)
         self.steps += 1
         finite = np.isfinite(self.state).all(axis=1)  # a drone that spins up without bound overflows
         rewards = np.where(finite, reward(self.state, commands, self.curriculum), 0.0)
-        outside = (np.abs(self.state[:, model.POSITION]) > POSITION_LIMIT).any(axis=1)
+        outside = (np.abs(self.state[:, model.POSITION]) > POSITION_LIMIT).any(axis=1)  # [N]
         terminated = np.logical_or(outside, ~finite)
         truncated = self.steps >= (self.max_episode_steps or np.inf)
         self.over = terminated | truncated
@@ -197,7 +203,7 @@ class CrazyflieHoverEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Begin an episode; the same seed gives the same episodes."""
         super().reset(seed=seed)
-        self.drones.generators[0] = self.np_random
+        self.drones.generators[0] = self.np_random  # Gymnasium's seeding is that of the single row
         observations, info = self.drones.reset()
         self._flown = [self.drones.state[0]]
         return observations[0], info
@@ -205,7 +211,7 @@ class CrazyflieHoverEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Advance by 0.01 s."""
         observations, rewards, terminated, _, info = self.drones.step(np.asarray(action)[None])
-        self._flown.append(self.drones.state[0])
+        self._flown.append(self.drones.state[0])  # for `render`
         return observations[0], float(rewards[0]), bool(terminated[0]), False, info
 
     def render(self) -> Any:

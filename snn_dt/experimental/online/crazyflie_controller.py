@@ -43,23 +43,26 @@ class Pilot:
         seen = np.atleast_2d(np.asarray(observations, dtype=np.float64))
         position, velocity, rates = seen[:, :3], seen[:, 12:15], seen[:, 15:18]
         attitude = seen[:, 3:12].reshape(-1, 3, 3)  # [N, 9] -> [N, 3, 3]
+        # acceleration, [N, 3]
         desired = -(self.position_frequency**2) * position - 2 * self.damping * self.position_frequency * velocity
         size = np.linalg.norm(desired, axis=-1, keepdims=True)
-        desired *= np.minimum(1.0, self.limit / np.maximum(size, 1e-9))
-        desired[:, 2] += model.GRAVITY
+        desired *= np.minimum(1.0, self.limit / np.maximum(size, 1e-9))  # limit its norm
+        desired[:, 2] += model.GRAVITY  # the thrust also carries the weight
         size = np.linalg.norm(desired, axis=-1, keepdims=True)
         aim = np.einsum("nij,ni->nj", attitude, desired / size)  # R^T z*: body frame, where z is (0, 0, 1)
         error = np.stack([-aim[:, 1], aim[:, 0], np.zeros(len(aim))], axis=-1)
         # a drone upside down gets the full error: the cross product shrinks again beyond 90 degrees
         error[aim[:, 2] < 0] /= np.maximum(np.linalg.norm(error[aim[:, 2] < 0], axis=-1, keepdims=True), 1e-9)
+        # desired angular acceleration, body frame
         turn = self.attitude_frequency**2 * error - 2 * self.damping * self.attitude_frequency * rates
         torque = turn * model.INERTIA
         torque[:, 2] = -2e-4 * rates[:, 2]  # yaw has little authority; only its rate is damped
+        # never cut the thrust fully: rotors without speed cannot turn the drone
         lift = model.MASS * size * np.maximum(aim[:, 2:], 0.3)
-        force = np.concatenate([lift, torque], axis=-1) @ _ALLOCATION.T
-        goal = np.clip(model.motor_speed(force), 0.0, 1.0)
+        force = np.concatenate([lift, torque], axis=-1) @ _ALLOCATION.T  # (lift, torques) -> rotor forces, [N, 4]
+        goal = np.clip(model.motor_speed(force), 0.0, 1.0)  # rotor speeds
         now = rotor_speeds(seen[:, PLAIN_DIM:].reshape(-1, HISTORY, ACTION_DIM))  # [N, 128] -> [N, 32, 4] -> [N, 4]
-        throttle = np.clip(now + self.lead * (goal - now), 0.0, 1.0)
+        throttle = np.clip(now + self.lead * (goal - now), 0.0, 1.0)  # overdrive against the lag
         actions = (2.0 * throttle - 1.0).astype(np.float32)
         return actions[0] if np.ndim(observations) == 1 else actions
 
@@ -69,6 +72,7 @@ def rotor_speeds(history: Array) -> Array:
     speed = np.full((len(history), ACTION_DIM), model.HOVER_THROTTLE)
     for action in history.transpose(1, 0, 2):  # [32, N, 4]: step by step
         lag = 0.5 * (action + 1.0) - speed
+        # exact step of a first-order lag
         speed += lag * -np.expm1(-model.DT / np.where(lag > 0, model.RISE, model.FALL))
     return speed
 

@@ -79,22 +79,26 @@ def derivative(state: Array, throttle: Array) -> Array:
     qw, qx, qy, qz = (state[..., i] for i in range(3, 7))
     wx, wy, wz = (state[..., i] for i in range(10, 13))
     motors = state[..., MOTORS]
-    force = thrust(motors)
-    torque = force @ MIXER
-    lift = force.sum(-1) / MASS
+    force = thrust(motors)  # [..., 4]
+    torque = force @ MIXER  # [..., 3], body frame
+    lift = force.sum(-1) / MASS  # acceleration along body z, [...]
     jx, jy, jz = INERTIA
     out = np.empty_like(state)
     out[..., POSITION] = state[..., VELOCITY]
+    # q' = q (0, w) / 2
     out[..., 3] = -0.5 * (qx * wx + qy * wy + qz * wz)
     out[..., 4] = 0.5 * (qw * wx + qy * wz - qz * wy)
     out[..., 5] = 0.5 * (qw * wy + qz * wx - qx * wz)
     out[..., 6] = 0.5 * (qw * wz + qx * wy - qy * wx)
+    # v' = R(q) (0, 0, lift) - g: third column of R times lift
     out[..., 7] = 2.0 * (qx * qz + qw * qy) * lift
     out[..., 8] = 2.0 * (qy * qz - qw * qx) * lift
     out[..., 9] = (1.0 - 2.0 * (qx * qx + qy * qy)) * lift - GRAVITY
+    # Euler's equations with a diagonal inertia
     out[..., 10] = (torque[..., 0] - (jz - jy) * wy * wz) / jx
     out[..., 11] = (torque[..., 1] - (jx - jz) * wz * wx) / jy
     out[..., 12] = (torque[..., 2] - (jy - jx) * wx * wy) / jz
+    # first-order rotors with different time constants up and down
     lag = throttle - motors
     out[..., MOTORS] = lag / np.where(lag > 0, RISE, FALL)
     return out
@@ -102,12 +106,13 @@ def derivative(state: Array, throttle: Array) -> Array:
 
 def advance(state: Array, throttle: Array, dt: float = DT) -> Array:
     """Return the state after `dt` seconds of constant `throttle`: one RK4 step, then q is normalised."""
+    # the throttle is constant over the step
     k1 = derivative(state, throttle)
     k2 = derivative(state + 0.5 * dt * k1, throttle)
     k3 = derivative(state + 0.5 * dt * k2, throttle)
     k4 = derivative(state + dt * k3, throttle)
     new: Array = state + dt / 6.0 * (k1 + 2.0 * (k2 + k3) + k4)
-    q = new[..., ATTITUDE]
+    q = new[..., ATTITUDE]  # a view: the division changes `new`
     q /= np.sqrt((q * q).sum(-1, keepdims=True))
     return new
 
@@ -133,11 +138,11 @@ def random_state(rng: np.random.Generator, spread: float = 1.0) -> Array:
     if rng.random() < 0.1:
         return state
     axis = rng.normal(size=3)
-    axis /= math.sqrt(float(axis @ axis))
+    axis /= math.sqrt(float(axis @ axis))  # uniform on the sphere
     half = 0.25 * math.pi * spread * rng.random()  # half the angle of rotation, for the quaternion
     state[POSITION] = 0.5 * spread * rng.uniform(-1.0, 1.0, 3)
     state[ATTITUDE] = (math.cos(half), *(math.sin(half) * axis))
     state[VELOCITY] = spread * rng.uniform(-1.0, 1.0, 3)
     state[RATES] = spread * rng.uniform(-1.0, 1.0, 3)
-    state[MOTORS] *= 1.0 - spread * rng.random(4)
+    state[MOTORS] *= 1.0 - spread * rng.random(4)  # a factor for each rotor
     return state

@@ -27,7 +27,7 @@ def flight_figure(flights: Mapping[str, NDArray[np.float64]], limit: float) -> F
         x, y, z = flight[:, model.POSITION].T
         axes.plot(x, y, z, color=colour, linewidth=1.6, label=name)
         axes.plot(x[:1], y[:1], z[:1], "x", color=colour, markersize=7)
-        axes.plot(x, y, np.full_like(z, -limit), color=colour, linewidth=0.8, alpha=0.3)
+        axes.plot(x, y, np.full_like(z, -limit), color=colour, linewidth=0.8, alpha=0.3)  # shadow on the floor
     if len(flights) > 1:
         figure.legend(loc="lower center", ncols=3, fontsize=9, frameon=False)
     return figure
@@ -38,7 +38,7 @@ class FlightPicture:
 
     def __init__(self, limit: float) -> None:
         self.figure, axes = _empty_box(limit)
-        self.canvas: Any = FigureCanvasAgg(self.figure)
+        self.canvas: Any = FigureCanvasAgg(self.figure)  # draws without a display
         self.limit = limit
         self.path = axes.plot([], [], [], color=BLUE, linewidth=1.4)[0]
         self.shadow = axes.plot([], [], [], color=GREY, linewidth=0.8, alpha=0.4)[0]
@@ -52,9 +52,10 @@ class FlightPicture:
         self.path.set_data_3d(x, y, z)
         self.shadow.set_data_3d(x, y, np.full_like(z, -self.limit))
         attitude = model.rotation(flight[-1, model.ATTITUDE]).reshape(3, 3)
+        # rotor positions, scaled, [4, 3]
         corners = np.column_stack([model.ROTORS, np.zeros(4)]) * (ARM_LENGTH / np.hypot(*model.ROTORS[0]))
-        tips = corners @ attitude.T + flight[-1, model.POSITION]
-        for arm, ends in zip(self.arms, ([0, 2], [1, 3]), strict=True):
+        tips = corners @ attitude.T + flight[-1, model.POSITION]  # world frame
+        for arm, ends in zip(self.arms, ([0, 2], [1, 3]), strict=True):  # opposite rotors share an arm
             arm.set_data_3d(*tips[ends].T)
         self.rotors.set_data_3d(*tips.T)
         self.clock.set_text(f"{(len(flight) - 1) * model.DT:.2f} s")

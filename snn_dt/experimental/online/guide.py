@@ -102,6 +102,7 @@ def train_guide(config: OnlineConfig, log: Callable[[str], None]) -> MLPActor:
     # Without the trim all first flights fall with slow rotors, and the data hold nothing to learn from.
     actor = MLPActor(PRIVILEGED_DIM, ACTION_DIM, config.guide.hidden, trim=HOVER_ACTION)
     critic = TwinCritic(PRIVILEGED_DIM, ACTION_DIM, config.learn.critic_hidden)
+    # single transitions without cloning; slower targets and actor than the learner's
     settings = replace(
         LearnConfig(), bc_weight=0.0, warm_up=0, length=1, tau=0.005, actor_rate=3e-4, critic_first=CRITIC_FIRST
     )
@@ -110,11 +111,12 @@ def train_guide(config: OnlineConfig, log: Callable[[str], None]) -> MLPActor:
     drones = CrazyflieHoverVectorEnv(16, config.task.horizon, "privileged", 0.0, config.task.spread, autoreset=False)
     flown = 0
     while flown < config.guide.most_steps:
+        # the learner flies alone with noise 0.3
         for flight in fly(drones, STEPS_PER_ROUND, actor, None, lambda _: 0, 0.3, 0.0, rng):
             buffer.add(flight)
         flown += STEPS_PER_ROUND * drones.num_envs
         for _ in range(STEPS_PER_ROUND * 4):
-            learner.update(buffer.sample(128, rng), 0.0, generator)
+            learner.update(buffer.sample(128, rng), 0.0, generator)  # 0.0: no cloning
         if flown % (STEPS_PER_ROUND * drones.num_envs * 10) == 0:  # every tenth round
             score = score_flights(actor, config, flights=64, seed=20_000)
             log(f"guide: {flown} steps flown, in the air for {score['length']:.0f} steps, return {score['return']:.1f}")

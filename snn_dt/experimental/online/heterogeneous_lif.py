@@ -69,7 +69,7 @@ class _Scan(torch.autograd.Function):
         else:
             membranes = _membranes(current, v0, decay, threshold)
             spikes = (membranes >= threshold).to(current.dtype)
-        ctx.save_for_backward(membranes, v0, decay, threshold)
+        ctx.save_for_backward(membranes, v0, decay, threshold)  # spikes are recomputed from the membranes
         ctx.slope = slope
         last = membranes[-1].clone()
         ctx.mark_non_differentiable(last)
@@ -85,11 +85,12 @@ class _Scan(torch.autograd.Function):
             flat, grads = (x.contiguous().view(len(x), -1, x.shape[-1]) for x in (membranes, d_spikes))
             d_v, d_decay, d_threshold = cpp.own_backward(flat, v0, decay, threshold, grads, ctx.slope)
             return d_v.view(membranes.shape), None, d_decay, d_threshold, None
+        # psi ds of every step, [T, ..., N]
         through_spikes = fast_sigmoid(membranes - threshold, ctx.slope).mul_(d_spikes)
         d_v = through_spikes.clone()
         steps = d_v.unbind(0)
         for before, after in zip(reversed(steps[:-1]), reversed(steps[1:]), strict=True):
-            before.addcmul_(after, decay)
+            before.addcmul_(after, decay)  # in place: dV_t += beta dV_(t+1)
         earlier = torch.cat([v0[None], membranes[:-1]])  # V_(t-1), [T, ..., N]
         d_decay = (d_v * earlier).flatten(0, -2).sum(0)  # [N]
         # the threshold lowers V - theta at each step, and each reset by theta one step later
@@ -102,6 +103,6 @@ def _membranes(current: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor) ->
     membranes, v = torch.empty_like(current), v0
     for now, out in zip(current.unbind(0), membranes.unbind(0), strict=True):
         torch.mul(v, decay, out=out)
-        out.add_(now).sub_(threshold * (v >= threshold))
+        out.add_(now).sub_(threshold * (v >= threshold))  # reset by the spike of the previous step
         v = out
     return membranes

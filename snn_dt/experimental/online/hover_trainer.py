@@ -38,6 +38,7 @@ def slope_schedule(config: OnlineConfig) -> SlopeSchedule:
         return Fixed(a.surrogate_slope)
     if a.slope_schedule == "adaptive":
         return Adaptive(a.surrogate_slope, high=a.last_slope)
+    # stages of equal length; the first has the initial slope
     every = max(1, config.train.iterations // (SLOPE_STAGES + 1))
     return Interval(a.surrogate_slope, a.last_slope, every, SLOPE_STAGES, a.slope_schedule)
 
@@ -66,11 +67,11 @@ class HoverTrainer:
 
     def iterate(self) -> tuple[dict[str, float], dict[str, float] | None]:
         """Run one iteration; return its metrics, and the result of its evaluation or None."""
-        rng = np.random.default_rng([self.config.train.seed, 2, self.iteration])
+        rng = np.random.default_rng([self.config.train.seed, 2, self.iteration])  # stream 1 trains the guide
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         slope = self.slopes.slope(self.iteration)
         set_slope(self.learner.actor, slope)
-        set_slope(self.learner.target_actor, slope)
+        set_slope(self.learner.target_actor, slope)  # the target has the same surrogate, though it needs no gradient
         metrics = self._fly(rng) | {"surrogate_slope": slope, "guided": float(self.curriculum.guided)}
         metrics |= self._learn(rng, generator)
         self.iteration += 1
@@ -78,7 +79,7 @@ class HoverTrainer:
         train = self.config.train
         if self.iteration % train.eval_every == 0 or self.iteration == train.iterations:
             score = self.score()
-            self.slopes.observe(score["return"])
+            self.slopes.observe(score["return"])  # `adaptive` only
         self.curriculum.advance(None if score is None else score["return"])
         return metrics | {"env_steps": float(self.env_steps), "updates": float(self.learner.updates)}, score
 
@@ -126,10 +127,11 @@ class HoverTrainer:
             batch = self.buffer.sample(self.config.learn.batch_size, rng)
             for name, value in self.learner.update(batch, weight, generator).items():
                 sums.setdefault(name, []).append(value)
-        with torch.no_grad(), Probe(self.learner.actor) as probe:
+        with torch.no_grad(), Probe(self.learner.actor) as probe:  # firing rates on the last batch
             self.learner.actor(batch.observations)
             rates = probe.firing_rates({}).values()
         means = {name: float(np.mean(values)) for name, values in sums.items()}
+        # the actor may have had no update in this iteration
         return {"loss": math.nan, **means, "bc_weight": weight, "firing_rate": float(np.mean(list(rates)))}
 
     def state_dict(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Curriculum:
         """h of this stage."""
         if not self.config.enabled:
             return 0
-        share = self.config.first + self.config.growth * self.stage
+        share = self.config.first + self.config.growth * self.stage  # N of this stage
         return max(self.warm_up, self.horizon - share)
 
     def draw(self, rng: np.random.Generator) -> int:
@@ -96,6 +96,7 @@ def fly(
     """
     n = drones.num_envs
     observations, _ = drones.reset(seed=[int(s) for s in rng.integers(2**31, size=n)])
+    # [N] steps of the guide in the running flights
     guided = np.array([draw_guided(rng) for _ in range(n)]) if guide else np.zeros(n, np.int64)
     running = [_Recorder(observations[i]) for i in range(n)]
     age, flights = np.zeros(n, np.int64), list[Flight]()
@@ -104,14 +105,16 @@ def fly(
         # the learner sees every step, also those of the guide: its membranes settle
         proposed, state = learner(torch.from_numpy(observations)[None], state)  # [1, N, A]
         actions, sigma = proposed[0].numpy().copy(), np.full(n, noise, np.float64)
-        by_guide = age < guided
+        by_guide = age < guided  # [N]
         if guide is not None and by_guide.any():
             actions[by_guide], sigma[by_guide] = guide(observations[by_guide]), guide_noise
+        # [N, A]; the deviation depends on who flies
         actions = actions + sigma[:, None] * rng.standard_normal(actions.shape)
         actions = np.clip(actions, -1.0, 1.0).astype(np.float32)
         observations, rewards, terminated, truncated, _ = drones.step(actions)
         age += 1
         over = terminated | truncated
+        # the last observation of a flight belongs to it; the reset replaces it below
         for i in range(n):
             running[i].add(observations[i], actions[i], rewards[i])
             if over[i]:
@@ -122,6 +125,7 @@ def fly(
             for i in np.flatnonzero(over).tolist():
                 running[i], age[i] = _Recorder(observations[i]), 0
                 guided[i] = draw_guided(rng) if guide else 0
+    # flights that go on at the end of the last step
     cut = [running[i].flight(False, int(min(guided[i], age[i]))) for i in range(n) if age[i]]
     return flights + cut
 

@@ -46,6 +46,7 @@ def load_actor(folder: str | Path) -> SpikingActor:
         CheckpointError: the actor is missing or damaged, or its weights are not finite.
     """
     folder = Path(folder)
+    # a run folder holds the actor in a subfolder
     folder = folder if io.is_file(folder / "config.json") else folder / ACTOR
     config = strict.build(ActorConfig, read_json(folder / "config.json").get("actor", {}), str(folder))
     actor = make_actor(config)

@@ -26,6 +26,7 @@ def score_flights(
     flights that reached the horizon) and `distance` (metres from the target at the last step).
     """
     task = config.task
+    # 1.0: the last reward of the curriculum
     drones = CrazyflieHoverVectorEnv(flights, task.horizon, "privileged", 1.0, task.spread, autoreset=False)
     observations, _ = drones.reset(seed=seed)
     returns, lengths, flying = np.zeros(flights), np.zeros(flights, np.int64), np.ones(flights, np.bool_)
@@ -39,7 +40,7 @@ def score_flights(
         lengths += flying
         ends = flying & (terminated | truncated)
         distance[ends] = np.linalg.norm(observations[ends, :3], axis=-1)
-        lasted |= flying & truncated & ~terminated
+        lasted |= flying & truncated & ~terminated  # the horizon truncates
         flying &= ~ends
         if not flying.any():
             break

@@ -35,6 +35,7 @@ def td_target(rewards: Tensor, terminated: Tensor, next_value: Tensor, gamma: fl
 
 def smoothed(actions: Tensor, sigma: float, clip: float, generator: torch.Generator) -> Tensor:
     """Return `actions` plus clipped Gaussian noise, clipped to [-1, 1]; the argument is not changed."""
+    # on the generator's device, the CPU
     noise = sigma * torch.randn(actions.shape, generator=generator, dtype=actions.dtype)
     return (actions + noise.clamp(-clip, clip)).clamp(-1.0, 1.0)
 
@@ -96,8 +97,9 @@ class Learner(Generic[ActorT]):
 
     def update_critic(self, batch: Sequences, generator: torch.Generator) -> dict[str, float]:
         """Regress both critics on the targets at every valid step, warm-up included."""
-        y = self.targets(batch, generator)
+        y = self.targets(batch, generator)  # [T, B]
         first, second = self.critic(batch.observations[:-1], batch.actions)
+        # pads are masked; the guide's steps count too
         loss = masked_mean((first - y).square() + (second - y).square(), batch.valid)
         self.critic_optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -112,10 +114,11 @@ class Learner(Generic[ActorT]):
         counted = batch.valid.clone()
         counted[: c.warm_up] = False
         actions = self.actor(observations)[0][counted]  # [n, A]
-        error = (actions - batch.actions[counted]).square().sum(-1).mean()
+        error = (actions - batch.actions[counted]).square().sum(-1).mean()  # squared distance, mean over the n steps
         loss, metrics = bc_weight * error, {"bc_error": error.item()}
         if use_critic:
-            q = self.critic.first(observations[counted], actions)
+            q = self.critic.first(observations[counted], actions)  # [n]
+            # division by mean |Q| makes the weight independent of the reward's scale (TD3+BC)
             loss = loss - c.q_weight * c.alpha / q.detach().abs().mean().clamp_min(1e-6) * q.mean()
             loss = loss + c.saturation * tanh_excess(actions).square().sum(-1).mean()
             metrics["q"] = q.mean().item()

@@ -18,12 +18,13 @@ def build_network(config: NetworkConfig, inputs: int, outputs: int) -> Recurrent
     c, lif = config, _lif_constants(config)
     beta = c.threshold_adaptation
     if beta is None:
+        # 1.7 (1 - rho) / (1 - alpha); both expm1 are negative
         beta = 1.7 * math.expm1(-1 / c.tau_adaptation) / math.expm1(-1 / c.tau_mem)
     neurons = RecurrentLIF(
         c.neurons,
         c.adaptive,
         c.refractory,
-        c.dampening / c.v_threshold,
+        c.dampening / c.v_threshold,  # our surrogate peaks at 1, the published one at gamma / V_th
         threshold_adaptation=beta if c.adaptive else 0.0,
         tau_adaptation=_euler(c.tau_adaptation),
         **lif,
@@ -40,13 +41,13 @@ def build_network(config: NetworkConfig, inputs: int, outputs: int) -> Recurrent
 def _lif_constants(c: NetworkConfig) -> dict[str, Any]:
     return {
         "tau_mem": _euler(c.tau_mem),
-        "c_m": -math.expm1(-1 / c.tau_mem) if c.gain == "leak" else 1.0,
+        "c_m": -math.expm1(-1 / c.tau_mem) if c.gain == "leak" else 1.0,  # gain = dt C_m: 1 - alpha, or 1
         "v_threshold": c.v_threshold,
         "reset": c.reset,
         "reset_order": "delayed",
         "detach_reset": True,
         "surrogate": "triangle",
-        "surrogate_slope": 1 / c.v_threshold,
+        "surrogate_slope": 1 / c.v_threshold,  # triangle of half-width V_th
     }
 
 

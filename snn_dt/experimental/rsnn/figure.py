@@ -17,6 +17,7 @@ def evaluations(rows: Rows) -> list[dict[str, Any]]:
     """Return one row per evaluation with `COLUMNS`; `connections` is the last recorded number before it."""
     found, connections = [], None
     for row in rows:
+        # training rows hold the connections, evaluation rows the test figures
         connections = row.get("connections", connections)
         if "test_error" in row:
             found.append({**{name: row[name] for name in COLUMNS[:-1]}, "connections": connections})

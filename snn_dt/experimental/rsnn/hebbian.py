@@ -71,6 +71,7 @@ def reward(config: HebbianConfig, margin: Tensor) -> Tensor:
 
 def eligibility(pre: Tensor, post: Tensor, trace: float) -> Tensor:
     """Return e [B, N, S] of the spikes `pre` [T, B, S] and `post` [T, B, N]."""
+    # the trace includes the source's spike of the same step
     return torch.einsum("tbn,tbs->bns", post, leaky_sum(pre, trace)) / len(pre)
 
 
@@ -90,25 +91,25 @@ class Hebbian:
         """Set gradients from inputs, hidden and output spikes and right answers [B]; return rewards [B]."""
         config, rates = self.config, outputs.mean(0)  # [B, O]
         margin = margins(rates, targets)
-        value = reward(config, margin)
-        better = value - self.expected.to(value)
+        value = reward(config, margin)  # R [B]
+        better = value - self.expected.to(value)  # R - Rbar; Rbar of earlier samples only
         self.expected = self.expected + config.baseline * (value.mean().cpu() - self.expected)
         if config.skip_clear:
-            better = better * (margin < config.margin)
+            better = better * (margin < config.margin)  # no change for clear answers
         gate = torch.ones_like(rates)
         if config.gate != "none":
-            chosen = rates.argmax(-1) if config.gate == "winner" else targets
+            chosen = rates.argmax(-1) if config.gate == "winner" else targets  # [B]
             gate = F.one_hot(chosen, rates.shape[-1]).to(rates)
         before = torch.cat([torch.zeros_like(spikes[:1]), spikes[:-1]])  # recurrent spikes act one step later
         pairs = {"input": (x, spikes), "recurrent": (before, spikes), "readout": (spikes, outputs * gate)}
         for name, part in self.network.synapses.items():
-            part.weight.grad = None
+            part.weight.grad = None  # layers that are not plastic get no update
             if name in config.plastic:
                 pre, gated = pairs[name]
                 post = outputs if name == "readout" else spikes  # homeostasis is not gated
                 change = torch.tensordot(better, eligibility(pre, gated, config.trace), 1) / len(better)  # [N, S]
                 change += config.homeostasis * (config.rate_target - post.mean((0, 1))).unsqueeze(-1)
-                part.weight.grad = -change * part.mask
+                part.weight.grad = -change * part.mask  # missing connections stay missing
         return value
 
     def state_dict(self) -> dict[str, Any]:

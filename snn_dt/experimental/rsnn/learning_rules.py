@@ -36,7 +36,7 @@ class Gradient:
 
     def learn(self, sample: Sample) -> dict[str, Tensor]:
         """Run forward and backward."""
-        y, spikes = self.network(sample.x, self.local)
+        y, spikes = self.network(sample.x, self.local)  # [T, B, O], [T, B, N]
         loss = self.task.loss(y, sample.target)
         self.network.zero_grad(set_to_none=True)
         torch.autograd.backward(loss + penalty(self.config.penalty, self.network, spikes))

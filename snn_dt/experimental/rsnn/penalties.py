@@ -40,7 +40,7 @@ class PenaltyConfig:
 
 def penalty(config: PenaltyConfig, network: RecurrentSNN, spikes: Tensor) -> Tensor:
     """Return the weighted sum of all terms, a scalar with a gradient by `spikes` and the weights."""
-    rates, total = spikes.mean((0, 1)), spikes.new_zeros(())
+    rates, total = spikes.mean((0, 1)), spikes.new_zeros(())  # rates [N]
     terms: dict[str, Callable[[], Tensor]] = {  # evaluated only where their weight is not 0
         "rate": lambda: rates.sum(),
         "target": lambda: 0.5 * (rates - config.rate_target).square().sum(),

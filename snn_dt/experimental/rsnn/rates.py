@@ -27,7 +27,7 @@ def mean_rate(spikes: Tensor, window: int | None = None) -> Tensor:
     steps = len(spikes) if window is None else window
     if not 1 <= steps <= len(spikes):
         raise ValueError(f"window: expected 1 to {len(spikes)} steps; found {window!r}")
-    return spikes[len(spikes) - steps :].mean(0)
+    return spikes[len(spikes) - steps :].mean(0)  # [steps, ...] -> [...]
 
 
 def running_rate(spikes: Tensor, alpha: float) -> Tensor:
@@ -57,7 +57,7 @@ def rate_cross_entropy(rates: Tensor, targets: Tensor, temperature: float = TEMP
 def margins(rates: Tensor, targets: Tensor) -> Tensor:
     """Return `m = r_y - max_(k != y) r_k` of each sample [B]; above 0 where the right class is the most active."""
     right = F.one_hot(targets, rates.shape[-1]).bool()  # [B, O]
-    return rates[right] - rates.masked_fill(right, -torch.inf).amax(-1)
+    return rates[right] - rates.masked_fill(right, -torch.inf).amax(-1)  # the right class is excluded from the maximum
 
 
 def margin_hinge(rates: Tensor, targets: Tensor, margin: float = MARGIN) -> Tensor:

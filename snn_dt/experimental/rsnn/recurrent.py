@@ -79,7 +79,8 @@ class RecurrentLIF(nn.Module):
         if not 0 <= adaptive <= neurons or refractory < 0:
             raise ValueError(f"expected 0 <= adaptive <= {neurons}, refractory >= 0; found {adaptive}, {refractory}")
         self.neurons, self.refractory, self.dampening = neurons, refractory, dampening
-        adapts = torch.arange(neurons) >= neurons - adaptive
+        adapts = torch.arange(neurons) >= neurons - adaptive  # the last `adaptive` neurons
+        # [N]; 0 for neurons without adaptation. A constant of the config, so it is not saved
         self.register_buffer("beta", adapts.double() * p.threshold_adaptation, persistent=False)
 
     def rest(self, like: Tensor) -> RecurrentState:
@@ -94,8 +95,10 @@ class RecurrentLIF(nn.Module):
 
         `local` omits the path through other neurons' spikes from the gradient (e-prop).
         """
+        # without a gradient the scan need not keep anything for the backward pass
         if torch.is_grad_enabled() and (current.requires_grad or (weight is not None and weight.requires_grad)):
             scan: Any = _Recurrent.apply  # torch does not type it
+            # the parts of the state are returned one by one: autograd handles tensors only
             spikes, *parts = scan(current, weight, state, self, local)
             return spikes, RecurrentState(*parts)
         steps = self.run(current, weight, state)
@@ -110,17 +113,20 @@ class RecurrentLIF(nn.Module):
         v, b, z, quiet = state or self.rest(current)
         back = None if weight is None else p.gain * weight.t()  # [from, to]
         spikes, u, h = (torch.empty_like(current) for _ in range(3))  # filled in place, step by step
+        # each slice is a view [B, N] of the result
         for now, z_now, u_now, h_now in zip(p.gain * current + charged, spikes, u, h, strict=True):
+            # h = alpha V + gain I
             torch.add(now if back is None else torch.addmm(now, z, back), v, alpha=alpha, out=h_now)
             if delayed:
                 v, b = _reset(h_now, z, p, height), (rho * b + z if adapts else b)
-            torch.sub(v if delayed else h_now, p.v_threshold, out=u_now)
+            torch.sub(v if delayed else h_now, p.v_threshold, out=u_now)  # u = distance to the threshold
             if adapts:
                 u_now.addcmul_(beta, b, value=-1)
             if self.refractory:
-                u_now.masked_fill_(quiet > 0, -torch.inf)
+                u_now.masked_fill_(quiet > 0, -torch.inf)  # a refractory neuron neither fires nor has a surrogate
             z = torch.ge(u_now, 0, out=z_now)
             if self.refractory:
+                # count down; a spike sets the counter
                 quiet = (quiet - 1).clamp_min_(0).add_(z, alpha=self.refractory)
             if not delayed:
                 v, b = _reset(h_now, z, p, height), (rho * b + z if adapts else b)
@@ -145,6 +151,7 @@ class _Recurrent(torch.autograd.Function):
         steps = neurons.run(current, weight, state)
         ctx.neurons, ctx.local = neurons, local
         hard = neurons.constants.reset == "hard" and not neurons.constants.detach_reset
+        # an attached hard reset alone needs h: r = V_rest - h
         ctx.save_for_backward(weight, state.spikes, steps.spikes, steps.u, steps.h if hard else None)
         ctx.mark_non_differentiable(*steps.state)
         return steps.spikes, *steps.state
@@ -153,8 +160,8 @@ class _Recurrent(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         weight, first, spikes, u, h = ctx.saved_tensors
-        neurons, before = ctx.neurons, torch.cat([first[None], spikes[:-1]])
-        through = None if weight is None or ctx.local else weight
+        neurons, before = ctx.neurons, torch.cat([first[None], spikes[:-1]])  # spikes of the previous step
+        through = None if weight is None or ctx.local else weight  # e-prop has no path through W
         grad_current = adjoint(neurons, grad, neurons.psi(u), spikes, before, h, through)
         grad_weight = None
         if weight is not None and ctx.needs_input_grad[1]:
@@ -172,6 +179,7 @@ def adjoint(
     """
     p, beta, delayed = neurons.constants, neurons.beta.to(grad.dtype), neurons.constants.reset_order == "delayed"
     alpha, rho, adapts = 1 - p.leak, 1 - p.dt / p.tau_adaptation, bool(p.threshold_adaptation)
+    # m of every step; None if the reset keeps h
     kept = (1 - (before if delayed else spikes)).unbind() if p.reset == "hard" else None
     # r of every step: the change of V by a spike, through the reset
     reset: Sequence[Tensor | float] | None = None
@@ -180,15 +188,16 @@ def adjoint(
     if not p.detach_reset and p.reset == "hard":
         assert h is not None
         reset = (p.v_rest - h).unbind()
+    # the gain is applied to W once, instead of to dI in every step
     result, w = torch.empty_like(grad), None if w is None else p.gain * w
-    dv = dh = db = torch.zeros_like(grad[0])
+    dv = dh = db = torch.zeros_like(grad[0])  # derivatives by V, h and b of the step after t
     for t in range(len(grad) - 1, -1, -1):
-        dz = grad[t] if w is None else torch.addmm(grad[t], dh, w)
+        dz = grad[t] if w is None else torch.addmm(grad[t], dh, w)  # plus W^T dI of t + 1
         if adapts:
             dz = dz + db
         if delayed:
             if reset is not None and t + 1 < len(grad):
-                dz = dz + reset[t + 1] * dv
+                dz = dz + reset[t + 1] * dv  # the reset by z_t happens at t + 1
             g = psi[t] * dz
             dv = torch.add(g, dh, alpha=alpha)
             dh = dv if kept is None else kept[t] * dv
@@ -197,8 +206,8 @@ def adjoint(
             g = psi[t] * (dz if reset is None else dz + reset[t] * dv)
             dh = g + (dv if kept is None else kept[t] * dv)
         if adapts:
-            db = torch.addcmul(rho * db, beta, g, value=-1)
-        torch.mul(dh, p.gain, out=result[t])
+            db = torch.addcmul(rho * db, beta, g, value=-1)  # b lowers u by beta b
+        torch.mul(dh, p.gain, out=result[t])  # dI = gain dh
     return result
 
 

@@ -27,6 +27,7 @@ class Synapses(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(targets, sources) * sources**-0.5)
         mask = torch.ones(targets, sources)
+        # saved with the weights; topology.py changes it
         self.register_buffer("mask", mask if self_connections else mask.fill_diagonal_(0))
 
     def forward(self) -> Tensor:
@@ -44,7 +45,7 @@ class _Feedback(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, weight: Tensor, feedback: Tensor) -> Tensor:
-        ctx.save_for_backward(z, feedback)
+        ctx.save_for_backward(z, feedback)  # W itself is not needed
         return z @ weight.t()
 
     @staticmethod
@@ -73,6 +74,7 @@ class Readout(nn.Module):
         if feedback not in FEEDBACK:
             raise ValueError(f"feedback: expected one of {', '.join(FEEDBACK)}; found {feedback!r}")
         self.synapses = Synapses(neurons, outputs)
+        # drawn in every case, so that all kinds of feedback start from the same other weights
         back = torch.randn(outputs, neurons) * (neurons**-0.5 if feedback_scale is None else feedback_scale)
         self.register_buffer("fixed_feedback", back if feedback == "random" else None)
         self.register_parameter("feedback", nn.Parameter(back) if feedback == "adaptive" else None)
@@ -112,13 +114,14 @@ class LeakyReadout(Readout):
         super().__init__(neurons, outputs, **feedback)
         if tau_out <= 0:
             raise ValueError(f"tau_out: expected above 0; found {tau_out!r}")
+        # in float64, as alpha of the neurons
         self.kappa = float(torch.exp(torch.tensor(-1 / tau_out, dtype=torch.float64)))
         self.gain = 1 - self.kappa if gain is None else gain
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, spikes: Tensor, local: bool = False) -> Tensor:
         """Map spikes [T, B, N] to outputs [T, B, O]."""
-        y = leaky_sum(self.drive(spikes, local), self.kappa) * self.gain
+        y = leaky_sum(self.drive(spikes, local), self.kappa) * self.gain  # [T, B, O]
         return y if self.bias is None else y + self.bias
 
 
@@ -142,8 +145,8 @@ class SpikingReadout(Readout):
         out, _ = self.neurons(self.drive(spikes.detach(), local))  # gradient of the synapses only
         with torch.no_grad():
             weight, back = self.synapses(), self.back
-            u = self.neurons.run(spikes @ weight.t()).u
-            psi = self.neurons.psi(u) * self.neurons.constants.gain
+            u = self.neurons.run(spikes @ weight.t()).u  # distance of the outputs to their threshold, [T, B, O]
+            psi = self.neurons.psi(u) * self.neurons.constants.gain  # d(output)/d(current) of the same step
         # adds 0 to the output, and psi B^T dL/dout to the gradient of the hidden spikes
         signal = spikes @ back.detach().t()
         return out + psi * (signal - signal.detach())
@@ -166,8 +169,8 @@ class RecurrentSNN(nn.Module):
 
     def forward(self, x: Tensor, local: bool = False, state: RecurrentState | None = None) -> tuple[Tensor, Tensor]:
         """Run from `state`, or from rest."""
-        back = None if self.recurrent is None else self.recurrent()
-        spikes, _ = self.neurons(x @ self.input().t(), back, state, local)
+        back = None if self.recurrent is None else self.recurrent()  # [N, N] (to, from)
+        spikes, _ = self.neurons(x @ self.input().t(), back, state, local)  # [T, B, P] @ [P, N] -> [T, B, N]
         y: Tensor = self.readout(spikes, local)
         return y, spikes
 
@@ -184,4 +187,5 @@ class RecurrentSNN(nn.Module):
 
     def synaptic_operations(self, x: Tensor, spikes: Tensor) -> Tensor:
         """Return the accumulates per sample over all steps: spikes times the fan-out of their neuron."""
+        # sum over T, B and neurons, per sample
         return ((x * self.input.fan_out).sum() + (spikes * self.fan_out).sum()) / x.shape[1]

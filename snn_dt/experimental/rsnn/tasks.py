@@ -59,14 +59,16 @@ class Pattern:
         time = torch.arange(config.steps) / 1.0  # steps, as floats
         curve = torch.zeros(config.steps)
         for period in PERIODS:
+            # weight in [0.5, 2], phase in periods
             weight, phase = 0.5 + 1.5 * torch.rand((), generator=generator), torch.rand((), generator=generator)
             curve += weight * torch.sin(2 * math.pi * (time / period + phase))
-        self.curve = (curve / curve.abs().max()).view(-1, 1, 1)
+        self.curve = (curve / curve.abs().max()).view(-1, 1, 1)  # [T, 1, 1], in [-1, 1]
         noise = torch.rand(config.steps, 1, config.inputs, generator=generator)
-        self.noise = (noise < config.rate_hz / 1000).float()
+        self.noise = (noise < config.rate_hz / 1000).float()  # spike probability per step of 1 ms
 
     def draw(self, seed: int, step: int, samples: int) -> Sample:
         """Return the only sample, repeated."""
+        # views, not copies: [T, B, P] and [T, B, 1]
         return Sample(self.noise.expand(-1, samples, -1), self.curve.expand(-1, samples, -1))
 
     def loss(self, y: Tensor, target: Tensor) -> Tensor:
@@ -96,14 +98,15 @@ class Evidence:
         p_right = MAJORITY_PROBABILITY, 1 - MAJORITY_PROBABILITY
         right = torch.where(torch.rand(samples, 1, generator=generator) < 0.5, *p_right)  # [B, 1]
         cues = (torch.rand(samples, self.cues, generator=generator) < right).long()  # [B, cues]; 1 is right
-        rates = torch.zeros(self.length, samples, 4)
-        for i, side in enumerate(cues.t()):
+        rates = torch.zeros(self.length, samples, 4)  # groups: left, right, recall, noise
+        for i, side in enumerate(cues.t()):  # side [B] of cue i
             rates[i * CUE_STEPS : i * CUE_STEPS + CUE_ON_STEPS] += self.rate * F.one_hot(side, 4)
         rates[-RECALL_STEPS:, :, 2] = self.rate
         rates[:, :, 3] = self.rate / 4
         rates = rates.repeat_interleave(self.inputs // 4, -1)  # [T, B, 4] -> [T, B, P]
+        # independent Bernoulli spikes per step
         x = (torch.rand(rates.shape, generator=generator) < rates).float()
-        return Sample(x, (2 * cues.sum(1) > self.cues).long())
+        return Sample(x, (2 * cues.sum(1) > self.cues).long())  # target 1: most cues on the right
 
     def loss(self, y: Tensor, target: Tensor) -> Tensor:
         """Return the mean cross-entropy over the recall."""
@@ -112,7 +115,7 @@ class Evidence:
 
     def scores(self, y: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the share of wrong answers."""
-        answers = y[-RECALL_STEPS:].softmax(-1).mean(0).argmax(-1)
+        answers = y[-RECALL_STEPS:].softmax(-1).mean(0).argmax(-1)  # [recall, B, 2] -> [B]
         return {"error": (answers != target).float().mean()}
 
 
@@ -127,9 +130,10 @@ class Classes:
     def __init__(self, config: TaskConfig, learn: LearnConfig) -> None:
         generator = torch.Generator().manual_seed(config.seed)
         self.inputs, self.outputs, self.length = config.inputs, config.classes, config.steps
+        # a random order of the inputs for each class, [C, P]
         order = torch.rand(config.classes, config.inputs, generator=generator).argsort(-1)
         active = order < max(1, config.inputs // 5)  # [C, P]
-        self.rates = torch.where(active, 1.0, 0.1) * config.rate_hz / 1000
+        self.rates = torch.where(active, 1.0, 0.1) * config.rate_hz / 1000  # spike probability per step, [C, P]
         self.learn = learn
 
     def draw(self, seed: int, step: int, samples: int) -> Sample:
@@ -137,7 +141,7 @@ class Classes:
         generator = update_generator(seed, step)
         classes = torch.randint(0, self.outputs, (samples,), generator=generator)
         noise = torch.rand(self.length, samples, self.inputs, generator=generator)
-        return Sample((noise < self.rates[classes]).float(), classes)
+        return Sample((noise < self.rates[classes]).float(), classes)  # [T, B, P] < [B, P]
 
     def loss(self, y: Tensor, target: Tensor) -> Tensor:
         """Return the cross-entropy of the mean rates, or the hinge on the margin."""

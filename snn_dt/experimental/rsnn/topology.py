@@ -56,9 +56,11 @@ class Topology:
         """
         self.network, self.config, self.seed = network, config, seed
         self.allowed = allowed_connections(network, config.allowed)
+        # consecutive revisions in which a connection was weak
         self.weak = {name: torch.zeros_like(part.weight) for name, part in network.synapses.items()}
         generator = update_generator(seed, 0)
         for name, part in network.synapses.items():
+            # drawn on the CPU: the same on every device
             exists = torch.rand(part.mask.shape, generator=generator).to(part.mask) < config.start
             part.mask.copy_(self.allowed[name] & exists)
 
@@ -68,13 +70,14 @@ class Topology:
         config, pruned = self.config, {}
         for name, part in self.network.synapses.items():
             weak = (part.weight.abs() < config.prune_below) & (part.mask > 0)
-            self.weak[name] = torch.where(weak, self.weak[name] + 1, 0)
+            self.weak[name] = torch.where(weak, self.weak[name] + 1, 0)  # one strong revision resets the counter
             pruned[name] = self.weak[name] >= config.patience
             part.mask[pruned[name]] = 0
+        # after pruning in all layers: growth chooses among the candidates of the whole network
         grown = self._grow(pruned, step)
         for name, part in self.network.synapses.items():
             _reset_optimizer_state(part.weight, pruned[name] | grown[name], optimizer)
-            part.weight[pruned[name]] = 0
+            part.weight[pruned[name]] = 0  # otherwise it would keep its old weight when it grows again
             self.weak[name][pruned[name]] = 0
         return {
             "pruned": sum(int(p.sum()) for p in pruned.values()),
@@ -89,15 +92,16 @@ class Topology:
         """Grow connections chosen uniformly among all candidates of all layers; return their masks."""
         synapses = self.network.synapses
         candidates = {name: self.allowed[name] & (part.mask == 0) & ~pruned[name] for name, part in synapses.items()}
+        # indices of the candidates in the concatenation of all layers
         places = torch.cat([m.flatten() for m in candidates.values()]).nonzero().flatten()
         generator = update_generator(self.seed, step)
-        order = torch.randperm(len(places), generator=generator)[: self.config.grow]
+        order = torch.randperm(len(places), generator=generator)[: self.config.grow]  # without replacement
         chosen = torch.zeros(sum(m.numel() for m in candidates.values()), dtype=torch.bool, device=places.device)
         chosen[places[order.to(places.device)]] = True
         parts = torch.split(chosen, [m.numel() for m in candidates.values()])  # back to one part per layer
         grown = {name: part.view_as(candidates[name]) for name, part in zip(candidates, parts, strict=True)}
         for name, part in synapses.items():
-            signs = torch.randint(0, 2, part.mask.shape, generator=generator).to(part.weight) * 2 - 1
+            signs = torch.randint(0, 2, part.mask.shape, generator=generator).to(part.weight) * 2 - 1  # -1 or 1
             part.mask[grown[name]] = 1
             part.weight[grown[name]] = (self.config.grow_scale * signs)[grown[name]]
         return grown
@@ -119,7 +123,8 @@ def allowed_connections(network: RecurrentSNN, pairs: tuple[str, ...] = ()) -> d
     """
     adaptive = network.neurons.beta > 0
     every = torch.ones_like(adaptive)
-    hidden = {"lif": ~adaptive, "alif": adaptive}
+    hidden = {"lif": ~adaptive, "alif": adaptive}  # masks over the hidden neurons [N]
+    # layer: groups of its sources and groups of its targets
     sides = {"input": ({"input": every.new_ones(network.input.weight.shape[1])}, hidden)}
     if network.recurrent is not None:
         sides["recurrent"] = (hidden, hidden)
@@ -133,17 +138,22 @@ def allowed_connections(network: RecurrentSNN, pairs: tuple[str, ...] = ()) -> d
     allowed = {}
     for name, (sources, targets) in sides.items():
         blocks = [
-            b[:, None] & a for x, a in sources.items() for y, b in targets.items() if not pairs or f"{x}>{y}" in pairs
+            # outer product of target and source group, [targets, sources]
+            b[:, None] & a
+            for x, a in sources.items()
+            for y, b in targets.items()
+            if not pairs or f"{x}>{y}" in pairs
         ]
         shape = network.synapses[name].mask
         allowed[name] = torch.stack(blocks).any(0) if blocks else torch.zeros_like(shape, dtype=torch.bool)
     if "recurrent" in allowed:
-        allowed["recurrent"].fill_diagonal_(False)
+        allowed["recurrent"].fill_diagonal_(False)  # no self-connections
     return allowed
 
 
 def _reset_optimizer_state(weight: Tensor, changed: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """Set the optimizer's moments of pruned and new connections to 0."""
     for value in optimizer.state.get(weight, {}).values():
+        # moments have the weight's shape, step counters do not
         if isinstance(value, Tensor) and value.shape == weight.shape:
             value[changed] = 0

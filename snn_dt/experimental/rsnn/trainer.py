@@ -49,11 +49,13 @@ def train(
     Raises:
         TrainingError: the loss or the gradient is not finite.
     """
-    begin, begin_step = time.perf_counter(), state.step
+    begin, begin_step = time.perf_counter(), state.step  # for the speed of this session
     topology = parts.topology
     while not _done(config, state) and stop.signum is None:
         metrics = parts.rule.learn(parts.task.draw(config.seed, state.step, config.batch_size))
+        # a Hebbian rule leaves most without a gradient
         parameters = [p for p in parts.network.parameters() if p.grad is not None]
+        # without a limit it only measures the norm
         norm = nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf)
         state.add({**metrics, "grad_norm": norm})
         _decay(parts.network, config)
@@ -64,6 +66,7 @@ def train(
         last = state.step == config.steps
         if _due(state.step, config.log_every) or last:
             means = state.take_means()
+            # checked at the logging interval, for the means that are reported
             if not math.isfinite(means["loss"] + means["grad_norm"]):
                 raise TrainingError(
                     f"expected a finite loss and gradient, found {means['loss']} and {means['grad_norm']} by update "
@@ -74,6 +77,7 @@ def train(
         if _due(state.step, config.eval_every) or last:
             scores = evaluate(parts, config)
             record.log(state.step, {f"test_{name}": value for name, value in scores.items()})
+            # the state keeps a score that is better when higher
             state.evaluated_at, state.best_score = state.step, max(state.best_score, -scores["error"])
         if _due(state.step, config.save_every):
             save(state)
@@ -109,6 +113,7 @@ def _decay(network: RecurrentSNN, config: LearnConfig) -> None:
 
 
 def _done(config: LearnConfig, state: TrainingState) -> bool:
+    # `best_score` is the negative of the lowest error
     return state.step >= config.steps or state.best_score > -config.stop_error
 
 
