@@ -77,7 +77,6 @@ def train(
         if _due(state.step, config.eval_every) or last:
             scores = evaluate(parts, config)
             record.log(state.step, {f"test_{name}": value for name, value in scores.items()})
-            # the state keeps a score that is better when higher
             state.evaluated_at, state.best_score = state.step, max(state.best_score, -scores["error"])
         if _due(state.step, config.save_every):
             save(state)
