@@ -1,8 +1,8 @@
-"""Hopper `mixed`: the gaits in the data, and which of them the recorded policies have caught.
+"""Gaits in Hopper `mixed`, and the gaits of the recorded policies.
 
     python experiments/gaits/gaits.py
 
-The pace of an episode, or of a policy, is its return over its length.
+The pace of an episode or of a policy is its return over its length.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
         means = f"{lengths[chosen].mean():8.0f}{returns[chosen].mean():8.0f}{total:6.2f}"
         print(f"{name:32}{chosen.sum():9}{share:9.1%}{means}")
 
-    print(f"\n{'policies, asked for 3600':32}{'seeds':>9}{'return':>8}{'pace':>6}")
+    print(f"\n{'policies, target 3600':32}{'seeds':>9}{'return':>8}{'pace':>6}")
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for plan in PLANS:
         for path in sorted((ROOT / "results/runs" / plan).glob("hopper-[!m]*.json")):

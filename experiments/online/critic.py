@@ -1,11 +1,11 @@
-"""Does the critic of a hover run know which way is up? Its gradient by the action, against the one that flights have.
+"""Compare the gradient of a hover run's critic by the action with the gradient of real flights.
 
     python experiments/online/critic.py runs/online/td3bc_jsrl-seed0
 
-The guide flies `--steps` steps with its noise, the learner watching. From there one action of the learner is moved by
-+-0.1 along each rotor, and the learner flies on without noise: central differences of the discounted return are the
-gradient that the critic should have. Printed are mean cosines over drones, of the whole gradient and of what differs
-between rotors (which turns the drone; the common part lifts it), and the mean norms. D drones, 9 versions of each.
+The guide flies `--steps` steps with its noise; the learner gets the same observations. Then one action of the learner
+is changed by +-0.1 for each rotor, and the learner continues without noise. Central differences of the discounted
+return are the reference gradient. Printed are mean cosines over drones, of the whole gradient and of the differences
+between rotors (which turn the drone; the common part lifts it), and mean norms. D drones, 9 versions of each.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from snn_dt.experimental.online.actor_critic import TwinCritic
 from snn_dt.experimental.online.config import load_online_config
 from snn_dt.experimental.online.crazyflie import ACTION_DIM, CrazyflieHoverVectorEnv
 from snn_dt.experimental.online.crazyflie_controller import pilot_of_skill
-from snn_dt.experimental.online.critics import TwinCritic
 from snn_dt.experimental.online.guide import PRIVILEGED_DIM
 from snn_dt.experimental.online.saved import load_actor
 from snn_dt.snn.parameters import LIFState
 
-MOVE, AHEAD = 0.1, 150
+CHANGE, HORIZON = 0.1, 150
 
 
 def versions(array: np.ndarray) -> np.ndarray:
-    """Return [D, ...] nine times over, [9 D, ...]."""
+    """Repeat [D, ...] nine times, [9 D, ...]."""
     return np.tile(array, (9, *[1] * (array.ndim - 1)))
 
 
 @torch.no_grad()
 def compare(run: Path, steps: int, count: int, seed: int) -> str:
-    """Return a line about the states after `steps` steps."""
+    """Return a line of results for the states after `steps` steps."""
     config, actor = load_online_config(run / "config.yaml"), load_actor(run)
     critic = TwinCritic(PRIVILEGED_DIM, ACTION_DIM, config.learn.critic_hidden)
     critic.load_state_dict(torch.load(run / "state.pt", weights_only=True)["learner"]["critic"])
@@ -53,24 +53,25 @@ def compare(run: Path, steps: int, count: int, seed: int) -> str:
     many.reset(seed=0)
     many.state, many.history = versions(one.state[flying]), versions(one.history[flying])
     state = tuple(LIFState(part.v_mem[torch.from_numpy(flying)].repeat(9, 1)) for part in state)
-    moves = MOVE * np.concatenate([np.zeros((1, ACTION_DIM)), np.eye(ACTION_DIM), -np.eye(ACTION_DIM)])
-    actions = (np.repeat(moves, len(seen), 0) + versions(chosen)).astype(np.float32)
+    # no change, + each rotor, - each rotor: [9, 4]
+    changes = CHANGE * np.concatenate([np.zeros((1, ACTION_DIM)), np.eye(ACTION_DIM), -np.eye(ACTION_DIM)])
+    actions = (np.repeat(changes, len(seen), 0) + versions(chosen)).astype(np.float32)
     returns, alive = np.zeros(len(actions)), np.ones(len(actions), np.bool_)
-    for t in range(AHEAD):
+    for t in range(HORIZON):
         after, rewards, terminated, _, _ = many.step(actions)
         returns += config.learn.gamma**t * rewards * alive
         alive &= ~terminated
         proposed, state = actor(torch.from_numpy(after)[None], state)
         actions = proposed[0].numpy()
-    up, down = returns.reshape(9, -1)[1:5], returns.reshape(9, -1)[5:]
-    flown = torch.from_numpy((up - down).T / (2 * MOVE)).float()
+    up, down = returns.reshape(9, -1)[1:5], returns.reshape(9, -1)[5:]  # [4, D] each
+    reference = torch.from_numpy((up - down).T / (2 * CHANGE)).float()  # [D, 4]
 
     with torch.enable_grad():
         a = torch.from_numpy(chosen).requires_grad_()
-        (judged,) = torch.autograd.grad(critic.first(torch.from_numpy(seen), a).sum(), a)
-    apart = [g - g.mean(-1, keepdim=True) for g in (judged, flown)]
-    whole, between = (torch.cosine_similarity(*pair, dim=-1).mean() for pair in ((judged, flown), apart))
-    sizes = ", ".join(f"{g.norm(dim=-1).mean():.2f}" for g in (judged, flown))
+        (gradient,) = torch.autograd.grad(critic.first(torch.from_numpy(seen), a).sum(), a)
+    differences = [g - g.mean(-1, keepdim=True) for g in (gradient, reference)]
+    whole, between = (torch.cosine_similarity(*pair, dim=-1).mean() for pair in ((gradient, reference), differences))
+    sizes = ", ".join(f"{g.norm(dim=-1).mean():.2f}" for g in (gradient, reference))
     return (
         f"{run.name} after {steps} steps, {len(seen)} drones: {whole:.2f}, between rotors {between:.2f}; norms {sizes}"
     )

@@ -2,9 +2,9 @@
 
     python experiments/online/results.py runs/online
 
-reads the metrics of every run folder in it; a folder is named METHOD-seedN (hover) or ft-TASK-NAME-seedN
-(fine-tuning). Of hover runs that still have their actor, `hover_final.csv` says what it is worth in 128 flights, alone
-and with the first 50 steps of each flown by the guide, as in the code of arXiv 2510.24461.
+reads the metrics of every run folder in it; a folder is named METHOD-seedN (hover) or ft-TASK-NAME-seedN (fine-tuning).
+`hover_final.csv` evaluates the actors of hover runs over 128 flights: alone, and with the first 50 steps of each flown
+by the guide, as in the code of arXiv 2510.24461.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COUNTS = ("env_steps", "updates", "surrogate_slope")
 
 
 def points(run: Path) -> list[dict[str, Any]]:
-    """One row per evaluation of a run, with the environment steps and updates made by then."""
+    """Return one row per evaluation of a run, with the environment steps and updates so far."""
     rows, counts = [], {"env_steps": 0}
     for line in read_rows(run / "metrics.jsonl"):
         counts |= {name: line[name] for name in COUNTS if name in line}
@@ -41,7 +41,7 @@ def points(run: Path) -> list[dict[str, Any]]:
 
 
 def final(run: Path) -> list[dict[str, Any]]:
-    """The last actor of a hover run: alone, and after the guide's first 50 steps."""
+    """Evaluate the last actor of a hover run: alone, and after 50 steps of the guide."""
     if not (run / "actor").is_dir():
         return []
     config, actor, rows = load_online_config(run / "config.yaml"), load_actor(run), []
@@ -52,7 +52,7 @@ def final(run: Path) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]], name: str) -> None:
-    """Write rows of the same columns."""
+    """Write rows with equal columns as a CSV file."""
     with (OUT / f"{name}.csv").open("w", newline="") as file:
         lines = csv.DictWriter(file, rows[0].keys())
         lines.writeheader()
@@ -60,7 +60,7 @@ def table(rows: list[dict[str, Any]], name: str) -> None:
 
 
 def draw(axes: Any, rows: list[dict[str, Any]], x: str, y: str, group: tuple[str, ...], label: str) -> None:
-    """Draw y over x, one line per group of rows, the seeds of a method in one colour."""
+    """Draw y over x, one line per group of rows; the seeds of a method share a colour."""
     lines: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         lines.setdefault(", ".join(str(row[key]) for key in group), []).append(row)
@@ -77,7 +77,7 @@ def draw(axes: Any, rows: list[dict[str, Any]], x: str, y: str, group: tuple[str
 
 
 def draw_hover(rows: list[dict[str, Any]]) -> None:
-    """One panel, its lines named beside it."""
+    """Draw one panel with a legend beside it."""
     figure = new_figure(6.8, 4.0)
     draw(figure.add_subplot(), rows, "updates", "return", ("run",), "updates")
     figure.legend(loc="outside right upper", fontsize=9, frameon=False)
@@ -85,7 +85,7 @@ def draw_hover(rows: list[dict[str, Any]]) -> None:
 
 
 def draw_finetune(rows: list[dict[str, Any]]) -> None:
-    """A panel for each task, whose returns have scales of their own."""
+    """Draw one panel per task, as returns differ in scale."""
     tasks: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         _, task, name = row["run"].split("-", 2)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs of results/online, one after another: hover (methods, ablation, slopes) and fine-tuning, SEEDS each ("0 1 2").
-# A run that is there is left alone, one that was cut off goes on. LONG=1 trains as long as was published (hours).
+# Runs of results/online one after another: hover (methods, ablations, slopes) and fine-tuning, for each of SEEDS.
+# Usage: [OUT=FOLDER] [SEEDS="0 1 2"] [LONG=1] experiments/online/run.sh
+# An existing run is resumed; a finished one does nothing. LONG=1 trains as long as published (hours).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 OUT=${OUT:-runs/online}
@@ -24,7 +25,7 @@ hover() { # name, method, flags
 }
 
 for seed in $SEEDS; do
-  near=() # what keeps to the recorded actions keeps closer than published: the guide's vary by 0.1 alone
+  near=() # a larger weight of cloning than published: the guide's actions vary by 0.1 only
   [ -z "${LONG:-}" ] && near=(--learn.bc_weight 50)
   hover bc bc
   hover td3bc_jsrl td3bc_jsrl "${near[@]}"
@@ -36,7 +37,7 @@ for seed in $SEEDS; do
   hover td3bc_jsrl-k2 td3bc_jsrl "${near[@]}" --actor.slope_schedule fixed
   for task in acrobot pendulum hopper; do
     go finetune "ft-$task-top-seed$seed" --config "configs/finetune/$task-snn_dt.yaml" --update.seed "$seed"
-    [ "$task" = acrobot ] && continue # choices, which critics do not judge
+    [ "$task" = acrobot ] && continue # critics need continuous actions
     go finetune "ft-$task-critic-seed$seed" --config "configs/finetune/$task-snn_dt.yaml" --update.seed "$seed" \
       --update.q_weight 1
   done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What does plasticity do to a trained policy that acts? Evaluates what results/plasticity/README.md shows.
-# Usage: experiments/plasticity/acting.sh ENVIRONMENT TARGET_RETURN      what is done already is left alone
+# Evaluates trained policies with plasticity during rollouts, for results/plasticity/README.md; skips existing results.
+# Usage: experiments/plasticity/acting.sh ENVIRONMENT TARGET_RETURN
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 environment=$1 target=$2
@@ -10,7 +10,7 @@ declare -A rules=(
   [error-0.1]="--plasticity.eta 0.1 --plasticity.post error"
 )
 names="off hebbian-0.001 hebbian-0.01 hebbian-0.1"
-[ "$environment" = pendulum ] || names="$names error-0.01 error-0.1" # continuous actions make no error
+[ "$environment" = pendulum ] || names="$names error-0.01 error-0.1" # `error` needs discrete actions
 mkdir -p results/plasticity/online
 for name in $names; do
   json="results/plasticity/online/$environment-$target-$name.json"

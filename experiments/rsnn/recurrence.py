@@ -1,6 +1,6 @@
-"""Cosine of e-prop's and BPTT's gradients over the strength of recurrence, as recurrence.csv and a table on the screen.
+"""Cosine between the gradients of e-prop and BPTT over the strength of the recurrence: recurrence.csv and a table.
 
-Usage: python experiments/rsnn/recurrence.py [FOLDER]      results/rsnn without one
+Usage: python experiments/rsnn/recurrence.py [FOLDER]      default: results/rsnn
 """
 
 from __future__ import annotations

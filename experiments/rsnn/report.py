@@ -1,6 +1,6 @@
-"""Figures, curves.csv and a table of the runs in results/rsnn/runs/, made by experiments/rsnn/run.sh.
+"""Figures, curves.csv and a table of the runs in results/rsnn/runs/ (experiments/rsnn/run.sh makes them).
 
-Usage: python experiments/rsnn/report.py [FOLDER]      results/rsnn without one
+Usage: python experiments/rsnn/report.py [FOLDER]      default: results/rsnn
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains what results/rsnn/README.md shows, one run at a time; what is done already is left alone.
-# Usage: experiments/rsnn/run.sh NAME...      pattern-random, evidence-bptt, ...: the keys below
+# Trains the runs of results/rsnn/README.md one after another; skips runs with a record.
+# Usage: experiments/rsnn/run.sh NAME...      NAME is a key of `runs` below, such as pattern-random
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 c="--config configs/rsnn/classes.yaml" h="--config configs/rsnn/hebbian.yaml"

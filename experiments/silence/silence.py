@@ -1,9 +1,9 @@
-"""What the spikes of a trained policy are for: its returns with them, and with every weight that they feed set to 0.
+"""Returns of a policy with its spikes, and with every weight that spikes feed set to 0.
 
     python experiments/silence/silence.py CHECKPOINT [CHECKPOINT ...] [--target-return R ...] [--episodes 50]
 
-Without spikes only what is analogue is left: embedding, return code, residual stream, norms, biases, head. A network
-that was held to very few spikes may have moved its policy there. Prints a Markdown row for each checkpoint and target.
+Without spikes only the analogue parts remain: embedding, return code, residual stream, norms, biases, head. A network
+trained to very few spikes may compute its policy there. Prints a Markdown row for each checkpoint and target.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from snn_dt.models.layers import SpikeLinear
 
 
 def returns(checkpoint: str, targets: list[float] | None, episodes: int, silent: bool) -> list[dict[str, Any]]:
-    """Roll a checkpoint out, `silent` or as it is."""
+    """Evaluate a checkpoint; `silent` sets the weights that spikes feed to 0."""
     policy = from_pretrained(checkpoint)
     if silent:
         with torch.no_grad():
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=50)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print("| checkpoint | target | spikes of a decision | return | without spikes |\n|---|---|---|---|---|")
+    print("| checkpoint | target | spikes per decision | return | without spikes |\n|---|---|---|---|---|")
     for checkpoint in args.checkpoints:
         rows, others = (returns(checkpoint, args.target_return, args.episodes, silent) for silent in (False, True))
         for row, other in zip(rows, others, strict=True):

@@ -1,1 +1,1 @@
-"""Research on top of the core: recurrent spiking networks, online learning, analyses, fine-tuning."""
+"""Research packages that use the core and that the core never imports; see README.md in this folder."""

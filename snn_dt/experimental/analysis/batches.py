@@ -1,8 +1,9 @@
-"""Batches and the loss that a checkpoint was trained with, for a look at its gradients."""
+"""Batches and training loss of a checkpoint, for the analysis of its gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
@@ -18,11 +19,11 @@ from snn_dt.training.gradient import action_half_range
 def training_batches(
     policy: Policy, dataset: str | None = None, batch_size: int = 64, seed: int = 0
 ) -> Callable[[int], Batch]:
-    """Return what draws batch i, on the policy's device, from the data it was trained on, or from `dataset`.
+    """Return a function from i to batch i on the policy's device, of its training data or of `dataset`.
 
     Raises:
-        ConfigError: the checkpoint does not say what it was trained on, or the data do not fit the model.
-        DataError: there is no such dataset.
+        ConfigError: the checkpoint does not name its dataset, or the data do not fit the model.
+        DataError: the dataset does not exist.
     """
     known = policy.provenance.get("config")
     if dataset is None and known is None:
@@ -33,7 +34,7 @@ def training_batches(
         reward_mode="delayed" if policy.spec.delayed else "dense",
         action_space=policy.action_space,
     )
-    model = policy.model
+    model: Any = policy.model
     found = trajectories.obs_dim, trajectories.action_dim, trajectories.discrete
     if found != (model.state_dim, model.action_dim, model.discrete):
         raise ConfigError(
@@ -42,16 +43,16 @@ def training_batches(
             "choose the dataset that the checkpoint was trained on"
         )
     windows = Windows(trajectories, model.context_length, rtg_scale=policy.spec.rtg_scale, normalize=data.normalize)
-    return lambda i: windows.batch(seed, i, batch_size).to(policy.device)
+    return lambda i: windows.batch(seed, i, batch_size).to(policy.device)  # a batch is a function of (seed, i)
 
 
 def whole_windows(batch: Batch) -> Batch:
-    """Return the windows without pads; all of them if each has one."""
-    whole = batch.attention_mask.all(1)
+    """Return the windows without pads, or all windows if every one has pads."""
+    whole = batch.attention_mask.all(1)  # [B]
     return Batch(*(x[whole] for x in batch.fields)) if whole.any() else batch
 
 
 def training_loss(policy: Policy, batch: Batch) -> Tensor:
-    """Return the loss of the policy's model on a batch, as in training."""
+    """Return the training loss of the policy's model on a batch."""
     predictions = policy.model(*batch.fields)
     return action_loss(predictions, batch.actions, batch.attention_mask, action_half_range(policy.model))[0]

@@ -86,8 +86,8 @@ def _gradients(arguments: Sequence[str]) -> None:
         raise ConfigError(
             "expected slopes above 0, at least one, --batch_size of at least 1, no negative number; see --help"
         )
+    from snn_dt.experimental.analysis.analysis_figures import gradient_figure
     from snn_dt.experimental.analysis.batches import training_batches, training_loss
-    from snn_dt.experimental.analysis.figures import gradient_figure
     from snn_dt.experimental.analysis.gradients import gradient_rows, paper_draws
 
     if args.checkpoint is None:
@@ -108,8 +108,8 @@ def _stability(arguments: Sequence[str]) -> None:
     args = parse(StabilityArguments, arguments, "snn-dt analyse stability")
     if min(args.threads, args.seed) < 0 or args.batch_size < 1:
         raise ConfigError("expected --batch_size of at least 1 and no negative number; see --help")
+    from snn_dt.experimental.analysis.analysis_figures import stability_figure
     from snn_dt.experimental.analysis.batches import training_batches, training_loss, whole_windows
-    from snn_dt.experimental.analysis.figures import stability_figure
     from snn_dt.experimental.analysis.stability import stability_rows
 
     policy = load_policy(args.checkpoint, args.device, args.threads)

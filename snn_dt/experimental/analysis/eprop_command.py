@@ -48,9 +48,9 @@ def analyse_eprop(arguments: Sequence[str]) -> None:
         raise ConfigError("expected --batches and --batch_size of at least 1 and no negative number; see --help")
     if (args.checkpoint is None) == (not args.config):
         raise ConfigError("expected either --checkpoint or --config, found both or none; see --help")
+    from snn_dt.experimental.analysis.analysis_figures import eprop_figure
     from snn_dt.experimental.analysis.batches import training_batches, training_loss
-    from snn_dt.experimental.analysis.eprop import eprop_rows
-    from snn_dt.experimental.analysis.figures import eprop_figure
+    from snn_dt.experimental.analysis.eprop_gradients import eprop_rows
     from snn_dt.task import untrained_policy, with_propagation
 
     dataset = args.dataset

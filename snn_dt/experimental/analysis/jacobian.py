@@ -1,8 +1,8 @@
-"""How a small change of a neuron's state grows or dies over one step: closed-form Jacobians, for every option.
+"""Closed-form Jacobians of one step of a neuron, for all resets, reset orders and adaptations.
 
-Shapes: `current` [..., N], every part of a state [..., N]. A neuron's state has S parts: V, the trace b if its
-threshold adapts, the current w if it has an adaptation current. psi is the surrogate's derivative, m what a reset keeps
-of h, r what the reset of a spike adds to V (0 if it is detached):
+Shapes: `current` [..., N], each part of a state [..., N]. A neuron's state has S parts: V, the trace b if the threshold
+adapts, and the current w with an adaptation current. psi is the surrogate derivative, m the factor that a reset leaves
+on h, r the derivative of V by a spike through the reset (0 if it is detached):
 
 | reset | m     | r               |
 |-------|-------|-----------------|
@@ -24,10 +24,10 @@ from snn_dt.snn.variants import Constant
 
 
 class Linearised(NamedTuple):
-    """One step of `variants.step` to first order, neuron by neuron.
+    """Derivatives of one step of `variants.step` for each neuron.
 
     `state` [..., N, S, S] is `d(V', b', w') / d(V, b, w)`, `grad_current` [..., N, S] is `d(V', b', w') / dI`, `spike`
-    [..., N, S] and `spike_by_current` [..., N] are the same of the spike that the step returns.
+    [..., N, S] is `ds / d(V, b, w)` and `spike_by_current` [..., N] is `ds / dI`, s the spike of the step.
     """
 
     state: Tensor
@@ -37,8 +37,15 @@ class Linearised(NamedTuple):
 
 
 def parts(p: LIFParameters) -> list[int]:
-    """Return which of (V, b, w) a neuron's next state depends on."""
+    """Return the indices of (V, b, w) that are part of a neuron's state."""
     return [0, *[1] * bool(p.threshold_adaptation), *[2] * bool(p.current_adaptation or p.voltage_adaptation)]
+
+
+def full_state(state: LIFState) -> tuple[Tensor, Tensor, Tensor]:
+    """Return V, b and w; a missing trace is 0."""
+    zero = torch.zeros_like(state.v_mem)
+    b, w = (zero if part is None else part for part in state[1:])
+    return state.v_mem, b, w
 
 
 def linearise(current: Tensor, state: LIFState, p: LIFParameters, leak: Constant, v_threshold: Constant) -> Linearised:
@@ -54,43 +61,45 @@ def linearise(current: Tensor, state: LIFState, p: LIFParameters, leak: Constant
 
     with beta, c, a = `threshold_adaptation`, `current_adaptation`, `voltage_adaptation`, rho = 1 - dt/tau_adaptation.
     """
-    v, b, w = state
+    v, b, w = full_state(state)
     beta, rho, delayed = p.threshold_adaptation, 1.0 - p.dt / p.tau_adaptation, p.reset_order == "delayed"
-    h = v + leak * (p.v_rest - v) + p.gain * current - w
-    u = (v if delayed else h) - v_threshold - beta * b
-    s, psi = (u >= 0).to(v), _psi(u, p)
+    h = v + leak * (p.v_rest - v) + p.gain * current - w  # charge
+    u = (v if delayed else h) - v_threshold - beta * b  # distance to the threshold at the fire
+    s, psi = (u >= 0).to(v), _psi(u, p)  # for `delayed` the spike of the previous step, s0
     one, zero = torch.ones_like(v), torch.zeros_like(v)
     m = one - s if p.reset == "hard" else one
     r = zero if p.detach_reset else {"hard": p.v_rest - h, "soft": p.v_rest - v_threshold + zero, "none": zero}[p.reset]
 
-    # rows of derivatives by (V, b, w, I)
+    # a derivative is a row [..., N, 4] by (V, b, w, I); these are the rows of V, b, w and I themselves
     dv, db, dw, di = (torch.stack([one if i == j else zero for j in range(4)], -1) for i in range(4))
-    m, r, psi = m[..., None], r[..., None], psi[..., None]
+    m, r, psi = m[..., None], r[..., None], psi[..., None]  # [..., N, 1], to scale rows
     dh = (1 - torch.as_tensor(leak, dtype=v.dtype, device=v.device).unsqueeze(-1)) * dv - dw + p.gain * di
     ds = psi * ((dv if delayed else dh) - beta * db)
     dv_next, db_next = m * dh + r * ds, rho * db + ds
     dw_next = rho * dw + p.voltage_adaptation * (dv if delayed else dv_next) + p.current_adaptation * ds
+    # `delayed` fires after the reset: the spike of this step depends on V'
     if delayed:
         v_next = {"hard": (1 - s) * h + s * p.v_rest, "soft": h - s * (v_threshold - p.v_rest), "none": h}[p.reset]
         psi = _psi(v_next - v_threshold - beta * (rho * b + s), p)[..., None]
         ds = psi * (dv_next - beta * db_next)
     used = parts(p)
-    rows = torch.stack([dv_next, db_next, dw_next], -2)[..., used, :]
+    rows = torch.stack([dv_next, db_next, dw_next], -2)[..., used, :]  # [..., N, S, 4]
     return Linearised(rows[..., used], rows[..., 3], ds[..., used], ds[..., 3])
 
 
 def recurrent_jacobian(step: Linearised, weight: Tensor) -> Tensor:
-    """Return the Jacobian `[..., (S + 1) N, (S + 1) N]` of a layer whose spikes s come back as `I = weight @ s`.
+    """Return the Jacobian [..., (S + 1) N, (S + 1) N] of a layer with the recurrent current `I = weight @ s`.
 
-    They come back one step later. The state is V of all N neurons, then their b and w if they have them, then s;
-    `weight` is `[N, N]`, to neuron from neuron. Of a layer with `charge_fire_reset` and no adaptation the eigenvalues
-    other than 0 are those of the map from h to the next h, `(1 - leak) diag(m + r psi) + gain W diag(psi)`.
+    The spikes s act one step later. The state is V of all N neurons, then b and w (if present), then s; `weight` is
+    [N, N] (to, from). For `charge_fire_reset` without adaptation, the non-zero eigenvalues are those of the map from
+    h to the next h, `(1 - leak) diag(m + r psi) + gain W diag(psi)`.
     """
     own = torch.cat([step.state, step.spike.unsqueeze(-2)], -2)  # [..., N, S + 1, S]
     grad_current = torch.cat([step.grad_current, step.spike_by_current.unsqueeze(-1)], -1)  # [..., N, S + 1]
     from_state = torch.diag_embed(own.movedim(-3, -1))  # [..., S + 1, S, N, N]
     from_spikes = grad_current.movedim(-1, -2).unsqueeze(-1) * weight  # [..., S + 1, N, N]
     blocks = torch.cat([from_state, from_spikes.unsqueeze(-3)], -3)  # [..., S + 1, S + 1, N, N]
+    # rows and columns by (part, neuron): [..., S + 1, N, S + 1, N] -> [..., (S + 1) N, (S + 1) N]
     return blocks.movedim(-3, -2).flatten(-2).flatten(-3, -2)
 
 

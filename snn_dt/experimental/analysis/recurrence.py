@@ -1,15 +1,17 @@
-r"""How far e-prop's gradient of recurrent weights is from BPTT's, over the strength g of the recurrence.
+r"""Comparison of e-prop's and BPTT's gradients of recurrent weights, over the strength g of the recurrence.
 
-n neurons, recurrent weights of deviation g / sqrt(n), T steps of Poisson spikes from 20 inputs, a leaky read-out to 3
-outputs, squared error to random walks; everything in float64. Compared are, by the cosine of the gradients of the
-recurrent weights,
+Network: n neurons, recurrent weights of standard deviation g / sqrt(n), T steps of Poisson spikes from 20 inputs, a
+leaky read-out to 3 outputs, squared error to random walks, float64. The columns are cosines between two gradients of
+the recurrent weights:
 
-- `exact`: traces from the neuron's own Jacobian, reset and all (`snn_dt.learning.eprop`), to BPTT through the reset;
-- `plain`: traces that leave the reset out, as Bellec et al. 2020 write them, to the same BPTT;
-- `detached`: the same traces to a BPTT that leaves the reset out too, as their code does;
-- `random`: as `exact`, errors coming back through random weights.
+| column | e-prop traces | compared with |
+|---|---|---|
+| `exact` | Jacobian of the neuron with its reset | BPTT through the reset |
+| `plain` | without the reset (Bellec et al. 2020) | BPTT through the reset |
+| `detached` | without the reset | BPTT without the reset, as in their code |
+| `random` | as `exact`, errors through random feedback weights | BPTT through the reset |
 
-With g = 0 no spike acts on another neuron and `exact` and `detached` are 1 to rounding.
+With g = 0 no spike acts on another neuron, and `exact` and `detached` are 1 up to rounding.
 """
 
 from __future__ import annotations
@@ -41,27 +43,29 @@ ALIF: dict[str, Any] = {"threshold_adaptation": 0.3, "tau_adaptation": 50.0}
 
 
 def recurrence_rows(draws: int = 20, seed: int = 0, gains: Sequence[float] = GAINS) -> list[dict[str, Any]]:
-    """Return a row per kind of neuron and gain: means of the cosines over `draws` networks, and their firing rate."""
+    """Return a row per kind of neuron and gain: means of cosines and firing rate over `draws` networks."""
     rows = []
-    for name, own in (("LIF", {}), ("ALIF", ALIF)):
+    for name, adaptation in (("LIF", {}), ("ALIF", ALIF)):
         for gain in gains:
-            found = [draw_cosines(own, gain, seed + i) for i in range(draws)]
+            found = [draw_cosines(adaptation, gain, seed + i) for i in range(draws)]
             means = {key: sum(each[key] for each in found) / draws for key in found[0]}
             rows.append({"neuron": name, "gain": gain, "draws": draws, **means})
     return rows
 
 
-def draw_cosines(own: dict[str, Any], gain: float, seed: int) -> dict[str, float]:
-    """Return the cosines of one network, with `firing_rate`; `own` are constants beside `LIF`."""
+def draw_cosines(adaptation: dict[str, Any], gain: float, seed: int) -> dict[str, float]:
+    """Return the cosines and `firing_rate` of one network; `adaptation` are constants in addition to `LIF`."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        neurons = RecurrentLIF(NEURONS, NEURONS if own else 0, dampening=0.3, **LIF, **own)
+        torch.manual_seed(seed)  # weights, inputs and targets of this draw
+        neurons = RecurrentLIF(NEURONS, NEURONS if adaptation else 0, dampening=0.3, **LIF, **adaptation)
         network = RecurrentSNN(INPUTS, neurons, LeakyReadout(NEURONS, OUTPUTS, 10.0, feedback="random")).double()
         x = (torch.rand(STEPS, 1, INPUTS) < 0.15).double()
-        target = torch.randn(STEPS, 1, OUTPUTS).double().cumsum(0) / STEPS**0.5
+        target = torch.randn(STEPS, 1, OUTPUTS).double().cumsum(0) / STEPS**0.5  # a random walk
+    assert network.recurrent is not None
     with torch.no_grad():
-        network.recurrent.weight.mul_(gain)
+        network.recurrent.weight.mul_(gain)  # drawn with deviation 1 / sqrt(n)
         rate = network(x)[1].mean()
+    # the same weights with other feedback or another reset in the gradient
     symmetric = copy.deepcopy(network)
     symmetric.readout.fixed_feedback = None
     detached = copy.deepcopy(symmetric)

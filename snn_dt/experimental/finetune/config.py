@@ -1,4 +1,4 @@
-"""The configuration of `snn-dt finetune`; the text under a field is its help."""
+"""Configuration of `snn-dt finetune`; the string under a field is its help text."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from snn_dt.renamed import takes_old_names
 
 @dataclass(frozen=True)
 class ExploreConfig:
-    """How new episodes are gathered."""
+    """Exploration: how new episodes are gathered."""
 
     episodes: int = 5
     """Episodes per iteration."""
     target_return: float | None = None
-    """Return asked of the learner meanwhile, environment units; null asks for its default, or for the best of its own
-    episodes where that is higher."""
+    """Target return of new episodes, environment units; null takes the policy's default, or the best return of its own
+    episodes if that is higher."""
     noise: float = 0.1
-    """Continuous actions: deviation of the noise, in half-ranges of the action; where it has no finite range, in
-    deviations of the data's actions."""
+    """Continuous actions: standard deviation of the noise, in half-ranges of the action; without a finite range, in
+    standard deviations of the data's actions."""
     epsilon: float = 0.05
     """Discrete actions: probability of a random one."""
 
@@ -30,67 +30,67 @@ class ExploreConfig:
 @takes_old_names
 @dataclass(frozen=True)
 class UpdateConfig:
-    """What is learned from them."""
+    """Learning: updates, data and critic."""
 
     iterations: int = 20
-    """Iterations: gather, update, and at times evaluate."""
+    """Iterations; each gathers episodes and updates, some evaluate."""
     updates: int = 100
     """Updates per iteration."""
     batch_size: int = 64
-    """Windows, and as many transitions, per update."""
+    """Windows per update, and transitions per critic update."""
     learning_rate: float = 1e-4
     """Learning rate of the model (AdamW)."""
     weight_decay: float = 1e-4
     """Decoupled weight decay, on matrices only."""
     grad_clip: float = 1.0
-    """Largest norm of the model's gradient."""
+    """Maximum norm of the model's gradient."""
     dataset: str | None = None
-    """Dataset that is mixed in, the one the model was trained on in most cases; null learns from new episodes alone."""
+    """Dataset mixed into every batch, usually the training data; null learns from new episodes only."""
     dataset_share: float = 0.5
-    """Share of it in every batch."""
+    """Share of the dataset in every batch."""
     capacity: int = 200
-    """New episodes kept."""
+    """Number of new episodes kept in the replay buffer."""
     filter_top: float = 0.1
-    """Learn to act from the episodes of highest return alone, until they hold this share of the steps: of the dataset,
-    and of the new episodes. Critics see all. 1 keeps what lower targets mean, and was not seen to raise a return."""
+    """Imitate only the episodes of highest return that hold this share of the steps, of the dataset and of the new
+    episodes. Critics use all episodes. 1 keeps the meaning of lower targets but raised no return in our runs."""
     q_weight: float = 0.0
-    """Weight of a critic's judgement of the actions taken at the target return; 0 is the online Decision Transformer
-    alone, and all that there is for discrete actions. A critic that is not right yet ruins a policy."""
+    """Weight of the critic's value of the actions at the target return; 0 is the online Decision Transformer. Discrete
+    actions need 0. An inaccurate critic can destroy a policy."""
     critic_warm_up: int = 3000
-    """Critic updates towards the discounted returns that followed, before the first update of the model."""
+    """Critic updates on observed discounted returns, before the first update of the model."""
     critic_rate: float = 1e-3
     """Learning rate of the critics (Adam)."""
     critic_hidden: tuple[int, ...] = (256, 256)
     """Neurons of each layer of a critic."""
     gamma: float = 0.99
-    """Discount."""
+    """Discount factor."""
     tau: float = 0.005
-    """How far the targets follow in an update."""
+    """Rate of the target networks' Polyak averaging."""
     policy_noise: float = 0.2
-    """Deviation of the noise on the target's actions, in half-ranges."""
+    """Standard deviation of the noise on the target's actions, in half-ranges."""
     noise_clip: float = 0.5
-    """Its largest magnitude."""
+    """Maximum magnitude of that noise."""
     eval_every: int = 5
-    """Iterations between two evaluations; there is one before the first and one after the last in any case."""
+    """Iterations between two evaluations; one before the first iteration and one after the last are always made."""
     save_every: int = 5
     """Iterations between two checkpoints."""
     seed: int = 0
-    """Seeds noise, starts and batches."""
+    """Seed of noise, reset seeds and batches."""
     device: str = "auto"
     """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:N`."""
     threads: int = 0
-    """CPU threads of torch; 0 takes the number of cores this process may use."""
+    """CPU threads of torch; 0 uses all cores available to this process."""
 
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """A whole run of `snn-dt finetune`."""
+    """Configuration of a fine-tuning run."""
 
     checkpoint: str = ""
-    """Checkpoint or run folder to begin with."""
+    """Checkpoint or run folder of the trained model."""
     env_id: str | None = None
-    """Gymnasium environment; null takes the policy's own. `module:Env-v0`, which imports the module, only as a flag: a
-    file may name registered ones."""
+    """Gymnasium environment; null takes the policy's own. `module:Env-v0` imports the module and is accepted only as a
+    flag; a file may name registered environments only."""
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     update: UpdateConfig = field(default_factory=UpdateConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
@@ -98,11 +98,11 @@ class FinetuneConfig:
 
 
 def load_finetune_config(*paths: str | Path, trust: bool = False) -> FinetuneConfig:
-    """Read YAML files, each laid over those before it, over the defaults.
+    """Read YAML files over the defaults; later files override earlier ones.
 
     Raises:
         ConfigError: missing file, bad YAML, unknown key, value of a wrong type, or, without `trust`, an environment
-            that would import a module.
+            id that imports a module.
     """
     config = strict.load(FinetuneConfig, *paths)
     if not trust:
@@ -111,7 +111,7 @@ def load_finetune_config(*paths: str | Path, trust: bool = False) -> FinetuneCon
 
 
 def validate_finetune(config: FinetuneConfig) -> None:
-    """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
+    """Check the values of all fields; raise `ConfigError` naming the first invalid one."""
     u, e = config.update, config.eval
     old, counts = round(u.dataset_share * u.batch_size), ("iterations", "updates", "batch_size", "capacity")
     not_negative = {

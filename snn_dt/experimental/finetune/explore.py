@@ -1,6 +1,6 @@
-"""Gathering episodes with a policy that tries something else at times.
+"""Episodes of a policy with exploration noise.
 
-N episodes side by side, A action columns; an episode has L steps.
+N episodes side by side, A action columns, S observation columns; an episode has L steps.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from snn_dt.evaluation.actions import to_space
 from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.rollout import run_episodes
 
-WIDE = 1_000
-"""Deviations of the data in half a range beyond which the range says nothing of the actions."""
+MAX_RANGE_PER_DEVIATION = 1_000
+"""A half-range of more deviations of the data's actions than this is a placeholder, not the scale of an action."""
 
 
 class Explorer(Policy):
-    """A policy whose actions are noisy; what it remembers of the episode is what was really done."""
+    """A policy with exploration noise; its context holds the actions that were executed."""
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Explorer(Policy):
         rng: np.random.Generator,
         deviation: NDArray[np.float64] | None = None,
     ) -> None:
+        # shares the model, has its own context
         super().__init__(policy.model, policy.spec, policy.state_mean, policy.state_std)
         self.epsilon, self.rng = epsilon, rng
         if not self.model.discrete:
@@ -41,52 +42,54 @@ class Explorer(Policy):
             self.sigma = noise_deviation(self.action_space, noise, deviation)
 
     def act(self, observation: Any) -> Any:
-        """Choose as the policy does, then draw: a Gaussian beside it, or with probability epsilon any choice."""
+        """Add Gaussian noise to the policy's action; a discrete one becomes uniform with probability epsilon."""
         action, space = super().act(observation), self.action_space
         if self.model.discrete:
+            # uniform over all actions, the chosen one included
             other = self.rng.integers(space.start, space.start + space.n, size=np.shape(action))
             action = np.where(self.rng.random(np.shape(action)) < self.epsilon, other, action)
+            # the context numbers actions from 0
             self.context.set_action(torch.as_tensor(action - space.start, device=self.device))
             return action
-        drawn = to_space(action + self.sigma * self.rng.standard_normal(action.shape), space)
+        drawn = to_space(action + self.sigma * self.rng.standard_normal(action.shape), space)  # [N, *action shape]
         self.context.set_action(torch.as_tensor(drawn.reshape(len(drawn), -1), dtype=torch.float32, device=self.device))
         return drawn
 
 
 def noise_deviation(space: gym.spaces.Box, noise: float, deviation: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """Return the deviation of the noise on each number of an action: a share of half its range, always finite.
+    """Return the standard deviation of the noise on each component of an action, always finite.
 
-    Where the range is not finite, or a thousand times wider than the data's actions spread, `noise` is a share of their
-    deviation; of 1 where that is not known.
+    It is `noise` times half the range of the component. Where the range is infinite, or more than a thousand times the
+    deviation of the data's actions, it is `noise` times that deviation, or times 1 if the deviation is unknown.
     """
     spread = np.ones(space.shape) if deviation is None else np.reshape(deviation, space.shape)
-    found: NDArray[np.float64] = np.where(_usual(space, deviation), _half_range(space, noise), noise * spread)
+    found: NDArray[np.float64] = np.where(_range_is_scale(space, deviation), _half_range(space, noise), noise * spread)
     return found
 
 
 def scale_is_known(space: gym.spaces.Box, deviation: NDArray[np.float64] | None) -> bool:
-    """Whether bounds or data say how large an action is."""
-    return deviation is not None or bool(_usual(space, None).all())
+    """Return whether bounds or data give the scale of an action."""
+    return deviation is not None or bool(_range_is_scale(space, None).all())
 
 
-def _usual(space: gym.spaces.Box, deviation: NDArray[np.float64] | None) -> NDArray[np.bool_]:
-    """Whether the range of each number is one to measure noise in."""
+def _range_is_scale(space: gym.spaces.Box, deviation: NDArray[np.float64] | None) -> NDArray[np.bool_]:
+    """Return, for each component, whether its range gives the scale of the noise."""
     half = _half_range(space, 1.0)
     spread = np.zeros(space.shape) if deviation is None else np.reshape(deviation, space.shape)
-    usual: NDArray[np.bool_] = np.isfinite(half) & ((half <= WIDE * spread) | (spread == 0))
-    return usual
+    found: NDArray[np.bool_] = np.isfinite(half) & ((half <= MAX_RANGE_PER_DEVIATION * spread) | (spread == 0))
+    return found
 
 
 def _half_range(space: gym.spaces.Box, share: float) -> NDArray[Any]:
-    whole = np.issubdtype(space.dtype, np.integer)
-    low, high = (b.astype(np.float64) if whole else b for b in (space.low, space.high))
+    integer = np.issubdtype(space.dtype, np.integer)  # high - low overflows in small integer types
+    low, high = (b.astype(np.float64) if integer else b for b in (space.low, space.high))
     with np.errstate(over="ignore", invalid="ignore"):
         half: NDArray[Any] = share * 0.5 * (high - low)
     return half
 
 
 class RecordedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """Hands every finished episode to `take`, observations as `flatten` makes them, [L + 1, S]."""
+    """Passes every finished episode to `take`; its observations [L + 1, S] are flattened by `flatten`."""
 
     def __init__(
         self, env: gym.Env[Any, Any], flatten: Callable[[Any], NDArray[np.float32]], take: Callable[[Episode], None]
@@ -98,15 +101,15 @@ class RecordedEnv(gym.Wrapper[Any, Any, Any, Any]):
         self._rewards: list[float] = []
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode; one that was not finished is forgotten."""
+        """Begin an episode; an unfinished one is dropped."""
         observation, info = self.env.reset(**options)
         self._observations, self._actions, self._rewards = [self._flatten(observation)], [], []
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Advance and record."""
+        """Advance by one step and record it."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self._observations.append(self._flatten(observation))
+        self._observations.append(self._flatten(observation))  # one more than actions at the end: [L + 1, S]
         self._actions.append(np.ravel(action) if np.ndim(action) else action)
         self._rewards.append(float(reward))
         if terminated or truncated:
@@ -116,7 +119,7 @@ class RecordedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def gather(explorer: Explorer, envs: Sequence[Any], target_return: float, episodes: int, seed: int) -> list[Episode]:
-    """Run episodes `seed, seed + 1, ...` to their ends, asking for `target_return`."""
+    """Run episodes with reset seeds `seed, seed + 1, ...` and the given target return to their ends."""
     finished: list[Episode] = []
     recorded = [RecordedEnv(env, explorer.flatten, finished.append) for env in envs]
     run_episodes(explorer, recorded, target_return, episodes, seed)

@@ -16,7 +16,7 @@ from snn_dt.device import choose_device, keep_memory, set_threads
 from snn_dt.errors import CheckpointError, ConfigError
 from snn_dt.evaluation.rollout import evaluate, make_environments
 from snn_dt.experimental.finetune.config import FinetuneConfig
-from snn_dt.experimental.finetune.loop import Loop
+from snn_dt.experimental.finetune.finetune_loop import FinetuneLoop
 from snn_dt.model_config import ModelConfig
 from snn_dt.models import TaskShape
 from snn_dt.training.console import Console
@@ -57,7 +57,7 @@ class FinetuneRun:
             )
             self._check_fits(dataset)
         torch.manual_seed(config.update.seed)
-        self.loop = Loop(self.policy, config, envs, dataset)
+        self.loop = FinetuneLoop(self.policy, config, envs, dataset)
         self.rows: list[dict[str, Any]] = []
         self.best = -math.inf
         self.console = Console()

@@ -1,6 +1,6 @@
-"""Flights cut into sequences of one length, kept in a ring, drawn at random.
+"""Ring buffer of sequences of fixed length, cut from flights.
 
-L steps of a flight, T of a sequence, C capacity, B drawn; P observation columns, A action columns.
+L steps of a flight, T steps of a sequence, B sequences of a batch; P observation columns, A action columns.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor
 
 
 class Flight(NamedTuple):
-    """An episode, or the part of it that was flown: observations [L + 1, P], actions [L, A], rewards [L].
+    """An episode or the first part of one: observations [L + 1, P], actions [L, A], rewards [L].
 
-    `terminated`: its last step ended the task. A flight that ran out of time, or that was cut off, did not terminate.
-    `guided`: the steps at its beginning that the guide flew.
+    `terminated`: the last step ended the task. A time-out, or a flight cut off at the end of an iteration, is not
+    terminated. `guided`: number of first steps flown by the guide.
     """
 
     observations: NDArray[np.float32]
@@ -28,28 +28,28 @@ class Flight(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """A batch, time first: observations [T + 1, B, P]; the others [T, B, ...]; pads, at the end, are not `valid`."""
+    """A batch, time first: observations [T + 1, B, P], all others [T, B, ...]; `valid` is False at the pads (right)."""
 
     observations: Tensor
     actions: Tensor
     rewards: Tensor
     terminated: Tensor
-    """1.0 where the step ended the task: no value comes after it. Never 1.0 for a time-out."""
+    """1.0 where the step ended the task, so that nothing is bootstrapped; 0.0 for a time-out."""
     valid: Tensor
 
 
 def starts(steps: int, length: int, stride: int) -> list[int]:
-    """Return where the sequences of a flight begin: every `stride` steps, and the one that ends with the flight.
+    """Return the first steps of a flight's sequences: every `stride` steps, and the sequence that ends with the flight.
 
     >>> starts(230, 100, 50)
     [0, 50, 100, 130]
     """
-    last = max(steps - length, 0)
+    last = max(steps - length, 0)  # start of the sequence that ends with the flight
     return sorted({*range(0, last + 1, stride), last})
 
 
 class SequenceBuffer:
-    """The last `capacity` sequences; one shorter than `length`, from a flight that ended early, is padded."""
+    """The last `capacity` sequences; a sequence shorter than `length`, of a short flight, is padded at its end."""
 
     def __init__(self, capacity: int, length: int, stride: int, obs_dim: int, action_dim: int) -> None:
         self.length, self.stride, self.size, self.next = length, stride, 0, 0
@@ -60,37 +60,39 @@ class SequenceBuffer:
         self.steps = np.zeros(capacity, np.int64)
 
     def add(self, flight: Flight) -> None:
-        """Cut a flight into sequences, which take the place of the oldest ones."""
+        """Cut a flight into sequences and store them in place of the oldest ones."""
         total = len(flight.rewards)
         for start in starts(total, self.length, self.stride):
-            row, n = self.next, min(self.length, total - start)
+            row, n = self.next, min(self.length, total - start)  # n real steps, the rest are pads
             for array, values in (
                 (self.observations, flight.observations[start : start + n + 1]),
                 (self.actions, flight.actions[start : start + n]),
                 (self.rewards, flight.rewards[start : start + n]),
             ):
-                array[row] = 0.0
+                array[row] = 0.0  # the older sequence may have been longer
                 array[row, : len(values)] = values
             self.terminated[row] = 0.0
+            # only the flight's last step can be terminal
             self.terminated[row, n - 1] = float(flight.terminated and start + n == total)
             self.steps[row] = n
             self.next = (row + 1) % len(self.steps)
             self.size = min(self.size + 1, len(self.steps))
 
     def sample(self, count: int, rng: np.random.Generator) -> Sequences:
-        """Draw `count` sequences, each of the stored ones as likely."""
+        """Draw `count` sequences uniformly, with replacement."""
         rows = rng.integers(self.size, size=count)
-        valid = np.arange(self.length) < self.steps[rows][:, None]
+        valid = np.arange(self.length) < self.steps[rows][:, None]  # [B, T]
         parts = (self.observations[rows], self.actions[rows], self.rewards[rows], self.terminated[rows], valid)
+        # [B, T, ...] -> [T, B, ...]
         return Sequences(*(torch.from_numpy(part).transpose(0, 1).contiguous() for part in parts))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is stored, as tensors for `torch.save`."""
+        """Return the stored sequences as tensors, for `torch.save`."""
         arrays = {name: torch.from_numpy(getattr(self, name)[: self.size].copy()) for name in _ARRAYS}
         return arrays | {"size": self.size, "next": self.next}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.size, self.next = state["size"], state["next"]
         for name in _ARRAYS:
             getattr(self, name)[: self.size] = state[name].numpy()

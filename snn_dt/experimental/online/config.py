@@ -1,4 +1,4 @@
-"""The configuration of `snn-dt online`; the text under a field is its help."""
+"""Configuration of `snn-dt online`; the string under a field is its help text."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Literal
 
 from snn_dt import strict
 from snn_dt.config import TrackConfig
-from snn_dt.experimental.online.checks import online_checks
+from snn_dt.experimental.online.config_checks import online_checks
 
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """The drones of `snn_dt/CrazyflieHover-v0`."""
+    """The environment `snn_dt/CrazyflieHover-v0`."""
 
     drones: int = 10
-    """Drones flown side by side when data are gathered."""
+    """Drones that fly side by side to gather data."""
     horizon: int = 500
-    """Steps of a flight, 100 a second."""
+    """Steps per flight, 100 per second."""
     spread: float = 0.5
-    """How far from hover flights begin, of what was published; see the environment."""
+    """Spread of the initial states, as a share of the published ranges; see the environment."""
     reward_stages: int = 6
-    """Linear updates of the reward's costs over the run, from its first to its last; 0 has the last throughout."""
+    """Linear steps of the reward's costs from first to last over the run; 0 uses the last costs throughout."""
 
 
 @dataclass(frozen=True)
@@ -30,41 +30,41 @@ class ActorConfig:
     """The spiking actor."""
 
     hidden: tuple[int, ...] = (256, 128)
-    """Neurons of each layer."""
+    """Neurons per layer."""
     surrogate_slope: float = 2.0
-    """k at the beginning."""
+    """Slope k of the surrogate at the beginning."""
     slope_schedule: Literal["fixed", "linear", "cubic", "geometric", "adaptive"] = "adaptive"
-    """Stays; goes to `last_slope` in ten stages; or follows the returns of the evaluations (Eq. 7 of 2510.24461)."""
+    """`fixed`; in ten stages to `last_slope`; or `adaptive`, by the returns of evaluations (2510.24461, Eq. 7)."""
     last_slope: float = 100.0
-    """k of the last stage; the largest of `adaptive`."""
+    """k of the last stage; the maximum of `adaptive`."""
 
 
 @dataclass(frozen=True)
 class LearnConfig:
-    """TD3 and behaviour cloning; which of them is said by the two weights."""
+    """TD3 and behaviour cloning; the two weights select the method."""
 
     q_weight: float = 1.0
-    """Weight of the critic's judgement; 0 is behaviour cloning alone."""
+    """Weight of the critic's value; 0 is behaviour cloning only."""
     bc_weight: float = 0.2
-    """Weight of the squared distance from the recorded actions at first; 0 is TD3 alone."""
+    """Initial weight of the squared distance to the recorded actions; 0 is TD3 only."""
     bc_decay: float = 0.99
-    """What the weight is multiplied with after every iteration."""
+    """Factor on `bc_weight` after each iteration."""
     alpha: float = 2.0
-    """Scale of the judgement, which is divided by its mean magnitude (TD3+BC)."""
+    """Scale of the value term, which is divided by the mean absolute value (TD3+BC)."""
     critic_first: int = 100
-    """Critic updates before the actor listens to it; until then it copies, or waits if it is not to copy. The
-    gradient of a young critic has no direction, or the wrong one."""
+    """Critic updates before the actor uses the critic; until then the actor only clones, or waits if `bc_weight` is 0.
+    The gradient of an untrained critic is uninformative."""
     saturation: float = 0.01
-    """Weight of (|u| - 1)^2 on what is beyond 1 of the input u of the actor's last tanh: a critic can drive it out of
-    reach."""
+    """Weight of max(|u| - 1, 0)^2, u the input of the actor's last tanh: without it a critic can drive the tanh into
+    saturation."""
     warm_up: int = 50
-    """First steps of a sequence that bring the membranes up and are not in the actor's loss."""
+    """First steps of a sequence, which settle the membranes and are not in the actor's loss."""
     length: int = 100
-    """Steps of a sequence."""
+    """Steps per sequence."""
     stride: int = 50
-    """Steps between the beginnings of two sequences of one flight."""
+    """Steps between the starts of two sequences of a flight."""
     capacity: int = 2000
-    """Sequences kept."""
+    """Maximum number of sequences in the buffer."""
     batch_size: int = 64
     """Sequences per update."""
     actor_rate: float = 1e-3
@@ -72,47 +72,47 @@ class LearnConfig:
     critic_rate: float = 3e-4
     """Learning rate of the critics (Adam)."""
     critic_hidden: tuple[int, ...] = (256, 128)
-    """Neurons of each layer of a critic."""
+    """Neurons per hidden layer of a critic."""
     gamma: float = 0.99
-    """Discount."""
+    """Discount factor."""
     tau: float = 0.01
-    """How far the targets follow in an update."""
+    """Rate of the target networks' Polyak averaging."""
     policy_noise: float = 0.2
-    """Deviation of the noise on the target's actions."""
+    """Standard deviation of the noise on the target's actions."""
     noise_clip: float = 0.5
-    """Its largest magnitude."""
+    """Maximum magnitude of that noise."""
     policy_delay: int = 2
     """Critic updates per actor update."""
     grad_clip: float = 1.0
-    """Largest norm of the actor's gradient."""
+    """Maximum norm of the actor's gradient."""
 
 
 @dataclass(frozen=True)
 class JumpStartConfig:
-    """Who flies when data are gathered."""
+    """Jump start: the guide begins each flight and the learner finishes it."""
 
     enabled: bool = True
-    """The guide begins every flight; else the learner flies from the first step."""
+    """Use the guide; otherwise the learner flies from the first step."""
     curriculum: Literal["linear", "score", "random"] = "linear"
-    """How the learner's share grows: with every iteration; when an evaluation is near the best; drawn below that."""
+    """Growth of the learner's share: every iteration; after an evaluation near the best; drawn for each flight."""
     first: int = 50
-    """The learner's share of a flight at first, steps."""
+    """Initial share of the learner, steps."""
     growth: int = 25
-    """What is added to it at each stage, steps."""
+    """Increase of the share per stage, steps."""
     tolerance: float = 20.0
-    """`score`: how far below the best return an evaluation may be."""
+    """`score`: accepted distance of an evaluation below the best return."""
     noise: float = 0.1
-    """Deviation of the exploration noise on the learner's actions."""
+    """Standard deviation of the exploration noise on the learner's actions."""
     guide_noise: float = 0.1
-    """Deviation of the noise on the guide's."""
+    """Standard deviation of the noise on the guide's actions."""
 
 
 @dataclass(frozen=True)
 class GuideConfig:
-    """The privileged guide."""
+    """The guide, which sees the privileged observation."""
 
     kind: Literal["td3", "pilot"] = "pilot"
-    """`td3`: an MLP that learns until it stays in the air for `until` steps; `pilot`: the scripted controller."""
+    """`td3`: an MLP trained until its flights last `until` steps; `pilot`: the scripted controller."""
     skill: float = 0.0
     """`pilot`: 1 is an expert (return 470 of 500), 0 a slack one that loses a third of its drones (270)."""
     load: str | None = None
@@ -122,47 +122,47 @@ class GuideConfig:
     most_steps: int = 400_000
     """Environment steps at which its training ends in any case."""
     hidden: tuple[int, ...] = (64, 64)
-    """Neurons of each layer."""
+    """Neurons per layer."""
 
 
 @dataclass(frozen=True)
 class OnlineTrainConfig:
-    """The run."""
+    """Length and schedule of the run."""
 
     iterations: int = 40
-    """Iterations: fly, update, and at times evaluate."""
+    """Iterations; each flies and updates, some evaluate."""
     updates: int = 50
     """Critic updates per iteration."""
     offline: bool = False
-    """Fly once, at the beginning, all by the guide, and learn from that alone."""
+    """Learn only from flights of the guide, flown once at the beginning."""
     offline_flights: int = 10
-    """`offline`: how many times `task.drones` drones are flown for a horizon."""
+    """`offline`: rounds of `task.drones` drones for one horizon each."""
     eval_every: int = 2
     """Iterations between two evaluations; the last iteration always evaluates."""
     save_every: int = 10
     """Iterations between two checkpoints; the last iteration always saves."""
     seed: int = 0
-    """Seeds weights, starts, noise and batches."""
+    """Seed of weights, initial states, noise and batches."""
     threads: int = 0
-    """CPU threads of torch; 0 takes the number of cores this process may use."""
+    """CPU threads of torch; 0 uses all cores available to this process."""
 
 
 @dataclass(frozen=True)
 class OnlineEvalConfig:
-    """The flights that count; their reward is the last of the curriculum."""
+    """Evaluation flights, scored by the last reward of the curriculum."""
 
     flights: int = 32
-    """Flights, from the same starts each time."""
+    """Number of flights; the initial states are the same each time."""
     seed: int = 10_000
-    """Reset seed of the first."""
+    """Reset seed of the first flight."""
     guided: int = 0
-    """Steps at the beginning of each that the guide flies (50 in the code of 2510.24461; then the return is not the
-    learner's alone)."""
+    """First steps of each flight that the guide flies; the return is then not the learner's alone (50 in the code of
+    2510.24461)."""
 
 
 @dataclass(frozen=True)
 class OnlineConfig:
-    """A whole run of `snn-dt online`."""
+    """Configuration of a run of `snn-dt online`."""
 
     task: TaskConfig = field(default_factory=TaskConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
@@ -175,7 +175,7 @@ class OnlineConfig:
 
 
 def load_online_config(*paths: str | Path) -> OnlineConfig:
-    """Read YAML files, each laid over those before it, over the defaults.
+    """Read YAML files over the defaults; later files override earlier ones.
 
     Raises:
         ConfigError: missing file, bad YAML, unknown key, value of a wrong type or out of range.
@@ -186,5 +186,5 @@ def load_online_config(*paths: str | Path) -> OnlineConfig:
 
 
 def validate_online(config: OnlineConfig) -> None:
-    """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
+    """Check the values of all fields; raise `ConfigError` naming the first invalid one."""
     strict.check_all(online_checks(config))

@@ -1,19 +1,19 @@
-"""`snn_dt/CrazyflieHover-v0`: hold a Crazyflie at the origin, end to end from state to motor commands.
+"""The environment `snn_dt/CrazyflieHover-v0`: hold a Crazyflie at the origin by motor commands.
 
-N environments; observations [N, 18] or [N, 146], actions [N, 4], 100 steps a second.
+N environments; observations [N, 18] or [N, 146], actions [N, 4], 100 steps per second.
 
-| columns of an observation | what |
+| columns of an observation | contents |
 |---|---|
 | 0:3 | position, m |
-| 3:12 | rotation matrix, body to world, row by row |
+| 3:12 | rotation matrix, body to world, row-major |
 | 12:15 | velocity, m/s |
-| 15:18 | angular velocity, rad/s, in the body's frame |
-| 18:146 | `privileged` only: the last 32 actions, oldest first; they tell what the rotors, which lag, are doing |
+| 15:18 | angular velocity, rad/s, body frame |
+| 18:146 | `privileged` only: the last 32 actions, oldest first; they determine the lagging rotor speeds |
 
 An action is one motor command per rotor in [-1, 1], throttle (a + 1) / 2.
 
-Source: the task of Van den Berghe et al. 2025 (arXiv 2510.24461). A time-out is a truncation here, not, as in its code,
-also a termination.
+Source: the task of Van den Berghe et al. 2025 (arXiv 2510.24461). A time-out is a truncation only; their code also
+signals a termination.
 """
 
 from __future__ import annotations
@@ -35,24 +35,25 @@ Step = tuple[NDArray[np.float32], Array, NDArray[np.bool_], NDArray[np.bool_], d
 
 PLAIN_DIM, ACTION_DIM, HISTORY = 18, 4, 32
 POSITION_LIMIT = 0.6
-"""m along any axis; beyond it the episode has failed."""
+"""m along each axis; a drone beyond it has failed and the episode terminates."""
 FIRST_COST, LAST_COST = np.array([1.0, 0.01, 0.25, 0.14]), np.array([3.5, 0.10, 0.25, 0.50])
-"""Costs of position, velocity, attitude and action at the two ends of the curriculum."""
+"""Costs of position, velocity, attitude and action at the beginning and the end of the curriculum."""
 HOVER_ACTION = 2.0 * model.HOVER_THROTTLE - 1.0
 
 
 def reward(state: Array, actions: Array, curriculum: float = 1.0) -> Array:
-    """Return the reward of having come to `state` [N, 17] by `actions` [N, 4].
+    """Return the reward [N] of reaching `state` [N, 17] by `actions` [N, 4].
 
     ```
     r = 1 - C_p |p|^2 - C_v |v|^2 - C_q |q - q*|^2 - C_a |a - a*|^2
     ```
 
-    at most 1. The costs go linearly from `FIRST_COST` to `LAST_COST` as `curriculum` goes from 0 to 1 (published: in
-    six updates). Two choices where the publication leaves room: of q and -q, one attitude, the nearer counts,
-    `|q - q*|^2 = 2 - 2 |q_w|`; a* is the action that hovers this model, so that hovering costs nothing.
+    It is at most 1. The costs go linearly from `FIRST_COST` to `LAST_COST` as `curriculum` goes from 0 to 1 (published:
+    in six updates). The publication leaves two choices open. q and -q are one attitude; the nearer one counts, so
+    `|q - q*|^2 = 2 - 2 |q_w|`. a* is the hover action of this model, so hovering costs nothing.
     """
     costs = FIRST_COST + curriculum * (LAST_COST - FIRST_COST)
+    # [N, 4]: squared deviations of position, velocity, attitude, action
     terms = np.stack(
         [
             np.square(state[..., model.POSITION]).sum(-1),
@@ -67,30 +68,30 @@ def reward(state: Array, actions: Array, curriculum: float = 1.0) -> Array:
 
 
 def observe(state: Array, history: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-    """Return the observations [N, 18] of states [N, 17], or with the past actions `history` [N, 32, 4] [N, 146]."""
+    """Return the observations of states [N, 17]: [N, 18], or [N, 146] with the past actions `history` [N, 32, 4]."""
     parts = (
         state[..., model.POSITION],
         model.rotation(state[..., model.ATTITUDE]),
         state[..., model.VELOCITY],
         state[..., model.RATES],
     )
-    past = () if history is None else (history.reshape(len(history), -1),)
+    past = () if history is None else (history.reshape(len(history), -1),)  # [N, 32, 4] -> [N, 128]
     return np.concatenate([*parts, *past], axis=-1, dtype=np.float32)
 
 
 class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]):
-    """N drones in one array. Row i of `reset(seed=s)` is the episode of a single environment with seed s + i.
+    """N drones in one array. Row i of `reset(seed=s)` equals a single environment reset with seed s + i.
 
     Args:
         num_envs: N.
-        max_episode_steps: after as many steps an episode is truncated.
+        max_episode_steps: an episode is truncated after this number of steps.
         observation: `plain` (18 numbers) or `privileged` (146).
         curriculum: 0 to 1, see `reward`; may be assigned at any time.
-        spread: factor on the published ranges that starts are drawn from. At 1 no pilot that we found keeps more than
-            80 % of the drones in the box: a fifth start too fast, too tilted, too near its wall. At 0.5, the default,
-            all can be rescued; 0 starts every episode in hover.
-        autoreset: begin the next episode by oneself, in the step after the last one (Gymnasium's `NEXT_STEP`), or wait
-            for `reset(options={"reset_mask": [N] bool})` (`DISABLED`).
+        spread: factor on the published ranges of initial states. At 1 no controller that we found keeps more than
+            80 % of the drones in the box: a fifth starts too fast, too tilted or too near the wall. At 0.5, the
+            default, all can be rescued; 0 starts every episode in hover.
+        autoreset: start the next episode in the step after the last one (Gymnasium's `NEXT_STEP`), or wait for
+            `reset(options={"reset_mask": [N] bool})` (`DISABLED`).
     """
 
     metadata: dict[str, Any]
@@ -115,6 +116,7 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
         mode = AutoresetMode.NEXT_STEP if autoreset else AutoresetMode.DISABLED
         self.metadata = {"autoreset_mode": mode, "render_fps": round(1 / model.DT), "render_modes": []}
         size = PLAIN_DIM + HISTORY * ACTION_DIM * (observation == "privileged")
+        # unbounded: a failing drone may spin and fall without limit
         self.single_observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.single_action_space = spaces.Box(-1.0, 1.0, (ACTION_DIM,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -122,32 +124,36 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
         self.state = np.tile(model.hover_state(), (num_envs, 1))
         self.history = np.zeros((num_envs, HISTORY, ACTION_DIM), np.float32)
         self.steps = np.zeros(num_envs, np.int64)
-        self.over = np.zeros(num_envs, np.bool_)
+        self.over = np.zeros(num_envs, np.bool_)  # rows whose episode has ended
         self.generators = [np.random.default_rng() for _ in range(num_envs)]
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin new episodes in all rows, or in those of `options["reset_mask"]`; the others stay as they are."""
+        """Begin new episodes in all rows, or in those of `options["reset_mask"]`; the other rows stay unchanged."""
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_))
+        # row i of a vector environment has the seed of a single one
         seeds = seed if isinstance(seed, list) else [None if seed is None else seed + i for i in range(self.num_envs)]
         for row in np.flatnonzero(mask):
             if (own := seeds[row]) is not None:
                 self.generators[row] = np.random.default_rng(own)
             self.state[row] = model.random_state(self.generators[row], self.spread)
+        # no actions yet: zeros, which is half throttle
         self.history[mask], self.steps[mask], self.over[mask] = 0.0, 0, False
         return self._observe(), {}
 
     def step(self, actions: NDArray[np.float32]) -> Step:
-        """Advance all rows by one step; a row whose episode is over begins the next one (reward 0), or stands still."""
+        """Advance all rows by one step; a finished row begins its next episode with reward 0, or waits for a reset."""
         commands: Array = np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0)
-        begins = self.over.copy()
+        begins = self.over.copy()  # these rows are reset in this step, by NEXT_STEP
+        # actions in [-1, 1] -> throttle in [0, 1]
         self.state = np.where(begins[:, None], self.state, model.advance(self.state, 0.5 * (commands + 1.0)))
+        # drop the oldest action
         self.history = np.concatenate([self.history[:, 1:], commands[:, None].astype(np.float32)], axis=1)
         self.steps += 1
-        finite = np.isfinite(self.state).all(axis=1)
+        finite = np.isfinite(self.state).all(axis=1)  # a drone that spins up without bound overflows
         rewards = np.where(finite, reward(self.state, commands, self.curriculum), 0.0)
-        outside = (np.abs(self.state[:, model.POSITION]) > POSITION_LIMIT).any(axis=1)
+        outside = (np.abs(self.state[:, model.POSITION]) > POSITION_LIMIT).any(axis=1)  # [N]
         terminated = np.logical_or(outside, ~finite)
         truncated = self.steps >= (self.max_episode_steps or np.inf)
         self.over = terminated | truncated
@@ -162,12 +168,12 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
 
 
 class CrazyflieHoverEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """One drone; arguments and dynamics are those of `CrazyflieHoverVectorEnv`, without a time limit of its own.
+    """One drone with arguments and dynamics of `CrazyflieHoverVectorEnv`; `gymnasium.make` adds the time limit.
 
-    With `render_mode="rgb_array"`, `render()` is a frame of the flight so far in three dimensions.
+    With `render_mode="rgb_array"`, `render()` draws the flight so far in three dimensions.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / model.DT)}  # noqa: RUF012  as Gymnasium has it
+    metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / model.DT)}  # noqa: RUF012  as in Gymnasium
 
     def __init__(
         self,
@@ -185,7 +191,7 @@ class CrazyflieHoverEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     @property
     def curriculum(self) -> float:
-        """Where the costs of the reward are between first (0) and last (1)."""
+        """Position of the reward's costs between first (0) and last (1)."""
         return self.drones.curriculum
 
     @curriculum.setter
@@ -195,9 +201,9 @@ class CrazyflieHoverEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin an episode; with a seed, always the same ones."""
+        """Begin an episode; the same seed gives the same episodes."""
         super().reset(seed=seed)
-        self.drones.generators[0] = self.np_random
+        self.drones.generators[0] = self.np_random  # Gymnasium's seeding is that of the single row
         observations, info = self.drones.reset()
         self._flown = [self.drones.state[0]]
         return observations[0], info
@@ -205,11 +211,11 @@ class CrazyflieHoverEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Advance by 0.01 s."""
         observations, rewards, terminated, _, info = self.drones.step(np.asarray(action)[None])
-        self._flown.append(self.drones.state[0])
+        self._flown.append(self.drones.state[0])  # for `render`
         return observations[0], float(rewards[0]), bool(terminated[0]), False, info
 
     def render(self) -> Any:
-        """Return a picture [H, W, 3] uint8 of the flight so far, or None without a render mode."""
+        """Return an image [height, width, 3] uint8 of the flight so far, or None without a render mode."""
         if self.render_mode is None:
             return None
         from snn_dt.experimental.online.flight_figure import FlightPicture

@@ -1,8 +1,8 @@
-"""Rigid-body model of the Crazyflie 2.1 quadrotor, in NumPy, any number of them side by side.
+"""Rigid-body model of the Crazyflie 2.1 quadrotor in NumPy, batched.
 
 A state is [..., 17] float64, SI units, z up:
 
-| columns | what | frame |
+| columns | contents | frame |
 |---|---|---|
 | 0:3 | position | world |
 | 3:7 | attitude, unit quaternion (w, x, y, z) | body to world |
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 MASS = 0.027 + 0.0017 + 0.0003 + 0.0016
-"""kg, 0.0306, as the source adds it up."""
+"""kg, 0.0306: the sum in the source."""
 GRAVITY = 9.81
 INERTIA = (9.41656e-6, 9.64405e-6, 1.745952e-5)
 THRUST = (0.00352526, 0.01437313, 0.09223048)
@@ -34,15 +34,15 @@ ROTORS = np.array([[0.028, -0.028], [-0.028, -0.028], [-0.028, 0.028], [0.028, 0
 YAW_TORQUE = 4.665e-3
 """Nm per N of a rotor's thrust."""
 SPIN = np.array([-1.0, 1.0, -1.0, 1.0])
-"""Sign of each rotor's yaw torque."""
+"""Sign of the yaw torque of each rotor."""
 RISE, FALL = 0.0554545, 0.2493939
-"""Time constants of a rotor that speeds up and slows down, s."""
+"""Time constants of a rotor while it speeds up and slows down, s."""
 DT = 0.01
-"""Seconds of a control step."""
+"""Duration of a control step, s."""
 
 POSITION, ATTITUDE, VELOCITY, RATES, MOTORS = slice(0, 3), slice(3, 7), slice(7, 10), slice(10, 13), slice(13, 17)
 STATE_DIM = 17
-# A thrust f at (x, y) turns the body by (y f, -x f, +-k f).
+# A thrust f at (x, y) makes the torque (y f, -x f, +-k f); [4 rotors, 3 axes].
 MIXER = np.column_stack([ROTORS[:, 1], -ROTORS[:, 0], SPIN * YAW_TORQUE])
 
 
@@ -58,11 +58,11 @@ def motor_speed(force: Array | float) -> Array:
 
 
 HOVER_THROTTLE = float(motor_speed(MASS * GRAVITY / 4))
-"""0.8061, at a thrust-to-weight ratio of 1.467; the 0.726 that the source ships beside these constants lifts less."""
+"""0.8061, at a thrust-to-weight ratio of 1.467. The source also ships 0.726, which does not lift this mass."""
 
 
 def hover_state(position: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Array:
-    """Return the state [17] that stays where it is under `HOVER_THROTTLE`."""
+    """Return the state [17] that is at rest under `HOVER_THROTTLE`."""
     state = np.zeros(STATE_DIM)
     state[POSITION], state[ATTITUDE], state[MOTORS] = position, (1.0, 0.0, 0.0, 0.0), HOVER_THROTTLE
     return state
@@ -79,41 +79,46 @@ def derivative(state: Array, throttle: Array) -> Array:
     qw, qx, qy, qz = (state[..., i] for i in range(3, 7))
     wx, wy, wz = (state[..., i] for i in range(10, 13))
     motors = state[..., MOTORS]
-    force = thrust(motors)
-    torque = force @ MIXER
-    lift = force.sum(-1) / MASS
+    force = thrust(motors)  # [..., 4]
+    torque = force @ MIXER  # [..., 3], body frame
+    lift = force.sum(-1) / MASS  # acceleration along body z, [...]
     jx, jy, jz = INERTIA
     out = np.empty_like(state)
     out[..., POSITION] = state[..., VELOCITY]
+    # q' = q (0, w) / 2
     out[..., 3] = -0.5 * (qx * wx + qy * wy + qz * wz)
     out[..., 4] = 0.5 * (qw * wx + qy * wz - qz * wy)
     out[..., 5] = 0.5 * (qw * wy + qz * wx - qx * wz)
     out[..., 6] = 0.5 * (qw * wz + qx * wy - qy * wx)
+    # v' = R(q) (0, 0, lift) - g: third column of R times lift
     out[..., 7] = 2.0 * (qx * qz + qw * qy) * lift
     out[..., 8] = 2.0 * (qy * qz - qw * qx) * lift
     out[..., 9] = (1.0 - 2.0 * (qx * qx + qy * qy)) * lift - GRAVITY
+    # Euler's equations with a diagonal inertia
     out[..., 10] = (torque[..., 0] - (jz - jy) * wy * wz) / jx
     out[..., 11] = (torque[..., 1] - (jx - jz) * wz * wx) / jy
     out[..., 12] = (torque[..., 2] - (jy - jx) * wx * wy) / jz
+    # first-order rotors with different time constants up and down
     lag = throttle - motors
     out[..., MOTORS] = lag / np.where(lag > 0, RISE, FALL)
     return out
 
 
 def advance(state: Array, throttle: Array, dt: float = DT) -> Array:
-    """Return the state after `dt` seconds of constant `throttle`: one step of RK4, q made unit again."""
+    """Return the state after `dt` seconds of constant `throttle`: one RK4 step, then q is normalised."""
+    # the throttle is constant over the step
     k1 = derivative(state, throttle)
     k2 = derivative(state + 0.5 * dt * k1, throttle)
     k3 = derivative(state + 0.5 * dt * k2, throttle)
     k4 = derivative(state + dt * k3, throttle)
     new: Array = state + dt / 6.0 * (k1 + 2.0 * (k2 + k3) + k4)
-    q = new[..., ATTITUDE]
+    q = new[..., ATTITUDE]  # a view: the division changes `new`
     q /= np.sqrt((q * q).sum(-1, keepdims=True))
     return new
 
 
 def rotation(q: Array) -> Array:
-    """Return the rotation matrix R(q), body to world, row by row: [..., 4] -> [..., 9]."""
+    """Return the rotation matrix R(q), body to world, row-major: [..., 4] -> [..., 9]."""
     w, x, y, z = (q[..., i] for i in range(4))
     rows = (
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
@@ -124,20 +129,20 @@ def rotation(q: Array) -> Array:
 
 
 def random_state(rng: np.random.Generator, spread: float = 1.0) -> Array:
-    """Draw a start [17]: with probability 0.1 hover at the origin, else anything up to `spread` times as published.
+    """Draw an initial state [17]: hover at the origin with probability 0.1, else uniform in `spread` times the ranges.
 
-    Position within 0.5 m, tilt within 90 degrees about any axis, velocity within 1 m/s, angular velocity within
-    1 rad/s, rotors between standstill and hover.
+    Published ranges: position 0.5 m, tilt 90 degrees about any axis, velocity 1 m/s, angular velocity 1 rad/s, rotors
+    between standstill and hover.
     """
     state = hover_state()
     if rng.random() < 0.1:
         return state
     axis = rng.normal(size=3)
-    axis /= math.sqrt(float(axis @ axis))
-    half = 0.25 * math.pi * spread * rng.random()
+    axis /= math.sqrt(float(axis @ axis))  # uniform on the sphere
+    half = 0.25 * math.pi * spread * rng.random()  # half the angle of rotation, for the quaternion
     state[POSITION] = 0.5 * spread * rng.uniform(-1.0, 1.0, 3)
     state[ATTITUDE] = (math.cos(half), *(math.sin(half) * axis))
     state[VELOCITY] = spread * rng.uniform(-1.0, 1.0, 3)
     state[RATES] = spread * rng.uniform(-1.0, 1.0, 3)
-    state[MOTORS] *= 1.0 - spread * rng.random(4)
+    state[MOTORS] *= 1.0 - spread * rng.random(4)  # a factor for each rotor
     return state

@@ -1,6 +1,7 @@
-"""LIF neurons, each with a decay and a threshold of its own, both learned: a scan with its gradient written out.
+"""Heterogeneous LIF neurons, each with its own learned decay and threshold.
 
-T steps, any [...]; `decay` and `threshold` [N] are those of the last axis; current and spikes [T, ...], membrane [...].
+The scan over time has a hand-written gradient. T steps, N neurons on the last axis; current and spikes [T, ..., N],
+membrane [..., N], `decay` and `threshold` [N].
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from snn_dt.snn.surrogate import fast_sigmoid
 
 
 class HeterogeneousLIF(LIF):
-    """N neurons that start with random constants, as in the actor of Van den Berghe et al. 2025 (arXiv 2510.24461).
+    """N neurons with random initial constants, as in the actor of Van den Berghe et al. 2025 (arXiv 2510.24461).
 
     ```
     V_t = beta V_(t-1) + I_t - theta s_(t-1)        s_t = [V_t >= theta]
     ```
 
-    beta and theta are drawn from U(0.05, 0.95) (published: U(0, 1), whose ends the sigmoid and the softplus that hold
-    them in range cannot reach). The reset is soft, one step late and outside of the gradient, as in snnTorch. It is
-    `LIF(reset="soft", reset_order="delayed", detach_reset=True, learnable=("tau_mem", "v_threshold"))`, same spikes and
-    same gradients, about eight times as fast.
+    beta and theta are drawn from U(0.05, 0.95). The publication uses U(0, 1), whose ends the sigmoid and softplus of
+    the parametrisation cannot reach. The reset is soft, delayed by one step and detached, as in snnTorch. Spikes and
+    gradients equal those of `LIF(reset="soft", reset_order="delayed", detach_reset=True, learnable=("tau_mem",
+    "v_threshold"))`; this scan is about eight times as fast.
     """
 
     def __init__(self, neurons: int, surrogate_slope: float, generator: torch.Generator | None = None) -> None:
@@ -40,15 +41,17 @@ class HeterogeneousLIF(LIF):
             learnable=("tau_mem", "v_threshold"),
             neurons=neurons,
         )
-        decay, threshold = 0.05 + 0.9 * torch.rand(2, neurons, generator=generator)
-        with torch.no_grad():
-            self.raw_leak.copy_(torch.logit(1.0 - decay))
-            self.raw_threshold.copy_(threshold.expm1().log())
+        decay, threshold = 0.05 + 0.9 * torch.rand(2, neurons, generator=generator)  # [N] each
+        raw_leak, raw_threshold = self.get_parameter("raw_leak"), self.get_parameter("raw_threshold")
+        with torch.no_grad():  # inverses of sigmoid and softplus
+            raw_leak.copy_(torch.logit(1.0 - decay))
+            raw_threshold.copy_(threshold.expm1().log())
 
     def integrate(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
-        """Integrate `current` [T, ..., N] from `state`; gradients do not reach a state that is handed in or out."""
+        """Integrate `current` [T, ..., N] from `state`; no gradient flows through the given or the returned state."""
         v_mem = torch.zeros_like(current[0]) if state is None else state.v_mem
-        spikes, v_mem = _Scan.apply(current, v_mem, 1.0 - self.leak, self.v_threshold, self.surrogate_slope)
+        scan: Any = _Scan.apply  # torch does not type it
+        spikes, v_mem = scan(current, v_mem, 1.0 - self.leak, self.v_threshold, self.surrogate_slope)
         return spikes, LIFState(v_mem)
 
 
@@ -59,13 +62,14 @@ class _Scan(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         if backend_for(current.device.type) == "cpp":
             shape = current.shape
+            # the kernel takes one batch axis: [T, ..., N] -> [T, B, N]
             current, v0 = current.contiguous().view(len(current), -1, shape[-1]), v0.contiguous().view(-1, shape[-1])
             decay, threshold = decay.contiguous(), threshold.contiguous()
             membranes, spikes = (x.view(shape) for x in cpp.own_forward(current, v0, decay, threshold))
         else:
             membranes = _membranes(current, v0, decay, threshold)
             spikes = (membranes >= threshold).to(current.dtype)
-        ctx.save_for_backward(membranes, v0, decay, threshold)
+        ctx.save_for_backward(membranes, v0, decay, threshold)  # spikes are recomputed from the membranes
         ctx.slope = slope
         last = membranes[-1].clone()
         ctx.mark_non_differentiable(last)
@@ -74,28 +78,31 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_spikes: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Carry dV back by beta: `dV_t = psi(V_t - theta) ds_t + beta dV_(t+1)`."""
+        """Go backwards in time: `dV_t = psi(V_t - theta) ds_t + beta dV_(t+1)`, psi the surrogate derivative."""
         membranes, v0, decay, threshold = ctx.saved_tensors
         if backend_for(membranes.device.type) == "cpp":
+            # [T, ..., N] -> [T, B, N]
             flat, grads = (x.contiguous().view(len(x), -1, x.shape[-1]) for x in (membranes, d_spikes))
             d_v, d_decay, d_threshold = cpp.own_backward(flat, v0, decay, threshold, grads, ctx.slope)
             return d_v.view(membranes.shape), None, d_decay, d_threshold, None
+        # psi ds of every step, [T, ..., N]
         through_spikes = fast_sigmoid(membranes - threshold, ctx.slope).mul_(d_spikes)
         d_v = through_spikes.clone()
         steps = d_v.unbind(0)
         for before, after in zip(reversed(steps[:-1]), reversed(steps[1:]), strict=True):
-            before.addcmul_(after, decay)
-        earlier = torch.cat([v0[None], membranes[:-1]])
-        d_decay = (d_v * earlier).flatten(0, -2).sum(0)
+            before.addcmul_(after, decay)  # in place: dV_t += beta dV_(t+1)
+        earlier = torch.cat([v0[None], membranes[:-1]])  # V_(t-1), [T, ..., N]
+        d_decay = (d_v * earlier).flatten(0, -2).sum(0)  # [N]
+        # the threshold lowers V - theta at each step, and each reset by theta one step later
         d_threshold = -(through_spikes + d_v * (earlier >= threshold)).flatten(0, -2).sum(0)
         return d_v, None, d_decay, d_threshold, None
 
 
 def _membranes(current: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor) -> Tensor:
-    """Return V of every step; `heterogeneous_lif.cpp` is the same, fused."""
+    """Return V of every step [T, ..., N]; the fused C++ kernel computes the same."""
     membranes, v = torch.empty_like(current), v0
     for now, out in zip(current.unbind(0), membranes.unbind(0), strict=True):
         torch.mul(v, decay, out=out)
-        out.add_(now).sub_(threshold * (v >= threshold))
+        out.add_(now).sub_(threshold * (v >= threshold))  # reset by the spike of the previous step
         v = out
     return membranes

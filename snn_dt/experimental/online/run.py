@@ -16,8 +16,8 @@ from snn_dt.device import keep_memory, set_threads
 from snn_dt.errors import CheckpointError
 from snn_dt.experimental.online.config import OnlineConfig
 from snn_dt.experimental.online.guide import make_guide
+from snn_dt.experimental.online.hover_trainer import HoverTrainer, make_actor
 from snn_dt.experimental.online.saved import ACTOR, BEST_ACTOR, save_actor
-from snn_dt.experimental.online.trainer import Trainer, make_actor
 from snn_dt.io import require_file
 from snn_dt.jsonl import write_atomically
 from snn_dt.training.console import Console
@@ -61,7 +61,7 @@ class OnlineRun:
                 begin=lambda: None if resume else save_config(config, run_dir / "config.yaml"),
             )
         torch.manual_seed(config.train.seed)  # the critics must not depend on whether a guide was trained or loaded
-        self.trainer = Trainer(config, actor, guide)
+        self.trainer = HoverTrainer(config, actor, guide)
         self.score: dict[str, float] | None = None
         if resume and (run_dir / STATE).exists():
             self._restore()

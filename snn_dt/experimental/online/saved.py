@@ -1,4 +1,4 @@
-"""A trained hover actor as a folder: `config.json`, `model.safetensors`; no pickle."""
+"""Saved hover actors: folders with `config.json` and `model.safetensors`, without pickle."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from snn_dt import io, strict
 from snn_dt.checkpoint import read_json, read_tensors
 from snn_dt.errors import CheckpointError
-from snn_dt.experimental.online.actors import SpikingActor
+from snn_dt.experimental.online.actor_critic import SpikingActor
 from snn_dt.experimental.online.config import ActorConfig
-from snn_dt.experimental.online.trainer import make_actor
+from snn_dt.experimental.online.hover_trainer import make_actor
 from snn_dt.jsonl import write_atomically
 
 ACTOR, BEST_ACTOR = "actor", "best_actor"
 
 
 def save_actor(folder: Path, actor: SpikingActor, config: ActorConfig, facts: dict[str, Any]) -> None:
-    """Write an actor and what made it.
+    """Write an actor, its configuration and its provenance (`facts`).
 
     Raises:
         CheckpointError: the folder cannot be written.
@@ -38,20 +38,21 @@ def save_actor(folder: Path, actor: SpikingActor, config: ActorConfig, facts: di
 
 
 def load_actor(folder: str | Path) -> SpikingActor:
-    """Read the actor of a run folder, or of its `actor` or `best_actor` folder.
+    """Read the actor of a run folder, or of an `actor` or `best_actor` folder in it.
 
-    Call it with observations [T, B, 18] of `snn_dt/CrazyflieHover-v0` and the state it returned last.
+    Call it with observations [T, B, 18] of `snn_dt/CrazyflieHover-v0` and the state it returned last (None at first).
 
     Raises:
-        CheckpointError: there is none, or it is damaged, or its weights are not finite.
+        CheckpointError: the actor is missing or damaged, or its weights are not finite.
     """
     folder = Path(folder)
+    # a run folder holds the actor in a subfolder
     folder = folder if io.is_file(folder / "config.json") else folder / ACTOR
     config = strict.build(ActorConfig, read_json(folder / "config.json").get("actor", {}), str(folder))
     actor = make_actor(config)
     try:
         actor.load_state_dict(read_tensors(folder / "model.safetensors"))
-    except Exception as error:  # a missing, damaged or misfitting file each raise their own kind
+    except Exception as error:  # a missing, damaged or mismatched file each raise their own type
         raise CheckpointError(
             f"expected the weights of an actor in {folder}, found: {' '.join(str(error).split())}; copy or train it "
             "again"

@@ -1,10 +1,11 @@
-"""What a policy is worth: flights from fixed starts, by the last reward of the curriculum."""
+"""Evaluation flights from fixed initial states, scored by the last reward of the curriculum."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
+from snn_dt.experimental.online.actor_critic import Actor, State
 from snn_dt.experimental.online.config import OnlineConfig
 from snn_dt.experimental.online.crazyflie import CrazyflieHoverVectorEnv
 from snn_dt.experimental.online.jump_start import Guide
@@ -12,32 +13,34 @@ from snn_dt.experimental.online.jump_start import Guide
 
 @torch.no_grad()
 def score_flights(
-    actor: torch.nn.Module,
+    actor: Actor,
     config: OnlineConfig,
     flights: int,
     seed: int,
     guide: Guide | None = None,
     guided: int = 0,
 ) -> dict[str, float]:
-    """Fly `actor` without noise, each flight to its end; the guide flies the first `guided` steps if there is one.
+    """Fly `actor` without noise, each flight to its end; a guide flies the first `guided` steps.
 
-    Returns `return` and `return_std` over the flights, `length` in steps, `lasted`, the share that came to the horizon,
-    and `distance`, metres from the target at a flight's last step.
+    Returns mean and standard deviation of the return (`return`, `return_std`), `length` in steps, `lasted` (share of
+    flights that reached the horizon) and `distance` (metres from the target at the last step).
     """
     task = config.task
+    # 1.0: the last reward of the curriculum
     drones = CrazyflieHoverVectorEnv(flights, task.horizon, "privileged", 1.0, task.spread, autoreset=False)
     observations, _ = drones.reset(seed=seed)
     returns, lengths, flying = np.zeros(flights), np.zeros(flights, np.int64), np.ones(flights, np.bool_)
-    distance, lasted, state = np.zeros(flights), np.zeros(flights, np.bool_), None
+    distance, lasted = np.zeros(flights), np.zeros(flights, np.bool_)
+    state: State | None = None
     for step in range(task.horizon):
-        proposed, state = actor(torch.from_numpy(observations)[None], state)
+        proposed, state = actor(torch.from_numpy(observations)[None], state)  # [1, flights, 4]
         actions = guide(observations) if guide is not None and step < guided else proposed[0].numpy()
         observations, rewards, terminated, truncated, _ = drones.step(actions)
-        returns += rewards * flying
+        returns += rewards * flying  # a drone whose flight is over stays in the array and is masked
         lengths += flying
         ends = flying & (terminated | truncated)
         distance[ends] = np.linalg.norm(observations[ends, :3], axis=-1)
-        lasted |= flying & truncated & ~terminated
+        lasted |= flying & truncated & ~terminated  # the horizon truncates
         flying &= ~ends
         if not flying.any():
             break

@@ -1,4 +1,4 @@
-"""What the fields of a `snn-dt rsnn` configuration must be besides of their type."""
+"""Allowed values of the fields of a `snn-dt rsnn` configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def rsnn_checks(config: RSNNConfig) -> list[Check]:
-    """Return (field, whether it holds, what is expected, what was found)."""
+    """Return (field, whether it is valid, expected, found) for every rule."""
     t, n, e, p, h, y = config.task, config.network, config.learn, config.penalty, config.hebbian, config.topology
     classes, groups = t.kind == "classes", 4 if t.kind == "evidence" else 1
     parts = {"input", "readout"} | ({"recurrent"} if n.recurrent else set())

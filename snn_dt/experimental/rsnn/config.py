@@ -1,4 +1,4 @@
-"""The configuration of `snn-dt rsnn`. The text under a field is its help; one simulation step is 1 ms."""
+"""Configuration of `snn-dt rsnn`; the string under a field is its help text. One simulation step is 1 ms."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from snn_dt.experimental.rsnn.topology import TopologyConfig
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """What is learned."""
+    """The task."""
 
     kind: Literal["pattern", "evidence", "classes"] = "pattern"
-    """`pattern`: draw a sum of sines from frozen noise; `evidence`: say, after a delay, on which side there were more
-    cues; `classes`: tell noisy trains of several classes apart (Bellec et al. 2020 for the first two)."""
+    """`pattern`: generate a sum of sines from fixed noise; `evidence`: report, after a delay, the side with more cues;
+    `classes`: classify noisy spike trains. The first two are tasks of Bellec et al. 2020."""
     inputs: int = 100
     """Input neurons."""
     steps: int = 1000
-    """Steps of a sample; of `evidence`, from the end of the last cue to the end."""
+    """Steps per sample; for `evidence`, the steps after the last cue."""
     rate_hz: float = 50.0
-    """Rate of an active input, in spikes per second."""
+    """Rate of an active input, spikes per second."""
     cues: int = 7
-    """Cues, odd, 150 steps each (evidence)."""
+    """Number of cues of 150 steps each, odd (evidence)."""
     classes: int = 4
     """Number of classes (classes)."""
     seed: int = 0
-    """Seed of what stays the same in all samples: the pattern and its noise, the classes."""
+    """Seed of the parts shared by all samples: pattern and noise, or classes."""
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The network. Time constants are of exact exponential decays, `e^(-1/tau)` a step."""
+    """The network. A time constant tau, in steps, means a decay by `e^(-1/tau)` per step."""
 
     neurons: int = 100
     """Hidden neurons."""
     adaptive: int = 0
-    """How many of them have an adaptive threshold (ALIF)."""
+    """Number of hidden neurons with an adaptive threshold (ALIF)."""
     refractory: int = 0
     """Steps after a spike in which a neuron cannot fire."""
     tau_mem: float = 30.0
@@ -54,71 +54,71 @@ class NetworkConfig:
     v_threshold: float = 0.03
     """Threshold; the membrane rests at 0."""
     threshold_adaptation: float | None = None
-    """What a spike adds to the threshold of an adaptive neuron; null: 1.7 (1 - rho) / (1 - alpha)."""
+    """Increase of an adaptive neuron's threshold per spike; null: 1.7 (1 - rho) / (1 - alpha)."""
     gain: Literal["leak", "unit"] = "leak"
-    """What a current is multiplied with: 1 - alpha, or 1."""
+    """Factor on input currents: `leak` is 1 - alpha, `unit` is 1."""
     out_gain: Literal["leak", "unit"] = "unit"
-    """The same of the leaky read-out: 1 - kappa, or 1."""
+    """Factor on the read-out's input: `leak` is 1 - kappa, `unit` is 1."""
     reset: Literal["soft", "hard"] = "soft"
-    """What a spike does to the membrane, one step later."""
+    """Reset of the membrane, one step after a spike."""
     dampening: float = 0.3
-    """Height of the surrogate (a triangle as wide as the threshold) times the threshold."""
+    """Peak of the surrogate derivative times the threshold; it is a triangle as wide as the threshold."""
     recurrent: bool = True
-    """Hidden neurons drive one another."""
+    """Connect hidden neurons with each other."""
     readout: Literal["leaky", "spiking"] = "leaky"
-    """Leaky sums, or LIF neurons that say something by their rates (`classes`)."""
+    """`leaky`: leaky sums of spikes; `spiking`: LIF neurons whose rates are the output (`classes`)."""
     feedback: Literal["symmetric", "random", "adaptive"] = "symmetric"
-    """The weights by which e-prop sends errors back: those of the read-out; fixed random ones; random ones that take
-    the read-out's increments."""
+    """Feedback weights of e-prop: those of the read-out; fixed random ones; or random ones updated with the read-out's
+    increments."""
     feedback_scale: float | None = None
-    """Deviation of random feedback weights; null: 1 / sqrt(neurons), as the read-out's."""
+    """Standard deviation of random feedback weights; null: 1 / sqrt(neurons), like the read-out."""
 
 
 @dataclass(frozen=True)
 class LearnConfig:
-    """How it is learned."""
+    """Learning rule, optimizer and schedule."""
 
     rule: Literal["bptt", "eprop", "hebbian"] = "eprop"
-    """Where gradients come from; `hebbian` knows only a reward, and `classes`."""
+    """Source of the gradients; `hebbian` uses a reward only and needs the task `classes`."""
     optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
-    """torch.optim's; momentum is 0.9."""
+    """Optimizer of torch; the momentum is 0.9."""
     learning_rate: float = 1e-4
     """Learning rate, constant."""
     weight_decay: float = 0.0
-    """Decoupled decay: a weight loses `learning_rate * weight_decay` of itself per update. Brings adaptive feedback to
-    the read-out's weights."""
+    """Decoupled decay: a weight shrinks by the share `learning_rate * weight_decay` per update. It makes adaptive
+    feedback converge to the read-out's weights."""
     grad_clip: float = 0.0
-    """Largest global gradient norm; 0 switches clipping off."""
+    """Maximum global gradient norm; 0 disables clipping."""
     loss: Literal["cross_entropy", "margin"] = "cross_entropy"
-    """Of rates (`classes`): cross-entropy of their softmax, or a hinge on the margin of the right one."""
+    """Loss on rates (`classes`): cross-entropy of their softmax, or a hinge on the margin of the right one."""
     temperature: float = 0.1
-    """Temperature of that softmax."""
+    """Temperature of the softmax."""
     margin: float = 0.05
-    """Margin from which the hinge is 0, in spikes per step."""
+    """Margin from which the hinge is 0, spikes per step."""
     steps: int = 2000
     """Updates."""
     batch_size: int = 1
     """Samples per update."""
     stop_error: float = 0.0
-    """Stop once an evaluation's error is below this: normalised squared error of `pattern`, share of wrong answers of
-    the others."""
+    """Stop when the error of an evaluation is below this: normalised squared error of `pattern`, share of wrong answers
+    of the other tasks."""
     seed: int = 0
-    """Seeds weights and samples."""
+    """Seed of weights and samples."""
     threads: int = 0
-    """CPU threads of torch; 0 takes the number of cores this process may use."""
+    """CPU threads of torch; 0 uses all cores available to this process."""
     log_every: int = 20
     """Updates between two lines of metrics."""
     eval_every: int = 100
-    """Updates between two evaluations on samples of their own."""
+    """Updates between two evaluations on separate samples."""
     eval_samples: int = 128
-    """Samples of an evaluation."""
+    """Samples per evaluation."""
     save_every: int = 100
     """Updates between two checkpoints; the last update always saves."""
 
 
 @dataclass(frozen=True)
 class RSNNConfig:
-    """A whole run."""
+    """Configuration of a run of `snn-dt rsnn`."""
 
     task: TaskConfig = field(default_factory=TaskConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -130,7 +130,7 @@ class RSNNConfig:
 
 
 def load_rsnn_config(*paths: str | Path) -> RSNNConfig:
-    """Read YAML files, each laid over those before it, over the defaults.
+    """Read YAML files over the defaults; later files override earlier ones.
 
     Raises:
         ConfigError: missing file, bad YAML, unknown key, value of a wrong type or out of range.
@@ -141,5 +141,5 @@ def load_rsnn_config(*paths: str | Path) -> RSNNConfig:
 
 
 def validate_rsnn(config: RSNNConfig) -> None:
-    """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
+    """Check the values of all fields; raise `ConfigError` naming the first invalid one."""
     strict.check_all(rsnn_checks(config))

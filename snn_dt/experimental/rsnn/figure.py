@@ -1,4 +1,4 @@
-"""Training curves of `snn-dt rsnn`: rows of metrics.jsonl in, a figure and a table out."""
+"""Training curves of `snn-dt rsnn` from rows of metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ COLUMNS = ("step", "test_loss", "test_error", "test_firing_rate", "test_operatio
 
 
 def evaluations(rows: Rows) -> list[dict[str, Any]]:
-    """Return one row per evaluation, `COLUMNS`, with the number of connections that the record before it says."""
+    """Return one row per evaluation with `COLUMNS`; `connections` is the last recorded number before it."""
     found, connections = [], None
     for row in rows:
+        # training rows hold the connections, evaluation rows the test figures
         connections = row.get("connections", connections)
         if "test_error" in row:
             found.append({**{name: row[name] for name in COLUMNS[:-1]}, "connections": connections})
@@ -24,7 +25,7 @@ def evaluations(rows: Rows) -> list[dict[str, Any]]:
 
 
 def rsnn_figure(runs: Mapping[str, Rows], title: str = "") -> Figure:
-    """Draw error and accumulates per sample over the update, a line for each named run."""
+    """Draw error and accumulates per sample over the updates, one line per named run."""
     figure = new_figure(10.5, 3.8)
     left, right = figure.subplots(1, 2)
     for colour, (name, rows) in zip(CYCLE * len(runs), runs.items(), strict=False):

@@ -1,20 +1,20 @@
-r"""Reward-modulated Hebb: what fired together is bound, or parted, by how much better than usual the answer was.
+r"""Reward-modulated Hebbian learning: coincidences of spikes, weighted by the reward minus its running mean.
 
-T steps, B samples, O outputs. Spikes of the source `[T, B, S]`, of the target `[T, B, N]`, rates `[B, O]`.
+T steps, B samples, O outputs. Spikes of the sources [T, B, S], of the targets [T, B, N], rates [B, O].
 
 ```
-x_t = trace x_(t-1) + pre_t,    e_ji = 1/T sum_t post_j,t x_i,t          what fired together
+x_t = trace x_(t-1) + pre_t,    e_ji = 1/T sum_t post_j,t x_i,t          eligibility
 m   = r_y - max_(k != y) r_k                                             margin of the right answer
-R   = low + (high - low) sigma(steepness m)                              or: high where m > 0, else low
+R   = low + (high - low) sigma(steepness m)                              or, with `sign`: high where m > 0, else low
 dw_ji = eta [mean_b (R - Rbar) gate_j e_ji + homeostasis (rate_target - r_j)]
 Rbar  = Rbar + baseline (mean_b R - Rbar)
 ```
 
-The term of homeostasis, r_j a neuron's own mean rate, wakes what has been punished into silence, where e would be 0 for
-ever; GliaGL moves thresholds to the same end.
+r_j is the mean rate of neuron j. Without the homeostasis term an output that was punished into silence would have e = 0
+and never recover; GliaGL moves thresholds for the same purpose.
 
-No error and no derivative: only the reward knows the right answer. R rises with the margin; the "softplus margin" of
-GliaGL (f08ecd3), `sigma(g (margin - m))`, falls with it, and so pays for being wrong.
+The rule uses no error and no derivative: the right answer enters through the reward only. R rises with the margin. The
+"softplus margin" of GliaGL (f08ecd3), `sigma(g (margin - m))`, falls with it and so rewards wrong answers.
 """
 
 from __future__ import annotations
@@ -33,49 +33,50 @@ from snn_dt.snn.filters import leaky_sum
 
 @dataclass(frozen=True)
 class HebbianConfig:
-    """Reward and eligibility of `rule: hebbian`."""
+    """Reward and eligibility of `learn.rule: hebbian`."""
 
     reward: Literal["margin", "sign"] = "margin"
-    """Rises smoothly with the margin, or is one of two values."""
+    """`margin`: rises smoothly with the margin; `sign`: `high` or `low` by the sign of the margin."""
     high: float = 1.2
     """Reward of a clearly right answer."""
     low: float = -0.8
     """Reward of a clearly wrong one."""
     margin: float = 0.05
-    """Difference of rates from which a right answer is clear."""
+    """Margin from which a right answer counts as clear, in spikes per step."""
     steepness: float = 100.0
-    """Steepness of the reward over the margin, per unit of rate; half of the way between them is paid at a margin of 0.
-    Were it paid at a clear margin, answers that are just right would be worth less than the mean and be unlearned."""
+    """Steepness of the reward over the margin, per unit of rate; a margin of 0 gives the middle of `low` and `high`.
+    With the middle at a clear margin, barely right answers would get less than the mean reward and be unlearned."""
     skip_clear: bool = True
-    """Change nothing for an answer that is right by `margin` or more."""
+    """Skip answers that are right by `margin` or more."""
     gate: Literal["winner", "target", "none"] = "winner"
-    """The output whose synapses change: the one that answered, the right one (which a bandit does not know), all."""
+    """Outputs whose synapses change: the answering one, the right one (unknown to a bandit), or all."""
     trace: float = 0.5
-    """Decay per step of the trace that a source's spike leaves."""
+    """Decay per step of the trace of a source's spikes."""
     baseline: float = 0.1
-    """Weight of the newest reward in the running mean that rewards are measured from."""
+    """Weight of the newest reward in the running mean Rbar."""
     homeostasis: float = 0.1
-    """Weight of the term that keeps each target neuron near `rate_target`; 0 leaves it out."""
+    """Weight of the term that keeps each target neuron near `rate_target`; 0 disables it."""
     rate_target: float = 0.05
-    """That rate, in spikes per step."""
+    """Target rate of the homeostasis term, spikes per step."""
     plastic: tuple[str, ...] = ("readout",)
-    """Connections that change: input, recurrent, readout."""
+    """Connections that change: some of input, recurrent, readout."""
 
 
 def reward(config: HebbianConfig, margin: Tensor) -> Tensor:
-    """Return R of margins `[B]`."""
+    """Return R [B] of margins [B]."""
     if config.reward == "sign":
         return torch.where(margin > 0, config.high, config.low).to(margin)
     return config.low + (config.high - config.low) * torch.sigmoid(config.steepness * margin)
 
 
 def eligibility(pre: Tensor, post: Tensor, trace: float) -> Tensor:
-    """Return `e` [B, N, S]."""
+    """Return e [B, N, S] of the spikes `pre` [T, B, S] and `post` [T, B, N]."""
+    # the trace includes the source's spike of the same step
     return torch.einsum("tbn,tbs->bns", post, leaky_sum(pre, trace)) / len(pre)
 
 
 class Hebbian:
-    """Writes `-dw / eta` of a network with a spiking read-out into `.grad`, for any of torch's optimizers to follow."""
+    """Writes `-dw / eta` into `.grad` of a network with a spiking read-out; any optimizer of torch applies it."""
 
     def __init__(self, network: RecurrentSNN, config: HebbianConfig) -> None:
         unknown = sorted(set(config.plastic) - set(network.synapses))
@@ -87,27 +88,28 @@ class Hebbian:
 
     @torch.no_grad()
     def learn(self, x: Tensor, spikes: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Take what happened: inputs, hidden and output spikes, and the right answers `[B]`; return rewards `[B]`."""
-        config, rates = self.config, outputs.mean(0)
+        """Set gradients from inputs, hidden and output spikes and right answers [B]; return rewards [B]."""
+        config, rates = self.config, outputs.mean(0)  # [B, O]
         margin = margins(rates, targets)
-        value = reward(config, margin)
-        better = value - self.expected.to(value)
+        value = reward(config, margin)  # R [B]
+        better = value - self.expected.to(value)  # R - Rbar; Rbar of earlier samples only
         self.expected = self.expected + config.baseline * (value.mean().cpu() - self.expected)
         if config.skip_clear:
-            better = better * (margin < config.margin)
+            better = better * (margin < config.margin)  # no change for clear answers
         gate = torch.ones_like(rates)
         if config.gate != "none":
-            chosen = rates.argmax(-1) if config.gate == "winner" else targets
+            chosen = rates.argmax(-1) if config.gate == "winner" else targets  # [B]
             gate = F.one_hot(chosen, rates.shape[-1]).to(rates)
-        before = torch.cat([torch.zeros_like(spikes[:1]), spikes[:-1]])
-        pairs = {"input": (x, spikes, 1), "recurrent": (before, spikes, 1), "readout": (spikes, outputs, gate)}
+        before = torch.cat([torch.zeros_like(spikes[:1]), spikes[:-1]])  # recurrent spikes act one step later
+        pairs = {"input": (x, spikes), "recurrent": (before, spikes), "readout": (spikes, outputs * gate)}
         for name, part in self.network.synapses.items():
-            part.weight.grad = None
+            part.weight.grad = None  # layers that are not plastic get no update
             if name in config.plastic:
-                pre, post, active = pairs[name]
-                change = torch.tensordot(better, eligibility(pre, post * active, config.trace), 1) / len(better)
+                pre, gated = pairs[name]
+                post = outputs if name == "readout" else spikes  # homeostasis is not gated
+                change = torch.tensordot(better, eligibility(pre, gated, config.trace), 1) / len(better)  # [N, S]
                 change += config.homeostasis * (config.rate_target - post.mean((0, 1))).unsqueeze(-1)
-                part.weight.grad = -change * part.mask
+                part.weight.grad = -change * part.mask  # missing connections stay missing
         return value
 
     def state_dict(self) -> dict[str, Any]:
@@ -115,5 +117,5 @@ class Hebbian:
         return {"expected": self.expected}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take it over."""
+        """Restore what `state_dict` returned."""
         self.expected = state["expected"]

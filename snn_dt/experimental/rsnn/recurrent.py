@@ -1,6 +1,6 @@
-r"""Neurons whose spikes come back to them: a fused scan over time with its gradient written out, whole or local.
+r"""Recurrent LIF neurons: a fused scan over time with a hand-written gradient, BPTT or e-prop.
 
-T steps, B samples, N neurons. Currents and spikes [T, B, N], every part of a state [B, N], `weight` [N, N] (to, from).
+T steps, B samples, N neurons. Currents and spikes [T, B, N], each part of a state [B, N], `weight` [N, N] (to, from).
 
 ```
 I = current_t + W z_(t-1)
@@ -11,20 +11,20 @@ z_t = [u >= 0]                             u = V - V_th - beta b
 V = m h + ..., b = rho b + z_t             z_t = [u >= 0]
 ```
 
-m and r as in `experimental/analysis/jacobian.py`; the equations are those of `snn/variants.py`, with a beta for each
-neuron and a refractory time. Backwards, with dz the loss's derivative by a spike, psi the surrogate's,
+m and r are those of `experimental/analysis/jacobian.py`. The equations are those of `snn/variants.py` with one beta per
+neuron and a refractory time. Backward, with dz the derivative of the loss by a spike and psi the surrogate derivative:
 
 ```
-dz_t += db [+ r dV]  + W^T dI_(t+1)       the last term: through the spikes of other neurons
-g = psi_t dz_t,  dh and db carry g on to t - 1 within the neuron
+dz_t += db [+ r dV]  + W^T dI_(t+1)       last term: the path through spikes of other neurons
+g = psi_t dz_t,  dh and db carry g to t - 1 within the neuron
 ```
 
-and that last term is all in which backpropagation through time differs from e-prop (Bellec et al. 2020): `local` leaves
-it out.
+The last term is the only difference between BPTT and e-prop (Bellec et al. 2020): `local` omits it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -36,7 +36,7 @@ from snn_dt.snn.surrogate import get_surrogate
 
 
 class RecurrentState(NamedTuple):
-    """Membrane, trace of threshold adaptation, last spikes, steps until a neuron may fire again; each [B, N]."""
+    """Membrane, trace of threshold adaptation, last spikes, remaining refractory steps; each [B, N]."""
 
     v_mem: Tensor
     spike_trace: Tensor
@@ -45,7 +45,7 @@ class RecurrentState(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What happened in T steps: spikes, `u` (distance to the threshold, -inf while refractory), `h`, each [T, B, N]."""
+    """A run of T steps: spikes, `u` (distance to the threshold, -inf while refractory) and `h`, each [T, B, N]."""
 
     spikes: Tensor
     u: Tensor
@@ -58,10 +58,10 @@ class RecurrentLIF(nn.Module):
 
     Args:
         neurons: N.
-        adaptive: how many of them, the last ones, have the adaptive threshold of `threshold_adaptation` (ALIF).
-        refractory: steps after a spike in which a neuron cannot fire; the membrane goes on, the surrogate is 0.
-        dampening: what the surrogate, which peaks at 1, is multiplied with (gamma / V_th in Bellec et al. 2020).
-        lif: constants of `snn_dt.snn.LIFParameters`; adaptation currents are not for these.
+        adaptive: number of neurons, the last ones, with the adaptive threshold of `threshold_adaptation` (ALIF).
+        refractory: steps after a spike in which a neuron cannot fire; the membrane evolves, the surrogate is 0.
+        dampening: factor on the surrogate derivative, which peaks at 1 (gamma / V_th in Bellec et al. 2020).
+        lif: constants of `snn_dt.snn.LIFParameters`, without adaptation currents.
 
     Raises:
         ValueError: a constant is out of range.
@@ -79,54 +79,61 @@ class RecurrentLIF(nn.Module):
         if not 0 <= adaptive <= neurons or refractory < 0:
             raise ValueError(f"expected 0 <= adaptive <= {neurons}, refractory >= 0; found {adaptive}, {refractory}")
         self.neurons, self.refractory, self.dampening = neurons, refractory, dampening
-        own = torch.arange(neurons) >= neurons - adaptive
-        self.register_buffer("beta", own.double() * p.threshold_adaptation, persistent=False)
+        adapts = torch.arange(neurons) >= neurons - adaptive  # the last `adaptive` neurons
+        # [N]; 0 for neurons without adaptation. A constant of the config, so it is not saved
+        self.register_buffer("beta", adapts.double() * p.threshold_adaptation, persistent=False)
 
     def rest(self, like: Tensor) -> RecurrentState:
-        """Return neurons at rest for the currents `like` [..., B, N]."""
+        """Return the state of rest for currents `like` [..., B, N]."""
         v_mem = like.new_full(like.shape[-2:], self.constants.v_rest)
         return RecurrentState(v_mem, *(torch.zeros_like(v_mem) for _ in range(3)))
 
     def forward(
         self, current: Tensor, weight: Tensor | None = None, state: RecurrentState | None = None, local: bool = False
     ) -> tuple[Tensor, RecurrentState]:
-        """Run over `current`, from rest where `state` is None; no gradient goes through the state.
+        """Run over `current`, from rest if `state` is None; no gradient flows through the state.
 
-        `local` leaves the path through other neurons' spikes out of the gradient.
+        `local` omits the path through other neurons' spikes from the gradient (e-prop).
         """
+        # without a gradient the scan need not keep anything for the backward pass
         if torch.is_grad_enabled() and (current.requires_grad or (weight is not None and weight.requires_grad)):
-            spikes, *parts = _Recurrent.apply(current, weight, state, self, local)
+            scan: Any = _Recurrent.apply  # torch does not type it
+            # the parts of the state are returned one by one: autograd handles tensors only
+            spikes, *parts = scan(current, weight, state, self, local)
             return spikes, RecurrentState(*parts)
         steps = self.run(current, weight, state)
         return steps.spikes, steps.state
 
     @torch.no_grad()
     def run(self, current: Tensor, weight: Tensor | None = None, state: RecurrentState | None = None) -> Steps:
-        """Run over `current` without a gradient; what is returned is all that a gradient needs."""
+        """Run over `current` without autograd; the result is all that the gradient needs."""
         p, beta, delayed = self.constants, self.beta.to(current.dtype), self.constants.reset_order == "delayed"
         alpha, rho, height = 1 - p.leak, 1 - p.dt / p.tau_adaptation, p.v_threshold - p.v_rest
         adapts, charged = bool(p.threshold_adaptation), p.leak * p.v_rest
         v, b, z, quiet = state or self.rest(current)
-        back = None if weight is None else p.gain * weight.t()
-        spikes, u, h = (torch.empty_like(current) for _ in range(3))
+        back = None if weight is None else p.gain * weight.t()  # [from, to]
+        spikes, u, h = (torch.empty_like(current) for _ in range(3))  # filled in place, step by step
+        # each slice is a view [B, N] of the result
         for now, z_now, u_now, h_now in zip(p.gain * current + charged, spikes, u, h, strict=True):
+            # h = alpha V + gain I
             torch.add(now if back is None else torch.addmm(now, z, back), v, alpha=alpha, out=h_now)
             if delayed:
                 v, b = _reset(h_now, z, p, height), (rho * b + z if adapts else b)
-            torch.sub(v if delayed else h_now, p.v_threshold, out=u_now)
+            torch.sub(v if delayed else h_now, p.v_threshold, out=u_now)  # u = distance to the threshold
             if adapts:
                 u_now.addcmul_(beta, b, value=-1)
             if self.refractory:
-                u_now.masked_fill_(quiet > 0, -torch.inf)
+                u_now.masked_fill_(quiet > 0, -torch.inf)  # a refractory neuron neither fires nor has a surrogate
             z = torch.ge(u_now, 0, out=z_now)
             if self.refractory:
+                # count down; a spike sets the counter
                 quiet = (quiet - 1).clamp_min_(0).add_(z, alpha=self.refractory)
             if not delayed:
                 v, b = _reset(h_now, z, p, height), (rho * b + z if adapts else b)
         return Steps(spikes, u, h, RecurrentState(v, b, z.clone(), quiet))
 
     def psi(self, u: Tensor) -> Tensor:
-        """Return the dampened derivative of the surrogate at `u`; 0 for a refractory neuron."""
+        """Return the dampened surrogate derivative at `u`; it is 0 for a refractory neuron (u = -inf)."""
         return self.dampening * get_surrogate(self.constants.surrogate).derivative(u, self.constants.surrogate_slope)
 
 
@@ -144,6 +151,7 @@ class _Recurrent(torch.autograd.Function):
         steps = neurons.run(current, weight, state)
         ctx.neurons, ctx.local = neurons, local
         hard = neurons.constants.reset == "hard" and not neurons.constants.detach_reset
+        # an attached hard reset alone needs h: r = V_rest - h
         ctx.save_for_backward(weight, state.spikes, steps.spikes, steps.u, steps.h if hard else None)
         ctx.mark_non_differentiable(*steps.state)
         return steps.spikes, *steps.state
@@ -152,38 +160,44 @@ class _Recurrent(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         weight, first, spikes, u, h = ctx.saved_tensors
-        neurons, before = ctx.neurons, torch.cat([first[None], spikes[:-1]])
-        through = None if weight is None or ctx.local else weight
+        neurons, before = ctx.neurons, torch.cat([first[None], spikes[:-1]])  # spikes of the previous step
+        through = None if weight is None or ctx.local else weight  # e-prop has no path through W
         grad_current = adjoint(neurons, grad, neurons.psi(u), spikes, before, h, through)
         grad_weight = None
         if weight is not None and ctx.needs_input_grad[1]:
-            grad_weight = grad_current.flatten(0, 1).t() @ before.flatten(0, 1)
+            grad_weight = grad_current.flatten(0, 1).t() @ before.flatten(0, 1)  # [N, T B] @ [T B, N]
         return grad_current, grad_weight, None, None, None
 
 
 def adjoint(
     neurons: RecurrentLIF, grad: Tensor, psi: Tensor, spikes: Tensor, before: Tensor, h: Tensor | None, w: Tensor | None
 ) -> Tensor:
-    """Return dL/d(current) `[T, B, N]` of the derivative `grad` by the spikes.
+    """Return dL/d(current) [T, B, N] from the derivative `grad` by the spikes.
 
-    `before` are the spikes of the step before, `h` is needed by an attached hard reset alone, and `w` is None for no
+    `before` are the spikes of the previous step. `h` is needed for an attached hard reset only. Without `w` there is no
     path from neuron to neuron.
     """
     p, beta, delayed = neurons.constants, neurons.beta.to(grad.dtype), neurons.constants.reset_order == "delayed"
     alpha, rho, adapts = 1 - p.leak, 1 - p.dt / p.tau_adaptation, bool(p.threshold_adaptation)
+    # m of every step; None if the reset keeps h
     kept = (1 - (before if delayed else spikes)).unbind() if p.reset == "hard" else None
-    reset = None if p.detach_reset or p.reset == "none" else [p.v_rest - p.v_threshold] * len(grad)
-    if reset is not None and p.reset == "hard":
+    # r of every step: the change of V by a spike, through the reset
+    reset: Sequence[Tensor | float] | None = None
+    if not p.detach_reset and p.reset == "soft":
+        reset = [p.v_rest - p.v_threshold] * len(grad)
+    if not p.detach_reset and p.reset == "hard":
+        assert h is not None
         reset = (p.v_rest - h).unbind()
+    # the gain is applied to W once, instead of to dI in every step
     result, w = torch.empty_like(grad), None if w is None else p.gain * w
-    dv = dh = db = torch.zeros_like(grad[0])
+    dv = dh = db = torch.zeros_like(grad[0])  # derivatives by V, h and b of the step after t
     for t in range(len(grad) - 1, -1, -1):
-        dz = grad[t] if w is None else torch.addmm(grad[t], dh, w)
+        dz = grad[t] if w is None else torch.addmm(grad[t], dh, w)  # plus W^T dI of t + 1
         if adapts:
             dz = dz + db
         if delayed:
             if reset is not None and t + 1 < len(grad):
-                dz = dz + reset[t + 1] * dv
+                dz = dz + reset[t + 1] * dv  # the reset by z_t happens at t + 1
             g = psi[t] * dz
             dv = torch.add(g, dh, alpha=alpha)
             dh = dv if kept is None else kept[t] * dv
@@ -192,12 +206,13 @@ def adjoint(
             g = psi[t] * (dz if reset is None else dz + reset[t] * dv)
             dh = g + (dv if kept is None else kept[t] * dv)
         if adapts:
-            db = torch.addcmul(rho * db, beta, g, value=-1)
-        torch.mul(dh, p.gain, out=result[t])
+            db = torch.addcmul(rho * db, beta, g, value=-1)  # b lowers u by beta b
+        torch.mul(dh, p.gain, out=result[t])  # dI = gain dh
     return result
 
 
 def _reset(h: Tensor, z: Tensor, p: LIFParameters, height: float) -> Tensor:
+    """Return the membrane after the reset of the neurons that fired (z = 1)."""
     if p.reset == "hard":
         return torch.where(z > 0, p.v_rest, h)
     return h - height * z if p.reset == "soft" else h

@@ -16,9 +16,9 @@ from snn_dt.config import save_config
 from snn_dt.config_difference import check_same
 from snn_dt.device import keep_memory, set_threads
 from snn_dt.errors import CheckpointError
+from snn_dt.experimental.rsnn.build_network import build_network
 from snn_dt.experimental.rsnn.config import RSNNConfig, load_rsnn_config
-from snn_dt.experimental.rsnn.network import build_network
-from snn_dt.experimental.rsnn.rules import make_rule
+from snn_dt.experimental.rsnn.learning_rules import make_rule
 from snn_dt.experimental.rsnn.spiking_network import RecurrentSNN
 from snn_dt.experimental.rsnn.tasks import make_task
 from snn_dt.experimental.rsnn.topology import Topology

@@ -1,8 +1,8 @@
-"""Tasks for recurrent spiking networks: samples that are a pure function of (seed, step), a loss, an error.
+"""Tasks for recurrent spiking networks: samples, a loss, an error.
 
-T steps, B samples, P inputs, O outputs, C classes. Inputs `[T, B, P]` are spikes; what the network says is `y`
-[T, B, O]. Pattern generation and evidence accumulation are those of Bellec et al. 2020 (Nature Communications 11:3625)
-and its code; one step is 1 ms.
+T steps of 1 ms, B samples, P inputs, O outputs, C classes. Inputs [T, B, P] are spikes; `y` [T, B, O] is the network's
+output. The samples of an update are a function of (seed, step). Pattern generation and evidence accumulation are the
+tasks of Bellec et al. 2020 (Nature Communications 11:3625) and its code.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from torch.nn import functional as F
 
 from snn_dt.experimental.rsnn.config import LearnConfig, TaskConfig
 from snn_dt.experimental.rsnn.rates import margin_hinge, margins, mean_rate, rate_cross_entropy
-from snn_dt.experimental.rsnn.streams import stream
+from snn_dt.experimental.rsnn.topology import update_generator
 
-CUE, CUE_ON, RECALL = 150, 100, 150
-MAJORITY = 0.7
+CUE_STEPS, CUE_ON_STEPS, RECALL_STEPS = 150, 100, 150
+MAJORITY_PROBABILITY = 0.7
 PERIODS = (1000, 500, 333, 200)
+"""Periods of the pattern's sines, steps."""
 
 
 class Sample(NamedTuple):
-    """Inputs `[T, B, P]` and what is asked for: a curve `[T, B, 1]`, or classes `[B]` int64."""
+    """Inputs [T, B, P] and targets: a curve [T, B, 1], or classes [B] int64."""
 
     x: Tensor
     target: Tensor
 
 
 class Task(Protocol):
-    """What a trainer needs of a task."""
+    """The interface of a task."""
 
     inputs: int
     outputs: int
@@ -40,32 +41,34 @@ class Task(Protocol):
         """Return the samples of one update."""
 
     def loss(self, y: Tensor, target: Tensor) -> Tensor:
-        """Return what is minimised, a scalar."""
+        """Return the loss, a scalar."""
 
     def scores(self, y: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return `error`, and perhaps more; a mean over samples."""
+        """Return `error` and optional further scores, means over samples."""
 
 
 class Pattern:
-    """Draw a sum of four sines of random weight and phase while the same noise plays, sample after sample.
+    """Pattern generation: output a sum of four sines of random weight and phase; the input is fixed noise.
 
-    Loss: half the squared error, summed over steps. Error: squared error over the curve's variance.
+    Loss: half the squared error, summed over steps. Error: mean squared error over the curve's variance.
     """
 
     def __init__(self, config: TaskConfig, learn: LearnConfig) -> None:
         generator = torch.Generator().manual_seed(config.seed)
         self.inputs, self.outputs = config.inputs, 1
-        time = torch.arange(config.steps) / 1.0
+        time = torch.arange(config.steps) / 1.0  # steps, as floats
         curve = torch.zeros(config.steps)
         for period in PERIODS:
+            # weight in [0.5, 2], phase in periods
             weight, phase = 0.5 + 1.5 * torch.rand((), generator=generator), torch.rand((), generator=generator)
             curve += weight * torch.sin(2 * math.pi * (time / period + phase))
-        self.curve = (curve / curve.abs().max()).view(-1, 1, 1)
+        self.curve = (curve / curve.abs().max()).view(-1, 1, 1)  # [T, 1, 1], in [-1, 1]
         noise = torch.rand(config.steps, 1, config.inputs, generator=generator)
-        self.noise = (noise < config.rate_hz / 1000).float()
+        self.noise = (noise < config.rate_hz / 1000).float()  # spike probability per step of 1 ms
 
     def draw(self, seed: int, step: int, samples: int) -> Sample:
-        """Return the one sample there is, as often as asked."""
+        """Return the only sample, repeated."""
+        # views, not copies: [T, B, P] and [T, B, 1]
         return Sample(self.noise.expand(-1, samples, -1), self.curve.expand(-1, samples, -1))
 
     def loss(self, y: Tensor, target: Tensor) -> Tensor:
@@ -78,73 +81,76 @@ class Pattern:
 
 
 class Evidence:
-    """Cues left and right, a delay, then the question: on which side were there more?
+    """Evidence accumulation: report, after a delay, the side with more cues.
 
-    Four groups of inputs: left and right cues (the first 100 of 150 steps each), recall (the last 150 steps), and noise
-    at a quarter of the rate all along. A trial leans to one side: each cue comes from there with probability 0.7.
-    Loss: cross-entropy of the softmax, mean over the recall. Answer: the side that is likelier in its mean.
+    Four groups of inputs: left cues and right cues (active in the first 100 of 150 steps), recall (the last 150 steps)
+    and noise at a quarter of the rate in every step. Each trial has a side from which a cue comes with probability 0.7.
+    Loss: mean cross-entropy over the recall. Answer: the side with the higher mean probability in the recall.
     """
 
     def __init__(self, config: TaskConfig, learn: LearnConfig) -> None:
         self.inputs, self.outputs, self.cues = config.inputs, 2, config.cues
-        self.length, self.rate = config.cues * CUE + config.steps, config.rate_hz / 1000
+        self.length, self.rate = config.cues * CUE_STEPS + config.steps, config.rate_hz / 1000
 
     def draw(self, seed: int, step: int, samples: int) -> Sample:
         """Return new trials."""
-        generator = stream(seed, step)
-        right = torch.where(torch.rand(samples, 1, generator=generator) < 0.5, MAJORITY, 1 - MAJORITY)
-        cues = (torch.rand(samples, self.cues, generator=generator) < right).long()
-        rates = torch.zeros(self.length, samples, 4)
-        for i, side in enumerate(cues.t()):
-            rates[i * CUE : i * CUE + CUE_ON] += self.rate * F.one_hot(side, 4)
-        rates[-RECALL:, :, 2] = self.rate
+        generator = update_generator(seed, step)
+        p_right = MAJORITY_PROBABILITY, 1 - MAJORITY_PROBABILITY
+        right = torch.where(torch.rand(samples, 1, generator=generator) < 0.5, *p_right)  # [B, 1]
+        cues = (torch.rand(samples, self.cues, generator=generator) < right).long()  # [B, cues]; 1 is right
+        rates = torch.zeros(self.length, samples, 4)  # groups: left, right, recall, noise
+        for i, side in enumerate(cues.t()):  # side [B] of cue i
+            rates[i * CUE_STEPS : i * CUE_STEPS + CUE_ON_STEPS] += self.rate * F.one_hot(side, 4)
+        rates[-RECALL_STEPS:, :, 2] = self.rate
         rates[:, :, 3] = self.rate / 4
-        rates = rates.repeat_interleave(self.inputs // 4, -1)
+        rates = rates.repeat_interleave(self.inputs // 4, -1)  # [T, B, 4] -> [T, B, P]
+        # independent Bernoulli spikes per step
         x = (torch.rand(rates.shape, generator=generator) < rates).float()
-        return Sample(x, (2 * cues.sum(1) > self.cues).long())
+        return Sample(x, (2 * cues.sum(1) > self.cues).long())  # target 1: most cues on the right
 
     def loss(self, y: Tensor, target: Tensor) -> Tensor:
-        """Return the mean cross-entropy of the recall."""
-        recall = y[-RECALL:]
-        return F.cross_entropy(recall.flatten(0, 1), target.expand(RECALL, -1).flatten())
+        """Return the mean cross-entropy over the recall."""
+        recall = y[-RECALL_STEPS:].flatten(0, 1)  # [recall, B, 2] -> [recall B, 2]
+        return F.cross_entropy(recall, target.expand(RECALL_STEPS, -1).flatten())
 
     def scores(self, y: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the share of wrong sides."""
-        answers = y[-RECALL:].softmax(-1).mean(0).argmax(-1)
+        """Return the share of wrong answers."""
+        answers = y[-RECALL_STEPS:].softmax(-1).mean(0).argmax(-1)  # [recall, B, 2] -> [B]
         return {"error": (answers != target).float().mean()}
 
 
 class Classes:
-    """Noisy trains of C classes, each a set of rates of the inputs; the output that fires most is the answer.
+    """Classification of noisy spike trains: each of C classes has its own input rates; the most active output answers.
 
-    In each class a fifth of the inputs fires at the full rate, the others at a tenth of it. Loss: cross-entropy of
-    `softmax(rates / temperature)`, or `max(0, wanted - margin)`. The margin is the right output's over the best of
-    the others; an answer without one is wrong.
+    In each class a fifth of the inputs fires at the full rate, the others at a tenth of it. The margin is the rate of
+    the right output minus the highest rate of the others. Loss: cross-entropy of `softmax(rates / temperature)`, or the
+    hinge `max(0, learn.margin - margin)`. An answer with a margin of 0 or less is wrong.
     """
 
     def __init__(self, config: TaskConfig, learn: LearnConfig) -> None:
         generator = torch.Generator().manual_seed(config.seed)
         self.inputs, self.outputs, self.length = config.inputs, config.classes, config.steps
+        # a random order of the inputs for each class, [C, P]
         order = torch.rand(config.classes, config.inputs, generator=generator).argsort(-1)
-        active = order < max(1, config.inputs // 5)
-        self.rates = torch.where(active, 1.0, 0.1) * config.rate_hz / 1000
+        active = order < max(1, config.inputs // 5)  # [C, P]
+        self.rates = torch.where(active, 1.0, 0.1) * config.rate_hz / 1000  # spike probability per step, [C, P]
         self.learn = learn
 
     def draw(self, seed: int, step: int, samples: int) -> Sample:
-        """Return new trains of random classes."""
-        generator = stream(seed, step)
+        """Return new spike trains of random classes."""
+        generator = update_generator(seed, step)
         classes = torch.randint(0, self.outputs, (samples,), generator=generator)
         noise = torch.rand(self.length, samples, self.inputs, generator=generator)
-        return Sample((noise < self.rates[classes]).float(), classes)
+        return Sample((noise < self.rates[classes]).float(), classes)  # [T, B, P] < [B, P]
 
     def loss(self, y: Tensor, target: Tensor) -> Tensor:
-        """Return the cross-entropy of mean rates, or the hinge on their margin."""
+        """Return the cross-entropy of the mean rates, or the hinge on the margin."""
         if self.learn.loss == "margin":
             return margin_hinge(mean_rate(y), target, self.learn.margin)
         return rate_cross_entropy(mean_rate(y), target, self.learn.temperature)
 
     def scores(self, y: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the share of answers that are not clearly right, and the mean margin."""
+        """Return the share of answers with a margin of 0 or less, and the mean margin."""
         margin = margins(mean_rate(y), target)
         return {"error": (margin <= 0).float().mean(), "margin": margin.mean()}
 

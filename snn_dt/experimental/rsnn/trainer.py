@@ -1,4 +1,4 @@
-"""The training loop of recurrent networks: sample, gradient, update, now and then a look at connections and error."""
+"""The training loop of recurrent networks: sample, gradient, update; at intervals topology, evaluation, checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from snn_dt.errors import TrainingError
 from snn_dt.experimental.rsnn.config import LearnConfig
-from snn_dt.experimental.rsnn.rules import Rule
+from snn_dt.experimental.rsnn.learning_rules import Rule
 from snn_dt.experimental.rsnn.spiking_network import RecurrentSNN
 from snn_dt.experimental.rsnn.tasks import Task
 from snn_dt.experimental.rsnn.topology import Topology
@@ -20,12 +20,12 @@ from snn_dt.training.loop import Record
 from snn_dt.training.signals import StopSignal
 from snn_dt.training.state import TrainingState
 
-EVALUATION = 2**31  # the number of the "update" whose samples evaluations use: no training update has it
+EVALUATION_STEP = 2**31  # evaluations use the samples of this update, which training never reaches
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What is trained, and by what."""
+    """A network with its task, learning rule and topology."""
 
     network: RecurrentSNN
     task: Task
@@ -41,29 +41,32 @@ def train(
     state: TrainingState,
     stop: StopSignal,
 ) -> bool:
-    """Train from `state` to `config.steps` updates, an error below `config.stop_error`, or a stop.
+    """Train from `state` until `config.steps` updates, an error below `config.stop_error`, or a signal.
 
     Returns:
-        Whether it is done.
+        Whether training is finished.
 
     Raises:
-        TrainingError: the loss is no longer finite.
+        TrainingError: the loss or the gradient is not finite.
     """
-    begin, begin_step = time.perf_counter(), state.step
+    begin, begin_step = time.perf_counter(), state.step  # for the speed of this session
     topology = parts.topology
     while not _done(config, state) and stop.signum is None:
         metrics = parts.rule.learn(parts.task.draw(config.seed, state.step, config.batch_size))
+        # a Hebbian rule leaves most without a gradient
         parameters = [p for p in parts.network.parameters() if p.grad is not None]
+        # without a limit it only measures the norm
         norm = nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf)
         state.add({**metrics, "grad_norm": norm})
         _decay(parts.network, config)
         state.optimizer.step()
         state.step += 1
         if _due(state.step, topology.config.every):
-            topology.look(state.step, state.optimizer)
+            topology.revise(state.step, state.optimizer)
         last = state.step == config.steps
         if _due(state.step, config.log_every) or last:
             means = state.take_means()
+            # checked at the logging interval, for the means that are reported
             if not math.isfinite(means["loss"] + means["grad_norm"]):
                 raise TrainingError(
                     f"expected a finite loss and gradient, found {means['loss']} and {means['grad_norm']} by update "
@@ -83,8 +86,8 @@ def train(
 
 @torch.no_grad()
 def evaluate(parts: Trained, config: LearnConfig) -> dict[str, float]:
-    """Return loss, error, hidden rate and accumulates per sample on samples that training never sees."""
-    sample = parts.task.draw(config.seed, EVALUATION, config.eval_samples)
+    """Return loss, error, hidden firing rate and accumulates per sample on samples that training never uses."""
+    sample = parts.task.draw(config.seed, EVALUATION_STEP, config.eval_samples)
     y, spikes = parts.network(sample.x)
     values = {"loss": parts.task.loss(y, sample.target), "firing_rate": spikes.mean()}
     values |= {"operations": parts.network.synaptic_operations(sample.x, spikes)}
@@ -92,7 +95,7 @@ def evaluate(parts: Trained, config: LearnConfig) -> dict[str, float]:
 
 
 def make_optimizer(config: LearnConfig, network: RecurrentSNN) -> torch.optim.Optimizer:
-    """Make torch's SGD, SGD with momentum, or Adam; decay is not theirs but `_decay`'s."""
+    """Return torch's SGD, SGD with momentum or Adam; `_decay` applies the weight decay."""
     if config.optimizer == "adam":
         return torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     momentum = 0.9 if config.optimizer == "momentum" else 0.0
@@ -101,6 +104,7 @@ def make_optimizer(config: LearnConfig, network: RecurrentSNN) -> torch.optim.Op
 
 @torch.no_grad()
 def _decay(network: RecurrentSNN, config: LearnConfig) -> None:
+    """Apply decoupled weight decay to the parameters that have a gradient."""
     if config.weight_decay:
         for parameter in network.parameters():
             if parameter.grad is not None:
@@ -108,6 +112,7 @@ def _decay(network: RecurrentSNN, config: LearnConfig) -> None:
 
 
 def _done(config: LearnConfig, state: TrainingState) -> bool:
+    # `best_score` is the negative of the lowest error
     return state.step >= config.steps or state.best_score > -config.stop_error
 
 

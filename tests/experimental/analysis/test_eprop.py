@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from snn_dt.cli.main import main
-from snn_dt.experimental.analysis.eprop import RULES, eprop_rows
+from snn_dt.experimental.analysis.eprop_gradients import RULES, eprop_rows
 from tests.conftest import DISCRETE, ROOT, make_batch, make_model, run
 from tests.learning.test_eprop_blocks import SPIKES
 
@@ -35,12 +35,12 @@ def test_cosine_and_size_are_those_of_the_gradients():
 
 
 @pytest.mark.slow
-def test_the_command_reports_on_a_checkpoint_in_either_propagation(tmp_path, capsys):
+def test_the_command_reports_on_a_checkpoint_with_either_coding(tmp_path, capsys):
     command = ["analyse", "eprop", "--checkpoint", PENDULUM, "--batches", "1", "--batch_size", "4", "--threads", "1"]
     cosines = {}
     for coding in ("rate", "spikes"):
         out = tmp_path / coding
-        assert main([*command, "--propagation", coding, "--out", str(out)]) == 0
+        assert main([*command, "--coding", coding, "--out", str(out)]) == 0
         assert "blocks.1.attention.query.0" in capsys.readouterr().out
         rows = json.loads((out / "eprop.json").read_text())
         assert len(rows) == len(list(csv.DictReader((out / "eprop.csv").open())))

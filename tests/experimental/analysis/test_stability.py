@@ -12,7 +12,7 @@ import torch
 
 from snn_dt.cli.main import main
 from snn_dt.experimental.analysis.jacobian import linearise
-from snn_dt.experimental.analysis.recorder import recording
+from snn_dt.experimental.analysis.membrane_recorder import recording
 from snn_dt.experimental.analysis.stability import (
     critical_loop,
     critical_scale,

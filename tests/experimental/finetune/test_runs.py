@@ -12,7 +12,7 @@ import torch
 from snn_dt.checkpoint import from_pretrained
 from snn_dt.cli.main import main
 from snn_dt.experimental.finetune.config import load_finetune_config, validate_finetune
-from snn_dt.experimental.finetune.loop import Loop
+from snn_dt.experimental.finetune.finetune_loop import FinetuneLoop
 from tests.conftest import ROOT, read_jsonl
 from tests.runs import CARTPOLE, edit, left_behind
 
@@ -45,15 +45,15 @@ def trained(tmp_path_factory):
 
 
 def in_iteration(monkeypatch, iteration: int, happens) -> None:
-    iterate = Loop.iterate
+    iterate = FinetuneLoop.iterate
 
     def iterated(self):
         if self.iteration == iteration:
-            monkeypatch.setattr(Loop, "iterate", iterate)
+            monkeypatch.setattr(FinetuneLoop, "iterate", iterate)
             happens()
         return iterate(self)
 
-    monkeypatch.setattr(Loop, "iterate", iterated)
+    monkeypatch.setattr(FinetuneLoop, "iterate", iterated)
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_choices_are_fine_tuned_without_a_critic(trained, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"update__q_weight": 1}, "update.q_weight: expected 0 for actions that are choices"),
+        ({"update__q_weight": 1}, "update.q_weight: expected 0 for actions that are discrete"),
         ({"update__dataset": PENDULUM}, "update.dataset: expected (observation size"),
         ({"env_id": "Pendulum-v1"}, "expected observations"),
         ({"eval__env_id": "CartPole-v1"}, "eval.env_id: expected null, as env_id names the environment"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from snn_dt.experimental.online.actors import SpikingActor
+from snn_dt.experimental.online.actor_critic import SpikingActor
 from snn_dt.experimental.online.config import JumpStartConfig
 from snn_dt.experimental.online.crazyflie import HOVER_ACTION, CrazyflieHoverVectorEnv
 from snn_dt.experimental.online.jump_start import Curriculum, fly

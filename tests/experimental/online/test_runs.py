@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from snn_dt.cli.main import main
 from snn_dt.errors import CheckpointError
 from snn_dt.experimental.online.config import load_online_config
+from snn_dt.experimental.online.hover_trainer import HoverTrainer
 from snn_dt.experimental.online.saved import load_actor
-from snn_dt.experimental.online.trainer import Trainer
 from tests.conftest import ROOT, read_jsonl
 from tests.runs import bits, edit, set_number
 
@@ -45,15 +45,15 @@ def left_behind(folder) -> dict:
 
 
 def stop_in_iteration(monkeypatch, iteration: int, happens) -> None:
-    iterate = Trainer.iterate
+    iterate = HoverTrainer.iterate
 
     def iterated(self):
         if self.iteration == iteration:
-            monkeypatch.setattr(Trainer, "iterate", iterate)
+            monkeypatch.setattr(HoverTrainer, "iterate", iterate)
             happens()
         return iterate(self)
 
-    monkeypatch.setattr(Trainer, "iterate", iterated)
+    monkeypatch.setattr(HoverTrainer, "iterate", iterated)
 
 
 METHODS = ("bc", "td3bc", "td3", "td3bc_jsrl", "jsrl_no_bc", "td3bc_no_jump_start")

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from snn_dt.experimental.online.actors import MLPActor, SpikingActor, restart
+from snn_dt.experimental.online.actor_critic import MLPActor, SpikingActor, TwinCritic, reset_rows
 from snn_dt.experimental.online.buffer import Sequences
 from snn_dt.experimental.online.config import LearnConfig
-from snn_dt.experimental.online.critics import TwinCritic
-from snn_dt.experimental.online.td3 import Learner, beyond_one, smoothed, td_target
+from snn_dt.experimental.online.td3 import Learner, smoothed, tanh_excess, td_target
 
 SETTINGS = replace(LearnConfig(), warm_up=4, length=10, policy_delay=1, critic_first=0)
 
@@ -152,7 +151,7 @@ def test_an_actor_that_is_not_to_copy_waits_for_its_critics():
 
 def test_an_actor_at_the_end_of_its_range_is_still_called_back():
     u = torch.tensor([0.5, -5.0], requires_grad=True)
-    beyond = beyond_one(torch.tanh(u))
+    beyond = tanh_excess(torch.tanh(u))
     torch.testing.assert_close(beyond, torch.tensor([0.0, 4.0]), rtol=1e-3, atol=1e-3)
     beyond.sum().backward()
     torch.testing.assert_close(u.grad, torch.tensor([0.0, -1.0]), rtol=1e-2, atol=1e-2)
@@ -195,7 +194,7 @@ def test_an_actor_fed_step_by_step_acts_as_on_the_whole_sequence_and_rows_can_be
         action, state = actor(now[None], state)
         steps.append(action)
     torch.testing.assert_close(torch.cat(steps), whole)
-    fresh = restart(state, torch.tensor([False, True, False]))
+    fresh = reset_rows(state, torch.tensor([False, True, False]))
     again, _ = actor(observations[:1], fresh)
     first, _ = actor(observations[:1])
     assert torch.equal(again[0, 1], first[0, 1])

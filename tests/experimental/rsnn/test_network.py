@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from snn_dt.experimental.rsnn.build_network import build_network
 from snn_dt.experimental.rsnn.config import NetworkConfig
-from snn_dt.experimental.rsnn.network import build_network
 
 ALIF = NetworkConfig(neurons=6, adaptive=3, refractory=0, tau_mem=20, tau_out=20, v_threshold=0.6, gain="unit")
 

@@ -54,7 +54,7 @@ def test_growth_and_pruning_keep_to_what_is_allowed_however_long():
     topology, allowed = Topology(network, config, 0), allowed_connections(network, config.allowed)
     seen = {name: torch.zeros_like(mask) for name, mask in masks(network).items()}
     for step in range(60):
-        topology.look(step, sgd(network))
+        topology.revise(step, sgd(network))
         for name, mask in masks(network).items():
             seen[name] += mask
             assert not (mask.bool() & ~allowed[name]).any()
@@ -71,8 +71,8 @@ def test_a_connection_goes_only_after_patience_weak_looks_in_a_row():
     for look, value in enumerate([0.0, 0.0, 1.0, 0.0, 0.0]):  # one strong look begins the count anew
         with torch.no_grad():
             weight[0, 0] = value
-        assert topology.look(look, sgd(network)) == {"pruned": 0, "grown": 0}
-    assert topology.look(5, sgd(network)) == {"pruned": 1, "grown": 0}
+        assert topology.revise(look, sgd(network)) == {"pruned": 0, "grown": 0}
+    assert topology.revise(5, sgd(network)) == {"pruned": 1, "grown": 0}
     assert mask[0, 0] == 0
     assert weight[0, 0] == 0
     assert topology.connections() == N * P + N * (N - 1) + K * N - 1
@@ -84,7 +84,7 @@ def test_growth_is_new_small_of_both_signs_and_a_function_of_seed_and_step():
         network = network_of()
         topology = Topology(network, TopologyConfig(prune_below=0.0, grow=20, grow_scale=0.02, start=0.5), seed)
         before = masks(network)
-        assert topology.look(7, sgd(network)) == {"pruned": 0, "grown": 20}
+        assert topology.revise(7, sgd(network)) == {"pruned": 0, "grown": 20}
         new = {name: (mask - before[name]).bool() for name, mask in masks(network).items()}
         values = torch.cat([network.synapses[name].weight[where] for name, where in new.items()])
         assert len(values) == 20
@@ -106,7 +106,7 @@ def test_a_regrown_connection_is_not_moved_by_what_the_optimizer_remembers_of_th
 
     update()
     topology = Topology(network, TopologyConfig(prune_below=1e9, patience=1), 0)
-    topology.look(0, optimizer)
+    topology.revise(0, optimizer)
     assert topology.connections() == 0
     weight = network.input.weight
     assert optimizer.state[weight]["exp_avg"].abs().max() == 0
@@ -128,7 +128,7 @@ def test_a_change_of_the_input_later_changes_nothing_before_whatever_has_grown()
     network = network_of()
     topology = Topology(network, TopologyConfig(prune_below=0.2, patience=1, grow=15), 0)
     for step in range(5):
-        topology.look(step, sgd(network))
+        topology.revise(step, sgd(network))
     x = (torch.rand(20, 2, P, generator=torch.Generator().manual_seed(0)) < 0.5).float()
     other = x.clone()
     other[12:] = 1 - other[12:]

@@ -1,11 +1,12 @@
-"""New episodes as a dataset, and transitions out of any dataset.
+"""The replay buffer of fine-tuning, and windows and transitions of any dataset.
 
-N steps of all episodes, B drawn, K context length, S state size.
+N steps of all episodes, B samples of a batch, K context length, S state size, A action columns.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -17,18 +18,23 @@ from torch import Tensor
 
 from snn_dt.data.source import Episode
 from snn_dt.data.trajectories import Trajectories
-from snn_dt.data.windows import Batch, Windows
+from snn_dt.data.windows import Batch, Windows, join
 from snn_dt.evaluation.policy import Policy
 
 
 class Transitions(NamedTuple):
-    """Single steps and what followed.
+    """Single steps with their successors.
 
-    `states`, `next_states` [B, S] normalised; `actions` [B, A] environment units; `rewards`, `terminated` [B];
-    `known` [B]: False for the last step before a time-out, whose next state no dataset of ours holds;
-    `discounted` [B]: rewards from this step on, discounted; `settled` [B]: it is (nearly) the whole of what follows, as
-    the episode terminated or goes on for 1 / (1 - gamma) steps or more;
-    `next_window`: the context that ends in the next state; `returns` [B]: of its episode, over the policy's scale.
+    | field | shape | contents |
+    |---|---|---|
+    | `states`, `next_states` | [B, S] | normalised |
+    | `actions` | [B, A] | environment units |
+    | `rewards`, `terminated` | [B] | of this step |
+    | `known` | [B] bool | False for the last step before a time-out: datasets do not hold its next state |
+    | `discounted` | [B] | sum of the discounted rewards from this step to the end of the recorded episode |
+    | `settled` | [B] bool | `discounted` is nearly complete: terminated, or at least 1 / (1 - gamma) steps follow |
+    | `next_window` | B windows | the context that ends in the next state |
+    | `returns` | [B] | return of the episode over the policy's `rtg_scale` |
     """
 
     states: Tensor
@@ -42,43 +48,54 @@ class Transitions(NamedTuple):
     next_window: Batch
     returns: Tensor
 
+    def to(self, device: torch.device) -> Transitions:
+        """Return the transitions on a device."""
+        return Transitions._make(part.to(device) for part in self)
 
-class Source:
-    """Windows of the best episodes of one dataset and transitions of all, in the units of one policy.
+    def concatenated(self, other: Transitions) -> Transitions:
+        """Return the samples of both."""
+        pairs: Iterable[tuple[Any, Any]] = zip(self, other, strict=True)
+        return Transitions._make(join([a, b]) if isinstance(a, Batch) else torch.cat([a, b]) for a, b in pairs)
 
-    `filter_top`: share of the steps that the best episodes hold; `rtg_range`: their lowest and highest scaled
-    return-to-go.
+
+class TrainingData:
+    """Windows of the best episodes of a dataset and transitions of all episodes, normalised as a policy expects them.
+
+    `filter_top`: share of the steps that the best episodes hold. `rtg_range`: lowest and highest scaled return-to-go of
+    these episodes.
     """
 
     def __init__(self, trajectories: Trajectories, policy: Policy, gamma: float, filter_top: float = 1.0) -> None:
         model: Any = policy.model
         mean, std = (x.cpu().numpy() for x in (policy.state_mean, policy.state_std))
+        # the policy's normalisation, not the dataset's
         self.trajectories = replace(trajectories, state_mean=mean, state_std=std)
-        best = self.trajectories.best(np.arange(trajectories.n_episodes), filter_top)
+        best = self.trajectories.best(np.arange(trajectories.n_episodes), filter_top)  # episode numbers
         scale = policy.spec.rtg_scale
         self.windows = Windows(self.trajectories, model.context_length, rtg_scale=scale, episodes=best)
-        self._scale = policy.spec.rtg_scale
+        self._scale = scale
         ends = trajectories.episode_offsets
-        learned = np.concatenate([trajectories.returns_to_go[ends[e] : ends[e + 1]] for e in best])
-        self.rtg_range = float(learned.min()) / scale, float(learned.max()) / scale
+        rtg = np.concatenate([trajectories.returns_to_go[ends[e] : ends[e + 1]] for e in best])
+        self.rtg_range = float(rtg.min()) / scale, float(rtg.max()) / scale
         self._discounted = discounted_returns(trajectories, gamma)
-        self._horizon = 1.0 / max(1.0 - gamma, 1e-9)
+        self._horizon = 1.0 / max(1.0 - gamma, 1e-9)  # effective length of a discounted sum, steps
 
     def batch(self, count: int, rng: np.random.Generator) -> tuple[Batch, Tensor]:
-        """Draw windows, and the return [B] of the episode of each over the policy's scale."""
+        """Draw windows, and the return [B] of each window's episode over the policy's `rtg_scale`."""
         ends = self.windows.ends(rng.integers(len(self.windows), size=count))
         return self.windows.at(ends), self._returns(self._episodes(ends))
 
     def transitions(self, count: int, rng: np.random.Generator) -> Transitions:
-        """Draw steps, each as likely."""
+        """Draw steps uniformly."""
         data = self.trajectories
         rows = rng.integers(data.n_steps, size=count)
         episodes = self._episodes(rows)
         last = rows == data.episode_offsets[episodes + 1] - 1
-        terminated = last & data.terminated[episodes]
-        following = np.where(last, rows, rows + 1)
+        terminated = last & data.terminated[episodes]  # [B]
+        following = np.where(last, rows, rows + 1)  # the last step of an episode stands for its missing successor
         scaled = ((data.observations[r] - data.state_mean) / data.state_std for r in (rows, following))
         here, there = (states.astype(np.float32, copy=False) for states in scaled)
+        # the remaining steps outlast the discount's horizon, or nothing is left out
         settled = data.terminated[episodes] | (data.episode_offsets[episodes + 1] - rows >= self._horizon)
         arrays = (
             here,
@@ -91,9 +108,10 @@ class Source:
             settled,
         )
         tensors = (torch.from_numpy(np.ascontiguousarray(a)) for a in arrays)
-        return Transitions(*tensors, self.windows.at(following), self._returns(episodes))
+        return Transitions._make((*tensors, self.windows.at(following), self._returns(episodes)))
 
     def _episodes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        # step -> number of its episode
         return np.searchsorted(self.trajectories.episode_offsets, rows, side="right") - 1
 
     def _returns(self, episodes: NDArray[np.int64]) -> Tensor:
@@ -101,36 +119,37 @@ class Source:
 
 
 def discounted_returns(trajectories: Trajectories, gamma: float) -> NDArray[np.float32]:
-    """Return `g_t = r_t + gamma g_(t+1)` of every step [N], within its episode."""
+    """Return `g_t = r_t + gamma g_(t+1)` of every step [N], separately for each episode."""
     found = np.array(trajectories.rewards, np.float64)
     for start, end in pairwise(trajectories.episode_offsets.tolist()):
-        for t in range(end - 2, start - 1, -1):
+        for t in range(end - 2, start - 1, -1):  # backward in time; the last step keeps its reward
             found[t] += gamma * found[t + 1]
     return found.astype(np.float32)
 
 
-class Replay:
-    """The last `capacity` episodes of the learner, each step labelled with the return that really followed it."""
+class ReplayBuffer:
+    """The last `capacity` episodes of the learner, each step labelled with the return-to-go it achieved."""
 
     def __init__(self, policy: Policy, capacity: int) -> None:
         self.policy = policy
         self.episodes: deque[Episode] = deque(maxlen=capacity)
 
     def add(self, episodes: list[Episode]) -> None:
-        """Take new episodes; with delayed rewards their reward is moved to the last step, as in the policy's data."""
+        """Add episodes; for a policy trained on delayed rewards the whole reward is moved to the last step."""
         for episode in episodes:
             rewards = np.asarray(episode.rewards, np.float64)
             if self.policy.spec.delayed:
-                rewards = np.append(np.zeros(len(rewards) - 1), rewards.sum())
+                rewards = np.append(np.zeros(len(rewards) - 1), rewards.sum())  # delayed: all of it at the last step
             self.episodes.append(episode._replace(rewards=rewards))
 
-    def source(self, gamma: float, filter_top: float = 1.0) -> Source:
-        """Return the episodes as a dataset, with returns discounted by `gamma` for critics."""
+    def training_data(self, gamma: float, filter_top: float = 1.0) -> TrainingData:
+        """Return the episodes as training data; `gamma` discounts the returns that a critic starts from."""
         policy, episodes = self.policy, list(self.episodes)
         discrete = bool(policy.model.discrete)
         rewards = [e.rewards for e in episodes]
-        to_go = [np.cumsum(r[::-1])[::-1] for r in rewards]
+        to_go = [np.cumsum(r[::-1])[::-1] for r in rewards]  # sum from each step to the end
         trajectories = Trajectories(
+            # the last observation of an episode has no action
             observations=np.concatenate([e.observations[:-1] for e in episodes]).astype(
                 policy.state_mean.cpu().numpy().dtype
             ),
@@ -146,15 +165,15 @@ class Replay:
             action_space=policy.action_space,
             env_id=policy.spec.env_id,
             env_spec=policy.spec.env_spec,
-            dataset_id="new episodes",
+            dataset_id="new episodes",  # never cached, so it needs no checksum
             reward_mode="delayed" if policy.spec.delayed else "dense",
             checksum="",
             reference=None,
         )
-        return Source(trajectories, policy, gamma, filter_top)
+        return TrainingData(trajectories, policy, gamma, filter_top)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the episodes as tensors and plain values."""
+        """Return the episodes as tensors and plain values, for `torch.save`."""
         return {
             "episodes": [
                 [torch.from_numpy(np.ascontiguousarray(x)) for x in e[:3]] + [e.terminated, e.truncated]
@@ -163,6 +182,6 @@ class Replay:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.episodes.clear()
-        self.episodes.extend(Episode(*(x.numpy() for x in e[:3]), e[3], e[4]) for e in state["episodes"])
+        self.episodes.extend(Episode._make((*(x.numpy() for x in e[:3]), *e[3:])) for e in state["episodes"])

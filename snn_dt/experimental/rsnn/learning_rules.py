@@ -1,4 +1,4 @@
-"""Where an update comes from: a gradient through time, whole or local, or a reward."""
+"""Learning rules: the gradient of BPTT or e-prop, or reward-modulated Hebbian learning."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from snn_dt.experimental.rsnn.tasks import Sample, Task
 
 
 class Rule(Protocol):
-    """Fills the `.grad` of a network's parameters."""
+    """The interface of a learning rule, which fills the `.grad` of a network's parameters."""
 
     def learn(self, sample: Sample) -> dict[str, Tensor]:
-        """Run over a sample, leave gradients, return metrics: `loss` and those of the task."""
+        """Run a sample, set gradients, return `loss` and the scores of the task."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what it carries from update to update."""
+        """Return the state kept between updates."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take that over."""
+        """Restore what `state_dict` returned."""
 
 
 class Gradient:
-    """The gradient of loss and penalties: BPTT, or with `local` e-prop, found backwards (`RecurrentSNN`)."""
+    """The gradient of loss and penalties by BPTT, or by e-prop with `local` (see `RecurrentSNN`)."""
 
     def __init__(self, config: RSNNConfig, network: RecurrentSNN, task: Task) -> None:
         self.config, self.network, self.task = config, network, task
         self.local = config.learn.rule == "eprop"
 
     def learn(self, sample: Sample) -> dict[str, Tensor]:
-        """Run forwards and backwards."""
-        y, spikes = self.network(sample.x, self.local)
+        """Run forward and backward."""
+        y, spikes = self.network(sample.x, self.local)  # [T, B, O], [T, B, N]
         loss = self.task.loss(y, sample.target)
         self.network.zero_grad(set_to_none=True)
-        (loss + penalty(self.config.penalty, self.network, spikes)).backward()
+        torch.autograd.backward(loss + penalty(self.config.penalty, self.network, spikes))
         return {
             "loss": loss.detach(),
             "firing_rate": spikes.detach().mean(),
@@ -47,30 +47,37 @@ class Gradient:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing."""
+        """Return nothing; a gradient has no state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take nothing over."""
+        """Do nothing."""
 
 
 class Reward:
-    """Reward-modulated Hebbian learning (`hebbian.py`); penalties, which are gradients, have no part in it."""
+    """Reward-modulated Hebbian learning (`hebbian.py`), without the penalties, which need a gradient."""
 
     def __init__(self, config: RSNNConfig, network: RecurrentSNN, task: Task) -> None:
         self.network, self.task = network, task
         self.hebbian = Hebbian(network, config.hebbian)
-        self.state_dict, self.load_state_dict = self.hebbian.state_dict, self.hebbian.load_state_dict
 
     @torch.no_grad()
     def learn(self, sample: Sample) -> dict[str, Tensor]:
-        """Run forwards, be paid."""
+        """Run forward and learn from the reward."""
         y, spikes = self.network(sample.x)
         rewards = self.hebbian.learn(sample.x, spikes, y, sample.target)
         metrics = {"loss": self.task.loss(y, sample.target), "firing_rate": spikes.mean(), "reward": rewards.mean()}
         return metrics | self.task.scores(y, sample.target)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the Hebbian rule."""
+        return self.hebbian.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.hebbian.load_state_dict(state)
+
 
 def make_rule(config: RSNNConfig, network: RecurrentSNN, task: Task) -> Rule:
-    """Build the rule of `config.learn.rule`."""
+    """Return the rule named by `config.learn.rule`."""
     return (Reward if config.learn.rule == "hebbian" else Gradient)(config, network, task)

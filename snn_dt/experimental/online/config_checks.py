@@ -1,4 +1,4 @@
-"""What the fields of a `snn-dt online` configuration must be besides of their type."""
+"""Allowed values of the fields of a `snn-dt online` configuration."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def online_checks(config: OnlineConfig) -> list[Check]:
-    """Return (field, whether it holds, what is expected, what was found)."""
+    """Return (field, whether it is valid, expected, found) for every rule."""
     k, g, j, t, e = config.learn, config.guide, config.jump_start, config.train, config.eval
-    counts = {
+    counts: dict[str, tuple[str, ...]] = {
         "task": ("drones", "horizon"),
         "learn": ("length", "stride", "capacity", "batch_size", "policy_delay"),
         "train": ("iterations", "updates", "offline_flights", "eval_every", "save_every"),
@@ -23,14 +23,14 @@ def online_checks(config: OnlineConfig) -> list[Check]:
         "eval": ("flights",),
         "actor": ("surrogate_slope", "last_slope"),
     }
-    not_negative = {
+    not_negative: dict[str, tuple[str, ...]] = {
         "learn": ("q_weight", "bc_weight", "critic_first", "saturation", "policy_noise", "noise_clip"),
         "jump_start": ("growth", "tolerance", "noise", "guide_noise"),
         "task": ("reward_stages",),
         "guide": ("until",),
     }
-    positive = {"learn": ("actor_rate", "critic_rate", "alpha", "grad_clip")}
-    sizes = {"actor": ("hidden",), "learn": ("critic_hidden",), "guide": ("hidden",)}
+    positive: dict[str, tuple[str, ...]] = {"learn": ("actor_rate", "critic_rate", "alpha", "grad_clip")}
+    sizes: dict[str, tuple[str, ...]] = {"actor": ("hidden",), "learn": ("critic_hidden",), "guide": ("hidden",)}
     return [
         *strict.each(config, "at least 1", lambda x: x >= 1, counts),
         *strict.each(config, "at least 0", lambda x: x >= 0, not_negative),

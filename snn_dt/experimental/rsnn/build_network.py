@@ -1,4 +1,4 @@
-"""From a configuration to a network: published constants in the terms of our neurons."""
+"""Construction of a network from its configuration, with the published time constants."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from snn_dt.experimental.rsnn.spiking_network import LeakyReadout, Readout, Recu
 
 
 def build_network(config: NetworkConfig, inputs: int, outputs: int) -> RecurrentSNN:
-    """Build the network; weights come from torch's current random state.
+    """Build the network with weights from torch's global generator.
 
-    `tau` of a neuron here decays by `1 - 1/tau` a step, of the configuration by `e^(-1/tau)`.
+    A neuron with `tau` decays by the factor `1 - 1/tau` per step, a `tau` of the configuration by `e^(-1/tau)`.
     """
-    c, lif = config, _lif(config)
+    c, lif = config, _lif_constants(config)
     beta = c.threshold_adaptation
     if beta is None:
+        # 1.7 (1 - rho) / (1 - alpha); both expm1 are negative
         beta = 1.7 * math.expm1(-1 / c.tau_adaptation) / math.expm1(-1 / c.tau_mem)
     neurons = RecurrentLIF(
         c.neurons,
         c.adaptive,
         c.refractory,
-        c.dampening / c.v_threshold,
+        c.dampening / c.v_threshold,  # our surrogate peaks at 1, the published one at gamma / V_th
         threshold_adaptation=beta if c.adaptive else 0.0,
         tau_adaptation=_euler(c.tau_adaptation),
         **lif,
@@ -37,19 +38,19 @@ def build_network(config: NetworkConfig, inputs: int, outputs: int) -> Recurrent
     return RecurrentSNN(inputs, neurons, readout, c.recurrent)
 
 
-def _lif(c: NetworkConfig) -> dict[str, Any]:
+def _lif_constants(c: NetworkConfig) -> dict[str, Any]:
     return {
         "tau_mem": _euler(c.tau_mem),
-        "c_m": -math.expm1(-1 / c.tau_mem) if c.gain == "leak" else 1.0,
+        "c_m": -math.expm1(-1 / c.tau_mem) if c.gain == "leak" else 1.0,  # gain = dt C_m: 1 - alpha, or 1
         "v_threshold": c.v_threshold,
         "reset": c.reset,
         "reset_order": "delayed",
         "detach_reset": True,
         "surrogate": "triangle",
-        "surrogate_slope": 1 / c.v_threshold,
+        "surrogate_slope": 1 / c.v_threshold,  # triangle of half-width V_th
     }
 
 
 def _euler(tau: float) -> float:
-    """Return the time constant whose `1 - 1/tau` is `e^(-1/tau)` of the given one."""
+    """Return tau' with `1 - 1/tau' = e^(-1/tau)`."""
     return -1 / math.expm1(-1 / tau)

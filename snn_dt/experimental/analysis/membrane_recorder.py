@@ -1,6 +1,6 @@
-"""What every neuron of a model did in a forward pass, and how the loss depends on its membrane at every step.
+"""Recorder of currents, states and spikes of every neuron in a forward pass, and of dL/dV at every step.
 
-Shapes: T steps of the neuron's own time; `...` any, N neurons on the last axis.
+Shapes: T simulation steps of the neuron; `...` any leading axes, N neurons on the last axis.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from snn_dt.snn import LIF, LIFState, variants
 
 @dataclass
 class Trace:
-    """One run of a layer of neurons: `currents[t]` [..., N] takes `states[t]` to `states[t + 1]`."""
+    """One run of a layer of neurons: the step with `currents[t]` [..., N] leads from `states[t]` to `states[t + 1]`."""
 
     neuron: LIF
     currents: list[Tensor] = field(default_factory=list)
@@ -25,33 +25,33 @@ class Trace:
     spikes: list[Tensor] = field(default_factory=list)
 
     def state_gradients(self) -> list[Tensor]:
-        """Return dL/dV after each step, once the loss has been sent back."""
+        """Return dL/dV after each step; call it after the backward pass."""
         grads = [state.v_mem.grad for state in self.states[1:]]
         return [torch.zeros_like(s.v_mem) if g is None else g for s, g in zip(self.states[1:], grads, strict=True)]
 
 
 @contextmanager
 def recording(model: nn.Module) -> Iterator[dict[str, Trace]]:
-    """Record every run of every layer of neurons while the context is open, by the layer's name.
+    """Record every run of every layer of neurons inside the context, by the layer's name.
 
-    A second run of a layer is recorded as `name#2`. The neurons run step by step in plain torch; what they return is
-    the same. A model that is one layer of neurons is recorded as `neurons`.
+    A second run of a layer is recorded as `name#2`; a model that is one layer of neurons as `neurons`. The neurons run
+    step by step in plain torch, with the same results.
     """
     traces: dict[str, Trace] = {}
     layers = {name or "neurons": layer for name, layer in model.named_modules() if isinstance(layer, LIF)}
     fused = {name: layer._fused for name, layer in layers.items()}
     for name, layer in layers.items():
-        _watch(layer, name, traces)
+        _record(layer, name, traces)
     try:
         yield traces
     finally:
         for name, layer in layers.items():
             layer._fused = fused[name]
-            del layer.integrate, layer.rate
+            del layer.integrate, layer.rate  # the methods of the class are visible again
 
 
-def _watch(layer: LIF, name: str, traces: dict[str, Trace]) -> None:
-    """Put recording methods in the place of the layer's own."""
+def _record(layer: LIF, name: str, traces: dict[str, Trace]) -> None:
+    """Replace the layer's methods by recording ones."""
 
     def run(currents: list[Tensor], state: LIFState) -> Trace:
         trace, runs = Trace(layer, states=[state]), sum(key.partition("#")[0] == name for key in traces)
@@ -59,20 +59,22 @@ def _watch(layer: LIF, name: str, traces: dict[str, Trace]) -> None:
         for current in currents:
             s, state = variants.step(current, state, layer.constants, layer.leak, layer.v_threshold)
             if state.v_mem.requires_grad:
-                state.v_mem.retain_grad()
+                state.v_mem.retain_grad()  # keeps dL/dV of a tensor that is no leaf
             trace.currents.append(current.detach())
             trace.states.append(state)
             trace.spikes.append(s)
         return trace
 
     def integrate(current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
+        # state of rest where none is given
         start = variants.begin(current.new_empty(current.shape[1:]), state, layer.constants)
         trace = run(list(current.unbind(0)), start)
         return torch.stack(trace.spikes), trace.states[-1]
 
     def rate(current: Tensor, sim_steps: int) -> Tensor:
+        # rate coding: the same current in all steps
         trace = run([current] * sim_steps, variants.rest(current, layer.constants))
         return torch.stack(trace.spikes).mean(0)
 
-    layer._fused = False  # a norm in front of the neurons is then computed by itself
-    layer.integrate, layer.rate = integrate, rate  # type: ignore[method-assign]
+    layer._fused = False  # otherwise a norm before the neurons is fused with them
+    layer.integrate, layer.rate = integrate, rate  # type: ignore[method-assign]  # undone by `recording`

@@ -1,21 +1,21 @@
-"""The online loop: fly, learn, score; one object that can be saved and taken up again between two iterations.
+"""The online training loop: fly, update, evaluate; it can be saved and resumed between two iterations.
 
-All that is random in iteration i comes from generators seeded with (seed, i): none has to be saved.
+The random numbers of iteration i come from generators seeded with (seed, i), so no generator state has to be saved.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from snn_dt.experimental.online.actors import SpikingActor
+from snn_dt.experimental.online.actor_critic import SpikingActor, TwinCritic
 from snn_dt.experimental.online.buffer import SequenceBuffer
 from snn_dt.experimental.online.config import ActorConfig, OnlineConfig
 from snn_dt.experimental.online.crazyflie import ACTION_DIM, PLAIN_DIM, CrazyflieHoverVectorEnv
-from snn_dt.experimental.online.critics import TwinCritic
 from snn_dt.experimental.online.guide import PRIVILEGED_DIM
 from snn_dt.experimental.online.jump_start import Curriculum, Guide, fly
 from snn_dt.experimental.online.score import score_flights
@@ -27,28 +27,29 @@ SLOPE_STAGES = 10
 
 
 def make_actor(config: ActorConfig) -> SpikingActor:
-    """Make the spiking actor of the hover task, weights from torch's generator."""
+    """Return the spiking actor of the hover task, with weights from torch's global generator."""
     return SpikingActor(PLAIN_DIM, ACTION_DIM, config.hidden, config.surrogate_slope)
 
 
 def slope_schedule(config: OnlineConfig) -> SlopeSchedule:
-    """Make the slope's schedule over the iterations; `adaptive` follows returns in environment units."""
+    """Return the schedule of the surrogate's slope over iterations; `adaptive` uses returns in environment units."""
     a = config.actor
     if a.slope_schedule == "fixed":
         return Fixed(a.surrogate_slope)
     if a.slope_schedule == "adaptive":
         return Adaptive(a.surrogate_slope, high=a.last_slope)
+    # stages of equal length; the first has the initial slope
     every = max(1, config.train.iterations // (SLOPE_STAGES + 1))
     return Interval(a.surrogate_slope, a.last_slope, every, SLOPE_STAGES, a.slope_schedule)
 
 
-class Trainer:
-    """Learns to hover; `iterate` is one iteration.
+class HoverTrainer:
+    """Trains an actor to hover; `iterate` runs one iteration.
 
     Args:
         config: the whole run.
-        actor: the spiking learner, changed in place.
-        guide: flies first, or None.
+        actor: the spiking learner, trained in place.
+        guide: flies the first steps of each flight, or None.
     """
 
     def __init__(self, config: OnlineConfig, actor: SpikingActor, guide: Guide | None) -> None:
@@ -65,12 +66,12 @@ class Trainer:
         self.iteration, self.env_steps, self.best = 0, 0, -math.inf
 
     def iterate(self) -> tuple[dict[str, float], dict[str, float] | None]:
-        """Run one iteration; returns its metrics, and its score if it was evaluated."""
-        rng = np.random.default_rng([self.config.train.seed, 2, self.iteration])
+        """Run one iteration; return its metrics, and the result of its evaluation or None."""
+        rng = np.random.default_rng([self.config.train.seed, 2, self.iteration])  # stream 1 trains the guide
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         slope = self.slopes.slope(self.iteration)
         set_slope(self.learner.actor, slope)
-        set_slope(self.learner.target_actor, slope)
+        set_slope(self.learner.target_actor, slope)  # the target has the same surrogate, though it needs no gradient
         metrics = self._fly(rng) | {"surrogate_slope": slope, "guided": float(self.curriculum.guided)}
         metrics |= self._learn(rng, generator)
         self.iteration += 1
@@ -78,12 +79,12 @@ class Trainer:
         train = self.config.train
         if self.iteration % train.eval_every == 0 or self.iteration == train.iterations:
             score = self.score()
-            self.slopes.observe(score["return"])
+            self.slopes.observe(score["return"])  # `adaptive` only
         self.curriculum.advance(None if score is None else score["return"])
         return metrics | {"env_steps": float(self.env_steps), "updates": float(self.learner.updates)}, score
 
     def score(self) -> dict[str, float]:
-        """Score the actor as the configuration asks."""
+        """Evaluate the actor with the settings of `eval`."""
         e = self.config.eval
         return score_flights(self.learner.actor, self.config, e.flights, e.seed, self.guide, e.guided)
 
@@ -92,23 +93,24 @@ class Trainer:
         return self.config.learn.bc_weight * self.config.learn.bc_decay**self.iteration
 
     def reward_stage(self) -> float:
-        """Return where the reward's costs are in this iteration, 0 to 1; data that are flown once have the last."""
+        """Return the position of the reward's costs, 0 (first) to 1 (last); offline data use the last."""
         stages, train = self.config.task.reward_stages, self.config.train
         if stages == 0 or train.offline:
             return 1.0
         return min(self.iteration * (stages + 1) // train.iterations, stages) / stages
 
     def _fly(self, rng: np.random.Generator) -> dict[str, float]:
-        """Gather the flights of this iteration."""
+        """Fly the drones of this iteration, fill the buffer, return mean return and length."""
         train, j, horizon = self.config.train, self.config.jump_start, self.config.task.horizon
         self.drones.curriculum = self.reward_stage()
-        draw, rounds = self.curriculum.draw, 1
-        if train.offline:
-            draw, rounds = (lambda _: horizon), train.offline_flights if self.iteration == 0 else 0
+        draw_guided: Callable[[np.random.Generator], int] = self.curriculum.draw
+        rounds = 1
+        if train.offline:  # the guide flies every step, in the first iteration only
+            draw_guided, rounds = (lambda _: horizon), train.offline_flights if self.iteration == 0 else 0
         returns, lengths = [], []
         for _ in range(rounds):
-            flights = fly(self.drones, horizon, self.learner.actor, self.guide, draw, j.noise, j.guide_noise, rng)
-            for flight in flights:
+            actor, noise = self.learner.actor, (j.noise, j.guide_noise)
+            for flight in fly(self.drones, horizon, actor, self.guide, draw_guided, *noise, rng):
                 self.buffer.add(flight)
                 self.env_steps += len(flight.rewards)
                 returns.append(float(flight.rewards.sum()))
@@ -118,26 +120,27 @@ class Trainer:
         return {"flight_return": float(np.mean(returns)), "flight_length": float(np.mean(lengths))}
 
     def _learn(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
-        """Make the updates of this iteration; returns the means of what they report."""
+        """Make the updates of this iteration; return the means of their metrics."""
         sums: dict[str, list[float]] = {}
         weight = self.bc_weight()
         for _ in range(self.config.train.updates):
             batch = self.buffer.sample(self.config.learn.batch_size, rng)
             for name, value in self.learner.update(batch, weight, generator).items():
                 sums.setdefault(name, []).append(value)
-        with torch.no_grad(), Probe(self.learner.actor) as probe:
+        with torch.no_grad(), Probe(self.learner.actor) as probe:  # firing rates on the last batch
             self.learner.actor(batch.observations)
             rates = probe.firing_rates({}).values()
         means = {name: float(np.mean(values)) for name, values in sums.items()}
+        # the actor may have had no update in this iteration
         return {"loss": math.nan, **means, "bc_weight": weight, "firing_rate": float(np.mean(list(rates)))}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that the next iteration depends on."""
+        """Return everything the next iteration depends on."""
         parts = {name: getattr(self, name).state_dict() for name in _PARTS}
         return parts | {"iteration": self.iteration, "env_steps": self.env_steps, "best": self.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         for name in _PARTS:
             getattr(self, name).load_state_dict(state[name])
         self.iteration, self.env_steps, self.best = state["iteration"], state["env_steps"], state["best"]

@@ -1,4 +1,4 @@
-"""Figures of `snn-dt analyse`: plain rows in, a matplotlib Figure out."""
+"""Figures of `snn-dt analyse`, drawn from rows of plain values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 
 def gradient_figure(rows: Sequence[Row], title: str = "") -> Figure:
-    """Draw size and direction of each layer's gradient over the slope; rows of `analysis.gradients.gradient_rows`."""
+    """Draw size and direction of each layer's gradient over the slope, from rows of `gradients.gradient_rows`."""
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     slopes = sorted({row["slope"] for row in rows})
     figure = new_figure(10.5, max(4.2, 0.6 + 0.19 * len(layers)))
@@ -39,7 +39,7 @@ def gradient_figure(rows: Sequence[Row], title: str = "") -> Figure:
 
 
 def stability_figure(rows: Sequence[Row], title: str = "") -> Figure:
-    """Draw what time does to each layer of neurons; rows of `analysis.stability.stability_rows`."""
+    """Draw growth and decay over time for each layer of neurons, from rows of `stability.stability_rows`."""
     names = [row["layer"] for row in rows]
     figure = new_figure(13.0, max(7.0, 1.0 + 0.19 * len(rows)))
     (radius, gradient), (decay, units) = figure.subplots(2, 2)
@@ -49,6 +49,7 @@ def stability_figure(rows: Sequence[Row], title: str = "") -> Figure:
         radius.plot(steps, row["spectral_radius"], label=row["layer"], **line)
         gradient.plot(steps, _positive(row["state_gradient"]), **line)
         decay.plot(steps, _positive(row["decay_measured"]), **line)
+    # layers with the same leak share one dashed line
     for predicted in {tuple(row["decay_predicted"]) for row in rows}:
         decay.plot(range(1, len(predicted) + 1), predicted, color=INK, linestyle="--", linewidth=1.4)
     radius.axhline(1.0, color=GREY, linestyle=":", linewidth=1.4)
@@ -62,7 +63,7 @@ def stability_figure(rows: Sequence[Row], title: str = "") -> Figure:
     units.barh(
         places,
         saturated,
-        left=[1 - share for share in saturated],
+        left=[1 - share for share in saturated],  # drawn from the right side
         color=VERMILLION,
         label="fire in 95 % of the steps or more",
     )
@@ -81,7 +82,7 @@ def stability_figure(rows: Sequence[Row], title: str = "") -> Figure:
 
 
 def eprop_figure(rows: Sequence[Row], title: str = "") -> Figure:
-    """Draw the cosine between e-prop's gradient and that of BPTT; rows of `analysis.eprop.eprop_rows`."""
+    """Draw the cosine between the gradients of e-prop and BPTT, from rows of `eprop_gradients.eprop_rows`."""
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     rules = list(dict.fromkeys(row["rule"] for row in rows))
     figure = new_figure(8.5, max(4.2, 1.0 + 0.24 * len(layers)))
@@ -101,16 +102,16 @@ def eprop_figure(rows: Sequence[Row], title: str = "") -> Figure:
 
 
 def _positive(values: Sequence[float]) -> list[float]:
-    """Return values for a logarithmic axis: what is 0 (nothing depends on the last state) leaves a gap."""
+    """Return values for a logarithmic axis; 0 becomes a gap (the loss does not depend on the last state)."""
     return [value if value > 0 else math.nan for value in values]
 
 
 def shades(n: int) -> list[tuple[float, ...]]:
-    """Return a colour for each of n layers, dark at the input, light at the output."""
+    """Return n colours, dark for the layers at the input and light at the output."""
     return [colormaps["viridis"](0.92 * i / max(n - 1, 1)) for i in range(n)]
 
 
 def layer_legend(figure: Figure, axes: Axes) -> None:
-    """Name the layers of `axes` beside the figure, input side first."""
+    """Add a legend of the layers beside the figure, from input to output."""
     handles, names = axes.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center", fontsize=8, frameon=False)

@@ -1,4 +1,4 @@
-"""How far e-prop's gradient is from that of backpropagation through time, layer by layer."""
+"""Comparison of e-prop's gradient with that of backpropagation through time (BPTT), layer by layer."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ RULES = {
     "all blocks": EpropConfig(below="eprop"),
     "random feedback": EpropConfig(feedback="random"),
 }
-"""What is compared: e-prop in the last block, in all blocks, in the last with errors sent back at random."""
+"""Rules compared with BPTT: e-prop in the last block, in all blocks, in the last block with random feedback."""
 
 
 def eprop_rows(model: nn.Module, losses: Iterable[Callable[[], Tensor]], seed: int = 0) -> list[dict[str, Any]]:
-    """Compare gradients of every weight of `model` (`kind: snn_dt`), means over the batches of `losses`.
+    """Compare the gradients of every weight of `model` (kind `snn_dt`); means over the batches of `losses`.
 
     ```
     cosine = <g_eprop, g_bptt> / (|g_eprop| |g_bptt|),  0 if either is 0        size = |g_eprop| / |g_bptt|
     ```
 
-    Weights, data and spikes of a batch are the same for all rules; random feedback is drawn once, from `seed`.
+    Weights, data and spikes of a batch are the same for all rules; random feedback is drawn once from `seed`.
 
     Returns:
         One object per rule of `RULES` and layer, in the order of the model: `rule`, `layer`, `cosine`, `size`,
         `batches`.
     """
     weights = {name: m.weight for name, m in model.named_modules() if isinstance(getattr(m, "weight", None), Tensor)}
+    # sums of cosine and size
     totals = {(rule, name): torch.zeros(2, dtype=torch.float64) for rule in RULES for name in weights}
     batches = 0
     for loss in losses:
         batches += 1
-        known = _gradients(loss, weights)
+        bptt = _gradients(loss, weights)
         for rule, config in RULES.items():
-            undo = use_eprop(model, config, seed)
-            found = _gradients(loss, weights)
-            undo()
-            for name, a, b in zip(weights, found, known, strict=True):
-                size = a.norm() / b.norm() if b.norm() > 0 else b.norm()
+            restore = use_eprop(model, config, seed)  # replaces the backward pass of the blocks
+            eprop = _gradients(loss, weights)
+            restore()
+            for name, a, b in zip(weights, eprop, bptt, strict=True):
+                size = a.norm() / b.norm() if b.norm() > 0 else b.norm()  # 0 where BPTT has no gradient
                 totals[rule, name] += torch.stack([cosine(a, b), size.double()]).cpu()
     return [
         {"rule": rule, "layer": name, "cosine": total[0].item() / batches, "size": total[1].item() / batches}
