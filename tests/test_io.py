@@ -161,7 +161,7 @@ def test_a_private_folder_that_another_may_have_made_is_not_used(tmp_path, monke
 def test_a_user_without_a_name_or_home_can_look_at_datasets(tmp_path):
     code = (
         "import os; os.setuid(54321)\n"
-        "from snn_dt.user_cache import cache_root\n"
+        "from snn_dt.io import cache_root\n"
         "from snn_dt.data import d4rl_source, minari_source\n"
         "print(cache_root(), minari_source.local_datasets() is None, d4rl_source.local_datasets())\n"
     )
@@ -177,7 +177,7 @@ def test_a_user_without_a_name_or_home_can_look_at_datasets(tmp_path):
 
 
 def test_a_cache_of_a_user_that_is_not_there_is_one_line(monkeypatch):
-    from snn_dt.user_cache import cache_root
+    from snn_dt.io import cache_root
 
     monkeypatch.setenv("SNN_DT_CACHE", "~nosuchuser/cache")
     with pytest.raises(SnnDtError, match="no user 'nosuchuser'"):

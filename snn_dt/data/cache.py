@@ -30,14 +30,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from snn_dt import io
-from snn_dt.data.atomic_dir import unfinished_folder
 from snn_dt.data.builder import Built, Progress, build
 from snn_dt.data.columns import digest
 from snn_dt.data.scores import ReferenceScores
-from snn_dt.data.source import Source
+from snn_dt.data.source import Located, Source
 from snn_dt.data.trajectories import RewardMode, Trajectories
 from snn_dt.errors import DataError
-from snn_dt.user_cache import cache_root
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -60,18 +58,17 @@ _PER_STEP = _ARRAYS[:4]
 _log = logging.getLogger("snn_dt")
 
 
-def cache_folder(
-    name: str, path: Path, files: list[Path], reward_mode: RewardMode, action_space: gym.Space[Any] | None = None
-) -> Path:
-    """Return where the dataset `name`, stored in `files` below (or at) `path`, is or would be cached."""
+def cache_folder(located: Located, reward_mode: RewardMode, action_space: gym.Space[Any] | None = None) -> Path:
+    """Return the folder in which a dataset is or would be cached."""
     from minari.serialization import serialize_space
 
+    name, path, files = located
     stats = [(str(file.relative_to(path)), *_stamp(file)) for file in files]
     sampled = [_sample(file) for file in files[:: -(-len(files) // SAMPLED_FILES) or 1]]
     options = [reward_mode, *([] if action_space is None else [serialize_space(action_space)])]
     key = json.dumps([FORMAT_VERSION, name, str(path.resolve()), stats, sampled, *options])
     slug = re.sub(r"[^A-Za-z0-9.]+", "_", name)[-80:]
-    return cache_root() / "datasets" / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    return io.cache_root() / "datasets" / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _stamp(file: Path) -> list[int]:
@@ -137,18 +134,18 @@ def build_cached(
 ) -> Trajectories:
     """Build the dataset into `folder` and open it; where that cannot be written, build it in memory and say so."""
     try:
-        with unfinished_folder(folder.parent, PREFIX) as unfinished:
+        with io.unfinished_folder(folder.parent, PREFIX) as unfinished:
             built = build(source, unfinished, reward_mode, progress)
             meta = _meta(source, reward_mode, built)
             for name in _ARRAYS:
-                _to_disk(unfinished / f"{name}.npy")
+                io.sync_to_disk(unfinished / f"{name}.npy")
             meta["stamps"] = {name: _stamp(unfinished / f"{name}.npy") for name in _ARRAYS}
             meta["digests"] = {name: built.digests[name] for name in _ARRAYS}
             (unfinished / "meta.json").write_text(json.dumps(meta | {"digest": _digest(meta)}))
-            _to_disk(unfinished / "meta.json")
-            _to_disk(unfinished)
+            io.sync_to_disk(unfinished / "meta.json")
+            io.sync_to_disk(unfinished)
             _publish(unfinished, folder)
-            _to_disk(folder.parent)
+            io.sync_to_disk(folder.parent)
     except OSError as error:
         return _without_cache(source, reward_mode, progress, error)
     return open_cached(folder) or build_in_memory(source, reward_mode)
@@ -163,18 +160,9 @@ def build_in_memory(source: Source, reward_mode: RewardMode, progress: Progress 
 def _without_cache(source: Source, reward_mode: RewardMode, progress: Progress | None, error: OSError) -> Trajectories:
     _log.warning(
         "cannot cache dataset %r in %s (%s): reading it into memory instead; set SNN_DT_CACHE to a folder with room",
-        *(source.dataset_id, cache_root(), error.strerror or error),
+        *(source.dataset_id, io.cache_root(), error.strerror or error),
     )
     return build_in_memory(source, reward_mode, progress)
-
-
-def _to_disk(path: Path) -> None:
-    """Have the system write a file or a folder out, so that a power loss leaves all of it or nothing."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _publish(unfinished: Path, folder: Path) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt import io
-from snn_dt.data.atomic_dir import unfinished_folder
 from snn_dt.data.builder import Progress
 from snn_dt.data.checked_env import LONGEST, Checked
 from snn_dt.data.minari_source import roots
@@ -93,7 +92,7 @@ def collect(
         **({"ref_min_score": reference[0], "ref_max_score": reference[1]} if reference else {}),
     }
     try:
-        with closing(env), unfinished_folder(folder.parent, ".collecting-") as unfinished:
+        with closing(env), io.unfinished_folder(folder.parent, ".collecting-") as unfinished:
             storage = MinariStorage.new(unfinished / "data", env.observation_space, env.action_space, spec)
             storage.update_metadata(metadata)
             file = unfinished / "data" / "main_data.hdf5"

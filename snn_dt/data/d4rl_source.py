@@ -28,9 +28,10 @@ from snn_dt import io
 from snn_dt.data import d4rl_tasks
 from snn_dt.data.checks import ACTION_TOLERANCE
 from snn_dt.data.d4rl_files import IDS, URLS
+from snn_dt.data.file_faults import damaged_file
 from snn_dt.data.flags import as_flags
 from snn_dt.data.hdf5 import open_hdf5
-from snn_dt.data.source import Episode, Source, damaged_file
+from snn_dt.data.source import DataSource, Episode, Located, ReadOptions, Source
 from snn_dt.data.spaces import flattened, is_image, observation_leaves
 from snn_dt.errors import DataError, did_you_mean
 
@@ -50,10 +51,16 @@ def local_datasets() -> list[str]:
     return sorted(IDS.get(file.name, file.stem) for file in cache_folder().glob("*.hdf5"))
 
 
-def locate(name: str, download: bool) -> tuple[str, Path]:
-    """Return (dataset id, file) of `<id>` or `<path>.hdf5`, or raise `DataError`.
+def _locate(name: str, download: bool) -> Located:
+    """Find the file of `<id>` or `<path>.hdf5`, or raise `DataError`."""
+    dataset_id, path = _find(name, download)
+    return Located(dataset_id, path, [path])
 
-    An id is looked for as D4RL does: the last part of its address (`hopper_medium-v2.hdf5`), then `<id>.hdf5`.
+
+def _find(name: str, download: bool) -> tuple[str, Path]:
+    """Return (dataset id, file).
+
+    The file of an id is searched as D4RL does: the last part of its URL (`hopper_medium-v2.hdf5`), then `<id>.hdf5`.
     """
     if name.endswith((".hdf5", ".h5")):
         path = io.expand(name, DataError)
@@ -89,14 +96,15 @@ def _download(url: str, path: Path) -> Path:
     return path
 
 
-def read(name: str, path: Path, action_space: gym.Space[Any] | None = None) -> Source:
+def _read(located: Located, options: ReadOptions) -> Source:
     """Return a D4RL file as a stream of episodes; raises `DataError` for a file of another layout.
 
-    `action_space`: that of the environment, which the file does not name. Without it a known task has its own, other
-    files Box(-1, 1), or what their actions span if that is more.
+    The file does not store the action space. It is that of the options, else that of a known task, else Box(-1, 1) or
+    the range of the actions if that is larger.
     """
     from gymnasium import spaces
 
+    name, path, action_space = located.dataset_id, located.path, options.action_space
     task_name = d4rl_tasks.task_name(name)
     task, limit = d4rl_tasks.TASKS.get(task_name), d4rl_tasks.time_limit(name)
     with damaged_file(path), open_hdf5(path) as file:
@@ -223,3 +231,6 @@ def _episodes(path: Path, ends: NDArray[np.int64], terminals: NDArray[np.bool_])
                 terminated = bool(terminals[index])
                 yield Episode(observations[step], actions[step], rewards[step], terminated, not terminated)
             first = last
+
+
+D4RL = DataSource(_locate, _read, takes_action_space=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt import io
-from snn_dt.data.source import Declared
+from snn_dt.data.file_faults import Declared
 from snn_dt.errors import DataError
 
 MOST_LINKS = 16

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from snn_dt import io
 from snn_dt.data.arrow_columns import descend, numbers
+from snn_dt.data.file_faults import Declared, damaged_file
 from snn_dt.data.flags import ending, whole_number
 from snn_dt.data.hdf5 import open_hdf5
-from snn_dt.data.source import Declared, Episode, damaged_file
+from snn_dt.data.source import Episode
 from snn_dt.data.spaces import LeafPath
 from snn_dt.data.tables import read_table
 from snn_dt.errors import DataError

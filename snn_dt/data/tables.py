@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt import io
-from snn_dt.data.source import Declared
+from snn_dt.data.file_faults import Declared
 
 _MAGIC = b"ARROW1\0\0"
 _NUMBER = 8

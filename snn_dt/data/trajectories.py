@@ -6,6 +6,7 @@ Shapes: `N` steps of all episodes one after another, `E` episodes; episode `e` i
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -62,6 +63,69 @@ class Trajectories:
     reference: ReferenceScores | None
     time_limit: int | None = None
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_arrays(
+        cls,
+        observations: Any,
+        actions: Any,
+        rewards: Any,
+        terminations: Any,
+        truncations: Any,
+        *,
+        env_id: str | None = None,
+        observation_space: gym.Space[Any] | None = None,
+        action_space: gym.Space[Any] | None = None,
+        reference: ReferenceScores | tuple[float, float] | None = None,
+        dataset_id: str = "arrays",
+        reward_mode: RewardMode = "dense",
+    ) -> Trajectories:
+        """Build trajectories from flat arrays in memory, with the checks and notes of `load_dataset`.
+
+        Args:
+            observations: [N, ...] numbers, the observation before each action.
+            actions: [N] or [N, 1] integers (choices), or [N, ...] floats.
+            rewards: [N].
+            terminations, truncations: [N] flags. Either one ends an episode. If the last step has neither, its episode
+                is taken as truncated there.
+            env_id: Gymnasium id of the environment to evaluate in.
+            observation_space: default: an unbounded Box.
+            action_space: default: Discrete for integers, a Box with the bounds of the data for floats.
+            reference: returns that count as score 0 and 100; default: D4RL's, if `env_id` is one of its tasks.
+            dataset_id: name in messages, checkpoints and records.
+            reward_mode: as in `load_dataset`.
+
+        Raises:
+            DataError: an array has another type, shape or length, or holds a number that cannot be learned from.
+        """
+        from snn_dt.data import arrays
+
+        facts = arrays.Facts(dataset_id, env_id, observation_space, action_space, reference, reward_mode)
+        return arrays.from_arrays((observations, actions, rewards), (terminations, truncations), facts)
+
+    @classmethod
+    def from_episodes(
+        cls,
+        episodes: Sequence[Mapping[str, Any]],
+        *,
+        env_id: str | None = None,
+        observation_space: gym.Space[Any] | None = None,
+        action_space: gym.Space[Any] | None = None,
+        reference: ReferenceScores | tuple[float, float] | None = None,
+        dataset_id: str = "arrays",
+        reward_mode: RewardMode = "dense",
+    ) -> Trajectories:
+        """Build trajectories from a list with one dictionary for each episode of T steps.
+
+        Keys: `observations` ([T, ...] or [T + 1, ...]; the one after the last action is dropped), `actions`, `rewards`,
+        and `terminations`, `truncations`: [T] flags, or one flag of the last step; a missing one is false.
+
+        The other arguments and the errors are those of `from_arrays`.
+        """
+        from snn_dt.data import arrays
+
+        facts = arrays.Facts(dataset_id, env_id, observation_space, action_space, reference, reward_mode)
+        return arrays.from_episodes(episodes, facts)
 
     @property
     def n_episodes(self) -> int:

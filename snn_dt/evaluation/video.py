@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from snn_dt.data.atomic_dir import unfinished_folder
+from snn_dt import io
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError, SnnDtError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy
@@ -74,7 +74,7 @@ def _explained(policy: Policy, env_id: str | None) -> Iterator[None]:
 
 def _record(policy: Policy, target: float, folder: Path, seed: int, env_id: str | None, max_steps: int | None) -> Path:
     """Record an episode in a hidden folder, from which the film is moved when it is complete."""
-    with unfinished_folder(folder, ".recording-") as unfinished:
+    with io.unfinished_folder(folder, ".recording-") as unfinished:
         film = _film(policy, target, unfinished, seed, env_id, max_steps)
         return film.replace(folder / film.name)
 

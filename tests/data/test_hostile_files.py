@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from snn_dt.data import load_dataset
-from snn_dt.data.source import Declared
+from snn_dt.data.file_faults import Declared
 from snn_dt.data.tables import read_table
 from snn_dt.errors import DataError
 

@@ -1,4 +1,7 @@
-"""Folders that are filled under a hidden name and renamed when they are complete: no reader sees half of one."""
+"""Folders that appear complete or not at all. Use them through `snn_dt.io`.
+
+A folder is filled under a hidden name and renamed when it is complete.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +13,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ABANDONED = 7 * 24 * 3600.0
-"""Seconds without a write after which a folder is taken for one whose process was killed.
+ABANDONED_AFTER = 7 * 24 * 3600.0
+"""Seconds without a write after which an unfinished folder is removed.
 
-Several machines may write into one place, where process ids and locks of others say nothing: only age does. Of folders
-of this machine, since it was started, the lock tells: the system lets go of it when the process ends, however it does.
+Several machines may write to one place, and process ids and locks of other machines tell nothing, so only age counts.
+A folder that this machine has made since it was started has a lock, which the system frees when its process ends.
 """
 
 
 @contextmanager
 def unfinished_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """Make a folder in `parent` to be filled and renamed; if it has not been when the block ends, it is removed.
+    """Make a folder in `parent` for the block to fill and rename; remove it if it was not renamed.
 
-    So is what killed processes have left under the same `prefix`. Raises `OSError` if `parent` cannot be written.
+    Folders that killed processes have left under the same `prefix` are removed first. Raises `OSError` if `parent`
+    cannot be written.
     """
     parent.mkdir(parents=True, exist_ok=True)
     clear_abandoned(parent, prefix)
     unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     lock = _lock(unfinished)
     try:
-        unfinished.chmod(0o755)  # mkdtemp makes it private; what it becomes may be shared
-        if lock is not None and (boot := _boot()):  # named so only once it is locked: others go by the name
+        unfinished.chmod(0o755)  # mkdtemp makes it private, but the finished folder may be shared
+        if lock is not None and (boot := _boot_id()):
+            # The name says that there is a lock, so it is given only after locking.
             unfinished = unfinished.rename(parent / f"{prefix}{boot}-{unfinished.name.removeprefix(prefix)}")
         yield unfinished
     finally:
@@ -40,7 +45,7 @@ def unfinished_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def clear_abandoned(parent: Path, prefix: str) -> None:
-    """Remove what killed processes have left in `parent` under `prefix`."""
+    """Remove the unfinished folders of killed processes from `parent`."""
     with suppress(OSError):
         for folder in parent.glob(f"{prefix}*"):
             if _is_abandoned(folder, prefix):
@@ -48,17 +53,17 @@ def clear_abandoned(parent: Path, prefix: str) -> None:
 
 
 def _is_abandoned(folder: Path, prefix: str) -> bool:
-    boot = _boot()
+    boot = _boot_id()
     if boot and folder.name.startswith(f"{prefix}{boot}-") and (lock := _lock(folder)) is not None:
         os.close(lock)
         return True
-    with suppress(OSError):  # its process has just renamed or removed it
-        return max(path.stat().st_mtime for path in (folder, *folder.rglob("*"))) < time.time() - ABANDONED
+    with suppress(OSError):  # its process may just rename or remove it
+        return max(path.stat().st_mtime for path in (folder, *folder.rglob("*"))) < time.time() - ABANDONED_AFTER
     return False
 
 
 def _lock(folder: Path) -> int | None:
-    """Lock a folder for this process and return the handle; None if another one has, or nothing can be locked here."""
+    """Lock a folder for this process and return the handle, or None if it is locked or locking is not supported."""
     with suppress(ImportError, OSError):
         import fcntl
 
@@ -71,8 +76,8 @@ def _lock(folder: Path) -> int | None:
     return None
 
 
-def _boot() -> str:
-    """Return a name of this machine since it was started, which containers on it share; nothing where it has none."""
+def _boot_id() -> str:
+    """Return the id of this machine's current boot, shared by its containers; empty if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")[:12]
     except OSError:
