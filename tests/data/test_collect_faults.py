@@ -47,9 +47,9 @@ def said(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--seed", "-1"], "expected --episodes of at least 1, --seed in [0, 2^32), found 100, -1"),
+        (["--seed", "-1"], "expected --episodes in [1, 2^31), --seed in [0, 2^32), found 100, -1"),
         (["--seed", str(2**32)], "--seed in [0, 2^32)"),
-        (["--episodes", "0"], "expected --episodes of at least 1"),
+        (["--episodes", "0"], "expected --episodes in [1, 2^31)"),
         (["--reference", "5", "5"], "finite reference returns, the one for 0 below the one for 100, found 5.0 and 5.0"),
         (["--reference", "nan", "1"], "found nan and 1.0"),
         (["--reference", "9", "1"], "found 9.0 and 1.0"),

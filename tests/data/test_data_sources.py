@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_a_registered_function_may_return_a_source_for_both_reward_modes(tmp_pat
     ("result", "expected"),
     [
         (lambda name: {"observations": 1}, "expected Trajectories or a Source from the data source of 'x'"),
-        (lambda name: open(name), "that it raised FileNotFoundError"),
+        (lambda name: Path(name).read_text(), "that it raised FileNotFoundError"),
         (lambda name: Trajectories.from_episodes([]), "has no episode"),
     ],
 )
