@@ -16,8 +16,8 @@ from typing import Any
 from snn_dt import io
 from snn_dt.data.builder import Progress
 from snn_dt.data.checked_env import LONGEST, Checked
+from snn_dt.data.episode_recorder import record
 from snn_dt.data.minari_source import roots
-from snn_dt.data.recorder import record
 from snn_dt.data.scores import ReferenceScores
 from snn_dt.errors import DataError
 
@@ -48,12 +48,11 @@ def collect(
     environment raises or returns what it should not. An episode is cut after `max_steps`, and a warning says so; None
     takes the environment's own limit, and 100,000 where it has none.
     """
-    import gymnasium as gym
     import minari
     from minari.dataset.minari_dataset import parse_dataset_id
     from minari.dataset.minari_storage import MinariStorage
 
-    from snn_dt.data.registration import ensure_registered
+    from snn_dt.data.registration import make_by_id
     from snn_dt.data.spaces import observation_leaves
 
     if not re.search(r"-v\d+$", dataset_id):
@@ -72,9 +71,7 @@ def collect(
             f"cannot collect {dataset_id!r}: expected an id such as mine/cartpole/random-v0, with a version; choose one"
         ) from error
     try:
-        if ":" not in env_id:
-            ensure_registered(env_id)
-        made = gym.make(env_id, disable_env_checker=True)  # ours says it in one line
+        made = make_by_id(env_id)
         limit = None if made.spec is None else made.spec.max_episode_steps
         env = Checked(made, min(n for n in (max_steps, limit, LONGEST) if n))
         env.action_space.seed(seed)

@@ -171,7 +171,8 @@ def _spaces(facts: dict[str, Any], dataset_id: str, trust: bool) -> tuple[Any, A
     """Return (observation space, action space) from the metadata, else from the environment that they name."""
     from minari.serialization import deserialize_space
 
-    from snn_dt.data.env_spec import make_recorded, parse_spec
+    from snn_dt.data.env_spec import parse_spec
+    from snn_dt.data.recorded_env import make_recorded
 
     try:
         if "observation_space" in facts and "action_space" in facts:

@@ -1,4 +1,4 @@
-"""Videos of a policy."""
+"""Recording videos of a policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from snn_dt.evaluation.policy import Policy
 
 
 def check_renders(policy: Policy, env_id: str | None = None) -> None:
-    """Render one frame: what a video lacks is to be said before a long evaluation, not after it.
+    """Render one frame, so that a missing renderer is reported before a long evaluation.
 
     Raises:
         EnvironmentMismatchError: moviepy or the environment's renderer is missing.
@@ -42,7 +42,7 @@ def record_videos(
     env_id: str | None = None,
     max_steps: int | None = None,
 ) -> list[Path]:
-    """Record one episode per target return as MP4 and return the files; one is cut as `evaluate` cuts it.
+    """Record one episode per target return as MP4 and return the files. Step limits are those of `evaluate`.
 
     Raises:
         EnvironmentMismatchError: moviepy or the environment's renderer is missing.
@@ -55,13 +55,13 @@ def record_videos(
 
 @contextmanager
 def _explained(policy: Policy, env_id: str | None) -> Iterator[None]:
-    """Turn what rendering and writing raise into errors that say what to do."""
-    os.environ.setdefault("MUJOCO_GL", "egl")  # the one renderer that works without a screen
+    """Turn the exceptions of rendering and writing into errors that say what to do."""
+    os.environ.setdefault("MUJOCO_GL", "egl")  # the renderer that works without a screen
     try:
         yield
     except SnnDtError:
         raise
-    except Exception as error:  # renderers raise kinds of their own
+    except Exception as error:  # each renderer raises its own kinds
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
             raise CheckpointError(
                 f"expected to write a video, found: {error}; free space or choose another --video"
@@ -73,18 +73,20 @@ def _explained(policy: Policy, env_id: str | None) -> Iterator[None]:
 
 
 def _record(policy: Policy, target: float, folder: Path, seed: int, env_id: str | None, max_steps: int | None) -> Path:
-    """Record an episode in a hidden folder, from which the film is moved when it is complete."""
+    """Record an episode in a hidden folder, and move the complete video to `folder`."""
     with io.unfinished_folder(folder, ".recording-") as unfinished:
-        film = _film(policy, target, unfinished, seed, env_id, max_steps)
-        return film.replace(folder / film.name)
+        video = _roll_out(policy, target, unfinished, seed, env_id, max_steps)
+        return video.replace(folder / video.name)
 
 
-def _film(policy: Policy, target: float, folder: Path, seed: int, env_id: str | None, max_steps: int | None) -> Path:
+def _roll_out(
+    policy: Policy, target: float, folder: Path, seed: int, env_id: str | None, max_steps: int | None
+) -> Path:
     from gymnasium.wrappers import RecordVideo
 
     name = f"{(env_id or policy.spec.env_id or 'episode').replace('/', '-')}-target{target:g}"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the folder may hold videos
+        warnings.simplefilter("ignore")  # the folder may hold videos already
         env: Any = RecordVideo(
             make_environment(policy, env_id, render_mode="rgb_array", max_steps=max_steps, quiet=True),
             str(folder),

@@ -100,7 +100,7 @@ def test_len_is_the_number_of_steps_of_the_chosen_episodes(trajectories):
     assert len(Windows(t, K, rtg_scale=1.0)) == 61
     some = Windows(t, K, rtg_scale=1.0, episodes=np.array([4, 1]))
     assert len(some) == 41
-    ends = some.ends(np.arange(41))
+    ends = some._last_steps(np.arange(41))
     assert sorted(ends.tolist()) == [5, *range(21, 61)]
 
 

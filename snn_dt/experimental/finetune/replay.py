@@ -66,7 +66,7 @@ class Source:
 
     def batch(self, count: int, rng: np.random.Generator) -> tuple[Batch, Tensor]:
         """Draw windows, and the return [B] of the episode of each over the policy's scale."""
-        ends = self.windows.ends(rng.integers(len(self.windows), size=count))
+        ends = self.windows.draw(rng, count)
         return self.windows.at(ends), self._returns(self._episodes(ends))
 
     def transitions(self, count: int, rng: np.random.Generator) -> Transitions:
