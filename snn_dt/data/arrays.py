@@ -15,11 +15,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from snn_dt.data.cache import build_in_memory
 from snn_dt.data.flags import as_flags, ending
+from snn_dt.data.inferred_spaces import actions_of, unbounded_observations
 from snn_dt.data.scores import ReferenceScores, environment_reference
 from snn_dt.data.source import Episode, Source
 from snn_dt.data.spaces import observation_leaves, space_notes
@@ -27,9 +27,6 @@ from snn_dt.data.trajectories import RewardMode, Trajectories
 from snn_dt.errors import DataError, did_you_mean
 
 _log = logging.getLogger("snn_dt")
-
-MAX_CHOICES = 1000
-"""Largest number of choices that is inferred from integer actions. More of them are rather quantities."""
 
 _COLUMNS = ("observations", "actions", "rewards")
 _FLAGS = ("terminations", "truncations")
@@ -67,8 +64,9 @@ def from_arrays(columns: Sequence[Any], flags: Sequence[Any], facts: Facts) -> T
         ends = np.append(ends, rows["rewards"])
     episodes = []
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
-        parts = [array[start:end] for array in arrays]  # views, not copies
-        episodes.append(Episode(*parts, bool(terminations[end - 1]), bool(truncations[end - 1])))
+        observations, actions, rewards = (array[start:end] for array in arrays)  # views, not copies
+        flags_at_end = bool(terminations[end - 1]), bool(truncations[end - 1])
+        episodes.append(Episode(observations, actions, rewards, *flags_at_end))
     return _build(episodes, facts)
 
 
@@ -92,11 +90,11 @@ def _episode(values: Mapping[str, Any], where: str) -> Episode:
     known = (*_COLUMNS, *_FLAGS, *_IGNORED)
     if unknown := [str(key) for key in values if key not in known]:
         raise DataError(f"{where} has an unknown key {unknown[0]!r}{did_you_mean(unknown[0], known)}")
-    columns = [_numbers(values[name], name, where) for name in _COLUMNS]
-    steps = len(columns[2])
+    observations, actions, rewards = (_numbers(values[name], name, where) for name in _COLUMNS)
+    steps = len(rewards)
     terminations, truncations = (_flags(values.get(name, False), name, steps, where) for name in _FLAGS)
     terminated, truncated = ending(terminations, truncations, steps, where)
-    return Episode(*columns, terminated, truncated)
+    return Episode(observations, actions, rewards, terminated, truncated)
 
 
 def _flags(values: Any, name: str, steps: int, where: str) -> Any:
@@ -141,9 +139,9 @@ def _build(episodes: list[Episode], facts: Facts) -> Trajectories:
     observations, actions = facts.observation_space, facts.action_space
     notes: list[str] = []
     if observations is None:
-        observations = _observation_space(episodes[0].observations)
+        observations = unbounded_observations(episodes[0].observations)
     if actions is None:
-        actions, notes = _action_space(episodes, where)
+        actions, notes = actions_of(episodes, where)
     for name, space in (("observation_space", observations), ("action_space", actions)):
         if not isinstance(space, gym.Space):
             raise DataError(f"{where}: expected {name} to be a gymnasium.Space, found {space!r:.60}")
@@ -178,56 +176,6 @@ def _build(episodes: list[Episode], facts: Facts) -> Trajectories:
 
 def _flatten(observations: NDArray[Any]) -> NDArray[Any]:
     return observations.reshape(len(observations), int(np.prod(observations.shape[1:])))  # [T, ...] -> [T, obs_dim]
-
-
-def _observation_space(observations: NDArray[Any]) -> gym.Space[Any]:
-    """Return an unbounded Box. Bytes with two axes keep their type, which tells images from vectors."""
-    shape = observations.shape[1:]
-    if observations.dtype == np.uint8 and len(shape) > 1:
-        return spaces.Box(0, 255, shape, np.uint8)
-    return spaces.Box(-np.inf, np.inf, shape, np.float32)
-
-
-def _action_space(episodes: list[Episode], where: str) -> tuple[gym.Space[Any], list[str]]:
-    """Return (space of the actions in the data, notes): Discrete for integers and booleans, else Box."""
-    columns = [np.asarray(episode.actions) for episode in episodes if len(episode.actions)]
-    kinds = {"choice" if column.dtype.kind in "biu" else "float" for column in columns}
-    widths = {int(np.prod(column.shape[1:])) for column in columns}
-    if len(kinds) > 1 or len(widths) > 1 or widths == {0}:
-        raise DataError(
-            f"{where} has actions of {' and '.join(sorted({str(column.dtype) for column in columns}))} and of "
-            f"{' and '.join(map(str, sorted(widths)))} numbers: expected one kind, of at least one number; convert them"
-        )
-    if not columns:  # episodes without a step: the builder refuses them
-        return spaces.Discrete(1), []
-    if kinds == {"choice"}:
-        return _choices(columns, widths.pop(), where)
-    # NaN and infinity are left to the builder, which names the step.
-    largest = np.finfo(np.float32).max
-    finite = [np.where(abs(column) <= largest, column, 0.0).reshape(len(column), -1) for column in columns]  # [T, A]
-    low = np.min([column.min(axis=0) for column in finite], axis=0).astype(np.float32)  # [A]
-    high = np.max([column.max(axis=0) for column in finite], axis=0).astype(np.float32)
-    note = (
-        f"the action bounds are those of the data, {low.min():.6g} to {high.max():.6g}: pass action_space for those of "
-        "the environment"
-    )
-    shape = columns[0].shape[1:] or (1,)
-    return spaces.Box(low.reshape(shape), high.reshape(shape), shape, np.float32), [note]
-
-
-def _choices(columns: list[NDArray[Any]], width: int, where: str) -> tuple[gym.Space[Any], list[str]]:
-    """Return (Discrete space, notes) of integer actions [T] or [T, 1]."""
-    low, high = min(int(column.min()) for column in columns), max(int(column.max()) for column in columns)
-    if width > 1 or low < 0 or high >= MAX_CHOICES:
-        raise DataError(
-            f"{where} has integer actions of {width} numbers from {low} to {high}: expected one choice for each step, "
-            f"from 0 to at most {MAX_CHOICES - 1}; pass action_space=gymnasium.spaces.Discrete(n, start=...), or "
-            "convert continuous actions to float"
-        )
-    taken = {choice for column in columns for choice in np.unique(column).tolist()}
-    missing = [choice for choice in range(high) if choice not in taken]
-    note = f"the actions are taken as choices from 0 to {high}, {len(missing)} of them never taken: pass action_space"
-    return spaces.Discrete(high + 1), [note] if missing else []
 
 
 def _time_limit(env_id: str | None, where: str) -> int | None:

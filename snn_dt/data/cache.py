@@ -5,14 +5,13 @@
         ├── meta.json
         └── observations.npy, actions.npy, rewards.npy, returns_to_go.npy, episode_offsets.npy, ...
 
-The key names the source's path, of its files size, times, inode and a sample of the content, the reward mode and
-`FORMAT_VERSION`, so a changed source is another key. A folder is filled under a temporary name, brought to the disk and
-renamed when it is complete: a reader never sees half of one, and of two processes that build the same one the first to
+The key is a hash of the source's path, the size, times, inode and a content sample of its files, the reward mode and
+`FORMAT_VERSION`. So a changed source has another key. A folder is filled under a temporary name, flushed to the disk
+and renamed when it is complete. Readers never see an incomplete one. If two processes build the same one, the first to
 finish wins.
 
-A folder is opened only if it is what was built: `meta.json` holds digests of itself and of every array. Those of large
-arrays are compared where size or times of the file are not those it was written with; anything wrong, whatever it is,
-means that the dataset is built again, which is said.
+`meta.json` holds digests of itself and of every array, which are compared on opening. For large arrays this is done
+only if size or times of the file have changed since it was written. A damaged cache is built again, with a warning.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
 PREFIX = ".building-"
-"""Begins the names of folders that are being filled."""
+"""Prefix of the names of incomplete folders."""
 
 FORMAT_VERSION = 2
-SMALL = 16 << 20
-"""Bytes of a dataset up to which its digests are always compared."""
-SAMPLED_FILES, SAMPLE = 64, 4096
-"""Of how many files of a source a sample is part of the key, and bytes of each of its three parts."""
+MAX_ALWAYS_CHECKED = 16 << 20
+"""Largest dataset, in bytes, whose digests are always compared."""
+SAMPLED_FILES, SAMPLE_BYTES = 64, 4096
+"""The key samples this many files of a source, each in three places of this size."""
 
 _ARRAYS = (
     *("observations", "actions", "rewards", "returns_to_go", "episode_offsets"),
@@ -64,6 +63,7 @@ def cache_folder(located: Located, reward_mode: RewardMode, action_space: gym.Sp
 
     name, path, files = located
     stats = [(str(file.relative_to(path)), *_stamp(file)) for file in files]
+    # At most SAMPLED_FILES of them, evenly spaced.
     sampled = [_sample(file) for file in files[:: -(-len(files) // SAMPLED_FILES) or 1]]
     options = [reward_mode, *([] if action_space is None else [serialize_space(action_space)])]
     key = json.dumps([FORMAT_VERSION, name, str(path.resolve()), stats, sampled, *options])
@@ -72,7 +72,7 @@ def cache_folder(located: Located, reward_mode: RewardMode, action_space: gym.Sp
 
 
 def _stamp(file: Path) -> list[int]:
-    """Return what changes when a file is written or replaced; a time of change cannot be set by tools that copy."""
+    """Return the facts that change when a file is written or replaced. Copying tools cannot set `st_ctime`."""
     found = file.stat()
     if not stat.S_ISREG(found.st_mode):
         raise DataError(f"expected a regular file at {file}, found none; download or copy the dataset again")
@@ -80,18 +80,18 @@ def _stamp(file: Path) -> list[int]:
 
 
 def _sample(file: Path) -> str:
-    """Return a digest of the beginning, the middle and the end of a file."""
+    """Return a digest of samples at the beginning, the middle and the end of a file."""
     found = hashlib.sha256()
     with io.open_file(file) as content:
         end = content.seek(0, os.SEEK_END)
-        for start in (0, end // 2, max(0, end - SAMPLE)):
+        for start in (0, end // 2, max(0, end - SAMPLE_BYTES)):
             content.seek(start)
-            found.update(content.read(SAMPLE))
+            found.update(content.read(SAMPLE_BYTES))
     return found.hexdigest()
 
 
 def open_cached(folder: Path) -> Trajectories | None:
-    """Return the dataset cached in `folder`, or None when there is none, or none that is as it was built."""
+    """Return the dataset cached in `folder`, or None if it is missing or damaged."""
     if not (folder / "meta.json").exists() and not folder.exists():
         return None
     try:
@@ -101,14 +101,14 @@ def open_cached(folder: Path) -> Trajectories | None:
         stamps, digests = meta.pop("stamps"), meta.pop("digests")
         now = {name: _stamp(folder / f"{name}.npy") for name in _ARRAYS}
         arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r" if n in _PER_STEP else None) for n in _ARRAYS}
-        small = sum(stamp[0] for stamp in now.values()) <= SMALL
+        small = sum(stamp[0] for stamp in now.values()) <= MAX_ALWAYS_CHECKED
         for name, array in arrays.items():
             if (small or now[name][:3] != stamps[name][:3]) and digest(array) != digests[name]:
                 raise ValueError(f"{name}.npy is not what was written")
         trajectories = _assemble(arrays, meta)
         _check_lengths(trajectories)
         return trajectories
-    except Exception as error:  # each kind of damage raises its own, and each is mended in the same way
+    except Exception as error:  # each kind of damage raises its own kind; building again repairs all of them
         _log.warning("the cache in %s is damaged (%s) and is made again", folder, " ".join(str(error).split()))
         return None
 
@@ -118,7 +118,7 @@ def _digest(meta: dict[str, Any]) -> str:
 
 
 def _check_lengths(trajectories: Trajectories) -> None:
-    """Raise `ValueError` for arrays that do not belong together."""
+    """Raise `ValueError` for arrays that do not fit each other."""
     t, offsets = trajectories, trajectories.episode_offsets
     steps = {len(getattr(t, name)) for name in _PER_STEP}
     episodes = {len(t.terminated), len(t.truncated), len(offsets) - 1}
@@ -132,7 +132,7 @@ def _check_lengths(trajectories: Trajectories) -> None:
 def build_cached(
     source: Source, folder: Path, reward_mode: RewardMode, progress: Progress | None = None
 ) -> Trajectories:
-    """Build the dataset into `folder` and open it; where that cannot be written, build it in memory and say so."""
+    """Build the dataset into `folder` and open it. If it cannot be written, build in memory with a warning."""
     try:
         with io.unfinished_folder(folder.parent, PREFIX) as unfinished:
             built = build(source, unfinished, reward_mode, progress)
@@ -166,7 +166,7 @@ def _without_cache(source: Source, reward_mode: RewardMode, progress: Progress |
 
 
 def _publish(unfinished: Path, folder: Path) -> None:
-    """Rename a complete folder into place; an unreadable one that stands there is replaced, a good one is kept."""
+    """Rename a complete folder into place. A damaged folder there is replaced, a good one kept."""
     if folder.exists() and open_cached(folder) is None:
         shutil.rmtree(folder, ignore_errors=True)
     try:

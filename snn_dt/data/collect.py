@@ -1,4 +1,4 @@
-"""Making a dataset of one's own: roll a policy out and write a Minari folder."""
+"""Collecting a dataset: roll a policy out and write a Minari folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from snn_dt.data.scores import ReferenceScores
 from snn_dt.errors import DataError
 
 _log = logging.getLogger("snn_dt")
-HEADROOM = 32 << 20  # bytes: an episode of vectors is far smaller
+MIN_FREE = 32 << 20
+"""Bytes that must be free on the disk beside a copy of the file; an episode of vectors is far smaller."""
 
 
 def collect(
@@ -38,15 +39,28 @@ def collect(
     progress: Progress | None = None,
     max_steps: int | None = None,
 ) -> Path:
-    """Roll `policy(observation) -> action` out for whole episodes and write them as Minari dataset `dataset_id`.
+    """Roll a policy out for whole episodes and write them as Minari dataset `dataset_id`; return its folder.
 
-    Random actions without a policy; one with a method `begin(episode)` is told of every new one. Episode i is reset
-    with seed `seed + i`. `reference` are the returns that count as 0 and as 100. `root` is Minari's own root by
-    default; the folder `<root>/<dataset_id>` appears when it is complete, and is returned. Raises `DataError` when it
-    is already there or cannot be written, when the id is not Minari's `name-vN`, when the environment cannot be made,
-    when the policy raises, or when an action is outside the action space; `EnvironmentMismatchError` when the
-    environment raises or returns what it should not. An episode is cut after `max_steps`, and a warning says so; None
-    takes the environment's own limit, and 100,000 where it has none.
+    The folder `<root>/<dataset_id>` appears when it is complete.
+
+    Args:
+        env_id: Gymnasium id or `module:Id`.
+        policy: `policy(observation) -> action`; default: random actions. Its method `begin(episode)`, if it has one, is
+            called before every episode.
+        episodes: number of episodes.
+        seed: episode i is reset with seed `seed + i`.
+        dataset_id: Minari id with a version, `name-vN`.
+        root: default: Minari's own root.
+        algorithm_name: for the metadata.
+        reference: returns that count as score 0 and 100.
+        progress: called as `progress(done, total)` after each episode.
+        max_steps: truncate an episode after this number of steps, with a warning. Default: the limit of the
+            environment, else 100,000.
+
+    Raises:
+        DataError: the folder exists or cannot be written, the id is not valid, the environment cannot be made, the
+            policy raises, or an action is outside the action space.
+        EnvironmentMismatchError: the environment raises or breaks Gymnasium's interface.
     """
     import minari
     from minari.dataset.minari_dataset import parse_dataset_id
@@ -59,7 +73,7 @@ def collect(
         raise DataError(f"expected an id with a version, as mine/cartpole/random-v0, found {dataset_id!r}; add -v0")
     if reference:
         ReferenceScores(*reference, source="reference")
-    folder = io.expand(root or roots()[0], DataError).resolve() / dataset_id  # Minari joins a relative one twice
+    folder = io.expand(root or roots()[0], DataError).resolve() / dataset_id  # Minari joins a relative path twice
     if os.path.exists(folder):
         raise DataError(f"dataset {dataset_id!r} is already in {folder}: expected a new id; raise its version")
     if max_steps is not None and max_steps < 1:
@@ -95,11 +109,11 @@ def collect(
             file = unfinished / "data" / "main_data.hdf5"
             for index in range(episodes):
                 episode = record(env, act, seed + index, index)
-                _look_for_room(file)
+                _check_free_space(file)
                 storage.update_episodes([episode])
                 if progress:
                     progress(index + 1, episodes)
-            _look_for_room(file)
+            _check_free_space(file)
             _compress(file)
             os.replace(unfinished, folder)
         if env.cuts:
@@ -117,7 +131,7 @@ def collect(
 
 
 def _storable(spec: Any, env_id: str) -> Any:
-    """Return a spec that JSON can hold: one registered by a class, not by its name, keeps its id alone."""
+    """Return a spec that JSON can hold. If the environment was registered with a class, only its id is kept."""
     import gymnasium as gym
 
     if spec is None:
@@ -136,17 +150,17 @@ def _storable(spec: Any, env_id: str) -> Any:
     return spec
 
 
-def _look_for_room(file: Path) -> None:
-    """Raise `OSError` unless the disk has room for one more episode and a copy of `file`.
+def _check_free_space(file: Path) -> None:
+    """Raise `OSError` unless the disk has space for one more episode and a copy of `file`.
 
-    Where HDF5 2.0 finds no room it ends the process with a segmentation fault, so it must not come to that.
+    On a full disk HDF5 2.0 ends the process with a segmentation fault.
     """
-    if shutil.disk_usage(file.parent).free < file.stat().st_size + HEADROOM:
+    if shutil.disk_usage(file.parent).free < file.stat().st_size + MIN_FREE:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _compress(path: Path) -> None:
-    """Write a file of Minari anew with gzip, shuffle and checksums: the same content in half the space."""
+    """Rewrite Minari's file with gzip, shuffle and checksums, which halves its size."""
     import h5py
 
     smaller = path.with_name("smaller.hdf5")

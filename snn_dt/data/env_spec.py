@@ -1,8 +1,8 @@
 """The environment that a file describes, as data. A dataset or a checkpoint is not trusted.
 
 Without trust, `recorded_env.make_recorded` makes only an id that Gymnasium has registered, with plain values as
-arguments and with wrappers of `gymnasium.wrappers`. Nothing that the file names is imported, called or opened. `trust=True`
-(`--trust-env-spec` on the command line) lifts this.
+arguments and with wrappers of `gymnasium.wrappers`. Nothing that the file names is imported, called or opened.
+`trust=True` (`--trust-env-spec` on the command line) lifts this.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class EpisodeStreams(WindowSampler):
     """Reads B episodes side by side, window by window, each from its beginning to its end.
 
     Each batch row is a stream. It reads a random permutation of the episodes, one after another, then another
-    permutation. It starts at a random position in the first one, so that a batch holds early and late steps of episodes.
+    permutation. It starts at a random position in the first one, so a batch holds early and late steps of episodes.
 
     An episode is cut into windows of K steps, counted from its end. So its first window may be shorter, with padding on
     the left. A window with `timesteps[:, 0] == 0` begins an episode; any other continues the previous window of its

@@ -1,6 +1,6 @@
-"""Flags and counts of a file: what they may be, so that nothing else passes for one.
+"""Checks of flags and counts in files.
 
-T steps of an episode.
+Shapes: `T` steps of an episode.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from snn_dt.errors import DataError
 
 
 def as_flags(values: Any, name: str, where: str) -> NDArray[np.bool_]:
-    """Return a column of flags [T] or [T, 1] as booleans [T]; `DataError` for anything but booleans, 0 and 1."""
+    """Return flags [T] or [T, 1] as booleans [T]; `DataError` for other values than booleans, 0 and 1."""
     flags = np.asarray(values)
     if flags.dtype.kind not in "biuf" or flags.size != len(np.atleast_1d(flags)):
         raise DataError(
@@ -35,7 +35,7 @@ def ending(terminations: Any, truncations: Any, steps: int, where: str) -> tuple
     """Return the flags (terminated, truncated) of the last of an episode's `steps` steps.
 
     Raises:
-        DataError: they are no flags, of another number than the steps, or one is set before the last step.
+        DataError: they are no flags, not `steps` of them, or one is set before the last step.
     """
     ends = []
     for name, values in (("terminations", terminations), ("truncations", truncations)):
@@ -54,7 +54,7 @@ def ending(terminations: Any, truncations: Any, steps: int, where: str) -> tuple
 
 
 def whole_number(value: Any, name: str, where: str) -> int:
-    """Return a count of a metadata file, or raise `DataError`: 4.7, Infinity, true and "5" are none."""
+    """Return a count from a metadata file, or raise `DataError` for any other value such as 4.7, true or "5"."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         found = f"{value!r:.60}" if not isinstance(value, int) or isinstance(value, bool) else "a negative number"
         raise DataError(
