@@ -90,7 +90,10 @@ def _select(spec: str | Path) -> tuple[Any, str]:
 def _use_instead(spec: Any) -> str:
     """Return the error message for something that is no name of a dataset."""
     if isinstance(spec, Trajectories):
-        return "expected the name of a dataset, found Trajectories, which are loaded already; use them as they are"
+        return (
+            "expected the name of a dataset, found Trajectories, which are loaded already; use them as they are, as in "
+            "snn_dt.train(config, data=trajectories)"
+        )
     if isinstance(spec, Mapping):
         keys = ", ".join(map(str, spec))
         return (
