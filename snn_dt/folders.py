@@ -39,6 +39,7 @@ def unfinished_folder(parent: Path, prefix: str) -> Iterator[Path]:
             unfinished = unfinished.rename(parent / f"{prefix}{boot}-{unfinished.name.removeprefix(prefix)}")
         yield unfinished
     finally:
+        # After a successful rename there is nothing to remove.
         shutil.rmtree(unfinished, ignore_errors=True)
         if lock is not None:
             os.close(lock)
@@ -54,6 +55,7 @@ def clear_abandoned(parent: Path, prefix: str) -> None:
 
 def _is_abandoned(folder: Path, prefix: str) -> bool:
     boot = _boot_id()
+    # Made on this machine since it was started: the lock decides, not the age.
     if boot and folder.name.startswith(f"{prefix}{boot}-") and (lock := _lock(folder)) is not None:
         os.close(lock)
         return True
@@ -67,6 +69,7 @@ def _lock(folder: Path) -> int | None:
     with suppress(ImportError, OSError):
         import fcntl
 
+        # A lock on the folder itself needs no extra file.
         handle = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -75,6 +75,7 @@ def require_file(path: str | Path, most: int | None = None) -> Path:
 def open_file(path: str | Path, most: int | None = None) -> BinaryIO:
     """Open a regular file, or a link to one, of at most `most` bytes for reading; raises as `require_file`."""
     require_file(path, most)  # opening a device may have an effect
+    # O_NONBLOCK and O_NOCTTY: opening has no side effect and does not wait.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)  # O_NONBLOCK: a pipe put there meanwhile does not block
     try:
@@ -126,6 +127,7 @@ def parse_json(text: str | bytes, finite: bool = False) -> Any:
 def check_plain(value: Any, finite: bool = False) -> None:
     """Raise `ValueError` for too many levels of lists and dictionaries and, with `finite`, for NaN and infinity."""
     level = [value]  # breadth first, without recursion
+    # One pass for each level of nesting.
     for _ in range(MOST_DEPTH + 1):
         below: list[Any] = []
         for item in level:
@@ -215,6 +217,7 @@ def _too_deep() -> ValueError:
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
+    # `dict` keeps only the last of equal keys.
     if len(values) < len(pairs):
         raise ValueError(
             f"expected each key once, found {Counter(key for key, _ in pairs).most_common(1)[0][0]!r} twice"

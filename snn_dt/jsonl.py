@@ -25,6 +25,7 @@ def plain(value: Any, keep_nan: bool = False) -> Any:
         return {str(key): plain(item, keep_nan) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, keep_nan) for item in value]
+    # numpy arrays and scalars, and torch tensors.
     if hasattr(value, "tolist"):
         return plain(value.tolist(), keep_nan)
     if isinstance(value, float):
@@ -43,6 +44,7 @@ def append_line(path: Path, line: str) -> None:
     Raises:
         OSError: the line did not fit. A part of it may be in the file; `read_rows` skips it.
     """
+    # Unbuffered and in append mode: one system call, so lines of two writers do not mix.
     with path.open("ab", buffering=0) as file:
         data = line.encode() + b"\n"
         if file.write(data) != len(data):
@@ -78,6 +80,7 @@ def cut_after(path: Path, step: int, measured: int | None = None) -> None:
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with io.open_file(path) as file:
+        # Only `\n` ends a line here; `splitlines` would split at other characters too.
         lines = file.read().decode(errors="replace").split("\n")
     for line in lines:
         try:

@@ -23,6 +23,7 @@ def check_name(path: str | Path, error: type[SnnDtError] = ConfigError, what: st
     Raises:
         SnnDtError: of the kind `error`; the name is empty, or no file system takes it.
     """
+    # Checked as text first: `Path("")` would become the current folder.
     text = os.fspath(path)
     if not text:
         raise error(f"expected {what}, found an empty one (an unset variable?); name one")
@@ -47,6 +48,7 @@ def expand(path: str | Path, error: type[SnnDtError] = ConfigError) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
+        # No home folder is known, but one is needed; `~user` has no such substitute.
         if path.parts[0] == "~":
             return Path(home(), *path.parts[1:])
     raise error(f"expected a path, found {_short(str(path))}, and no user {path.parts[0][1:]!r}; write the folder out")
@@ -80,6 +82,7 @@ def private_folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"snn_dt-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     with contextlib.suppress(OSError):  # the name is a file, or the parent cannot be written
         folder.mkdir(mode=0o700, exist_ok=True)
+    # The temporary folder is shared: the name may be a trap that another user has set.
     if folder.is_dir() and only_ours(folder) and not folder.is_symlink():
         return folder
     return Path(tempfile.mkdtemp(prefix="snn_dt-"))

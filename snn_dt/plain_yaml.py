@@ -57,6 +57,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
+        # `value` holds (key node, value node) pairs in the order of the text.
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         if twice := sorted(key for key, times in keys.items() if times > 1):
             raise yaml.YAMLError(f"the key {twice[0]!r} twice,{node.start_mark}; merge the two")
@@ -73,6 +74,7 @@ def _check_size(text: str) -> None:
     are ten thousand million values. The parser's events are checked one by one, so the first excess ends the check.
     """
     written: dict[str, _Size] = {}
+    # A stack of the nodes that are open; the first stands for the whole text.
     open_nodes = [_Size(None)]
     documents = 0
     for event in yaml.parse(text, yaml.SafeLoader):
@@ -95,8 +97,10 @@ def _check_size(text: str) -> None:
             done = written[event.anchor]
         else:
             continue
+        # An alias below may repeat it.
         if done.anchor:
             written[done.anchor] = done
+        # Add the finished node to its parent.
         above = open_nodes[-1]
         above.values, above.levels = above.values + done.values, max(above.levels, done.levels)
         if above.values > MAX_VALUES:

@@ -60,9 +60,11 @@ def from_arrays(columns: Sequence[Any], flags: Sequence[Any], facts: Facts) -> T
             "also takes the observation that follows an episode's last action"
         )
     ends = np.flatnonzero(terminations | truncations) + 1
+    # The rest after the last mark is an episode too.
     if not len(ends) or ends[-1] < rows["rewards"]:
         ends = np.append(ends, rows["rewards"])
     episodes = []
+    # Each episode starts where the previous one ends.
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
         observations, actions, rewards = (array[start:end] for array in arrays)  # views, not copies
         flags_at_end = bool(terminations[end - 1]), bool(truncations[end - 1])
@@ -88,6 +90,7 @@ def _episode(values: Mapping[str, Any], where: str) -> Episode:
     if missing := [name for name in _COLUMNS if name not in values]:
         raise DataError(f"{where} lacks {', '.join(missing)}: expected {', '.join(_COLUMNS)}; add it")
     known = (*_COLUMNS, *_FLAGS, *_IGNORED)
+    # A misspelled flag would otherwise be taken as missing.
     if unknown := [str(key) for key in values if key not in known]:
         raise DataError(f"{where} has an unknown key {unknown[0]!r}{did_you_mean(unknown[0], known)}")
     observations, actions, rewards = (_numbers(values[name], name, where) for name in _COLUMNS)
@@ -184,6 +187,7 @@ def _time_limit(env_id: str | None, where: str) -> int | None:
         return None
     if not isinstance(env_id, str) or not env_id:
         raise DataError(f"{where}: expected env_id as text such as 'CartPole-v1', found {env_id!r:.60}")
+    # `module:Id` -> `Id`
     spec = gym.registry.get(env_id.rpartition(":")[2])
     return None if spec is None else spec.max_episode_steps
 

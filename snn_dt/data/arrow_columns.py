@@ -28,10 +28,12 @@ def numbers(array: Any, name: str) -> NDArray[Any]:
     import pyarrow.types
 
     rows, is_list = len(array), False
+    # Remove one level of lists after another until numbers are left.
     while pyarrow.types.is_nested(array.type):
         if not hasattr(array.type, "value_type") or pyarrow.types.is_map(array.type):
             raise ValueError(f"{name} of type {array.type} where lists of numbers were expected")
         _no_nulls(array, name)
+        # Lists of different lengths would flatten to a wrong [n, d] silently.
         lengths = pyarrow.compute.list_value_length(array).to_numpy(zero_copy_only=False)
         if len(np.unique(lengths)) > 1:
             row = int(np.flatnonzero(lengths != lengths[0])[0])

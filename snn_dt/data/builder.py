@@ -57,6 +57,7 @@ def _read(
     for index, episode in enumerate(source.episodes()):
         where = f"episode {index} of dataset {source.dataset_id!r}"
         observations, actions, rewards = checked(episode, where, source)
+        # Counted before conversion, on the numbers of the file.
         survey.add(episode)
         if reward_mode == "delayed":
             rewards = np.append(np.zeros(len(rewards) - 1), rewards.sum())
@@ -73,6 +74,7 @@ def _read(
                 columns[name] = Column(folder and folder / f"{name}.npy", block.dtype, block.shape[1:])
             columns[name].append(block)
         moments.update(step_data["observations"])
+        # Moments of the wide numbers tell whether float32 loses them.
         dtype = np.asarray(episode.observations).dtype
         if is_wide(dtype) and stored == np.float32:
             original.update(observations)
@@ -96,6 +98,7 @@ def _read(
         "state_std": std,
     }
     checksum = _checksum(arrays, columns)
+    # The checksum describes the content; digests protect each file of the cache.
     digests = {name: column.digest() for name, column in columns.items()}
     digests |= {name: digest(array) for name, array in arrays.items()}
     if folder:

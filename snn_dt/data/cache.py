@@ -62,11 +62,13 @@ def cache_folder(located: Located, reward_mode: RewardMode, action_space: gym.Sp
     from minari.serialization import serialize_space
 
     name, path, files = located
+    # Text that changes with the source, hashed below.
     stats = [(str(file.relative_to(path)), *_stamp(file)) for file in files]
     # At most SAMPLED_FILES of them, evenly spaced.
     sampled = [_sample(file) for file in files[:: -(-len(files) // SAMPLED_FILES) or 1]]
     options = [reward_mode, *([] if action_space is None else [serialize_space(action_space)])]
     key = json.dumps([FORMAT_VERSION, name, str(path.resolve()), stats, sampled, *options])
+    # The name is for the reader of the folder; the key alone is unique.
     slug = re.sub(r"[^A-Za-z0-9.]+", "_", name)[-80:]
     return io.cache_root() / "datasets" / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
@@ -101,6 +103,7 @@ def open_cached(folder: Path) -> Trajectories | None:
         stamps, digests = meta.pop("stamps"), meta.pop("digests")
         now = {name: _stamp(folder / f"{name}.npy") for name in _ARRAYS}
         arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r" if n in _PER_STEP else None) for n in _ARRAYS}
+        # Size and times as written vouch for a large file; otherwise its digest is compared.
         small = sum(stamp[0] for stamp in now.values()) <= MAX_ALWAYS_CHECKED
         for name, array in arrays.items():
             if (small or now[name][:3] != stamps[name][:3]) and digest(array) != digests[name]:
@@ -123,6 +126,7 @@ def _check_lengths(trajectories: Trajectories) -> None:
     steps = {len(getattr(t, name)) for name in _PER_STEP}
     episodes = {len(t.terminated), len(t.truncated), len(offsets) - 1}
     widths = {*t.state_mean.shape, *t.state_std.shape, t.obs_dim}
+    # Offsets begin at 0, increase and end at the number of steps.
     if steps != {int(offsets[-1])} or offsets[0] != 0 or (np.diff(offsets) < 1).any() or len(episodes) > 1:
         raise ValueError(f"arrays of {sorted(steps)} rows for {int(offsets[-1])} steps")
     if len(widths) > 1 or not np.isfinite(t.state_mean).all() or not (t.state_std > 0).all():
@@ -139,6 +143,7 @@ def build_cached(
             meta = _meta(source, reward_mode, built)
             for name in _ARRAYS:
                 io.sync_to_disk(unfinished / f"{name}.npy")
+            # Stamps are taken after flushing: writing back may change the times.
             meta["stamps"] = {name: _stamp(unfinished / f"{name}.npy") for name in _ARRAYS}
             meta["digests"] = {name: built.digests[name] for name in _ARRAYS}
             (unfinished / "meta.json").write_text(json.dumps(meta | {"digest": _digest(meta)}))
@@ -167,6 +172,7 @@ def _without_cache(source: Source, reward_mode: RewardMode, progress: Progress |
 
 def _publish(unfinished: Path, folder: Path) -> None:
     """Rename a complete folder into place. A damaged folder there is replaced, a good one kept."""
+    # Another process may have finished the same dataset first.
     if folder.exists() and open_cached(folder) is None:
         shutil.rmtree(folder, ignore_errors=True)
     try:

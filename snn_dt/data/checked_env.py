@@ -46,6 +46,7 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step."""
+        # An environment would silently carry NaN on.
         if np.asarray(action).dtype.kind == "f" and not np.isfinite(action).all():
             raise EnvironmentMismatchError(
                 f"expected finite actions from the policy, found {_short(action)} at step {self.steps} of an episode; "
@@ -57,7 +58,9 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
             self._refuse("(observation, reward, terminated, truncated, info) from step", result)
         terminated, truncated = self._flag("terminated", result[2]), self._flag("truncated", result[3])
         reward = self._reward(result[1])
+        # The observation is checked last, since the flags decide whether it matters.
         observation = self._observation(result[0], over=terminated or truncated)
+        # A last step that ends by itself is not counted as cut.
         if self.steps >= self.max_steps and not (terminated or truncated):
             truncated = True
             self.cuts += 1
@@ -97,6 +100,7 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
     def _number(self, value: Any) -> Any:
         """Return the value of a number or of an array of one number, else None."""
+        # A list is refused even if it holds one number.
         if np.shape(value) not in ((), (1,)) or isinstance(value, list | tuple):
             return None
         value = value.item() if hasattr(value, "item") else value
@@ -129,6 +133,7 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
             copied = _copy(self.observation_space, observation)
         except (TypeError, ValueError, KeyError, IndexError):
             self._refuse(f"an observation of {self.observation_space}", observation)
+        # Only a later action would use it.
         if not over and not all(np.isfinite(part).all() for part in _parts(copied)):
             self._refuse("finite observations", observation)
         return copied
@@ -151,6 +156,7 @@ def _copy(space: gym.Space[Any], value: Any) -> Any:
         return tuple(_copy(part, item) for part, item in zip(space.spaces, value, strict=True))
     if not isinstance(space, gym.spaces.Box):
         return value
+    # `np.array` copies; the reshape only checks the number of entries.
     array = np.array(value)
     if array.dtype.kind not in "biuf":
         raise TypeError("no numbers")

@@ -26,6 +26,7 @@ def checked(episode: Episode, where: str, source: Source) -> tuple[NDArray[Any],
 
     Observations keep a type of more than 32 bits; all their numbers are finite in float32.
     """
+    # Types first: the checks below compute with the numbers.
     for name in ("observations", "actions", "rewards"):
         values = np.asarray(getattr(episode, name))
         if values.dtype.kind not in "biuf" or values.ndim == 0 or (name == "rewards" and values.ndim > 1):
@@ -42,6 +43,7 @@ def checked(episode: Episode, where: str, source: Source) -> tuple[NDArray[Any],
     with np.errstate(over="ignore"):  # a number too large for float32 becomes inf, which is reported below
         rounded = np.asarray(episode.observations[:n], dtype=np.float32)
     observations = np.asarray(episode.observations[:n]) if is_wide(np.asarray(episode.observations).dtype) else rounded
+    # float64, since returns-to-go are sums over the episode.
     rewards = np.asarray(episode.rewards, dtype=np.float64)
     check_finite("observations", rounded, where)
     check_finite("rewards", rewards, where)
@@ -71,6 +73,7 @@ def _check_width(name: str, rows: NDArray[Any], expected: int, where: str, space
 def _checked_actions(actions: NDArray[Any], where: str, source: Source) -> NDArray[Any]:
     """Return actions as [T, action_dim] float32 or [T] int64, or raise `DataError` for one outside the space."""
     space: Any = source.action_space
+    # Discrete has `n`, Box has not.
     discrete = hasattr(space, "n")
     values = np.asarray(actions).reshape(len(actions), -1)  # [T, ...] -> [T, action_dim]
     _check_width("actions", values, flatdim(space) if not discrete else 1, where, space)
@@ -95,6 +98,7 @@ def _checked_actions(actions: NDArray[Any], where: str, source: Source) -> NDArr
 def bounds(space: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return (low, high, tolerance) of a Box, each [action_dim]."""
     low, high = np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
+    # Infinite bounds need no tolerance; they count as 0 here.
     size = np.where(np.isfinite(low), np.abs(low), 0) + np.where(np.isfinite(high), np.abs(high), 0)
     with np.errstate(over="ignore", invalid="ignore"):
         width = high - low

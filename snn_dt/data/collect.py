@@ -71,6 +71,7 @@ def collect(
 
     if not re.search(r"-v\d+$", dataset_id):
         raise DataError(f"expected an id with a version, as mine/cartpole/random-v0, found {dataset_id!r}; add -v0")
+    # Its constructor checks the two returns.
     if reference:
         ReferenceScores(*reference, source="reference")
     folder = io.expand(root or roots()[0], DataError).resolve() / dataset_id  # Minari joins a relative path twice
@@ -80,6 +81,7 @@ def collect(
         raise DataError(f"expected max_steps of at least 1, found {max_steps}; leave it out or raise it")
     try:
         parse_dataset_id(dataset_id)
+    # Minari's own check of the id.
     except (ValueError, TypeError) as error:  # TypeError: no version
         raise DataError(
             f"cannot collect {dataset_id!r}: expected an id such as mine/cartpole/random-v0, with a version; choose one"
@@ -109,6 +111,7 @@ def collect(
             file = unfinished / "data" / "main_data.hdf5"
             for index in range(episodes):
                 episode = record(env, act, seed + index, index)
+                # Before each write: HDF5 must not meet a full disk.
                 _check_free_space(file)
                 storage.update_episodes([episode])
                 if progress:
@@ -136,6 +139,7 @@ def _storable(spec: Any, env_id: str) -> Any:
 
     if spec is None:
         return None
+    # `make_by_id` has disabled the environment checker; the recorded spec should not.
     if spec.id in gym.registry:
         spec = replace(spec, disable_env_checker=gym.registry[spec.id].disable_env_checker)
     if callable(spec.entry_point) or callable(spec.vector_entry_point):
@@ -168,6 +172,7 @@ def _compress(path: Path) -> None:
 
         def copy(name: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset):
+                # Scalars cannot be compressed.
                 packed = {"compression": 9, "shuffle": True, "fletcher32": True} if item.shape else {}
                 made = new.create_dataset(name, data=item[()], **packed)
             else:

@@ -94,6 +94,7 @@ def _find(name: str, download: bool) -> tuple[str, Path]:
 
     The file of an id is searched as D4RL does: the last part of its URL (`hopper_medium-v2.hdf5`), then `<id>.hdf5`.
     """
+    # A path instead of an id.
     if name.endswith((".hdf5", ".h5")):
         path = io.expand(name, DataError)
         if not io.is_file(path):
@@ -116,6 +117,7 @@ def _find(name: str, download: bool) -> tuple[str, Path]:
 
 def _download(url: str, path: Path) -> Path:
     """Fetch a file under a temporary name and rename it when it is complete."""
+    # The process id keeps two downloads apart.
     part = path.with_name(path.name + f".part{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -64,6 +64,7 @@ def _read(located: Located, options: ReadOptions) -> Source:
                 f"{path} has observations of shape {list(shape)} and actions of {action_dim} numbers: expected vectors "
                 "of at least one number, no images; choose another dataset"
             )
+        # Only the shapes tell whether a file holds what its name says.
         if task and (obs_dim, action_dim) != (task.obs_dim, 1 if task.discrete else task.action_dim):
             task = None  # the file is named after the task but holds other data
         cut = task is not None and task_name in d4rl_tasks.CUT_AT_LIMIT
@@ -104,9 +105,11 @@ def _data_range(actions: Any, action_dim: int, path: Path) -> tuple[gym.Space[An
             "continuous actions as float32"
         )
     low, high = -np.ones(action_dim), np.ones(action_dim)
+    # Block by block: the actions may be larger than memory.
     for start in range(0, len(actions), _BLOCK_ROWS):
         block = actions[start : start + _BLOCK_ROWS].reshape(-1, action_dim)
         low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+    # Recorded actions may exceed -1 and 1 slightly; that is not a wider range.
     slack = 1 + 2 * ACTION_TOLERANCE
     if not (np.isfinite(low) & np.isfinite(high)).all() or (low.min() >= -slack and high.max() <= slack):
         return spaces.Box(-1.0, 1.0, (action_dim,), np.float32), []
@@ -125,6 +128,7 @@ def _episode_ends(
     terminals, notes = as_flags(file["terminals"][()], "terminals", str(path)), []
     if "timeouts" in file:
         done = as_flags(file["timeouts"][()], "timeouts", str(path))
+        # See the module docstring for antmaze and maze2d.
         if task_name != "antmaze":
             done |= terminals
         ends = np.flatnonzero(done) + 1
@@ -152,6 +156,7 @@ def _episode_ends(
 
 def _ends_by_limit(ends: NDArray[np.int64], rows: int, limit: int) -> NDArray[np.int64]:
     """Return `ends` with every stretch between two of them, and the rest of the file, cut after each `limit` rows."""
+    # Each stretch between two ends, and the rest of the file.
     starts = np.concatenate([[0], ends])
     stops = np.append(ends, rows)
     cuts = [np.arange(start + limit, stop + 1, limit) for start, stop in zip(starts, stops, strict=True)]
@@ -164,6 +169,7 @@ def _episodes(path: Path, ends: NDArray[np.int64], terminals: NDArray[np.bool_])
     with damaged_file(path), open_hdf5(path) as file:
         first = 0
         while first < len(ends):
+            # As many whole episodes as fit into a block, at least one.
             last = max(first + 1, int(np.searchsorted(ends, starts[first] + _BLOCK_ROWS, side="right")))
             rows = slice(int(starts[first]), int(ends[last - 1]))
             observations = file["observations"][rows].reshape(rows.stop - rows.start, -1)

@@ -61,6 +61,7 @@ def task_name(dataset_id: str) -> str:
 
 def time_limit(dataset_id: str) -> int | None:
     """Return the step limit of a dataset's environment, or None if the id does not determine it."""
+    # maze2d's limits depend on maze and version.
     words = dataset_id.split("-")
     if words[0] == "maze2d":
         return next((n for (maze, version), n in _MAZE2D_LIMITS.items() if maze in words and version in words), None)
@@ -73,6 +74,7 @@ def time_limit(dataset_id: str) -> int | None:
 def reference(dataset_id: str, known: bool) -> ReferenceScores | None:
     """Return D4RL's reference scores of a dataset. `known`: the id is D4RL's, not only a file name."""
     task = task_name(dataset_id)
+    # maze2d has scores for each dataset, the other tasks one pair.
     key = {"maze2d": dataset_id, "minigrid": "minigrid-fourrooms"}.get(task, task)
     return d4rl_reference(key) if known else d4rl_reference(key, "D4RL infos.py, task taken from the file name")
 
@@ -84,5 +86,6 @@ def env_spec(env_id: str | None) -> str | None:
     import gymnasium as gym
 
     spec = gym.spec(env_id)
+    # Contact forces are 84 of D4RL's 111 numbers.
     spec.kwargs["use_contact_forces"] = True
     return spec.to_json()

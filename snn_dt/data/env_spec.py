@@ -69,6 +69,7 @@ def parse_spec(text: Any, env_id: str | None = None) -> RecordedSpec:
         spec = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"expected the JSON of an environment's specification, found {short(text)}") from error
+    # A complete spec states that there is no limit by leaving it out; a partial one leaves it to the registry.
     complete = isinstance(spec, dict) and "id" in spec
     if isinstance(spec, dict) and env_id is not None:
         spec = {"id": env_id, **spec}
@@ -118,10 +119,12 @@ def check_plain(kwargs: dict[str, Any], where: str, registered: dict[str, Any] |
 def _faults(value: Any, where: str, name: str = "", depth: int = 0) -> Iterator[str]:
     """Yield a message for each fault in the value of the argument `name`."""
     at = f"{where}: {short(name)}: " if name else f"{where}: "
+    # Deeper values could exhaust the recursion.
     if depth > 8:
         yield f"{at}expected at most 8 levels of lists and objects, found more"
     elif isinstance(value, dict):
         for key, item in value.items():
+            # Names such as `model_path` or `xml-file` give away a path.
             words = re.split(r"[^a-z0-9]+", str(key).lower())
             if item is not None and not isinstance(item, bool | float) and any(map(_PATH_WORD.fullmatch, words)):
                 yield f"{where}: expected no argument that names a path, found {short(key)}: {short(item)}"
@@ -130,9 +133,11 @@ def _faults(value: Any, where: str, name: str = "", depth: int = 0) -> Iterator[
     elif isinstance(value, list):
         for item in value[:MAX_COUNT]:
             yield from _faults(item, where, name, depth + 1)
+    # Text with a slash, colon, or dot before a letter could be a path or a module.
     elif isinstance(value, str) and (len(value) > 100 or _PATH_OR_MODULE.search(value)):
         yield f"{at}expected short text that names no path and no module, found {short(value)}"
     elif isinstance(value, int) and not isinstance(value, bool):
+        # A frame count multiplies the cost of a step; other integers only have to fit 64 bits.
         largest = MAX_COUNT if name.rpartition(".")[2] in _COUNTS else 2**63
         if not -largest <= value <= largest:
             yield f"{at}expected at most {largest:,}, found {short(value)}"

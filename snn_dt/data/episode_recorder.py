@@ -32,6 +32,7 @@ def record(env: gym.Env[Any, Any], policy: Callable[[Any], Any], seed: int, inde
     except (SnnDtError, MemoryError):
         raise
     except Exception as error:  # the policy is the user's code
+        # The innermost frame is where the user's code raised.
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise DataError(
             f"cannot record episode {index}: expected a policy and an environment that run, found {error!r} in "
@@ -43,6 +44,7 @@ def _play(env: gym.Env[Any, Any], policy: Callable[[Any], Any], seed: int, index
     from minari.data_collector.episode_buffer import EpisodeBuffer
 
     observation, _ = env.reset(seed=seed)
+    # T + 1 observations for T actions, as Minari stores them.
     observations = [observation]
     actions: list[Any] = []
     rewards, terminations, truncations = [], [], []
@@ -70,6 +72,7 @@ def _play(env: gym.Env[Any, Any], policy: Callable[[Any], Any], seed: int, index
 def _convert(space: gym.Space[Any], action: Any, where: str) -> Any:
     """Return an action converted to the type of its space, so that it is recorded as it is played."""
     try:
+        # "same_kind" refuses float to integer. `[()]` turns a 0-d array into a scalar.
         inside = np.asarray(action).astype(space.dtype, casting="same_kind")[()]
     except (TypeError, ValueError):  # no numbers, or a fraction for a choice
         inside = None

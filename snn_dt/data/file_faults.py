@@ -29,6 +29,7 @@ class Declared:
 
     def add(self, declared: int, size: int = 0) -> None:
         """Add numbers that will be read, and the size of their file; raises `DataError` if the ratio is too large."""
+        # Totals over all files of the dataset: many small excesses add up to a large one.
         self.bytes, self.size = self.bytes + declared, self.size + size
         if self.bytes > max(ALWAYS_ALLOWED, MAX_RATIO * self.size):
             raise DataError(
@@ -45,6 +46,7 @@ def damaged_file(path: Path) -> Iterator[None]:
     except SnnDtError:
         raise
     except Exception as error:
+        # `strerror` leaves out the path, which the message names already.
         said = error.strerror if isinstance(error, OSError) and error.strerror else (error.args or (error,))[0]
         reason = " ".join(str(said).split())
         raise DataError(

@@ -21,6 +21,7 @@ def as_flags(values: Any, name: str, where: str) -> NDArray[np.bool_]:
             f"{where} has {name} of type {flags.dtype} and shape {list(flags.shape)}: expected a boolean, 0 or 1 for "
             "each step; repair it"
         )
+    # [T, 1] -> [T]
     flags = flags.reshape(-1)
     wrong = np.flatnonzero((flags != 0) & (flags != 1))  # NaN is neither
     if len(wrong):
@@ -42,6 +43,7 @@ def ending(terminations: Any, truncations: Any, steps: int, where: str) -> tuple
         flags = as_flags(values, name, where)
         if len(flags) != steps or steps == 0:
             raise DataError(f"{where} has {len(flags)} {name} for {steps} rewards: expected one for each; repair it")
+        # A flag before the last step means that the file joins several episodes.
         if flags[:-1].any():
             step = int(flags.argmax())
             raise DataError(
@@ -55,6 +57,7 @@ def ending(terminations: Any, truncations: Any, steps: int, where: str) -> tuple
 
 def whole_number(value: Any, name: str, where: str) -> int:
     """Return a count from a metadata file, or raise `DataError` for any other value such as 4.7, true or "5"."""
+    # bool is a subclass of int.
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         found = f"{value!r:.60}" if not isinstance(value, int) or isinstance(value, bool) else "a negative number"
         raise DataError(

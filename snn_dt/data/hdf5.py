@@ -56,6 +56,7 @@ class CheckedGroup:
         full_name = f"{self._group.name.rstrip('/')}/{name}"
         if not isinstance(found, h5py.Dataset):
             raise self._refused(full_name, "a named type")
+        # A dataset is counted once, however often it is read.
         if full_name not in self._checked:
             self._check(found, full_name)
             self._declared.add(found.size * found.dtype.itemsize)
@@ -69,6 +70,7 @@ class CheckedGroup:
         """
         import h5py
 
+        # A path with a leading slash starts at the root of the file.
         here = group.file if name.startswith("/") else group
         for part in name.split("/"):
             if part in ("", "."):
@@ -91,6 +93,7 @@ class CheckedGroup:
     def _check(self, dataset: Any, name: str) -> None:
         import h5py
 
+        # The creation properties can be read without reading data.
         plist = dataset.id.get_create_plist()
         if plist.get_layout() == h5py.h5d.VIRTUAL:
             raise self._refused(name, "a virtual dataset, made of others")
@@ -116,6 +119,7 @@ class CheckedGroup:
             return f"{missing} of its bytes" if missing > 0 else ""
         chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize  # a chunk is read whole, even for one number
         Declared(self._path, self._declared.size).add(chunk)
+        # Number of chunks on each axis, rounded up.
         chunks = math.prod(-(-n // step) for n, step in zip(dataset.shape, dataset.chunks, strict=True))
         missing = chunks - dataset.id.get_num_chunks() if stored else chunks
         return f"{missing} of its {chunks} chunks" if missing > 0 else ""

@@ -50,6 +50,7 @@ def actions_of(episodes: list[Episode], where: str) -> tuple[gym.Space[Any], lis
         f"the action bounds are those of the data, {low.min():.6g} to {high.max():.6g}: pass action_space for those of "
         "the environment"
     )
+    # Actions [T] become vectors of one number.
     shape = columns[0].shape[1:] or (1,)
     return spaces.Box(low.reshape(shape), high.reshape(shape), shape, np.float32), [note]
 
@@ -63,6 +64,7 @@ def _choices(columns: list[NDArray[Any]], width: int, where: str) -> tuple[gym.S
             f"from 0 to at most {MAX_CHOICES - 1}; pass action_space=gymnasium.spaces.Discrete(n, start=...), or "
             "convert continuous actions to float"
         )
+    # A choice that the data never take may be a quantity, or a choice of the environment.
     taken = {choice for column in columns for choice in np.unique(column).tolist()}
     missing = [choice for choice in range(high) if choice not in taken]
     note = f"the actions are taken as choices from 0 to {high}, {len(missing)} of them never taken: pass action_space"

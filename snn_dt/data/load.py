@@ -82,6 +82,7 @@ def _select(spec: str | Path) -> tuple[Any, str]:
     if not isinstance(spec, (str, Path)):
         raise DataError(_use_instead(spec))
     prefix, colon, name = str(spec).partition(":")
+    # An unknown prefix may be part of a path, as in `C:/data`, and is reported by the folder source.
     if colon and prefix in DATA_SOURCES:
         return DATA_SOURCES[prefix], name
     return minari_source.FOLDER, str(spec)
@@ -119,6 +120,7 @@ def _load(
     if not cache:
         return build_in_memory(source.read(located, options), reward_mode, progress)
     folder = cache_folder(located, reward_mode, options.action_space)
+    # A killed process may have left a large incomplete folder.
     io.clear_abandoned(folder.parent, PREFIX)
     found = open_cached(folder)
     return build_cached(source.read(located, options), folder, reward_mode, progress) if found is None else found
@@ -139,6 +141,7 @@ def _read_function(read: Any, name: str, reward_mode: RewardMode, progress: Prog
         ) from error
     if not isinstance(found, Trajectories):
         raise DataError(f"expected Trajectories or a Source from the data source of {name!r}, found {found!r:.60}")
+    # The rewards of finished trajectories cannot be moved any more.
     if found.reward_mode != reward_mode:
         raise DataError(
             f"expected reward_mode {reward_mode!r} from the data source of {name!r}, found {found.reward_mode!r}; let "

@@ -36,6 +36,7 @@ def _stack(leaves: list[NDArray[Any]]) -> NDArray[Any]:
 def _check_names(found: Sequence[str], n_episodes: int, prefix: str, data: Path) -> None:
     """Raise `DataError` unless the file holds exactly the episodes 0 to n - 1."""
     there = set(found)
+    # The first number without an episode; n + 1 numbers cannot all be among n names.
     missing = next(name for i in range(len(found) + 1) if (name := f"{prefix}{i}") not in there)
     if len(found) == n_episodes and missing == f"{prefix}{n_episodes}":
         return
@@ -90,10 +91,12 @@ def read_tables(file_format: str, data: Path, n_episodes: int, leaves: Sequence[
     for index in range(n_episodes):
         folder = data / str(index)
         with damaged_file(folder):
+            # By length first, so that part-10 comes after part-9.
             parts = sorted(folder.glob("part-*"), key=lambda part: (len(part.name), part.name))
             columns = ["observations", "actions", "rewards", "terminations", "truncations"]
             table = read_table(parts, columns, file_format, declared)
             facts = io.read_json(folder / "metadata.json")
+            # Without the metadata the last row is taken for the final observation.
             steps = whole_number(facts.get("total_steps", table.num_rows - 1), "total_steps", str(folder))
             if table.num_rows not in (steps, steps + 1):
                 raise DataError(
@@ -101,6 +104,7 @@ def read_tables(file_format: str, data: Path, n_episodes: int, leaves: Sequence[
                     "as many, or one more for the last observation; download or copy the dataset again"
                 )
             _check_metadata(facts, index, steps, str(folder))
+            # An episode may span several record batches.
             observations = table["observations"].combine_chunks()
             actions, rewards, terminations, truncations = (
                 numbers(table[name].combine_chunks().slice(0, steps), name) for name in columns[1:]
@@ -113,6 +117,7 @@ def read_tables(file_format: str, data: Path, n_episodes: int, leaves: Sequence[
                 terminated=terminated,
                 truncated=truncated,
             )
+        # Outside `damaged_file`: an exception of the consumer is not a damaged file.
         yield episode
 
 

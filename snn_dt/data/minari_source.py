@@ -27,6 +27,7 @@ _CHECKOUT = Path(__file__).resolve().parents[2] / "datasets"
 
 def roots() -> list[Path]:
     """Return the folders that are searched: Minari's own, then `datasets/` in a checkout."""
+    # The same rule as Minari's, without importing it.
     own = Path(os.environ.get("MINARI_DATASETS_PATH") or io.home() / ".minari" / "datasets")
     return [own, _CHECKOUT] if (_CHECKOUT / "manifest.json").is_file() else [own]
 
@@ -78,6 +79,7 @@ def _located(path: Path) -> Located:
 
 def _download(dataset_id: str) -> Path:
     """Fetch a dataset with Minari's own client into Minari's root, or raise `DataError`."""
+    # Checked here, so that the message names the variable.
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         raise DataError(f"cannot download Minari dataset {dataset_id!r}: HF_HUB_OFFLINE is set; unset it to go online")
     import minari
@@ -142,6 +144,7 @@ def metadata(path: Path) -> dict[str, Any]:
             f"cannot use {file}: expected Minari's metadata with total_episodes, found {error!r}; "
             "download or copy the dataset again"
         ) from error
+    # `total_steps` may be missing in old datasets.
     for name, count in counts.items():
         if count is not None or name == "total_episodes":
             whole_number(count, name, str(file))
@@ -155,6 +158,7 @@ def _compare_specs(facts: dict[str, Any], dataset_id: str) -> None:
     recorded, evaluated = (clean_env_spec(facts.get(key))[1] for key in ("env_spec", "eval_env_spec"))
     if recorded and evaluated:
         before, after = json.loads(recorded), json.loads(evaluated)
+        # The fields that change the task; the rest describes the package.
         keys = ("id", "max_episode_steps", "kwargs", "additional_wrappers")
         differ = [
             f"{key} {before.get(key)}, then {after.get(key)}" for key in keys if before.get(key) != after.get(key)
@@ -196,6 +200,7 @@ def _reference(
 ) -> tuple[ReferenceScores | None, tuple[str, ...]]:
     """Return (reference scores, notes)."""
     low, high = facts.get("ref_min_score"), facts.get("ref_max_score")
+    # Without returns in the metadata D4RL's table may know the environment.
     if low is None or high is None:
         return environment_reference(env_id), ()
     try:

@@ -19,6 +19,7 @@ def read_at_random(*arrays: NDArray[Any]) -> None:
     (docs/scale.md).
     """
     mapped: list[Any] = [array for array in arrays if getattr(array, "_mmap", None) is not None]
+    # Not every system offers the advice.
     if hasattr(mmap, "MADV_RANDOM") and 2 * sum(array.nbytes for array in mapped) > available_memory():
         for array in mapped:
             array._mmap.madvise(mmap.MADV_RANDOM)
@@ -27,6 +28,7 @@ def read_at_random(*arrays: NDArray[Any]) -> None:
 def available_memory() -> float:
     """Return the memory in bytes that this process may use: the free memory, or the limit of its control group."""
     found = [1024 * int(line.split()[1]) for line in _lines(Path("/proc/meminfo")) if line.startswith("MemAvailable:")]
+    # A line is `hierarchy:controllers:path`. Version 2 of control groups has no controllers.
     for line in _lines(Path("/proc/self/cgroup")):
         _, controllers, path = line.split(":", 2)
         if controllers == "memory":
@@ -36,6 +38,7 @@ def available_memory() -> float:
         else:
             continue
         group = folder / path.strip("/")
+        # The limit of every group above applies too.
         for ancestor in (group, *group.parents):
             found += [int(limit) for limit in _lines(ancestor / name) if limit.isdigit()]
             if ancestor == folder:

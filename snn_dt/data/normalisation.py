@@ -32,6 +32,7 @@ def is_wide(dtype: np.dtype[Any]) -> bool:
 def needs_float64(moments: RunningMoments) -> NDArray[np.bool_]:
     """Return the columns [d] whose spread float32 cannot hold, such as 5,000,000 plus or minus 0.2."""
     std, size = moments.std, moments.size
+    # A spread that float64 itself cannot resolve is rounding noise.
     varies = std > np.maximum(resolution(np.dtype(np.float64)) / 4 * size, MIN_SPREAD)
     lost: NDArray[np.bool_] = varies & (resolution(np.dtype(np.float32)) * size > MAX_ROUNDING * std)
     return lost
@@ -48,12 +49,14 @@ def scales(
     """
     std, size, notes = moments.std, moments.size, []
     step = resolution(source) * size
+    # A column that alternates between two neighbouring numbers of its type has a spread of step / 4 or more.
     constant = std <= np.maximum(step / 4, MIN_SPREAD)
     if (doubtful := constant & (std > 0)).any():
         notes.append(
             f"observation column {_first(doubtful)} taken as constant: its spread of {_of(std, doubtful)} beside "
             f"values of {_of(size, doubtful)} is what rounding leaves"
         )
+    # A spread of a few steps: the type is too coarse for the column.
     if (coarse := ~constant & (std < 4 * step)).any():
         notes.append(
             f"observation column {_first(coarse)} holds few different values: {source} has steps of "
@@ -65,6 +68,7 @@ def scales(
             f"observations are kept in 64 bits: float32 cannot hold the spread of {_of(std, lost)} of column "
             f"{_first(lost)} beside values of {_of(size, lost)}"
         )
+    # Dividing a constant column by 1 keeps it at 0 after subtracting the mean.
     return moments.mean.astype(stored), np.where(constant, 1.0, std).astype(stored), notes
 
 

@@ -24,6 +24,7 @@ class OversampledWindows:
 
     def batch(self, seed: int, step: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Batch:
         """Return this rank's rows of the batch of training step `step`, a pure function of the arguments."""
+        # The number of rows of each part is that of the whole batch, so it does not depend on the ranks.
         own, n_best = rank_rows(batch_size, rank, world_size), round(self._of_best * batch_size)
         n_every = batch_size - n_best
         parts = []

@@ -23,6 +23,7 @@ def plot_returns(trajectories: Trajectories, path: str | Path, bins: int = 40) -
     left, right = figure.subplots(1, 2, sharex=True)
     left.hist(returns, bins=bins, color="#4477aa")
     left.set(xlabel="episode return", ylabel="episodes")
+    # Weighted by length, each episode counts once for each of its steps.
     right.hist(returns, bins=bins, weights=lengths, color="#66a182")
     right.set(xlabel="return of the step's episode", ylabel="steps")
     panels = (

@@ -29,6 +29,7 @@ def make_recorded(spec: RecordedSpec, source: str, *, trust: bool = False, rende
     import gymnasium
 
     name = spec.id
+    # With trust `module:Id` imports the module, as `gymnasium.make` does.
     if trust:
         module, _, name = spec.id.rpartition(":")
         if module:
@@ -44,6 +45,7 @@ def make_recorded(spec: RecordedSpec, source: str, *, trust: bool = False, rende
         )
     if not trust:
         check_plain(spec.kwargs, f"the arguments of {name} in {source}", registered.kwargs if registered else {})
+    # The recorded render mode may open a window.
     kwargs = {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
@@ -54,6 +56,7 @@ def make_recorded(spec: RecordedSpec, source: str, *, trust: bool = False, rende
     try:
         for wrapper in _remaining(spec, env, source):
             env = _wrapped(env, wrapper, source, trust)
+    # A wrapper failed: do not leak the environment.
     except BaseException:
         env.close()
         raise
@@ -72,6 +75,7 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 def _remaining(spec: RecordedSpec, env: Any, source: str) -> list[RecordedWrapper]:
     """Return the recorded wrappers that `gymnasium.make` has not applied already."""
+    # Some environments are registered with wrappers, which `gymnasium.make` applies.
     own = [] if env.spec is None else [w.entry_point for w in env.spec.additional_wrappers]
     if own and own != [w.entry_point for w in spec.wrappers[: len(own)]]:
         raise EnvironmentMismatchError(

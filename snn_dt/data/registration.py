@@ -30,6 +30,7 @@ def ensure_registered(env_id: str) -> None:
 
     if env_id in gymnasium.registry:
         return
+    # An optional package; without it `gymnasium.make` reports the unknown id.
     try:
         import gymnasium_robotics
     except ImportError:

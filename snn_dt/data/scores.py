@@ -100,5 +100,6 @@ def environment_reference(env_id: str | None) -> ReferenceScores | None:
 
     D4RL measured in mujoco-py `v2`. Using its numbers for another version is a convention, which `source` states.
     """
+    # `Hopper-v5` -> `Hopper`
     task = _TASK_OF_ENV.get((env_id or "").split("-v")[0])
     return d4rl_reference(task, f"{D4RL_SOURCE} applied to {env_id} by convention") if task else None

@@ -24,6 +24,7 @@ def observation_leaves(observation_space: gym.Space[Any], action_space: gym.Spac
     Raises `DataError` for observations that are no vectors of numbers (images, text, choices), and for actions that are
     neither Box nor Discrete.
     """
+    # All faults are collected, so that the message names them together.
     leaves = list(_leaves(observation_space))
     found = [
         f"{_kind(leaf)} observations" + (f" at {'/'.join(map(str, at))!r}" if at else "")
@@ -42,6 +43,7 @@ def observation_leaves(observation_space: gym.Space[Any], action_space: gym.Spac
 
 def _leaves(space: gym.Space[Any], at: LeafPath = ()) -> Iterator[tuple[LeafPath, gym.Space[Any]]]:
     if isinstance(space, spaces.Dict):
+        # In the order of the space, which `flatten` follows.
         for key, sub in space.spaces.items():
             yield from _leaves(sub, (*at, key))
     elif isinstance(space, spaces.Tuple):
@@ -79,6 +81,7 @@ def is_image(shape: tuple[int, ...], dtype: Any) -> bool:
     Bytes with two long axes are an image, other numbers only with a third axis. Smaller grids are plain numbers, as in
     Minari.
     """
+    # Channels are few, so the axis of the channels does not count as long.
     long_axes = sum(size > MAX_GRID for size in shape)
     return long_axes >= 2 and (np.dtype(dtype) == np.uint8 or len(shape) >= 3)
 
@@ -110,6 +113,7 @@ def clean_env_spec(text: Any) -> tuple[str | None, str | None, int | None]:
     """
     if text is None or text == "":
         return None, None, None
+    # Keys that this version of Gymnasium accepts.
     known = {f.name for f in fields(gym.envs.registration.EnvSpec) if f.init} | {"additional_wrappers"}
     try:
         found = parse_spec(text)

@@ -30,6 +30,7 @@ class Survey:
         """Add a checked episode, before conversion."""
         source, n = self._source, len(episode.rewards)
         self._n, self._steps = self._n + 1, self._steps + n
+        # A flag of the last step is missing, so it is unknown how the episode ended.
         self._unmarked += not (episode.terminated or episode.truncated)
         if source.time_limit is not None and n > source.time_limit:
             self._long, self._longest = self._long + 1, max(self._longest, n)
@@ -41,6 +42,7 @@ class Survey:
         self._integral = self._integral and bool((values == np.floor(values)).all())
         if source.clip_actions:
             low, high, slack = bounds(source.action_space)
+            # [T], the largest excess of each action over its bounds.
             beyond = np.maximum(low - slack - values, values - high - slack).max(axis=1)
             self._outside += int((beyond > 0).sum())
             self._beyond = max(self._beyond, float(beyond.max()))
@@ -69,6 +71,7 @@ class Survey:
         space: Any = self._source.action_space
         found, low, high = [], *bounds(space)[:2]
         varies, kind = self._actions.std > 0, self._dtype.kind if self._dtype else ""
+        # A constant column of floats is not evidence for choices.
         if self._integral and (kind in "biu" or varies.any()):
             found.append(
                 f"all actions are whole numbers ({self._dtype}) and are learned as continuous ones: if they are "

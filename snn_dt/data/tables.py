@@ -25,6 +25,7 @@ def read_table(parts: Sequence[Path], columns: Sequence[str], file_format: str, 
     """
     import pyarrow
 
+    # pyarrow would fail with a message about schemas.
     if not parts:
         raise ValueError("no file part-*")
     read = {"arrow": _read_arrow, "parquet": _read_parquet}[file_format]
@@ -39,6 +40,7 @@ def _read_parquet(path: Path, columns: Sequence[str], declared: Declared) -> Any
     with pyarrow.parquet.ParquetFile(path) as file:
         _check_columns(file.schema_arrow, columns)
         facts, numbers, unpacked = file.metadata, 0, 0
+        # Only the columns that are read count.
         for group in (facts.row_group(index) for index in range(facts.num_row_groups)):
             for column in (group.column(index) for index in range(group.num_columns)):
                 if column.path_in_schema.split(".")[0] in columns:
@@ -56,6 +58,7 @@ def _read_arrow(path: Path, columns: Sequence[str], declared: Declared) -> Any:
             raise ValueError("no Arrow file")
         declared.add(_arrow_size(pyarrow.ipc.MessageReader.open_stream(file)), path.stat().st_size)
         file.seek(len(_MAGIC))
+        # The schema comes first in the stream; then the stream is opened from its start.
         schema = pyarrow.ipc.read_schema(file)
         _check_columns(schema, columns)
         file.seek(len(_MAGIC))
@@ -94,12 +97,14 @@ def _decompressed_size(message: bytes, body: Any) -> int:
         size = integer(layout, "<H")
         return lambda n: table + offset if 4 + 2 * n < size and (offset := integer(layout + 4 + 2 * n, "<H")) else 0
 
+    # Field 2 of `Message` is its header, here a `RecordBatch`.
     header = fields(integer(0))(2)
     batch = fields(header + integer(header))
     if not batch(3):  # field `compression`
         return 0
     buffers = batch(2) + integer(batch(2))
     total = 0
+    # Each `Buffer` is two 64-bit integers, after the 32-bit length of the vector.
     for index in range(integer(buffers)):
         offset, length = integer(buffers + 4 + 16 * index, "<q"), integer(buffers + 12 + 16 * index, "<q")
         if length >= 8:

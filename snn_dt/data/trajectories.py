@@ -102,6 +102,7 @@ class Trajectories:
         """
         from snn_dt.data import arrays
 
+        # `arrays` imports this module, so it is imported late.
         facts = arrays.Facts(dataset_id, env_id, observation_space, action_space, reference, reward_mode)
         return arrays.from_arrays((observations, actions, rewards), (terminations, truncations), facts)
 
@@ -173,6 +174,7 @@ class Trajectories:
         low, high = self.action_low, self.action_high
         if low is None or high is None or not (np.isfinite(low).all() and np.isfinite(high).all()):
             return None
+        # At most a million actions are enough to compare with the bounds.
         size = np.abs(self.actions[:: max(1, self.n_steps // 1_000_000)]).max(axis=0)
         return None if absurd(low, high, size).any() else (low, high)
 
@@ -189,6 +191,7 @@ class Trajectories:
     @cached_property
     def episode_returns(self) -> NDArray[np.float64]:
         """Undiscounted return of each episode [E]."""
+        # The return-to-go of the first step is the return of the episode. [N] -> [E]
         return self.returns_to_go[self.episode_offsets[:-1]].astype(np.float64)
 
     def split(self, validation_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -201,7 +204,9 @@ class Trajectories:
             raise ValueError(f"expected 0 <= validation_fraction < 1, found {validation_fraction}")
         n = round(validation_fraction * self.n_episodes)
         if validation_fraction > 0:
+            # At least one episode for validation, and at least one for training.
             n = min(max(n, 1), self.n_episodes - 1)
+        # The first n of the permutation are for validation.
         order = np.random.default_rng(seed).permutation(self.n_episodes)
         return np.sort(order[n:]), np.sort(order[:n])
 
@@ -212,8 +217,10 @@ class Trajectories:
         """
         if not 0.0 < fraction <= 1.0:
             raise ValueError(f"expected 0 < fraction <= 1, found {fraction}")
+        # Stable: equal returns keep their order, so the choice is reproducible.
         order = episodes[np.argsort(-self.episode_returns[episodes], kind="stable")]
         held = np.cumsum(self.episode_lengths[order])
+        # The episode with which the fraction is reached belongs to it.
         return np.sort(order[: int(np.searchsorted(held, fraction * held[-1])) + 1])
 
     def describe(self) -> dict[str, Any]:

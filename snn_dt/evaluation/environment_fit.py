@@ -22,6 +22,7 @@ def check_spaces(policy: Policy, env: Any, name: str) -> None:
         ("actions", policy.action_space, getattr(env, "action_space", None)),
     )
     for kind, expected, found in pairs:
+        # Discrete spaces agree in number and start of the choices, others in the number of numbers.
         same = _known_size(found) and (
             (expected.n, expected.start) == (found.n, found.start)
             if isinstance(expected, spaces.Discrete) and isinstance(found, spaces.Discrete)
@@ -55,6 +56,7 @@ def warn_differences(policy: Policy, env: Any, name: str, restarted: list[str]) 
         ("actions", policy.action_space, env.action_space),
         ("observations", policy.observation_space, env.observation_space),
     ):
+        # The bounds of actions are always recorded, those of observations not by D4RL.
         if difference := _difference(expected, found, both_finite=kind == "observations"):
             _log.warning(
                 "%s of %s are %s, those of %s, which the policy was trained on, %s: expected the same; results are "
@@ -80,6 +82,7 @@ def _difference(expected: Any, found: Any, both_finite: bool) -> tuple[str, str]
         return None
     if expected.shape != found.shape:
         return str(expected), str(found)
+    # Bounds are compared with a tolerance, since a dataset may store them as float32.
     for name in ("low", "high"):
         ours, theirs = (np.asarray(getattr(s, name), dtype=np.float64) for s in (expected, found))
         compared = np.isfinite(ours) & np.isfinite(theirs) if both_finite else np.full(ours.shape, True)

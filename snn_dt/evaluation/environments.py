@@ -55,6 +55,7 @@ def make_environment(
     own = spec.env_id is not None and spec.env_id in (name, name.rpartition(":")[2])
     env = _make(name, env_id is not None, _recorded(policy) if own else None, policy, render_mode)
     limit = None if env.spec is None else env.spec.max_episode_steps
+    # The smallest limit applies; 0 and None are none.
     caps = [steps for steps in (max_steps, limit) if steps]
     checked = Checked(env, min(caps) if caps else default_cap(policy))
     check_spaces(policy, checked, name)
@@ -97,6 +98,7 @@ def _make(name: str, typed: bool, recorded: RecordedSpec | None, policy: Policy,
             warnings.simplefilter("ignore")  # Gymnasium warns of a newer version, but the data are of this one
             module = name.rpartition(":")[0]
             if recorded is not None:
+                # The user typed the module, so importing it needs no trust in the file.
                 if typed and module:
                     importlib.import_module(module)
                     recorded = replace(recorded, id=name.rpartition(":")[2])
@@ -104,6 +106,7 @@ def _make(name: str, typed: bool, recorded: RecordedSpec | None, policy: Policy,
                 return make_recorded(recorded, source, trust=policy.trust, render_mode=render_mode)
             return make_by_id(name, **({} if render_mode is None else {"render_mode": render_mode}))
     except EnvironmentMismatchError as error:
+        # The message names the file already; only a hint about a missing package is added.
         hint = f"; {text}" if (text := _hint(name, error)) != _CHECK else ""
         raise EnvironmentMismatchError(f"{error}{hint}") from error
     except (Exception, SystemExit) as error:  # making an environment runs code of other packages

@@ -26,6 +26,7 @@ def check_renders(policy: Policy, env_id: str | None = None) -> None:
     with _explained(policy, env_id):
         if find_spec("moviepy") is None:
             raise ModuleNotFoundError("MoviePy is not installed")
+        # The same rendering path as of a recording, for one frame.
         env = make_environment(policy, env_id, render_mode="rgb_array", quiet=True)
         try:
             env.reset(seed=0)
@@ -102,6 +103,7 @@ def _roll_out(
             observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
             policy.observe(float(reward))
             over = terminated or truncated
+    # The wrapper writes the file at the end of the episode, at the latest on closing.
     finally:
         env.close()
     return folder / f"{name}-episode-0.mp4"
