@@ -75,7 +75,7 @@ def cut_after(path: Path, step: int, measured: int | None = None) -> None:
 
     if path.exists():
         kept = [line for line, row in _lines(path) if stays(row)]
-        write_atomically(path, "".join(f"{line}\n" for line in kept))
+        io.write_atomically(path, "".join(f"{line}\n" for line in kept))
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
