@@ -63,37 +63,15 @@ def collect(
         EnvironmentMismatchError: the environment raises or breaks Gymnasium's interface.
     """
     import minari
-    from minari.dataset.minari_dataset import parse_dataset_id
     from minari.dataset.minari_storage import MinariStorage
 
-    from snn_dt.data.registration import make_by_id
     from snn_dt.data.spaces import observation_leaves
 
-    if not re.search(r"-v\d+$", dataset_id):
-        raise DataError(f"expected an id with a version, as mine/cartpole/random-v0, found {dataset_id!r}; add -v0")
-    # Its constructor checks the two returns.
+    folder = _new_folder(dataset_id, root)
     if reference:
-        ReferenceScores(*reference, source="reference")
-    folder = io.expand(root or roots()[0], DataError).resolve() / dataset_id  # Minari joins a relative path twice
-    if os.path.exists(folder):
-        raise DataError(f"dataset {dataset_id!r} is already in {folder}: expected a new id; raise its version")
-    if max_steps is not None and max_steps < 1:
-        raise DataError(f"expected max_steps of at least 1, found {max_steps}; leave it out or raise it")
-    try:
-        parse_dataset_id(dataset_id)
-    # Minari's own check of the id.
-    except (ValueError, TypeError) as error:  # TypeError: no version
-        raise DataError(
-            f"cannot collect {dataset_id!r}: expected an id such as mine/cartpole/random-v0, with a version; choose one"
-        ) from error
-    try:
-        made = make_by_id(env_id)
-        limit = None if made.spec is None else made.spec.max_episode_steps
-        env = Checked(made, min(n for n in (max_steps, limit, LONGEST) if n))
-        env.action_space.seed(seed)
-    except (Exception, SystemExit) as error:  # making an environment runs code of other packages
-        raise DataError(f"cannot collect {dataset_id!r} from {env_id!r}: {' '.join(str(error).split())}") from error
-    spec = _storable(made.spec, env_id)
+        ReferenceScores(*reference, source="reference")  # its constructor checks the two returns
+    env = _make(env_id, dataset_id, max_steps, seed)
+    spec = _storable(env.env.spec, env_id)
     observation_leaves(env.observation_space, env.action_space, dataset_id)
     act = policy or (lambda observation: env.action_space.sample())
     metadata = {
@@ -131,6 +109,40 @@ def collect(
             "written, with room; choose another root, or free some"
         ) from error
     return folder
+
+
+def _new_folder(dataset_id: str, root: str | Path | None) -> Path:
+    """Return the folder of a new dataset, or raise `DataError` for a bad id or one that exists."""
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    if not re.search(r"-v\d+$", dataset_id):
+        raise DataError(f"expected an id with a version, as mine/cartpole/random-v0, found {dataset_id!r}; add -v0")
+    folder = io.expand(root or roots()[0], DataError).resolve() / dataset_id  # Minari joins a relative path twice
+    if os.path.exists(folder):
+        raise DataError(f"dataset {dataset_id!r} is already in {folder}: expected a new id; raise its version")
+    try:
+        parse_dataset_id(dataset_id)  # Minari's own check
+    except (ValueError, TypeError) as error:  # TypeError: no version
+        raise DataError(
+            f"cannot collect {dataset_id!r}: expected an id such as mine/cartpole/random-v0, with a version; choose one"
+        ) from error
+    return folder
+
+
+def _make(env_id: str, dataset_id: str, max_steps: int | None, seed: int) -> Checked:
+    """Make the environment with the smallest of `max_steps`, its own step limit and `LONGEST`; seed its actions."""
+    from snn_dt.data.registration import make_by_id
+
+    if max_steps is not None and max_steps < 1:
+        raise DataError(f"expected max_steps of at least 1, found {max_steps}; leave it out or raise it")
+    try:
+        made = make_by_id(env_id)
+        limit = None if made.spec is None else made.spec.max_episode_steps
+        env = Checked(made, min(n for n in (max_steps, limit, LONGEST) if n))
+        env.action_space.seed(seed)
+        return env
+    except (Exception, SystemExit) as error:  # making an environment runs code of other packages
+        raise DataError(f"cannot collect {dataset_id!r} from {env_id!r}: {' '.join(str(error).split())}") from error
 
 
 def _storable(spec: Any, env_id: str) -> Any:

@@ -133,8 +133,8 @@ def _faults(value: Any, where: str, name: str = "", depth: int = 0) -> Iterator[
     elif isinstance(value, list):
         for item in value[:MAX_COUNT]:
             yield from _faults(item, where, name, depth + 1)
-    # Text with a slash, colon, or dot before a letter could be a path or a module.
     elif isinstance(value, str) and (len(value) > 100 or _PATH_OR_MODULE.search(value)):
+        # A slash, a colon, or a dot before a letter: it could be a path or a module.
         yield f"{at}expected short text that names no path and no module, found {short(value)}"
     elif isinstance(value, int) and not isinstance(value, bool):
         # A frame count multiplies the cost of a step; other integers only have to fit 64 bits.

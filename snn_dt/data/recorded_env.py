@@ -56,8 +56,7 @@ def make_recorded(spec: RecordedSpec, source: str, *, trust: bool = False, rende
     try:
         for wrapper in _remaining(spec, env, source):
             env = _wrapped(env, wrapper, source, trust)
-    # A wrapper failed: do not leak the environment.
-    except BaseException:
+    except BaseException:  # a wrapper failed: do not leak the environment
         env.close()
         raise
     return env

@@ -103,7 +103,6 @@ def _roll_out(
             observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
             policy.observe(float(reward))
             over = terminated or truncated
-    # The wrapper writes the file at the end of the episode, at the latest on closing.
     finally:
-        env.close()
+        env.close()  # writes the file, if the end of the episode has not
     return folder / f"{name}-episode-0.mp4"
