@@ -1,16 +1,14 @@
-"""Files that were written by anybody: what is opened is a regular file of a size that fits, never a device or a pipe.
+"""Files and folders: reading them safely, writing them completely, and where they belong.
 
-The readers here raise what reading a file raises anyway, so a caller has nothing new to catch: `OSError` for a file
-that cannot be opened, is no regular file or is too large, `ValueError` for a name or a content that cannot be used. Of
-both the text is one short line. Files that appear whole or not at all are written by `jsonl.py`, folders by
-`data/unfinished.py`.
+Files may come from anybody, so the readers open only regular files of a bounded size, never a device or a pipe. They
+raise `OSError` if a file cannot be opened, is no regular file or is too large, and `ValueError` if its name or content
+cannot be used, each with one short line. Names and places are in `paths.py`, folders that appear complete in
+`folders.py`; this module offers them all.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import functools
 import json
 import math
 import os
@@ -20,14 +18,21 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from snn_dt.errors import ConfigError, SnnDtError
+from snn_dt.errors import CheckpointError
+from snn_dt.folders import clear_abandoned as clear_abandoned
+from snn_dt.folders import unfinished_folder as unfinished_folder
+from snn_dt.paths import cache_root as cache_root
+from snn_dt.paths import check_name as check_name
+from snn_dt.paths import expand as expand
+from snn_dt.paths import home as home
+from snn_dt.paths import is_only_ours as is_only_ours
+from snn_dt.paths import only_ours as only_ours
+from snn_dt.paths import private_folder as private_folder
 
 MOST_TEXT = 1 << 24
-"""Bytes of the largest text file that is read whole, 16 MiB: three hundred times the largest the package writes."""
+"""Largest text file that is read whole, in bytes: 16 MiB, three hundred times the largest that the package writes."""
 MOST_DEPTH = 64
-"""Levels of the deepest JSON or YAML that is read: what walks through it calls itself once for each."""
-LONGEST_NAME = 255
-"""Bytes of the longest name of a file in nearly every file system."""
+"""Largest nesting depth of JSON and YAML. Recursive code walks through them."""
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -39,7 +44,7 @@ _KINDS = {
 
 
 def is_file(path: str | Path) -> bool:
-    """Tell whether a regular file, or a link to one, is at `path`; no name is so odd that this raises."""
+    """Return whether `path` is a regular file or a link to one. No name makes this raise."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):
@@ -47,7 +52,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def is_folder(path: str | Path) -> bool:
-    """Tell whether a folder, or a link to one, is at `path`; no name is so odd that this raises."""
+    """Return whether `path` is a folder or a link to one. No name makes this raise."""
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except (OSError, ValueError):
@@ -55,12 +60,12 @@ def is_folder(path: str | Path) -> bool:
 
 
 def require_file(path: str | Path, most: int | None = None) -> Path:
-    """Return `path`, at which there is a regular file, or a link to one, of at most `most` bytes.
+    """Return `path` if it is a regular file, or a link to one, of at most `most` bytes.
 
-    For libraries that open a file by its name; where there is a choice, `open_file` leaves no time to exchange it.
+    Use it for libraries that open a file by name. Otherwise prefer `open_file`, which checks the file that it opened.
 
     Raises:
-        OSError: there is none, or a folder, pipe, socket or device is in its place.
+        OSError: there is no file, or it is a folder, pipe, socket or device.
         ValueError: no file can have that name.
     """
     _check(os.stat(path), path, most)
@@ -68,10 +73,11 @@ def require_file(path: str | Path, most: int | None = None) -> Path:
 
 
 def open_file(path: str | Path, most: int | None = None) -> BinaryIO:
-    """Open a regular file, or a link to one, of at most `most` bytes, to read its bytes; raises as `require_file`."""
-    require_file(path, most)  # to open a device may already do something
+    """Open a regular file, or a link to one, of at most `most` bytes for reading; raises as `require_file`."""
+    require_file(path, most)  # opening a device may have an effect
+    # O_NONBLOCK and O_NOCTTY: opening has no side effect and does not wait.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags)  # a pipe put there meanwhile opens at once, and is refused
+    descriptor = os.open(path, flags)  # O_NONBLOCK: a pipe put there meanwhile does not block
     try:
         _check(os.fstat(descriptor), path, most)
         return os.fdopen(descriptor, "rb")
@@ -83,7 +89,7 @@ def open_file(path: str | Path, most: int | None = None) -> BinaryIO:
 def read_bytes(path: str | Path, most: int = MOST_TEXT) -> bytes:
     """Return the content of a regular file of at most `most` bytes; raises as `require_file`."""
     with open_file(path, most) as file:
-        content = file.read(most + 1)  # it may grow, and some of /proc tell no size
+        content = file.read(most + 1)  # the file may grow, and files of /proc report no size
     if len(content) > most:
         raise _too_large(path, most)
     return content
@@ -95,20 +101,20 @@ def read_text(path: str | Path, most: int = MOST_TEXT) -> str:
 
 
 def read_json(path: str | Path, most: int = MOST_TEXT, finite: bool = False) -> Any:
-    """Return what the JSON in a regular file says; see `parse_json`.
+    """Return the value of a JSON file; see `parse_json`.
 
     Raises:
         OSError: it is no regular file of at most `most` bytes.
-        ValueError: it is no JSON that can be used.
+        ValueError: `parse_json` refuses its text.
     """
     return parse_json(read_text(path, most), finite)
 
 
 def parse_json(text: str | bytes, finite: bool = False) -> Any:
-    """Return what a JSON text says: each key once, at most `MOST_DEPTH` levels deep; with `finite` no NaN, no infinity.
+    """Return the value of a JSON text.
 
     Raises:
-        ValueError: it is no such JSON; `RecursionError` and numbers without an end are among it.
+        ValueError: it is no JSON, has a key twice or more than `MOST_DEPTH` levels, or, with `finite`, NaN or infinity.
     """
     try:
         value = json.loads(text, object_pairs_hook=_each_key_once)
@@ -119,8 +125,9 @@ def parse_json(text: str | bytes, finite: bool = False) -> Any:
 
 
 def check_plain(value: Any, finite: bool = False) -> None:
-    """Raise `ValueError` for lists and dictionaries that are nested too deep, with `finite` also NaN and infinity."""
-    level = [value]
+    """Raise `ValueError` for too many levels of lists and dictionaries and, with `finite`, for NaN and infinity."""
+    level = [value]  # breadth first, without recursion
+    # One pass for each level of nesting.
     for _ in range(MOST_DEPTH + 1):
         below: list[Any] = []
         for item in level:
@@ -134,77 +141,61 @@ def check_plain(value: Any, finite: bool = False) -> None:
     raise _too_deep()
 
 
-def check_name(path: str | Path, error: type[SnnDtError] = ConfigError, what: str = "a path") -> Path:
-    """Return `path`, to which a file can be written or at which one may be: `~` is expanded, as `expand` does.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a neighbour file and rename it to `path`, so that a crash or a full disk leaves the old file.
 
     Raises:
-        SnnDtError: of the kind `error`; the name is empty, or has a part that no file system takes.
+        OSError: the folder cannot be written, or the disk is full.
     """
-    text = os.fspath(path)
-    if not text:
-        raise error(f"expected {what}, found an empty one (an unset variable?); name one")
+    partial = path.with_name(f".{path.name[:60]}.partial")  # 60: `path.name` may have the maximal length already
     try:
-        encoded = os.fsencode(text)
-    except UnicodeEncodeError:
-        raise error(f"expected {what} that can be written as bytes, found {_short(text)}; rename it") from None
-    if b"\0" in encoded:
-        raise error(f"expected {what} without NUL, found {_short(text)}; rename it")
-    if len(encoded) > 4095 or any(len(part) > LONGEST_NAME for part in encoded.split(b"/")):
-        raise error(f"expected {what} of names of at most {LONGEST_NAME} bytes, found {_short(text)}; shorten it")
-    return expand(path, error)
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
-def expand(path: str | Path, error: type[SnnDtError] = ConfigError) -> Path:
-    """Return `path` with a `~` or `~user` at its beginning replaced by the home folder.
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file of results atomically.
 
     Raises:
-        SnnDtError: of the kind `error`; there is no such user.
+        CheckpointError: it cannot be written.
     """
-    path = Path(path)
     try:
-        return path.expanduser()
-    except RuntimeError:
-        if path.parts[0] == "~":
-            return Path(home(), *path.parts[1:])
-    raise error(f"expected a path, found {_short(str(path))}, and no user {path.parts[0][1:]!r}; write the folder out")
+        write_atomically(path, content)
+    except OSError as error:
+        raise CheckpointError(
+            f"expected to write {path}, found: {error.strerror}; free space or choose another place"
+        ) from error
 
 
-def home() -> Path:
-    """Return the user's home folder; for a user who has none, as in a container, a private one for temporary files."""
-    try:
-        return Path.home()
-    except RuntimeError:
-        return private_folder()
+def writable_folder(folder: Path) -> None:
+    """Make a folder and check that files can be written to it.
 
-
-@functools.cache
-def private_folder() -> Path:
-    """Return `snn_dt-<user id>` in the folder for temporary files, made for and open to this user alone.
-
-    Where another user has taken that name, it is a new folder, which this process alone knows.
+    Raises:
+        CheckpointError: it cannot be made or written.
     """
-    folder = Path(tempfile.gettempdir()) / f"snn_dt-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-    with contextlib.suppress(OSError):  # it is a file, or nothing can be made there
-        folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.is_dir() and only_ours(folder) and not folder.is_symlink():
-        return folder
-    return Path(tempfile.mkdtemp(prefix="snn_dt-"))
-
-
-def only_ours(path: str | Path) -> bool:
-    """Tell whether this user or root owns what is at `path` and nobody else can write it."""
     try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return False
-    return is_only_ours(found)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # it has no name where the system allows, so a kill leaves nothing
+            pass
+    except OSError as error:
+        raise CheckpointError(
+            f"expected a folder that can be written at {folder}, found: {error.strerror}; choose another one"
+        ) from error
 
 
-def is_only_ours(found: os.stat_result) -> bool:
-    """Tell the same of what `os.stat` or `os.fstat` has found."""
-    if not hasattr(os, "geteuid"):  # Windows, whose user folders are private
-        return True
-    return found.st_uid in (os.geteuid(), 0) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+def sync_to_disk(path: Path) -> None:
+    """Flush a file or a folder to the disk, so that a power loss leaves all of it or nothing."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _check(found: os.stat_result, path: str | Path, most: int | None) -> None:
@@ -226,12 +217,9 @@ def _too_deep() -> ValueError:
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
+    # `dict` keeps only the last of equal keys.
     if len(values) < len(pairs):
         raise ValueError(
             f"expected each key once, found {Counter(key for key, _ in pairs).most_common(1)[0][0]!r} twice"
         )
     return values
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:40]}...{text[-10:]}")

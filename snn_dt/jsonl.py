@@ -1,28 +1,31 @@
-"""JSON that any reader accepts, one object a line; and files that appear whole or not at all."""
+"""Strict JSON without NaN, and JSONL files (one object for each line)."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from snn_dt import io
+from snn_dt.io import write_atomically as write_atomically
 
-MEASURED = {"evaluation", "validation_loss"}
+MEASUREMENTS = {"evaluation", "validation_loss"}
+"""Keys of lines that hold an evaluation or a validation loss."""
 
 
 def plain(value: Any, keep_nan: bool = False) -> Any:
-    """Return `value` in dicts, lists and numbers: 0-d tensors and numpy scalars become numbers, arrays become lists.
+    """Convert `value` to dicts, lists, numbers and strings.
 
-    NaN and infinities, which are not JSON, become None unless `keep_nan`. Anything unknown becomes its string.
+    0-d tensors and numpy scalars become numbers, arrays become lists. NaN and infinity, which are not JSON, become None
+    unless `keep_nan`. Other types become their string.
     """
     if isinstance(value, Mapping):
         return {str(key): plain(item, keep_nan) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, keep_nan) for item in value]
+    # numpy arrays and scalars, and torch tensors.
     if hasattr(value, "tolist"):
         return plain(value.tolist(), keep_nan)
     if isinstance(value, float):
@@ -35,30 +38,13 @@ def dumps(value: Any, indent: int | None = None) -> str:
     return json.dumps(plain(value), indent=indent, allow_nan=False)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file through a neighbour that then takes its name, so that a crash or a full disk leaves the old one.
-
-    Raises:
-        OSError: the folder cannot be written, or the disk is full.
-    """
-    partial = path.with_name(f".{path.name[:60]}.partial")  # 60: a name may be as long as the system allows
-    try:
-        with partial.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
 def append_line(path: Path, line: str) -> None:
     """Append one line with one unbuffered write.
 
     Raises:
-        OSError: the line did not fit; a part of it may be in the file, and `read_rows` passes over it.
+        OSError: the line did not fit. A part of it may be in the file; `read_rows` skips it.
     """
+    # Unbuffered and in append mode: one system call, so lines of two writers do not mix.
     with path.open("ab", buffering=0) as file:
         data = line.encode() + b"\n"
         if file.write(data) != len(data):
@@ -66,7 +52,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSONL file, without the lines that a crash or a full disk has torn.
+    """Return the objects of a JSONL file. Lines that a crash or a full disk has torn are skipped.
 
     Raises:
         OSError: the file cannot be read.
@@ -75,30 +61,31 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def cut_after(path: Path, step: int, measured: int | None = None) -> None:
-    """Drop, atomically, torn lines and every line whose `step` is larger than `step`; a missing file stays missing.
+    """Drop torn lines and every line whose `step` is larger than `step`, atomically. A missing file stays missing.
 
-    Of lines that hold an evaluation or a validation loss, those whose `step` is larger than `measured` go, if given.
+    `measured`, if given, is the limit for lines that hold an evaluation or a validation loss.
 
     Raises:
         OSError: the file cannot be read or written.
     """
 
     def stays(row: dict[str, Any]) -> bool:
-        last = measured if measured is not None and MEASURED & row.keys() else step
+        last = measured if measured is not None and MEASUREMENTS & row.keys() else step
         return (row.get("step") or 0) <= last
 
     if path.exists():
         kept = [line for line, row in _lines(path) if stays(row)]
-        write_atomically(path, "".join(f"{line}\n" for line in kept))
+        io.write_atomically(path, "".join(f"{line}\n" for line in kept))
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with io.open_file(path) as file:
+        # Only `\n` ends a line here; `splitlines` would split at other characters too.
         lines = file.read().decode(errors="replace").split("\n")
     for line in lines:
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError):  # torn, or no line of ours
+        except (ValueError, RecursionError):  # a torn or foreign line
             continue
         if isinstance(row, dict):
             yield line, row

@@ -1,8 +1,8 @@
-"""YAML that says what it seems to say, read in bounded time and memory: plain values, no tags, no key twice.
+"""A subset of YAML without surprises, read in bounded time and memory: plain values, no tags, no duplicate keys.
 
-Numbers are decimal: an optional sign, digits without a needless zero before them, a point, an exponent. `true` and
-`false` are the truth values. What YAML 1.1 reads in ways of its own (`1:30` as 90, `010` as 8, `0x1`, `1_0`, `yes`,
-`off`, `2024-01-01`) is text, which is refused where a number or a truth value is asked for.
+Numbers are decimal: an optional sign, digits without leading zeros, a point, an exponent. Booleans are `true` and
+`false`. YAML 1.1 also reads `1:30` as 90, `010` as 8, `0x1`, `1_0`, `yes`, `off` and `2024-01-01` as other types. Here
+they are text, which a field that expects a number or a boolean refuses.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Do
 from snn_dt.io import MOST_DEPTH
 
 MOST_BYTES = 1 << 17
-"""Bytes of the longest YAML text: fifty times the longest of the shipped configs."""
-MOST_VALUES = 10_000
-"""Values of one text, those counted again that an alias (`*name`) repeats."""
+"""Largest YAML text: fifty times the largest of the shipped configs."""
+MAX_VALUES = 10_000
+"""Largest number of values of a text, where an alias (`*name`) counts as a copy."""
 NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,9})?")
 """A decimal number as text."""
 
 _NULL, _BOOL, _INT, _FLOAT, _STR, _MERGE = (
     f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "merge")
 )
-# Each is what YAML 1.1 and 1.2 both take for such a value: what PyYAML writes as plain text is read as text again.
+# Each pattern is read alike by YAML 1.1 and 1.2, so text that PyYAML writes without quotes is read as text again.
 _RESOLVED = {
     _NULL: r"~|null|Null|NULL|",
     _BOOL: r"true|True|TRUE|false|False|FALSE",
@@ -38,10 +38,10 @@ _RESOLVED = {
 
 
 def parse_yaml(text: str) -> Any:
-    """Return what a YAML text says, in dictionaries, lists and plain values.
+    """Return the value of a YAML text as dictionaries, lists and plain values.
 
     Raises:
-        ValueError: it is no YAML, or none that is read here; the text of the error is one line.
+        ValueError: it is no YAML of this subset; the message is one line.
     """
     if len(text) > MOST_BYTES:
         raise ValueError(f"expected at most {MOST_BYTES} characters, found {len(text)}")
@@ -53,10 +53,11 @@ def parse_yaml(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Knows the values above alone, and refuses a key that is there twice, where YAML would silently take the last."""
+    """Reads only the values above, and refuses a duplicate key, where PyYAML silently takes the last."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
+        # `value` holds (key node, value node) pairs in the order of the text.
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         if twice := sorted(key for key, times in keys.items() if times > 1):
             raise yaml.YAMLError(f"the key {twice[0]!r} twice,{node.start_mark}; merge the two")
@@ -67,13 +68,13 @@ _Loader.yaml_implicit_resolvers = {None: [(tag, re.compile(rf"(?:{text})\Z")) fo
 
 
 def _check_size(text: str) -> None:
-    """Raise `YAMLError` for a text with tags, or one that is too deep or too large once each alias is written out.
+    """Raise `YAMLError` for a text with tags, or one that is too deep or too large with each alias expanded.
 
-    Written out, as whoever reads the values walks through them again for each: ten lines of ten aliases of the line
-    before say ten thousand million things. Events are looked at one after the other, so it is over with the first
-    that is too much.
+    Aliases count as copies because a reader visits their values again: ten lines of ten aliases of the previous line
+    are ten thousand million values. The parser's events are checked one by one, so the first excess ends the check.
     """
     written: dict[str, _Size] = {}
+    # A stack of the nodes that are open; the first stands for the whole text.
     open_nodes = [_Size(None)]
     documents = 0
     for event in yaml.parse(text, yaml.SafeLoader):
@@ -84,7 +85,7 @@ def _check_size(text: str) -> None:
             raise yaml.YAMLError(f"the tag {tag!r},{event.start_mark}; write the value without it")
         if isinstance(event, CollectionStartEvent):
             open_nodes.append(_Size(event.anchor))
-            done = _Size(None)  # of what is below, its depth alone is known
+            done = _Size(None)  # placeholder: only the depth of the children is known yet
         elif isinstance(event, CollectionEndEvent):
             done = open_nodes.pop()
             done.values, done.levels = done.values + 1, done.levels + 1
@@ -96,19 +97,21 @@ def _check_size(text: str) -> None:
             done = written[event.anchor]
         else:
             continue
+        # An alias below may repeat it.
         if done.anchor:
             written[done.anchor] = done
+        # Add the finished node to its parent.
         above = open_nodes[-1]
         above.values, above.levels = above.values + done.values, max(above.levels, done.levels)
-        if above.values > MOST_VALUES:
-            raise yaml.YAMLError(f"more than {MOST_VALUES} values, with every alias written out")
+        if above.values > MAX_VALUES:
+            raise yaml.YAMLError(f"more than {MAX_VALUES} values, with every alias written out")
         if len(open_nodes) - 1 + above.levels > MOST_DEPTH:
             raise yaml.YAMLError(f"more than {MOST_DEPTH} levels of nesting")
 
 
 @dataclass
 class _Size:
-    """How much a part of a text says."""
+    """Number of values and levels of a node."""
 
     anchor: str | None
     values: int = 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from snn_dt import io
-from snn_dt.errors import ConfigError, DataError, SnnDtError
+from snn_dt.errors import CheckpointError, ConfigError, DataError, SnnDtError
 
 ODD_NAMES = ["a\0b", "x" * 300, "\ud800", "x/" * 3000 + "x"]
 
@@ -161,7 +161,7 @@ def test_a_private_folder_that_another_may_have_made_is_not_used(tmp_path, monke
 def test_a_user_without_a_name_or_home_can_look_at_datasets(tmp_path):
     code = (
         "import os; os.setuid(54321)\n"
-        "from snn_dt.user_cache import cache_root\n"
+        "from snn_dt.io import cache_root\n"
         "from snn_dt.data import d4rl_source, minari_source\n"
         "print(cache_root(), minari_source.local_datasets() is None, d4rl_source.local_datasets())\n"
     )
@@ -177,7 +177,7 @@ def test_a_user_without_a_name_or_home_can_look_at_datasets(tmp_path):
 
 
 def test_a_cache_of_a_user_that_is_not_there_is_one_line(monkeypatch):
-    from snn_dt.user_cache import cache_root
+    from snn_dt.io import cache_root
 
     monkeypatch.setenv("SNN_DT_CACHE", "~nosuchuser/cache")
     with pytest.raises(SnnDtError, match="no user 'nosuchuser'"):
@@ -191,3 +191,23 @@ def test_only_what_others_cannot_write_is_ours(tmp_path):
     for mode, ours in ((0o644, True), (0o700, True), (0o664, False), (0o646, False), (0o1777, False)):
         path.chmod(mode)
         assert io.only_ours(path) is ours
+
+
+@pytest.mark.parametrize("content", ["text\n", b"\x00bytes"])
+def test_a_result_is_written_whole_or_refused_in_one_line(tmp_path, content):
+    path = tmp_path / ("n" * 250)
+    io.write_file(path, "old")
+    io.write_file(path, content)
+    assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(CheckpointError, match=r"expected to write .*; free space or choose another place"):
+        io.write_file(tmp_path / "missing" / "file", content)
+
+
+def test_a_folder_for_results_is_made_or_refused_in_one_line(tmp_path):
+    io.writable_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(CheckpointError, match=r"expected a folder that can be written at .*; choose another one"):
+            io.writable_folder(place)

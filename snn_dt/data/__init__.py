@@ -1,8 +1,16 @@
-"""Offline data: files in, batches out."""
+"""Offline data: from files, arrays or own sources to training batches."""
 
 from snn_dt.data.load import load_dataset
 from snn_dt.data.scores import ReferenceScores, normalized_score
 from snn_dt.data.trajectories import Trajectories
-from snn_dt.data.windows import Batch, Windows
+from snn_dt.data.windows import Batch, Windows, WindowSampler
 
-__all__ = ["Batch", "ReferenceScores", "Trajectories", "Windows", "load_dataset", "normalized_score"]
+__all__ = [
+    "Batch",
+    "ReferenceScores",
+    "Trajectories",
+    "WindowSampler",
+    "Windows",
+    "load_dataset",
+    "normalized_score",
+]

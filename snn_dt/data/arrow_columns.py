@@ -1,4 +1,4 @@
-"""Columns of Arrow tables as arrays of numbers: no value missing, every list of one length."""
+"""Convert columns of Arrow tables to arrays of numbers, without missing values and with lists of equal length."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from snn_dt.data.spaces import LeafPath
 
 
 def descend(array: Any, leaf: LeafPath) -> Any:
-    """Return the part of a nested column that a path leads to; `ValueError` where a value on the way is missing."""
+    """Return the part of a nested column at a path; `ValueError` if a value above it is missing."""
     for key in leaf:
         _no_nulls(array, f"the column above {key!r}")
         array = array.field(str(key))
@@ -19,31 +19,33 @@ def descend(array: Any, leaf: LeafPath) -> Any:
 
 
 def numbers(array: Any, name: str) -> NDArray[Any]:
-    """Return an Arrow array of numbers as [n], of lists of numbers, nested or not, as [n, d].
+    """Return an Arrow array of numbers as [n], and one of (nested) lists of numbers as [n, d].
 
     Raises:
-        ValueError: a value is missing, lists have different lengths, or there is something else than numbers.
+        ValueError: a value is missing or no number, or lists have different lengths.
     """
     import pyarrow.compute
     import pyarrow.types
 
     rows, is_list = len(array), False
+    # Remove one level of lists after another until numbers are left.
     while pyarrow.types.is_nested(array.type):
         if not hasattr(array.type, "value_type") or pyarrow.types.is_map(array.type):
             raise ValueError(f"{name} of type {array.type} where lists of numbers were expected")
         _no_nulls(array, name)
+        # Lists of different lengths would flatten to a wrong [n, d] silently.
         lengths = pyarrow.compute.list_value_length(array).to_numpy(zero_copy_only=False)
         if len(np.unique(lengths)) > 1:
             row = int(np.flatnonzero(lengths != lengths[0])[0])
             raise ValueError(
                 f"{name} are lists of different lengths: {lengths[0]} in the first, {lengths[row]} in number {row}"
             )
-        array, is_list = array.flatten(), True
+        array, is_list = array.flatten(), True  # removes one level of lists
     _no_nulls(array, name)
     if not (pyarrow.types.is_integer(array.type) or pyarrow.types.is_floating(array.type)) and array.type != "bool":
         raise ValueError(f"{name} of type {array.type} where numbers were expected")
     values = np.asarray(array.to_numpy(zero_copy_only=False))
-    return values.reshape(rows, -1) if is_list and rows else values
+    return values.reshape(rows, -1) if is_list and rows else values  # [n * d] -> [n, d]
 
 
 def _no_nulls(array: Any, name: str) -> None:

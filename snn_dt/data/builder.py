@@ -1,4 +1,4 @@
-"""From a stream of episodes to flat, checked arrays: one pass, one episode in memory at a time."""
+"""Build flat, checked arrays from a stream of episodes, in one pass with one episode in memory."""
 
 from __future__ import annotations
 
@@ -28,15 +28,18 @@ class Built(NamedTuple):
     arrays: dict[str, NDArray[Any]]  # of `Trajectories`
     checksum: str
     digests: dict[str, str]  # `columns.digest` of each array
-    notes: tuple[str, ...]  # what the user should know, a line each
+    notes: tuple[str, ...]  # warnings, one line each
 
 
 def build(source: Source, folder: Path | None, reward_mode: RewardMode, progress: Progress | None = None) -> Built:
     """Read every episode of `source`.
 
-    The per-step arrays stream into `.npy` files of `folder` and come back memory-mapped; without a folder they stay in
-    memory. Observations are float32; where that would lose what a column holds the file is read once more, in 64 bits.
-    Raises `DataError` for an episode that cannot be learned from, `OSError` when the folder cannot be written.
+    The arrays [N, ...] are written to `.npy` files in `folder` and returned memory-mapped. Without a folder they stay
+    in memory. Observations are float32. If that loses the variation of a column, the source is read again as float64.
+
+    Raises:
+        DataError: an episode cannot be learned from.
+        OSError: the folder cannot be written.
     """
     return _read(source, folder, reward_mode, progress, np.dtype(np.float32)) or cast(
         Built, _read(source, folder, reward_mode, progress, np.dtype(np.float64))
@@ -46,7 +49,7 @@ def build(source: Source, folder: Path | None, reward_mode: RewardMode, progress
 def _read(
     source: Source, folder: Path | None, reward_mode: RewardMode, progress: Progress | None, stored: np.dtype[Any]
 ) -> Built | None:
-    """Read every episode, observations as `stored`; None if float32 was asked for and loses what a column holds."""
+    """Read every episode with observations of type `stored`; None if that is float32 and float64 is needed."""
     columns: dict[str, Column] = {}
     lengths, terminated, truncated = [], [], []
     moments, original, survey = RunningMoments(), RunningMoments(), Survey(source)
@@ -54,10 +57,11 @@ def _read(
     for index, episode in enumerate(source.episodes()):
         where = f"episode {index} of dataset {source.dataset_id!r}"
         observations, actions, rewards = checked(episode, where, source)
+        # Counted before conversion, on the numbers of the file.
         survey.add(episode)
         if reward_mode == "delayed":
             rewards = np.append(np.zeros(len(rewards) - 1), rewards.sum())
-        returns_to_go = np.cumsum(rewards[::-1])[::-1]
+        returns_to_go = np.cumsum(rewards[::-1])[::-1]  # [T], sum of this and all later rewards
         check_finite("returns-to-go", returns_to_go, where)
         step_data = {
             "observations": observations.astype(stored),
@@ -70,6 +74,7 @@ def _read(
                 columns[name] = Column(folder and folder / f"{name}.npy", block.dtype, block.shape[1:])
             columns[name].append(block)
         moments.update(step_data["observations"])
+        # Moments of the wide numbers tell whether float32 loses them.
         dtype = np.asarray(episode.observations).dtype
         if is_wide(dtype) and stored == np.float32:
             original.update(observations)
@@ -80,11 +85,11 @@ def _read(
             progress(index + 1, source.n_episodes)
     if not lengths:
         raise DataError(f"dataset {source.dataset_id!r} has no episode: expected at least one complete episode")
-    if len(original.mean) and needs_float64(original).any():
+    if len(original.mean) and needs_float64(original).any():  # only float32 fills `original`
         for column in columns.values():
             column.finish()
         return None
-    mean, std, said = scales(moments, dtype, stored)
+    mean, std, scale_notes = scales(moments, dtype, stored)
     arrays: dict[str, NDArray[Any]] = {
         "episode_offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
         "terminated": np.array(terminated, dtype=np.bool_),
@@ -93,17 +98,18 @@ def _read(
         "state_std": std,
     }
     checksum = _checksum(arrays, columns)
+    # The checksum describes the content; digests protect each file of the cache.
     digests = {name: column.digest() for name, column in columns.items()}
     digests |= {name: digest(array) for name, array in arrays.items()}
     if folder:
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
     flat = {name: column.finish() for name, column in columns.items()} | arrays
-    return Built(flat, checksum, digests, (*source.notes, *survey.notes(), *said))
+    return Built(flat, checksum, digests, (*source.notes, *survey.notes(), *scale_notes))
 
 
 def _checksum(arrays: dict[str, NDArray[Any]], columns: dict[str, Column]) -> str:
-    """Return the SHA-256 over names, types, shapes and bytes of what the data say, in a fixed order."""
+    """Return the SHA-256 of names, types, shapes and bytes of the content, the same for every file format."""
     digests = {name: column.digest() for name, column in columns.items() if name != "returns_to_go"}
     for name in ("episode_offsets", "terminated", "truncated"):
         digests[name] = hashlib.sha256(arrays[name].tobytes()).hexdigest()

@@ -5,14 +5,13 @@
         ├── meta.json
         └── observations.npy, actions.npy, rewards.npy, returns_to_go.npy, episode_offsets.npy, ...
 
-The key names the source's path, of its files size, times, inode and a sample of the content, the reward mode and
-`FORMAT_VERSION`, so a changed source is another key. A folder is filled under a temporary name, brought to the disk and
-renamed when it is complete: a reader never sees half of one, and of two processes that build the same one the first to
+The key is a hash of the source's path, the size, times, inode and a content sample of its files, the reward mode and
+`FORMAT_VERSION`. So a changed source has another key. A folder is filled under a temporary name, flushed to the disk
+and renamed when it is complete. Readers never see an incomplete one. If two processes build the same one, the first to
 finish wins.
 
-A folder is opened only if it is what was built: `meta.json` holds digests of itself and of every array. Those of large
-arrays are compared where size or times of the file are not those it was written with; anything wrong, whatever it is,
-means that the dataset is built again, which is said.
+`meta.json` holds digests of itself and of every array, which are compared on opening. For large arrays this is done
+only if size or times of the file have changed since it was written. A damaged cache is built again, with a warning.
 """
 
 from __future__ import annotations
@@ -30,26 +29,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from snn_dt import io
-from snn_dt.data.atomic_dir import unfinished_folder
 from snn_dt.data.builder import Built, Progress, build
 from snn_dt.data.columns import digest
 from snn_dt.data.scores import ReferenceScores
-from snn_dt.data.source import Source
+from snn_dt.data.source import Located, Source
 from snn_dt.data.trajectories import RewardMode, Trajectories
 from snn_dt.errors import DataError
-from snn_dt.user_cache import cache_root
 
 if TYPE_CHECKING:
     import gymnasium as gym
 
 PREFIX = ".building-"
-"""Begins the names of folders that are being filled."""
+"""Prefix of the names of incomplete folders."""
 
 FORMAT_VERSION = 2
-SMALL = 16 << 20
-"""Bytes of a dataset up to which its digests are always compared."""
-SAMPLED_FILES, SAMPLE = 64, 4096
-"""Of how many files of a source a sample is part of the key, and bytes of each of its three parts."""
+MAX_ALWAYS_CHECKED = 16 << 20
+"""Largest dataset, in bytes, whose digests are always compared."""
+SAMPLED_FILES, SAMPLE_BYTES = 64, 4096
+"""The key samples this many files of a source, each in three places of this size."""
 
 _ARRAYS = (
     *("observations", "actions", "rewards", "returns_to_go", "episode_offsets"),
@@ -60,22 +57,24 @@ _PER_STEP = _ARRAYS[:4]
 _log = logging.getLogger("snn_dt")
 
 
-def cache_folder(
-    name: str, path: Path, files: list[Path], reward_mode: RewardMode, action_space: gym.Space[Any] | None = None
-) -> Path:
-    """Return where the dataset `name`, stored in `files` below (or at) `path`, is or would be cached."""
+def cache_folder(located: Located, reward_mode: RewardMode, action_space: gym.Space[Any] | None = None) -> Path:
+    """Return the folder in which a dataset is or would be cached."""
     from minari.serialization import serialize_space
 
+    name, path, files = located
+    # Text that changes with the source, hashed below.
     stats = [(str(file.relative_to(path)), *_stamp(file)) for file in files]
+    # At most SAMPLED_FILES of them, evenly spaced.
     sampled = [_sample(file) for file in files[:: -(-len(files) // SAMPLED_FILES) or 1]]
     options = [reward_mode, *([] if action_space is None else [serialize_space(action_space)])]
     key = json.dumps([FORMAT_VERSION, name, str(path.resolve()), stats, sampled, *options])
+    # The name is for the reader of the folder; the key alone is unique.
     slug = re.sub(r"[^A-Za-z0-9.]+", "_", name)[-80:]
-    return cache_root() / "datasets" / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    return io.cache_root() / "datasets" / f"{slug}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _stamp(file: Path) -> list[int]:
-    """Return what changes when a file is written or replaced; a time of change cannot be set by tools that copy."""
+    """Return the facts that change when a file is written or replaced. Copying tools cannot set `st_ctime`."""
     found = file.stat()
     if not stat.S_ISREG(found.st_mode):
         raise DataError(f"expected a regular file at {file}, found none; download or copy the dataset again")
@@ -83,18 +82,18 @@ def _stamp(file: Path) -> list[int]:
 
 
 def _sample(file: Path) -> str:
-    """Return a digest of the beginning, the middle and the end of a file."""
+    """Return a digest of samples at the beginning, the middle and the end of a file."""
     found = hashlib.sha256()
     with io.open_file(file) as content:
         end = content.seek(0, os.SEEK_END)
-        for start in (0, end // 2, max(0, end - SAMPLE)):
+        for start in (0, end // 2, max(0, end - SAMPLE_BYTES)):
             content.seek(start)
-            found.update(content.read(SAMPLE))
+            found.update(content.read(SAMPLE_BYTES))
     return found.hexdigest()
 
 
 def open_cached(folder: Path) -> Trajectories | None:
-    """Return the dataset cached in `folder`, or None when there is none, or none that is as it was built."""
+    """Return the dataset cached in `folder`, or None if it is missing or damaged."""
     if not (folder / "meta.json").exists() and not folder.exists():
         return None
     try:
@@ -104,14 +103,15 @@ def open_cached(folder: Path) -> Trajectories | None:
         stamps, digests = meta.pop("stamps"), meta.pop("digests")
         now = {name: _stamp(folder / f"{name}.npy") for name in _ARRAYS}
         arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r" if n in _PER_STEP else None) for n in _ARRAYS}
-        small = sum(stamp[0] for stamp in now.values()) <= SMALL
+        # Size and times as written vouch for a large file; otherwise its digest is compared.
+        small = sum(stamp[0] for stamp in now.values()) <= MAX_ALWAYS_CHECKED
         for name, array in arrays.items():
             if (small or now[name][:3] != stamps[name][:3]) and digest(array) != digests[name]:
                 raise ValueError(f"{name}.npy is not what was written")
         trajectories = _assemble(arrays, meta)
         _check_lengths(trajectories)
         return trajectories
-    except Exception as error:  # each kind of damage raises its own, and each is mended in the same way
+    except Exception as error:  # each kind of damage raises its own kind; building again repairs all of them
         _log.warning("the cache in %s is damaged (%s) and is made again", folder, " ".join(str(error).split()))
         return None
 
@@ -121,11 +121,12 @@ def _digest(meta: dict[str, Any]) -> str:
 
 
 def _check_lengths(trajectories: Trajectories) -> None:
-    """Raise `ValueError` for arrays that do not belong together."""
+    """Raise `ValueError` for arrays that do not fit each other."""
     t, offsets = trajectories, trajectories.episode_offsets
     steps = {len(getattr(t, name)) for name in _PER_STEP}
     episodes = {len(t.terminated), len(t.truncated), len(offsets) - 1}
     widths = {*t.state_mean.shape, *t.state_std.shape, t.obs_dim}
+    # Offsets begin at 0, increase and end at the number of steps.
     if steps != {int(offsets[-1])} or offsets[0] != 0 or (np.diff(offsets) < 1).any() or len(episodes) > 1:
         raise ValueError(f"arrays of {sorted(steps)} rows for {int(offsets[-1])} steps")
     if len(widths) > 1 or not np.isfinite(t.state_mean).all() or not (t.state_std > 0).all():
@@ -135,20 +136,21 @@ def _check_lengths(trajectories: Trajectories) -> None:
 def build_cached(
     source: Source, folder: Path, reward_mode: RewardMode, progress: Progress | None = None
 ) -> Trajectories:
-    """Build the dataset into `folder` and open it; where that cannot be written, build it in memory and say so."""
+    """Build the dataset into `folder` and open it. If it cannot be written, build in memory with a warning."""
     try:
-        with unfinished_folder(folder.parent, PREFIX) as unfinished:
+        with io.unfinished_folder(folder.parent, PREFIX) as unfinished:
             built = build(source, unfinished, reward_mode, progress)
             meta = _meta(source, reward_mode, built)
             for name in _ARRAYS:
-                _to_disk(unfinished / f"{name}.npy")
+                io.sync_to_disk(unfinished / f"{name}.npy")
+            # Stamps are taken after flushing: writing back may change the times.
             meta["stamps"] = {name: _stamp(unfinished / f"{name}.npy") for name in _ARRAYS}
             meta["digests"] = {name: built.digests[name] for name in _ARRAYS}
             (unfinished / "meta.json").write_text(json.dumps(meta | {"digest": _digest(meta)}))
-            _to_disk(unfinished / "meta.json")
-            _to_disk(unfinished)
+            io.sync_to_disk(unfinished / "meta.json")
+            io.sync_to_disk(unfinished)
             _publish(unfinished, folder)
-            _to_disk(folder.parent)
+            io.sync_to_disk(folder.parent)
     except OSError as error:
         return _without_cache(source, reward_mode, progress, error)
     return open_cached(folder) or build_in_memory(source, reward_mode)
@@ -163,22 +165,14 @@ def build_in_memory(source: Source, reward_mode: RewardMode, progress: Progress 
 def _without_cache(source: Source, reward_mode: RewardMode, progress: Progress | None, error: OSError) -> Trajectories:
     _log.warning(
         "cannot cache dataset %r in %s (%s): reading it into memory instead; set SNN_DT_CACHE to a folder with room",
-        *(source.dataset_id, cache_root(), error.strerror or error),
+        *(source.dataset_id, io.cache_root(), error.strerror or error),
     )
     return build_in_memory(source, reward_mode, progress)
 
 
-def _to_disk(path: Path) -> None:
-    """Have the system write a file or a folder out, so that a power loss leaves all of it or nothing."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _publish(unfinished: Path, folder: Path) -> None:
-    """Rename a complete folder into place; an unreadable one that stands there is replaced, a good one is kept."""
+    """Rename a complete folder into place. A damaged folder there is replaced, a good one kept."""
+    # Another process may have finished the same dataset first.
     if folder.exists() and open_cached(folder) is None:
         shutil.rmtree(folder, ignore_errors=True)
     try:

@@ -1,4 +1,4 @@
-"""An environment that keeps to Gymnasium's interface, whatever it does inside, and whose episodes end."""
+"""Wrapper that checks an environment against Gymnasium's interface and limits the length of episodes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from snn_dt.errors import EnvironmentMismatchError, SnnDtError
 
 _log = logging.getLogger("snn_dt")
 LONGEST = 100_000
-"""Steps after which an episode is cut where nothing else says."""
+"""Step limit of an episode if there is no other."""
 
 
 class Checked(gym.Wrapper[Any, Any, Any, Any]):
-    """Gives observations as arrays of their own, rewards as floats, flags as bools, or says in one line what is wrong.
+    """Returns observations as copied arrays, rewards as floats and flags as bools, or raises a one-line error.
 
     Args:
         env: the environment.
-        max_steps: an episode that is still going on after so many steps is truncated, and counted in `cuts`.
+        max_steps: an episode that is not over after this number of steps is truncated, and counted in `cuts`.
 
     Attributes:
-        cuts: episodes that were cut.
+        cuts: number of episodes truncated at `max_steps`.
 
     Raises:
-        EnvironmentMismatchError: by `reset` and `step`, where the environment raises or returns something else.
+        EnvironmentMismatchError: by `reset` and `step`, if the environment raises or returns other values.
     """
 
     def __init__(self, env: gym.Env[Any, Any], max_steps: int | None = None) -> None:
@@ -45,7 +45,8 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
         return self._observation(result[0], over=False), result[1] or {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Advance."""
+        """Take one step."""
+        # An environment would silently carry NaN on.
         if np.asarray(action).dtype.kind == "f" and not np.isfinite(action).all():
             raise EnvironmentMismatchError(
                 f"expected finite actions from the policy, found {_short(action)} at step {self.steps} of an episode; "
@@ -57,14 +58,16 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
             self._refuse("(observation, reward, terminated, truncated, info) from step", result)
         terminated, truncated = self._flag("terminated", result[2]), self._flag("truncated", result[3])
         reward = self._reward(result[1])
+        # The observation is checked last, since the flags decide whether it matters.
         observation = self._observation(result[0], over=terminated or truncated)
+        # A last step that ends by itself is not counted as cut.
         if self.steps >= self.max_steps and not (terminated or truncated):
             truncated = True
             self.cuts += 1
         return observation, reward, terminated, truncated, result[4] or {}
 
     def close(self) -> None:
-        """Close it; what fails there changes no result."""
+        """Close the environment. A failure is only logged, since it changes no result."""
         try:
             super().close()
         except (Exception, SystemExit) as error:
@@ -80,7 +83,7 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
             return method(*values, **options)
         except (SnnDtError, MemoryError):
             raise
-        except (Exception, SystemExit) as error:  # it is code of other packages, or of the user
+        except (Exception, SystemExit) as error:  # code of other packages or of the user
             raise EnvironmentMismatchError(
                 f"expected the environment {self.name} to {what}, found: {self._where()} it raised "
                 f"{type(error).__name__}: {' '.join(str(error).split())}; mend the environment"
@@ -96,7 +99,8 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
         )
 
     def _number(self, value: Any) -> Any:
-        """Return what a number or an array of one number holds, else None."""
+        """Return the value of a number or of an array of one number, else None."""
+        # A list is refused even if it holds one number.
         if np.shape(value) not in ((), (1,)) or isinstance(value, list | tuple):
             return None
         value = value.item() if hasattr(value, "item") else value
@@ -121,14 +125,15 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
         return bool(value)
 
     def _observation(self, observation: Any, over: bool) -> Any:
-        """Copy it, as environments may use one array again and again; the last one of an episode may be infinite.
+        """Return a copy, since environments may reuse one array.
 
-        What comes after a crash, as of a MuJoCo simulation, decides nothing.
+        The last observation of an episode may be infinite, as after a MuJoCo simulation crashed. No action follows it.
         """
         try:
             copied = _copy(self.observation_space, observation)
         except (TypeError, ValueError, KeyError, IndexError):
             self._refuse(f"an observation of {self.observation_space}", observation)
+        # Only a later action would use it.
         if not over and not all(np.isfinite(part).all() for part in _parts(copied)):
             self._refuse("finite observations", observation)
         return copied
@@ -142,7 +147,7 @@ def find_checked(env: Any) -> Checked | None:
 
 
 def _copy(space: gym.Space[Any], value: Any) -> Any:
-    """Copy an observation, Boxes as arrays of the shape of the space; raises if it does not fit."""
+    """Copy an observation; Boxes become arrays with the shape of their space. Raises if it does not fit."""
     if isinstance(space, gym.spaces.Dict):
         return {key: _copy(part, value[key]) for key, part in space.spaces.items()}
     if isinstance(space, gym.spaces.Tuple):
@@ -151,6 +156,7 @@ def _copy(space: gym.Space[Any], value: Any) -> Any:
         return tuple(_copy(part, item) for part, item in zip(space.spaces, value, strict=True))
     if not isinstance(space, gym.spaces.Box):
         return value
+    # `np.array` copies; the reshape only checks the number of entries.
     array = np.array(value)
     if array.dtype.kind not in "biuf":
         raise TypeError("no numbers")

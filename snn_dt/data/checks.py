@@ -1,4 +1,4 @@
-"""What is asked of an episode before it can be learned from."""
+"""Checks of an episode before it is added to a dataset."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from snn_dt.data.normalisation import is_wide
 from snn_dt.data.source import Episode, Source
 from snn_dt.errors import DataError
 
-ACTION_TOLERANCE = 1e-3  # of the Box's range: recorded actions were rounded, not clipped, to float32
-ROUNDING = 1e-6  # of the bounds: float32 holds neither them nor the actions exactly
+ACTION_TOLERANCE = 1e-3
+"""Allowed excess of an action over its bounds, as a fraction of their width: some recorders do not clip."""
+ROUNDING = 1e-6
+"""The same as a fraction of the bounds themselves, which float32 rounds."""
 
-ABSURD = 1e4
-"""Width of action bounds, in sizes of the actions (1 if they are smaller), from which they say nothing."""
+MAX_WIDTH = 1e4
+"""Largest width of usable action bounds, as a multiple of the largest action or of 1."""
 
 
 def checked(episode: Episode, where: str, source: Source) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
     """Return observations [T, obs_dim], actions [T, ...], rewards [T] of one episode, or raise `DataError`.
 
-    Observations keep their type, whose numbers are finite in float32.
+    Observations keep a type of more than 32 bits; all their numbers are finite in float32.
     """
+    # Types first: the checks below compute with the numbers.
     for name in ("observations", "actions", "rewards"):
         values = np.asarray(getattr(episode, name))
         if values.dtype.kind not in "biuf" or values.ndim == 0 or (name == "rewards" and values.ndim > 1):
@@ -37,9 +40,10 @@ def checked(episode: Episode, where: str, source: Source) -> tuple[NDArray[Any],
             f"{where} has {len(episode.observations)} observations, {len(episode.actions)} actions and {n} rewards: "
             "expected T >= 1 rewards, T actions and T or T + 1 observations; repair or drop the episode"
         )
-    with np.errstate(over="ignore"):  # a float64 too large for float32 becomes inf and is reported just below
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes inf, which is reported below
         rounded = np.asarray(episode.observations[:n], dtype=np.float32)
     observations = np.asarray(episode.observations[:n]) if is_wide(np.asarray(episode.observations).dtype) else rounded
+    # float64, since returns-to-go are sums over the episode.
     rewards = np.asarray(episode.rewards, dtype=np.float64)
     check_finite("observations", rounded, where)
     check_finite("rewards", rewards, where)
@@ -48,8 +52,8 @@ def checked(episode: Episode, where: str, source: Source) -> tuple[NDArray[Any],
 
 
 def check_finite(name: str, values: NDArray[Any], where: str) -> None:
-    """Raise `DataError` for the first step of values [T, ...] that is no finite float32."""
-    finite = np.abs(values) <= np.finfo(np.float32).max  # False for NaN, too
+    """Raise `DataError` if values [T, ...] are not finite in float32; the message names the first step."""
+    finite = np.abs(values) <= np.finfo(np.float32).max  # False for NaN
     if not finite.all():
         step = int(np.argwhere(~finite)[0, 0])
         raise DataError(
@@ -58,7 +62,7 @@ def check_finite(name: str, values: NDArray[Any], where: str) -> None:
 
 
 def _check_width(name: str, rows: NDArray[Any], expected: int, where: str, space: Any) -> None:
-    """Raise `DataError` for rows [T, n] of another length than their space says."""
+    """Raise `DataError` for rows [T, n] whose length differs from that of their space."""
     if rows.shape[1] != expected:
         raise DataError(
             f"{where} has {name} of {rows.shape[1]} numbers: expected {expected} for {one_line(space)}; repair or "
@@ -69,15 +73,17 @@ def _check_width(name: str, rows: NDArray[Any], expected: int, where: str, space
 def _checked_actions(actions: NDArray[Any], where: str, source: Source) -> NDArray[Any]:
     """Return actions as [T, action_dim] float32 or [T] int64, or raise `DataError` for one outside the space."""
     space: Any = source.action_space
+    # Discrete has `n`, Box has not.
     discrete = hasattr(space, "n")
-    values = np.asarray(actions).reshape(len(actions), -1)
+    values = np.asarray(actions).reshape(len(actions), -1)  # [T, ...] -> [T, action_dim]
     _check_width("actions", values, flatdim(space) if not discrete else 1, where, space)
     if discrete:
         values = values[:, 0]
         inside = (values >= space.start) & (values < space.start + space.n) & (values == np.floor(values))
     else:
         low, high, slack = bounds(space)
-        inside = (values >= low - slack) & (values <= high + slack) & np.isfinite(values)
+        finite = np.abs(values) <= np.finfo(np.float32).max  # False for NaN
+        inside = (values >= low - slack) & (values <= high + slack) & finite
         if source.clip_actions and np.isfinite(values).all():
             values, inside = np.clip(values, low - slack, high + slack), np.ones_like(inside)
     if not inside.all():
@@ -90,8 +96,9 @@ def _checked_actions(actions: NDArray[Any], where: str, source: Source) -> NDArr
 
 
 def bounds(space: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return (low, high, what an action may be beyond them) of a Box, each [action_dim]."""
+    """Return (low, high, tolerance) of a Box, each [action_dim]."""
     low, high = np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
+    # Infinite bounds need no tolerance; they count as 0 here.
     size = np.where(np.isfinite(low), np.abs(low), 0) + np.where(np.isfinite(high), np.abs(high), 0)
     with np.errstate(over="ignore", invalid="ignore"):
         width = high - low
@@ -99,10 +106,10 @@ def bounds(space: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArra
 
 
 def absurd(low: NDArray[Any], high: NDArray[Any], size: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which finite bounds [A] are so wide that errors measured in them vanish, beside actions up to `size`."""
+    """Return which finite bounds [A] are too wide to scale the loss with, given the largest absolute actions `size`."""
     with np.errstate(over="ignore", invalid="ignore"):
         width = high.astype(np.float64) - low.astype(np.float64)
-    wide: NDArray[np.bool_] = np.isfinite(low) & np.isfinite(high) & (width > ABSURD * np.maximum(size, 1.0))
+    wide: NDArray[np.bool_] = np.isfinite(low) & np.isfinite(high) & (width > MAX_WIDTH * np.maximum(size, 1.0))
     return wide
 
 

@@ -1,4 +1,4 @@
-"""Making a dataset of one's own: roll a policy out and write a Minari folder."""
+"""Collecting a dataset: roll a policy out and write a Minari folder."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt import io
-from snn_dt.data.atomic_dir import unfinished_folder
 from snn_dt.data.builder import Progress
 from snn_dt.data.checked_env import LONGEST, Checked
+from snn_dt.data.episode_recorder import record
 from snn_dt.data.minari_source import roots
-from snn_dt.data.recorder import record
 from snn_dt.data.scores import ReferenceScores
 from snn_dt.errors import DataError
 
 _log = logging.getLogger("snn_dt")
-HEADROOM = 32 << 20  # bytes: an episode of vectors is far smaller
+MIN_FREE = 32 << 20
+"""Bytes that must be free on the disk beside a copy of the file; an episode of vectors is far smaller."""
 
 
 def collect(
@@ -39,49 +39,39 @@ def collect(
     progress: Progress | None = None,
     max_steps: int | None = None,
 ) -> Path:
-    """Roll `policy(observation) -> action` out for whole episodes and write them as Minari dataset `dataset_id`.
+    """Roll a policy out for whole episodes and write them as Minari dataset `dataset_id`; return its folder.
 
-    Random actions without a policy; one with a method `begin(episode)` is told of every new one. Episode i is reset
-    with seed `seed + i`. `reference` are the returns that count as 0 and as 100. `root` is Minari's own root by
-    default; the folder `<root>/<dataset_id>` appears when it is complete, and is returned. Raises `DataError` when it
-    is already there or cannot be written, when the id is not Minari's `name-vN`, when the environment cannot be made,
-    when the policy raises, or when an action is outside the action space; `EnvironmentMismatchError` when the
-    environment raises or returns what it should not. An episode is cut after `max_steps`, and a warning says so; None
-    takes the environment's own limit, and 100,000 where it has none.
+    The folder `<root>/<dataset_id>` appears when it is complete.
+
+    Args:
+        env_id: Gymnasium id or `module:Id`.
+        policy: `policy(observation) -> action`; default: random actions. Its method `begin(episode)`, if it has one, is
+            called before every episode.
+        episodes: number of episodes.
+        seed: episode i is reset with seed `seed + i`.
+        dataset_id: Minari id with a version, `name-vN`.
+        root: default: Minari's own root.
+        algorithm_name: for the metadata.
+        reference: returns that count as score 0 and 100.
+        progress: called as `progress(done, total)` after each episode.
+        max_steps: truncate an episode after this number of steps, with a warning. Default: the limit of the
+            environment, else 100,000.
+
+    Raises:
+        DataError: the folder exists or cannot be written, the id is not valid, the environment cannot be made, the
+            policy raises, or an action is outside the action space.
+        EnvironmentMismatchError: the environment raises or breaks Gymnasium's interface.
     """
-    import gymnasium as gym
     import minari
-    from minari.dataset.minari_dataset import parse_dataset_id
     from minari.dataset.minari_storage import MinariStorage
 
-    from snn_dt.data.registration import ensure_registered
     from snn_dt.data.spaces import observation_leaves
 
-    if not re.search(r"-v\d+$", dataset_id):
-        raise DataError(f"expected an id with a version, as mine/cartpole/random-v0, found {dataset_id!r}; add -v0")
+    folder = _new_folder(dataset_id, root)
     if reference:
-        ReferenceScores(*reference, source="reference")
-    folder = io.expand(root or roots()[0], DataError).resolve() / dataset_id  # Minari joins a relative one twice
-    if os.path.exists(folder):
-        raise DataError(f"dataset {dataset_id!r} is already in {folder}: expected a new id; raise its version")
-    if max_steps is not None and max_steps < 1:
-        raise DataError(f"expected max_steps of at least 1, found {max_steps}; leave it out or raise it")
-    try:
-        parse_dataset_id(dataset_id)
-    except (ValueError, TypeError) as error:  # TypeError: no version
-        raise DataError(
-            f"cannot collect {dataset_id!r}: expected an id such as mine/cartpole/random-v0, with a version; choose one"
-        ) from error
-    try:
-        if ":" not in env_id:
-            ensure_registered(env_id)
-        made = gym.make(env_id, disable_env_checker=True)  # ours says it in one line
-        limit = None if made.spec is None else made.spec.max_episode_steps
-        env = Checked(made, min(n for n in (max_steps, limit, LONGEST) if n))
-        env.action_space.seed(seed)
-    except (Exception, SystemExit) as error:  # making an environment runs code of other packages
-        raise DataError(f"cannot collect {dataset_id!r} from {env_id!r}: {' '.join(str(error).split())}") from error
-    spec = _storable(made.spec, env_id)
+        ReferenceScores(*reference, source="reference")  # its constructor checks the two returns
+    env = _make(env_id, dataset_id, max_steps, seed)
+    spec = _storable(env.env.spec, env_id)
     observation_leaves(env.observation_space, env.action_space, dataset_id)
     act = policy or (lambda observation: env.action_space.sample())
     metadata = {
@@ -93,17 +83,18 @@ def collect(
         **({"ref_min_score": reference[0], "ref_max_score": reference[1]} if reference else {}),
     }
     try:
-        with closing(env), unfinished_folder(folder.parent, ".collecting-") as unfinished:
+        with closing(env), io.unfinished_folder(folder.parent, ".collecting-") as unfinished:
             storage = MinariStorage.new(unfinished / "data", env.observation_space, env.action_space, spec)
             storage.update_metadata(metadata)
             file = unfinished / "data" / "main_data.hdf5"
             for index in range(episodes):
                 episode = record(env, act, seed + index, index)
-                _look_for_room(file)
+                # Before each write: HDF5 must not meet a full disk.
+                _check_free_space(file)
                 storage.update_episodes([episode])
                 if progress:
                     progress(index + 1, episodes)
-            _look_for_room(file)
+            _check_free_space(file)
             _compress(file)
             os.replace(unfinished, folder)
         if env.cuts:
@@ -120,12 +111,47 @@ def collect(
     return folder
 
 
+def _new_folder(dataset_id: str, root: str | Path | None) -> Path:
+    """Return the folder of a new dataset, or raise `DataError` for a bad id or one that exists."""
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    if not re.search(r"-v\d+$", dataset_id):
+        raise DataError(f"expected an id with a version, as mine/cartpole/random-v0, found {dataset_id!r}; add -v0")
+    folder = io.expand(root or roots()[0], DataError).resolve() / dataset_id  # Minari joins a relative path twice
+    if os.path.exists(folder):
+        raise DataError(f"dataset {dataset_id!r} is already in {folder}: expected a new id; raise its version")
+    try:
+        parse_dataset_id(dataset_id)  # Minari's own check
+    except (ValueError, TypeError) as error:  # TypeError: no version
+        raise DataError(
+            f"cannot collect {dataset_id!r}: expected an id such as mine/cartpole/random-v0, with a version; choose one"
+        ) from error
+    return folder
+
+
+def _make(env_id: str, dataset_id: str, max_steps: int | None, seed: int) -> Checked:
+    """Make the environment with the smallest of `max_steps`, its own step limit and `LONGEST`; seed its actions."""
+    from snn_dt.data.registration import make_by_id
+
+    if max_steps is not None and max_steps < 1:
+        raise DataError(f"expected max_steps of at least 1, found {max_steps}; leave it out or raise it")
+    try:
+        made = make_by_id(env_id)
+        limit = None if made.spec is None else made.spec.max_episode_steps
+        env = Checked(made, min(n for n in (max_steps, limit, LONGEST) if n))
+        env.action_space.seed(seed)
+        return env
+    except (Exception, SystemExit) as error:  # making an environment runs code of other packages
+        raise DataError(f"cannot collect {dataset_id!r} from {env_id!r}: {' '.join(str(error).split())}") from error
+
+
 def _storable(spec: Any, env_id: str) -> Any:
-    """Return a spec that JSON can hold: one registered by a class, not by its name, keeps its id alone."""
+    """Return a spec that JSON can hold. If the environment was registered with a class, only its id is kept."""
     import gymnasium as gym
 
     if spec is None:
         return None
+    # `make_by_id` has disabled the environment checker; the recorded spec should not.
     if spec.id in gym.registry:
         spec = replace(spec, disable_env_checker=gym.registry[spec.id].disable_env_checker)
     if callable(spec.entry_point) or callable(spec.vector_entry_point):
@@ -140,17 +166,17 @@ def _storable(spec: Any, env_id: str) -> Any:
     return spec
 
 
-def _look_for_room(file: Path) -> None:
-    """Raise `OSError` unless the disk has room for one more episode and a copy of `file`.
+def _check_free_space(file: Path) -> None:
+    """Raise `OSError` unless the disk has space for one more episode and a copy of `file`.
 
-    Where HDF5 2.0 finds no room it ends the process with a segmentation fault, so it must not come to that.
+    On a full disk HDF5 2.0 ends the process with a segmentation fault.
     """
-    if shutil.disk_usage(file.parent).free < file.stat().st_size + HEADROOM:
+    if shutil.disk_usage(file.parent).free < file.stat().st_size + MIN_FREE:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _compress(path: Path) -> None:
-    """Write a file of Minari anew with gzip, shuffle and checksums: the same content in half the space."""
+    """Rewrite Minari's file with gzip, shuffle and checksums, which halves its size."""
     import h5py
 
     smaller = path.with_name("smaller.hdf5")
@@ -158,6 +184,7 @@ def _compress(path: Path) -> None:
 
         def copy(name: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset):
+                # Scalars cannot be compressed.
                 packed = {"compression": 9, "shuffle": True, "fletcher32": True} if item.shape else {}
                 made = new.create_dataset(name, data=item[()], **packed)
             else:

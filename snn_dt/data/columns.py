@@ -1,4 +1,4 @@
-"""The two accumulators of a streaming build: an array that grows by blocks, and mean and variance in one pass."""
+"""Accumulators of a streaming build: an array that grows by blocks, and mean and variance in one pass."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 
 class Column:
-    """An array [N, ...] that grows by blocks of rows: in a `.npy` file, or in memory when `path` is None.
+    """An array [N, ...] that grows by blocks of rows, in a `.npy` file or, if `path` is None, in memory.
 
-    The file is written, not memory-mapped: on a full disk a write raises `OSError`, a mapped page kills the process.
+    The file is written, not memory-mapped. On a full disk a write raises `OSError`; a mapped page kills the process.
     """
 
     def __init__(self, path: Path | None, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
@@ -39,7 +39,7 @@ class Column:
         return self._hash.hexdigest()
 
     def finish(self) -> NDArray[Any]:
-        """Close the file and return the array, memory-mapped and read-only (or in memory)."""
+        """Close the file and return the array, memory-mapped and read-only, or in memory."""
         if self._file is None or self.path is None:
             return np.concatenate(self._blocks)
         self._write_header()
@@ -48,7 +48,7 @@ class Column:
         return array
 
     def _write_header(self) -> None:
-        # NumPy pads a header so that the number of rows can grow in place.
+        # NumPy pads the header, so that it can be overwritten with a larger number of rows.
         if self._file:
             self._file.seek(0)
             header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows, *self.row_shape)}
@@ -58,7 +58,7 @@ class Column:
 def digest(array: NDArray[Any]) -> str:
     """Return the digest of a whole array [N, ...], the same as that of a `Column` with its rows."""
     found = hashlib.sha256(f"{array.dtype.str} {array.shape[1:]}".encode())
-    rows = max(1, (1 << 24) // max(1, array[:1].nbytes))  # 16 MiB at a time: it may be larger than memory
+    rows = max(1, (1 << 24) // max(1, array[:1].nbytes))  # 16 MiB at a time: the array may be larger than memory
     for start in range(0, len(array), rows):
         found.update(np.ascontiguousarray(array[start : start + rows]).data)
     return found.hexdigest()
@@ -67,17 +67,20 @@ def digest(array: NDArray[Any]) -> str:
 class RunningMoments:
     """Mean and standard deviation over rows, block by block in float64.
 
-    Each block's own mean and sum of squared deviations are merged with what came before (Chan, Golub and LeVeque 1983),
-    which keeps its digits where `E[x^2] - E[x]^2` loses them. All is counted from the first row, so that a constant has
-    a deviation of exactly 0.
+    Mean and sum of squared deviations of each block are merged with those so far (Chan, Golub and LeVeque 1983), which
+    avoids the cancellation in `E[x^2] - E[x]^2`. Values are taken relative to the first row, so that the standard
+    deviation of a constant column is exactly 0.
+
+    Attributes:
+        size: largest absolute value of each column [d].
     """
 
     def __init__(self) -> None:
         self._n = 0
         self._origin: NDArray[np.float64] = np.zeros(0)
-        self._mean: NDArray[np.float64] = np.zeros(0)  # less the origin
-        self.size: NDArray[np.float64] = np.zeros(0)  # largest absolute value of each column [d]
-        self._m2: NDArray[np.float64] = np.zeros(0)
+        self._mean: NDArray[np.float64] = np.zeros(0)  # relative to the origin
+        self.size: NDArray[np.float64] = np.zeros(0)
+        self._m2: NDArray[np.float64] = np.zeros(0)  # sum of squared deviations [d]
 
     def update(self, block: NDArray[Any]) -> None:
         """Add rows [n, d]."""
@@ -88,7 +91,7 @@ class RunningMoments:
         block -= self._origin
         mean = block.mean(axis=0)
         block -= mean
-        m2 = np.einsum("nd,nd->d", block, block)
+        m2 = np.einsum("nd,nd->d", block, block)  # [n, d] -> [d]
         if self._n == 0:
             self._n, self._mean, self._m2, self.size = n, mean, m2, size
             return

@@ -1,22 +1,20 @@
 """D4RL's HDF5 files, read with h5py alone (the `d4rl` package cannot be imported on a current Python).
 
-A file is one flat table: `observations` [N, d], `actions` [N, a], `rewards` [N], `terminals` [N], `timeouts` [N]; any
-other entry is left alone (`metadata/*` has scalars and a policy's weights, whose first axis is not N). Its episodes:
+A file is one flat table: `observations` [N, d], `actions` [N, a], `rewards` [N], `terminals` [N], `timeouts` [N]. Other
+entries such as `metadata/*` are ignored. Rules for its episodes:
 
 - An episode ends where `terminals` or `timeouts` is set, as in D4RL's `sequence_dataset`; all of its rewards are kept
   (`qlearning_dataset` drops the last step of a timed-out episode).
-- What follows the last such row was cut off by the end of the file and is dropped, which is said.
-- On locomotion tasks no episode is longer than the limit: one that is has ends that were not marked, and is cut there.
+- The rows after the last such row are an incomplete episode. They are dropped, with a note.
+- On locomotion tasks no episode is longer than the limit. A longer stretch has unmarked ends, and is cut at the limit.
 - Without `timeouts` (some v0 files) an episode also ends at the task's time limit.
-- antmaze repeats `terminals` as long as the ant is at the goal: only `timeouts` end an episode. Rewards stay as they
-  are (value-based methods subtract 1 from each), so an episode's return counts the steps at the goal.
-- maze2d has no terminals: its `timeouts` mark each goal that was reached, and so do its episodes.
+- antmaze sets `terminals` at each step at the goal, so only `timeouts` end an episode. Rewards are not changed
+  (value-based methods subtract 1 from each), so an episode's return counts the steps at the goal.
+- maze2d has no terminals. Its `timeouts` mark each goal that was reached, which ends an episode.
 """
 
 from __future__ import annotations
 
-import os
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,15 +22,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_dt import io
 from snn_dt.data import d4rl_tasks
 from snn_dt.data.checks import ACTION_TOLERANCE
-from snn_dt.data.d4rl_files import IDS, URLS
+from snn_dt.data.d4rl_files import URLS, locate
+from snn_dt.data.d4rl_files import local_datasets as local_datasets
+from snn_dt.data.file_faults import damaged_file
 from snn_dt.data.flags import as_flags
 from snn_dt.data.hdf5 import open_hdf5
-from snn_dt.data.source import Episode, Source, damaged_file
+from snn_dt.data.source import DataSource, Episode, Located, ReadOptions, Source
 from snn_dt.data.spaces import flattened, is_image, observation_leaves
-from snn_dt.errors import DataError, did_you_mean
+from snn_dt.errors import DataError
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -40,63 +39,15 @@ if TYPE_CHECKING:
 _BLOCK_ROWS = 1 << 16
 
 
-def cache_folder() -> Path:
-    """Return the folder where D4RL keeps its files."""
-    return Path(os.environ.get("D4RL_DATASET_DIR") or io.home() / ".d4rl" / "datasets")
-
-
-def local_datasets() -> list[str]:
-    """Return the ids of the files in D4RL's folder."""
-    return sorted(IDS.get(file.name, file.stem) for file in cache_folder().glob("*.hdf5"))
-
-
-def locate(name: str, download: bool) -> tuple[str, Path]:
-    """Return (dataset id, file) of `<id>` or `<path>.hdf5`, or raise `DataError`.
-
-    An id is looked for as D4RL does: the last part of its address (`hopper_medium-v2.hdf5`), then `<id>.hdf5`.
-    """
-    if name.endswith((".hdf5", ".h5")):
-        path = io.expand(name, DataError)
-        if not io.is_file(path):
-            raise DataError(f"no file {str(path)!r}: expected the path of an HDF5 file in D4RL's layout")
-        return IDS.get(path.name, path.stem), path
-    folder, url = cache_folder(), URLS.get(name)
-    files = [folder / file for file in ([url.rsplit("/", 1)[-1]] if url else []) + [f"{name}.hdf5"]]
-    for path in files:
-        if io.is_file(path):
-            return name, path
-    if url is None:
-        raise DataError(f"unknown D4RL dataset {name!r}, and no file {files[0]}{did_you_mean(name, URLS)}")
-    if download:
-        return name, _download(url, files[0])
-    raise DataError(
-        f"no D4RL dataset {name!r}: expected {' or '.join(file.name for file in files)} in {folder}; to download it: "
-        f"snn-dt data cache d4rl:{name} --download, or get {url}"
-    )
-
-
-def _download(url: str, path: Path) -> Path:
-    """Fetch a file under a temporary name and rename it when it is complete."""
-    part = path.with_name(path.name + f".part{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        urllib.request.urlretrieve(url, part)
-        os.replace(part, path)
-    except OSError as error:
-        raise DataError(f"could not download {url} to {path} ({error}): check the network and the folder") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return path
-
-
-def read(name: str, path: Path, action_space: gym.Space[Any] | None = None) -> Source:
+def _read(located: Located, options: ReadOptions) -> Source:
     """Return a D4RL file as a stream of episodes; raises `DataError` for a file of another layout.
 
-    `action_space`: that of the environment, which the file does not name. Without it a known task has its own, other
-    files Box(-1, 1), or what their actions span if that is more.
+    The file does not store the action space. It is that of the options, else that of a known task, else Box(-1, 1) or
+    the range of the actions if that is larger.
     """
     from gymnasium import spaces
 
+    name, path, action_space = located.dataset_id, located.path, options.action_space
     task_name = d4rl_tasks.task_name(name)
     task, limit = d4rl_tasks.TASKS.get(task_name), d4rl_tasks.time_limit(name)
     with damaged_file(path), open_hdf5(path) as file:
@@ -113,8 +64,9 @@ def read(name: str, path: Path, action_space: gym.Space[Any] | None = None) -> S
                 f"{path} has observations of shape {list(shape)} and actions of {action_dim} numbers: expected vectors "
                 "of at least one number, no images; choose another dataset"
             )
+        # Only the shapes tell whether a file holds what its name says.
         if task and (obs_dim, action_dim) != (task.obs_dim, 1 if task.discrete else task.action_dim):
-            task = None  # a file named after the task that holds something else
+            task = None  # the file is named after the task but holds other data
         cut = task is not None and task_name in d4rl_tasks.CUT_AT_LIMIT
         ends, terminals, notes = _episode_ends(file, task_name, limit, cut, path)
         notes += [note for note in [flattened(shape, dtype)] if note]
@@ -123,7 +75,7 @@ def read(name: str, path: Path, action_space: gym.Space[Any] | None = None) -> S
             action_space = discrete if task.discrete else spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
         known = action_space is not None
         if action_space is None:
-            action_space, more = _span(file["actions"], action_dim, path)
+            action_space, more = _data_range(file["actions"], action_dim, path)
             notes += more
     space = spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32)
     observation_leaves(space, action_space, name)
@@ -142,8 +94,8 @@ def read(name: str, path: Path, action_space: gym.Space[Any] | None = None) -> S
     )
 
 
-def _span(actions: Any, action_dim: int, path: Path) -> tuple[gym.Space[Any], list[str]]:
-    """Return the Box of actions whose environment is not known: -1 to 1, or wider, which is said."""
+def _data_range(actions: Any, action_dim: int, path: Path) -> tuple[gym.Space[Any], list[str]]:
+    """Return (Box, notes) of actions of an unknown environment: -1 to 1, or the range of the data if it is wider."""
     from gymnasium import spaces
 
     if actions.dtype.kind != "f":
@@ -153,9 +105,11 @@ def _span(actions: Any, action_dim: int, path: Path) -> tuple[gym.Space[Any], li
             "continuous actions as float32"
         )
     low, high = -np.ones(action_dim), np.ones(action_dim)
+    # Block by block: the actions may be larger than memory.
     for start in range(0, len(actions), _BLOCK_ROWS):
         block = actions[start : start + _BLOCK_ROWS].reshape(-1, action_dim)
         low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+    # Recorded actions may exceed -1 and 1 slightly; that is not a wider range.
     slack = 1 + 2 * ACTION_TOLERANCE
     if not (np.isfinite(low) & np.isfinite(high)).all() or (low.min() >= -slack and high.max() <= slack):
         return spaces.Box(-1.0, 1.0, (action_dim,), np.float32), []
@@ -170,10 +124,11 @@ def _span(actions: Any, action_dim: int, path: Path) -> tuple[gym.Space[Any], li
 def _episode_ends(
     file: Any, task_name: str, limit: int | None, cut: bool, path: Path
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], list[str]]:
-    """Return (row after each episode's last [E], `terminals` at each last row [E], what there is to say)."""
+    """Return (row after each episode's last [E], `terminals` at each last row [E], notes)."""
     terminals, notes = as_flags(file["terminals"][()], "terminals", str(path)), []
     if "timeouts" in file:
         done = as_flags(file["timeouts"][()], "timeouts", str(path))
+        # See the module docstring for antmaze and maze2d.
         if task_name != "antmaze":
             done |= terminals
         ends = np.flatnonzero(done) + 1
@@ -201,6 +156,7 @@ def _episode_ends(
 
 def _ends_by_limit(ends: NDArray[np.int64], rows: int, limit: int) -> NDArray[np.int64]:
     """Return `ends` with every stretch between two of them, and the rest of the file, cut after each `limit` rows."""
+    # Each stretch between two ends, and the rest of the file.
     starts = np.concatenate([[0], ends])
     stops = np.append(ends, rows)
     cuts = [np.arange(start + limit, stop + 1, limit) for start, stop in zip(starts, stops, strict=True)]
@@ -208,11 +164,12 @@ def _ends_by_limit(ends: NDArray[np.int64], rows: int, limit: int) -> NDArray[np
 
 
 def _episodes(path: Path, ends: NDArray[np.int64], terminals: NDArray[np.bool_]) -> Iterator[Episode]:
-    """Yield the episodes; rows are read in blocks of whole episodes, as a compressed file wants it."""
+    """Yield the episodes. Rows are read in blocks of whole episodes, since compressed files are slow row by row."""
     starts = np.concatenate([[0], ends[:-1]])
     with damaged_file(path), open_hdf5(path) as file:
         first = 0
         while first < len(ends):
+            # As many whole episodes as fit into a block, at least one.
             last = max(first + 1, int(np.searchsorted(ends, starts[first] + _BLOCK_ROWS, side="right")))
             rows = slice(int(starts[first]), int(ends[last - 1]))
             observations = file["observations"][rows].reshape(rows.stop - rows.start, -1)
@@ -223,3 +180,6 @@ def _episodes(path: Path, ends: NDArray[np.int64], terminals: NDArray[np.bool_])
                 terminated = bool(terminals[index])
                 yield Episode(observations[step], actions[step], rewards[step], terminated, not terminated)
             first = last
+
+
+D4RL = DataSource(locate, _read, takes_action_space=True)

@@ -1,4 +1,4 @@
-"""What has to be known about a D4RL task besides its data: shapes, time limit, today's environment, scores.
+"""Table of the D4RL tasks: shapes, time limits, Gymnasium environments and reference scores.
 
 Source of the limits: the `register` calls of Farama-Foundation/D4RL.
 """
@@ -12,10 +12,10 @@ from snn_dt.data.scores import ReferenceScores, d4rl_reference
 
 @dataclass(frozen=True)
 class Task:
-    """A D4RL task: its shapes, its time limit, and the Gymnasium environment that stands for it today.
+    """A D4RL task: its shapes, its time limit, and the Gymnasium environment that replaces it.
 
-    `env_id` is a convention: D4RL measured in mujoco-py's `v2` (of the `v5` environments Walker2d differs most). It is
-    None where no current environment emits D4RL's observation: kitchen, maze2d and antmaze have Dict observations now.
+    `env_id` is a convention, as D4RL measured in mujoco-py's `v2` (of the `v5` environments Walker2d differs most). It
+    is None if no current environment has D4RL's observation; kitchen, maze2d and antmaze have Dict observations now.
     """
 
     obs_dim: int
@@ -29,7 +29,7 @@ TASKS: dict[str, Task] = {
     "hopper": Task(11, 3, 1000, "Hopper-v5"),
     "halfcheetah": Task(17, 6, 1000, "HalfCheetah-v5"),
     "walker2d": Task(17, 6, 1000, "Walker2d-v5"),
-    "ant": Task(111, 8, 1000, "Ant-v4"),  # v5 leaves out six of D4RL's 111 numbers, see `env_spec`
+    "ant": Task(111, 8, 1000, "Ant-v4"),  # v5 lacks six of D4RL's 111 numbers, see `env_spec`
     "pen": Task(45, 24, 100, "AdroitHandPen-v1"),
     "hammer": Task(46, 26, 200, "AdroitHandHammer-v1"),
     "door": Task(39, 28, 200, "AdroitHandDoor-v1"),
@@ -37,7 +37,7 @@ TASKS: dict[str, Task] = {
     "kitchen": Task(60, 9, 280),
     "antmaze": Task(29, 8, 1000),
     "maze2d": Task(4, 2, None),
-    # 51, not the registered 50: the collecting script takes one step more before it ends an episode.
+    # 51, not the registered 50: the collecting script takes one more step before it ends an episode.
     "minigrid": Task(147, 7, 51, discrete=True),
 }
 
@@ -48,7 +48,7 @@ _MAZE2D_LIMITS = {
 
 
 CUT_AT_LIMIT = {"hopper", "halfcheetah", "walker2d", "ant"}
-"""Tasks whose recordings never go on beyond the limit; people who show Adroit or kitchen, and maze2d's planner, do."""
+"""Tasks whose recordings never exceed the limit, unlike human demonstrations (Adroit, kitchen) and maze2d."""
 
 
 def task_name(dataset_id: str) -> str:
@@ -60,7 +60,8 @@ def task_name(dataset_id: str) -> str:
 
 
 def time_limit(dataset_id: str) -> int | None:
-    """Return the environment's step limit, or None if the id does not tell it."""
+    """Return the step limit of a dataset's environment, or None if the id does not determine it."""
+    # maze2d's limits depend on maze and version.
     words = dataset_id.split("-")
     if words[0] == "maze2d":
         return next((n for (maze, version), n in _MAZE2D_LIMITS.items() if maze in words and version in words), None)
@@ -71,18 +72,20 @@ def time_limit(dataset_id: str) -> int | None:
 
 
 def reference(dataset_id: str, known: bool) -> ReferenceScores | None:
-    """Return D4RL's reference scores of a dataset; `known` says whether the id is D4RL's or only a file name."""
+    """Return D4RL's reference scores of a dataset. `known`: the id is D4RL's, not only a file name."""
     task = task_name(dataset_id)
+    # maze2d has scores for each dataset, the other tasks one pair.
     key = {"maze2d": dataset_id, "minigrid": "minigrid-fourrooms"}.get(task, task)
     return d4rl_reference(key) if known else d4rl_reference(key, "D4RL infos.py, task taken from the file name")
 
 
 def env_spec(env_id: str | None) -> str | None:
-    """Return the spec of an environment that needs arguments to emit D4RL's observation, as JSON; else None."""
+    """Return the JSON spec of an environment that needs arguments for D4RL's observation, else None."""
     if env_id != "Ant-v4":
         return None
     import gymnasium as gym
 
     spec = gym.spec(env_id)
+    # Contact forces are 84 of D4RL's 111 numbers.
     spec.kwargs["use_contact_forces"] = True
     return spec.to_json()

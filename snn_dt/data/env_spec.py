@@ -1,17 +1,15 @@
-"""The environment that a file names: a dataset, a checkpoint. A file is not trusted.
+"""The environment that a file describes, as data. A dataset or a checkpoint is not trusted.
 
-From a file only an id that is in Gymnasium's registry is made, with arguments that are plain values, in wrappers of
-`gymnasium.wrappers`: nothing that the file names is imported, called or opened. Who trusts the file passes `trust=True`
-(`--trust-env-spec` on the command line), and gets whatever environment it describes.
+Without trust, `recorded_env.make_recorded` makes only an id that Gymnasium has registered, with plain values as
+arguments and with wrappers of `gymnasium.wrappers`. Nothing that the file names is imported, called or opened.
+`trust=True` (`--trust-env-spec` on the command line) lifts this.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,17 +17,13 @@ from snn_dt.errors import EnvironmentMismatchError
 
 TRUST = "if you trust the file, --trust-env-spec (in Python: trust=True) makes what it describes"
 NO_LIMIT = -1
-"""How `gymnasium.make` is told of an environment without a step limit."""
-LARGEST_LIMIT = 10_000_000
-LARGEST_COUNT = 10_000
-_LARGEST_TEXT = 1_000_000
+"""Value of `max_episode_steps` with which `gymnasium.make` sets no step limit."""
+MAX_LIMIT = 10_000_000
+"""Largest step limit of a recorded environment."""
+MAX_COUNT = 10_000
+"""Largest length of a list, and largest frame count, in the arguments of a recorded environment."""
+_MAX_TEXT = 1_000_000
 
-_ONLY_SHOWN = ("HumanRendering", "RenderCollection", "RecordVideo")
-"""Wrappers that show or film an episode and change nothing in it: left out, as the render mode is."""
-_CONVERTERS = ("ArrayConversion", "JaxToNumpy", "JaxToTorch", "NumpyToTorch")
-"""Wrappers that import another framework; none of them is part of a recorded task."""
-_FORGETFUL = ("NormalizeObservation", "NormalizeReward")
-"""Wrappers whose running statistics no file holds."""
 _COUNTS = ("stack_size", "num_repeats", "skip", "delay", "frame_skip", "frameskip", "noop_max")
 _PATH_WORD = re.compile(r".*(file|filename|path|dir|directory|folder|xml|urdf|mjcf|url|uri|module|script|plugin)s?")
 _PATH_OR_MODULE = re.compile(r"[/\\:~\x00-\x1f]|\.[^\W\d]|\.\.|^\.")
@@ -37,60 +31,62 @@ _PATH_OR_MODULE = re.compile(r"[/\\:~\x00-\x1f]|\.[^\W\d]|\.\.|^\.")
 
 @dataclass(frozen=True)
 class RecordedWrapper:
-    """One wrapper of a recorded environment, from the inside out."""
+    """One wrapper of a recorded environment."""
 
     entry_point: str
     kwargs: dict[str, Any] | None
 
     @property
     def name(self) -> str:
-        """The class alone."""
+        """The class name without its module."""
         return self.entry_point.rpartition(":")[2]
 
 
 @dataclass(frozen=True)
 class RecordedSpec:
-    """What a file says of an environment, of the right types and nothing more."""
+    """The description of an environment in a file, with checked types."""
 
     id: str
     kwargs: dict[str, Any] = field(default_factory=dict)
     limit: int | None = None
-    """Steps of an episode; `NO_LIMIT`, or None for that of the registry."""
+    """Step limit of an episode; `NO_LIMIT` for none, None for the limit of the registry."""
     wrappers: tuple[RecordedWrapper, ...] = ()
+    """From the innermost to the outermost."""
     entry_point: str | None = None
 
 
 def parse_spec(text: Any, env_id: str | None = None) -> RecordedSpec:
-    """Read the JSON of a Gymnasium `EnvSpec`; no step limit in it means that there is none.
+    """Read the JSON of a Gymnasium `EnvSpec`. A whole one without a step limit has none.
 
-    One without an id is of `env_id`, if that is given, and leaves what it does not say to the registry.
+    If `env_id` is given, the id may be missing; then missing fields are those of the registry.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no such JSON.
     """
-    if not isinstance(text, str) or len(text) > _LARGEST_TEXT:
-        raise ValueError(f"expected the JSON of an environment's specification as text, found {_short(text)}")
+    if not isinstance(text, str) or len(text) > _MAX_TEXT:
+        raise ValueError(f"expected the JSON of an environment's specification as text, found {short(text)}")
     try:
         spec = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"expected the JSON of an environment's specification, found {_short(text)}") from error
-    whole = isinstance(spec, dict) and "id" in spec
+        raise ValueError(f"expected the JSON of an environment's specification, found {short(text)}") from error
+    # A complete spec states that there is no limit by leaving it out; a partial one leaves it to the registry.
+    complete = isinstance(spec, dict) and "id" in spec
     if isinstance(spec, dict) and env_id is not None:
         spec = {"id": env_id, **spec}
     if not isinstance(spec, dict) or not isinstance(spec.get("id"), str) or not 0 < len(spec["id"]) <= 200:
-        raise ValueError(f"expected an environment's specification to be an object with an id, found {_short(text)}")
+        raise ValueError(f"expected an environment's specification to be an object with an id, found {short(text)}")
     kwargs, limit, wrappers = spec.get("kwargs") or {}, spec.get("max_episode_steps"), spec.get("additional_wrappers")
     if not isinstance(kwargs, dict):
-        raise ValueError(f"kwargs of {spec['id']!r}: expected an object, found {_short(kwargs)}")
-    if limit is not None and (type(limit) is not int or not 1 <= limit <= LARGEST_LIMIT):
+        raise ValueError(f"kwargs of {spec['id']!r}: expected an object, found {short(kwargs)}")
+    if limit is not None and (type(limit) is not int or not 1 <= limit <= MAX_LIMIT):
         raise ValueError(
-            f"max_episode_steps of {spec['id']!r}: expected null or 1 to {LARGEST_LIMIT:,}, found {_short(limit)}"
+            f"max_episode_steps of {spec['id']!r}: expected null or 1 to {MAX_LIMIT:,}, found {short(limit)}"
         )
     entry = spec.get("entry_point")
     return RecordedSpec(
         spec["id"],
         kwargs,
-        NO_LIMIT if limit is None and (whole or "max_episode_steps" in spec) else limit,
+        NO_LIMIT if limit is None and (complete or "max_episode_steps" in spec) else limit,
         tuple(_wrapper(spec["id"], w) for w in _list(spec["id"], wrappers)),
         entry if isinstance(entry, str) else None,
     )
@@ -98,7 +94,7 @@ def parse_spec(text: Any, env_id: str | None = None) -> RecordedSpec:
 
 def _list(env_id: str, wrappers: Any) -> list[Any]:
     if wrappers is not None and not isinstance(wrappers, list):
-        raise ValueError(f"additional_wrappers of {env_id!r}: expected a list, found {_short(wrappers)}")
+        raise ValueError(f"additional_wrappers of {env_id!r}: expected a list, found {short(wrappers)}")
     return wrappers or []
 
 
@@ -106,137 +102,51 @@ def _wrapper(env_id: str, values: Any) -> RecordedWrapper:
     entry, kwargs = (values.get("entry_point"), values.get("kwargs")) if isinstance(values, dict) else (None, None)
     if not isinstance(entry, str) or not isinstance(kwargs, dict | None):
         raise ValueError(
-            f"additional_wrappers of {env_id!r}: expected objects with entry_point and kwargs, found {_short(values)}"
+            f"additional_wrappers of {env_id!r}: expected objects with entry_point and kwargs, found {short(values)}"
         )
     return RecordedWrapper(entry, kwargs)
 
 
-def make_recorded(spec: RecordedSpec, source: str, *, trust: bool = False, render_mode: str | None = None) -> Any:
-    """Make the environment that `source`, a file, describes; its own render mode is left out.
-
-    Raises:
-        EnvironmentMismatchError: the file would have to be trusted. What else the making raises is of other packages.
-    """
-    import gymnasium
-
-    from snn_dt.data.registration import ensure_registered
-
-    name = spec.id
-    if trust:
-        module, _, name = spec.id.rpartition(":")
-        if module:
-            importlib.import_module(module)
-    if ":" not in name:
-        ensure_registered(name)
-    registered = gymnasium.registry.get(name)
-    if registered is None and not (trust and spec.entry_point):
-        raise EnvironmentMismatchError(
-            f"expected an environment that is registered with Gymnasium, found {_short(name)} in {source}"
-            f"{_near(name, gymnasium.registry)}; install and import the package that "
-            f"registers it, or type --env-id module:Env (train: --eval.env_id); {TRUST}"
-        )
-    if not trust:
-        _check_plain(spec.kwargs, f"the arguments of {name} in {source}", registered.kwargs if registered else {})
-    kwargs = {key: value for key, value in spec.kwargs.items() if key != "render_mode"}
-    if render_mode is not None:
-        kwargs["render_mode"] = render_mode
-    made: Any = name
-    if registered is None:
-        made = gymnasium.envs.registration.EnvSpec(id=name, entry_point=spec.entry_point)
-    env = gymnasium.make(made, max_episode_steps=spec.limit, disable_env_checker=True, **kwargs)
-    try:
-        for wrapper in _remaining(spec, env, source):
-            env = _wrapped(env, wrapper, source, trust)
-    except BaseException:
-        env.close()
-        raise
-    return env
-
-
-def forgetful_wrappers(spec: RecordedSpec) -> list[str]:
-    """Return the recorded wrappers whose statistics begin anew, so that the environment is not quite the recorded."""
-    return [w.name for w in spec.wrappers if w.name in _FORGETFUL]
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name[:80], list(known), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
-def _remaining(spec: RecordedSpec, env: Any, source: str) -> list[RecordedWrapper]:
-    """Return the recorded wrappers that registering or making the environment has not applied already."""
-    own = [] if env.spec is None else [w.entry_point for w in env.spec.additional_wrappers]
-    if own and own != [w.entry_point for w in spec.wrappers[: len(own)]]:
-        raise EnvironmentMismatchError(
-            f"expected {spec.id} to come in the wrappers that {source} names, "
-            f"{[w.name for w in spec.wrappers]}, found {own}; use the versions that the data were recorded with"
-        )
-    return [w for w in spec.wrappers[len(own) :] if w.name not in _ONLY_SHOWN]
-
-
-def _wrapped(env: Any, wrapper: RecordedWrapper, source: str, trust: bool) -> Any:
-    import gymnasium
-
-    if trust:
-        module, _, attribute = wrapper.entry_point.partition(":")
-        return getattr(importlib.import_module(module), attribute)(env, **(wrapper.kwargs or {}))
-    kind: Any = None
-    # The module of a wrapper moves between versions of Gymnasium and is never imported: its name must be public.
-    known = wrapper.name in gymnasium.wrappers.__all__ and wrapper.name not in _CONVERTERS
-    if known and re.fullmatch(r"gymnasium\.(experimental\.)?wrappers(\.[a-z0-9_]+)*:\w+", wrapper.entry_point):
-        kind = getattr(gymnasium.wrappers, wrapper.name)
-    if not (isinstance(kind, type) and issubclass(kind, gymnasium.Wrapper)) or wrapper.kwargs is None:
-        raise EnvironmentMismatchError(
-            f"expected an environment in wrappers of gymnasium.wrappers, with their arguments, found "
-            f"{_short(wrapper.entry_point)} in {source}; evaluate in an environment of the same meaning (--env-id); "
-            f"{TRUST}"
-        )
-    _check_plain(wrapper.kwargs, f"the arguments of the wrapper {wrapper.name} in {source}")
-    try:
-        return kind(env, **wrapper.kwargs)
-    except Exception as error:  # a wrapper that does not fit fails in ways of its own
-        raise EnvironmentMismatchError(
-            f"expected to put the environment into the wrapper {wrapper.name} that {source} names, found: {error}; use "
-            "the version of gymnasium that the data were recorded with"
-        ) from error
-
-
-def _check_plain(kwargs: dict[str, Any], where: str, registered: dict[str, Any] | None = None) -> None:
-    """Refuse arguments that are not plain values or name a path or a module; those of the registry are known."""
+def check_plain(kwargs: dict[str, Any], where: str, registered: dict[str, Any] | None = None) -> None:
+    """Refuse arguments that are not plain values or name a path or a module. Those of the registry are allowed."""
     known = registered or {}
-    asked = {key: value for key, value in kwargs.items() if not (key in known and known[key] == value)}
-    asked.pop("render_mode", None)
-    for fault in _faults(asked, where):
+    changed = {key: value for key, value in kwargs.items() if not (key in known and known[key] == value)}
+    changed.pop("render_mode", None)
+    for fault in _faults(changed, where):
         raise EnvironmentMismatchError(f"{fault}; {TRUST}")
 
 
 def _faults(value: Any, where: str, name: str = "", depth: int = 0) -> Iterator[str]:
-    """Yield what is wrong in a value of an argument, found at `name`."""
-    at = f"{where}: {_short(name)}: " if name else f"{where}: "
+    """Yield a message for each fault in the value of the argument `name`."""
+    at = f"{where}: {short(name)}: " if name else f"{where}: "
+    # Deeper values could exhaust the recursion.
     if depth > 8:
         yield f"{at}expected at most 8 levels of lists and objects, found more"
     elif isinstance(value, dict):
         for key, item in value.items():
+            # Names such as `model_path` or `xml-file` give away a path.
             words = re.split(r"[^a-z0-9]+", str(key).lower())
             if item is not None and not isinstance(item, bool | float) and any(map(_PATH_WORD.fullmatch, words)):
-                yield f"{where}: expected no argument that names a path, found {_short(key)}: {_short(item)}"
+                yield f"{where}: expected no argument that names a path, found {short(key)}: {short(item)}"
             yield from _faults(key, where, f"{name}.{key}".strip("."), depth + 1)
             yield from _faults(item, where, f"{name}.{key}".strip("."), depth + 1)
     elif isinstance(value, list):
-        for item in value[:LARGEST_COUNT]:
+        for item in value[:MAX_COUNT]:
             yield from _faults(item, where, name, depth + 1)
     elif isinstance(value, str) and (len(value) > 100 or _PATH_OR_MODULE.search(value)):
-        yield f"{at}expected short text that names no path and no module, found {_short(value)}"
+        # A slash, a colon, or a dot before a letter: it could be a path or a module.
+        yield f"{at}expected short text that names no path and no module, found {short(value)}"
     elif isinstance(value, int) and not isinstance(value, bool):
-        largest = LARGEST_COUNT if name.rpartition(".")[2] in _COUNTS else 2**63
+        # A frame count multiplies the cost of a step; other integers only have to fit 64 bits.
+        largest = MAX_COUNT if name.rpartition(".")[2] in _COUNTS else 2**63
         if not -largest <= value <= largest:
-            yield f"{at}expected at most {largest:,}, found {_short(value)}"
+            yield f"{at}expected at most {largest:,}, found {short(value)}"
 
 
-def _short(value: Any) -> str:
-    """Write a value of a file in a message: on one line, and not all of it."""
+def short(value: Any) -> str:
+    """Return a value of a file for a message: one line, shortened."""
     try:
         text = " ".join(repr(value).split())
-    except ValueError:  # an integer of more digits than Python writes
+    except ValueError:  # Python does not print integers with thousands of digits
         text = "a number of thousands of digits"
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,6 +1,6 @@
-"""Flags and counts of a file: what they may be, so that nothing else passes for one.
+"""Checks of flags and counts in files.
 
-T steps of an episode.
+Shapes: `T` steps of an episode.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from snn_dt.errors import DataError
 
 
 def as_flags(values: Any, name: str, where: str) -> NDArray[np.bool_]:
-    """Return a column of flags [T] or [T, 1] as booleans [T]; `DataError` for anything but booleans, 0 and 1."""
+    """Return flags [T] or [T, 1] as booleans [T]; `DataError` for other values than booleans, 0 and 1."""
     flags = np.asarray(values)
     if flags.dtype.kind not in "biuf" or flags.size != len(np.atleast_1d(flags)):
         raise DataError(
             f"{where} has {name} of type {flags.dtype} and shape {list(flags.shape)}: expected a boolean, 0 or 1 for "
             "each step; repair it"
         )
+    # [T, 1] -> [T]
     flags = flags.reshape(-1)
     wrong = np.flatnonzero((flags != 0) & (flags != 1))  # NaN is neither
     if len(wrong):
@@ -35,13 +36,14 @@ def ending(terminations: Any, truncations: Any, steps: int, where: str) -> tuple
     """Return the flags (terminated, truncated) of the last of an episode's `steps` steps.
 
     Raises:
-        DataError: they are no flags, of another number than the steps, or one is set before the last step.
+        DataError: they are no flags, not `steps` of them, or one is set before the last step.
     """
     ends = []
     for name, values in (("terminations", terminations), ("truncations", truncations)):
         flags = as_flags(values, name, where)
         if len(flags) != steps or steps == 0:
             raise DataError(f"{where} has {len(flags)} {name} for {steps} rewards: expected one for each; repair it")
+        # A flag before the last step means that the file joins several episodes.
         if flags[:-1].any():
             step = int(flags.argmax())
             raise DataError(
@@ -54,7 +56,8 @@ def ending(terminations: Any, truncations: Any, steps: int, where: str) -> tuple
 
 
 def whole_number(value: Any, name: str, where: str) -> int:
-    """Return a count of a metadata file, or raise `DataError`: 4.7, Infinity, true and "5" are none."""
+    """Return a count from a metadata file, or raise `DataError` for any other value such as 4.7, true or "5"."""
+    # bool is a subclass of int.
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         found = f"{value!r:.60}" if not isinstance(value, int) or isinstance(value, bool) else "a negative number"
         raise DataError(

@@ -1,8 +1,8 @@
-"""HDF5 files of anybody: numbers that lie in the file itself, as many as it says, and no more than it can well hold.
+"""Safe reading of untrusted HDF5 files.
 
-An HDF5 file may have other files read in its place (external links, external storage, virtual datasets), ask for
-libraries that unpack it (filters), and declare any number of rows, which are made up where they were never written.
-`open_hdf5` gives the file as h5py does, `file["episode_0"]["rewards"][()]`, and refuses all of that before it is read.
+An HDF5 file can refer to other files (external links, external storage, virtual datasets), load libraries (filters),
+and declare any number of rows that were never written. `open_hdf5` offers the file as h5py does,
+`file["episode_0"]["rewards"][()]`, and refuses all of that before reading.
 """
 
 from __future__ import annotations
@@ -14,48 +14,49 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt import io
-from snn_dt.data.source import Declared
+from snn_dt.data.file_faults import Declared
 from snn_dt.errors import DataError
 
-MOST_LINKS = 16
-"""Soft links that are followed one after the other."""
+MAX_LINKS = 16
+"""Largest number of soft links that are followed one after another."""
 # The filters that are part of the library: deflate, shuffle, fletcher32, szip, n-bit, scale-offset; h5py's own lzf.
 FILTERS = {1, 2, 3, 4, 5, 6, 32000}
 
 
 class CheckedGroup:
-    """A group of an HDF5 file, in which groups and datasets of numbers are found by their path.
+    """A group of an HDF5 file that checks groups and datasets before it returns them.
 
     Raises:
-        KeyError: there is nothing of that name.
-        DataError: what is there is not in this file, or not as the file says.
+        KeyError: there is no such name.
+        DataError: the object refers to another file, or does not hold the declared numbers.
     """
 
     def __init__(self, group: Any, declared: Declared, checked: set[str]) -> None:
         self._group, self._declared, self._path = group, declared, declared.path
-        self._checked = checked  # the datasets that were looked at, by name
+        self._checked = checked  # names of the datasets that have passed
 
     @property
     def attrs(self) -> Any:
-        """What the group says of itself; it can lie in no other file."""
+        """The attributes of the group, which are always in this file."""
         return self._group.attrs
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._group)
 
     def __contains__(self, name: str) -> bool:
-        return any(name == known for known in self._group)  # `in` of h5py follows links
+        return any(name == known for known in self._group)  # h5py's own `in` follows links
 
     def __getitem__(self, name: str) -> Any:
-        """Return the group, also one of these, or the `h5py.Dataset` at a path below this one."""
+        """Return the `CheckedGroup` or the `h5py.Dataset` at a path below this group."""
         import h5py
 
-        found = self._follow(self._group, name, MOST_LINKS)
+        found = self._follow(self._group, name, MAX_LINKS)
         if isinstance(found, h5py.Group):
             return CheckedGroup(found, self._declared, self._checked)
         full_name = f"{self._group.name.rstrip('/')}/{name}"
         if not isinstance(found, h5py.Dataset):
             raise self._refused(full_name, "a named type")
+        # A dataset is counted once, however often it is read.
         if full_name not in self._checked:
             self._check(found, full_name)
             self._declared.add(found.size * found.dtype.itemsize)
@@ -63,19 +64,20 @@ class CheckedGroup:
         return found
 
     def _follow(self, group: Any, name: str, links: int) -> Any:
-        """Go down a path, link by link: the library would go on into other files without a word.
+        """Follow a path link by link, since the library would silently continue in other files.
 
-        So does h5py where it is asked whether something is there; only a link itself is safe to look at.
+        Even h5py's existence checks do. Only the information about a link is safe to read.
         """
         import h5py
 
+        # A path with a leading slash starts at the root of the file.
         here = group.file if name.startswith("/") else group
         for part in name.split("/"):
             if part in ("", "."):
                 continue
             try:
                 kind = here.id.links.get_info(part.encode()).type
-            except (KeyError, RuntimeError, AttributeError):  # the last for something that is no group
+            except (KeyError, RuntimeError, AttributeError):  # AttributeError: `here` is no group
                 raise KeyError(f"no {name!r} in {group.name}") from None
             where = f"{here.name.rstrip('/')}/{part}"
             if kind == h5py.h5l.TYPE_HARD:
@@ -83,7 +85,7 @@ class CheckedGroup:
             elif kind == h5py.h5l.TYPE_SOFT and links:
                 here = self._follow(here, here.id.links.get_val(part.encode()).decode(), links - 1)
             elif kind == h5py.h5l.TYPE_SOFT:
-                raise self._refused(where, f"more than {MOST_LINKS} links one after the other")
+                raise self._refused(where, f"more than {MAX_LINKS} links one after the other")
             else:
                 raise self._refused(where, f"a link to another file, {here.id.links.get_val(part.encode())}")
         return here
@@ -91,6 +93,7 @@ class CheckedGroup:
     def _check(self, dataset: Any, name: str) -> None:
         import h5py
 
+        # The creation properties can be read without reading data.
         plist = dataset.id.get_create_plist()
         if plist.get_layout() == h5py.h5d.VIRTUAL:
             raise self._refused(name, "a virtual dataset, made of others")
@@ -109,13 +112,14 @@ class CheckedGroup:
             )
 
     def _missing(self, dataset: Any) -> str:
-        """Say how much of a dataset is not in the file; reading would fill it up with zeros."""
+        """Return how much of a dataset was never written, as text; reading would return zeros for it."""
         stored = min(dataset.id.get_storage_size(), self._declared.size)
         if dataset.chunks is None:
             missing = dataset.size * dataset.dtype.itemsize - stored
             return f"{missing} of its bytes" if missing > 0 else ""
-        chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize  # read whole, also for one number of it
+        chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize  # a chunk is read whole, even for one number
         Declared(self._path, self._declared.size).add(chunk)
+        # Number of chunks on each axis, rounded up.
         chunks = math.prod(-(-n // step) for n, step in zip(dataset.shape, dataset.chunks, strict=True))
         missing = chunks - dataset.id.get_num_chunks() if stored else chunks
         return f"{missing} of its {chunks} chunks" if missing > 0 else ""
@@ -129,7 +133,7 @@ class CheckedGroup:
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[CheckedGroup]:
-    """Open an HDF5 file to read; raises `OSError` if there is none, `DataError` where more is in it than numbers."""
+    """Open an HDF5 file for reading; raises `OSError` if there is none. Its groups raise `DataError`."""
     import h5py
 
     size = io.require_file(path).stat().st_size

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_dt import io
 from snn_dt.data import d4rl_source, minari_source
-from snn_dt.data.atomic_dir import clear_abandoned
 from snn_dt.data.builder import Progress
 from snn_dt.data.cache import PREFIX, build_cached, build_in_memory, cache_folder, open_cached
-from snn_dt.data.source import Source
+from snn_dt.data.source import DataSource, ReadOptions, Source
 from snn_dt.data.trajectories import RewardMode, Trajectories
-from snn_dt.errors import DataError
+from snn_dt.errors import DataError, SnnDtError
+from snn_dt.registry import DATA_SOURCES
 
 if TYPE_CHECKING:
     import gymnasium as gym
 
 _log = logging.getLogger("snn_dt")
+
+DATA_SOURCES.add("minari", minari_source.MINARI)
+DATA_SOURCES.add("d4rl", d4rl_source.D4RL)
 
 
 def load_dataset(
@@ -31,59 +35,116 @@ def load_dataset(
     action_space: gym.Space[Any] | None = None,
     trust: bool = False,
 ) -> Trajectories:
-    """Load a dataset as flat, memory-mapped arrays; the first time it is read and cached, later it is only opened.
+    """Load a dataset as flat, memory-mapped arrays. The first call reads and caches it, later calls open the cache.
 
     `spec`, text or a path, is one of
 
     - `minari:<id>`: in `$MINARI_DATASETS_PATH` (or `~/.minari/datasets`), then in `datasets/` of a checkout;
     - `d4rl:<id>` or `d4rl:<path>.hdf5`: an id is looked for in `$D4RL_DATASET_DIR` (or `~/.d4rl/datasets`);
-    - the folder of a Minari dataset, as `datasets/sb3/cartpole/mixed-v0`.
+    - the folder of a Minari dataset, as `datasets/sb3/cartpole/mixed-v0`;
+    - `<prefix>:<name>` of a source that was added with `snn_dt.register_data_source`.
 
-    `reward_mode="delayed"` moves all of an episode's reward to its last step. `download=True` fetches a dataset that is
-    missing. `cache=False` reads into memory and writes nothing. `progress(done, total)` is called after each episode.
-    `action_space`: of the environment of a D4RL file, which does not name it; what is beyond its bounds is clipped.
-    `trust=True`: a Minari dataset without spaces may name any environment to take them from, by entry points too; else
-    only one that is registered with Gymnasium is made.
+    Arrays in memory become trajectories with `Trajectories.from_arrays`.
 
-    What may be wrong with the data is logged as warnings, each time, and is in `.notes`.
+    Args:
+        spec: the dataset.
+        reward_mode: "delayed" moves the whole reward of an episode to its last step.
+        download: fetch a dataset that is missing.
+        cache: False reads into memory and writes nothing.
+        progress: called as `progress(done, total)` after each episode.
+        action_space: that of the environment of a D4RL file, which does not store it. Actions are clipped to it.
+        trust: take the spaces of a Minari dataset without spaces from any environment that it names. Without trust only
+            an environment that is registered with Gymnasium is made.
 
-    Raises `DataError` when the dataset is missing, damaged, or of a kind that cannot be learned from.
+    Possible faults of the data are logged as warnings by each call, and are in `.notes`.
+
+    Raises:
+        DataError: the dataset is missing, damaged, or of a kind that cannot be learned from.
     """
     if reward_mode not in ("dense", "delayed"):
         raise DataError(f"unknown reward_mode {reward_mode!r}: expected 'dense' or 'delayed'")
-    spec = str(spec)
-    name, path, files = _locate(spec, download)
-    d4rl = spec.startswith("d4rl:")
-    space = action_space if d4rl else None
-    found = None
-    if cache:
-        folder = cache_folder(name, path, files, reward_mode, space)
-        clear_abandoned(folder.parent, PREFIX)
-        found = open_cached(folder)
-    if found is None:
-        source: Source = d4rl_source.read(name, path, space) if d4rl else minari_source.read(path, trust)
-        if cache:
-            found = build_cached(source, folder, reward_mode, progress)
-        else:
-            found = build_in_memory(source, reward_mode, progress)
-    for note in found.notes:
-        _log.warning("dataset %s: %s", found.dataset_id, note)
+    source, name = _select(spec)
+    if not isinstance(source, DataSource):
+        return _read_function(source, name, reward_mode, progress)
+    options = ReadOptions(action_space if source.takes_action_space else None, trust)
+    found = _load(source, name, options, reward_mode, download, cache, progress)
+    return _log_notes(found)
+
+
+def _log_notes(trajectories: Trajectories) -> Trajectories:
+    for note in trajectories.notes:
+        _log.warning("dataset %s: %s", trajectories.dataset_id, note)
+    return trajectories
+
+
+def _select(spec: str | Path) -> tuple[Any, str]:
+    """Return (entry of the table of data sources, name without the prefix)."""
+    if not isinstance(spec, (str, Path)):
+        raise DataError(_use_instead(spec))
+    prefix, colon, name = str(spec).partition(":")
+    # An unknown prefix may be part of a path, as in `C:/data`, and is reported by the folder source.
+    if colon and prefix in DATA_SOURCES:
+        return DATA_SOURCES[prefix], name
+    return minari_source.FOLDER, str(spec)
+
+
+def _use_instead(spec: Any) -> str:
+    """Return the error message for something that is no name of a dataset."""
+    if isinstance(spec, Trajectories):
+        return (
+            "expected the name of a dataset, found Trajectories, which are loaded already; use them as they are, as in "
+            "snn_dt.train(config, data=trajectories)"
+        )
+    if isinstance(spec, Mapping):
+        keys = ", ".join(map(str, spec))
+        return (
+            f"expected the name of a dataset, found a dictionary of {keys:.100}; use snn_dt.Trajectories.from_arrays("
+            "observations, actions, rewards, terminations, truncations) for arrays"
+        )
+    return (
+        f"expected the name of a dataset, found {type(spec).__name__}; for arrays use snn_dt.Trajectories.from_arrays, "
+        "for a list of episodes snn_dt.Trajectories.from_episodes"
+    )
+
+
+def _load(
+    source: DataSource,
+    name: str,
+    options: ReadOptions,
+    reward_mode: RewardMode,
+    download: bool,
+    cache: bool,
+    progress: Progress | None,
+) -> Trajectories:
+    located = source.locate(name, download)
+    if not cache:
+        return build_in_memory(source.read(located, options), reward_mode, progress)
+    folder = cache_folder(located, reward_mode, options.action_space)
+    # A killed process may have left a large incomplete folder.
+    io.clear_abandoned(folder.parent, PREFIX)
+    found = open_cached(folder)
+    return build_cached(source.read(located, options), folder, reward_mode, progress) if found is None else found
+
+
+def _read_function(read: Any, name: str, reward_mode: RewardMode, progress: Progress | None) -> Trajectories:
+    """Return what a registered function reads. It is not cached, as no file tells when it changes."""
+    try:
+        found = read(name)
+        if isinstance(found, Source):
+            return _log_notes(build_in_memory(found, reward_mode, progress))
+    except (SnnDtError, MemoryError):
+        raise
+    except Exception as error:  # the function is the user's code
+        raise DataError(
+            f"expected the data source of {name!r} to return Trajectories, found that it raised "
+            f"{type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
+    if not isinstance(found, Trajectories):
+        raise DataError(f"expected Trajectories or a Source from the data source of {name!r}, found {found!r:.60}")
+    # The rewards of finished trajectories cannot be moved any more.
+    if found.reward_mode != reward_mode:
+        raise DataError(
+            f"expected reward_mode {reward_mode!r} from the data source of {name!r}, found {found.reward_mode!r}; let "
+            "it return a snn_dt.data.source.Source, which serves both"
+        )
     return found
-
-
-def _locate(spec: str, download: bool) -> tuple[str, Path, list[Path]]:
-    """Return (name, path, files below it whose change makes the cache stale)."""
-    if spec.startswith("d4rl:"):
-        name, path = d4rl_source.locate(spec.removeprefix("d4rl:"), download)
-        return name, path, [path]
-    if spec.startswith("minari:"):
-        path = minari_source.locate(spec.removeprefix("minari:"), download)
-    else:
-        path = io.expand(spec, DataError)
-        if not io.is_file(path / "data" / "metadata.json"):
-            raise DataError(
-                f"no dataset at {spec!r}: expected minari:<id>, d4rl:<id>, d4rl:<path>.hdf5 or a folder that holds "
-                f"data/metadata.json{minari_source.hint(spec)}"
-            )
-    files = sorted(file for file in (path / "data").rglob("*") if file.is_file())
-    return "/".join(path.resolve().parts[-3:]), path, files

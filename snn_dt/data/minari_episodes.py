@@ -1,6 +1,7 @@
-"""Readers of Minari's two layouts: a generator of episodes for each, with `data` the folder of the files.
+"""Readers of Minari's file formats, each a generator of episodes.
 
-`leaves` are the paths of the Boxes inside the observation space, in the order in which they are concatenated.
+Arguments: `data` is the folder of the files; `leaves` are the paths of the Boxes inside the observation space, in the
+order in which they are concatenated.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from snn_dt import io
 from snn_dt.data.arrow_columns import descend, numbers
+from snn_dt.data.file_faults import Declared, damaged_file
 from snn_dt.data.flags import ending, whole_number
 from snn_dt.data.hdf5 import open_hdf5
-from snn_dt.data.source import Declared, Episode, damaged_file
+from snn_dt.data.source import Episode
 from snn_dt.data.spaces import LeafPath
 from snn_dt.data.tables import read_table
 from snn_dt.errors import DataError
@@ -27,13 +29,14 @@ def _stack(leaves: list[NDArray[Any]]) -> NDArray[Any]:
     """Concatenate leaf arrays [n, ...] to [n, obs_dim]; a leaf of shape [n] is one column."""
     if len(lengths := {len(leaf) for leaf in leaves}) > 1:
         raise ValueError(f"parts of the observation have {sorted(lengths)} rows")
-    flat = [leaf.reshape(len(leaf), -1) for leaf in leaves]
+    flat = [leaf.reshape(len(leaf), -1) for leaf in leaves]  # each [n, ...] -> [n, d]
     return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
 
 
 def _check_names(found: Sequence[str], n_episodes: int, prefix: str, data: Path) -> None:
-    """Raise `DataError` unless the file holds episodes 0 to n - 1 and no other."""
+    """Raise `DataError` unless the file holds exactly the episodes 0 to n - 1."""
     there = set(found)
+    # The first number without an episode; n + 1 numbers cannot all be among n names.
     missing = next(name for i in range(len(found) + 1) if (name := f"{prefix}{i}") not in there)
     if len(found) == n_episodes and missing == f"{prefix}{n_episodes}":
         return
@@ -44,8 +47,8 @@ def _check_names(found: Sequence[str], n_episodes: int, prefix: str, data: Path)
     )
 
 
-def _check_own(facts: Any, index: int, steps: int, where: str) -> None:
-    """Compare what an episode says of itself with its place and its rows, or raise `DataError`."""
+def _check_metadata(facts: Any, index: int, steps: int, where: str) -> None:
+    """Raise `DataError` if the metadata of an episode contradict its position or its number of rows."""
     for name, expected in (("id", index), ("total_steps", steps)):
         value = facts.get(name)
         if value is not None and whole_number(getattr(value, "tolist", lambda v=value: v)(), name, where) != expected:
@@ -56,7 +59,7 @@ def _check_own(facts: Any, index: int, steps: int, where: str) -> None:
 
 
 def read_hdf5(data: Path, n_episodes: int, leaves: Sequence[LeafPath]) -> Iterator[Episode]:
-    """Yield the episodes of `main_data.hdf5`: group `episode_<i>`, a Tuple's entries named `_index_<j>`."""
+    """Yield the episodes of `main_data.hdf5`: one group `episode_<i>` each; entries of a Tuple are `_index_<j>`."""
     path = data / "main_data.hdf5"
     names = ["/".join(["observations", *(f"_index_{k}" if isinstance(k, int) else k for k in leaf)]) for leaf in leaves]
     with damaged_file(path), open_hdf5(path) as file:
@@ -67,7 +70,7 @@ def read_hdf5(data: Path, n_episodes: int, leaves: Sequence[LeafPath]) -> Iterat
             rewards = group["rewards"][()]
             steps = len(rewards)
             terminated, truncated = ending(group["terminations"][()], group["truncations"][()], steps, where)
-            _check_own(group.attrs, index, steps, where)
+            _check_metadata(group.attrs, index, steps, where)
             yield Episode(
                 observations=_stack([group[name][()] for name in names]),
                 actions=group["actions"][()],
@@ -78,9 +81,9 @@ def read_hdf5(data: Path, n_episodes: int, leaves: Sequence[LeafPath]) -> Iterat
 
 
 def read_tables(file_format: str, data: Path, n_episodes: int, leaves: Sequence[LeafPath]) -> Iterator[Episode]:
-    """Yield the episodes of Arrow or Parquet tables: folder `<i>`, a Tuple's entries named `<j>`.
+    """Yield the episodes of Arrow or Parquet tables: one folder `<i>` each; entries of a Tuple are `<j>`.
 
-    Rows are T + 1, as many as observations: actions, rewards and flags are padded by one row, which is cut here.
+    A table has T + 1 rows, one for each observation. Actions, rewards and flags have one row of padding, dropped here.
     """
     with damaged_file(data):
         _check_names([child.name for child in data.iterdir() if child.name.isdecimal()], n_episodes, "", data)
@@ -88,17 +91,20 @@ def read_tables(file_format: str, data: Path, n_episodes: int, leaves: Sequence[
     for index in range(n_episodes):
         folder = data / str(index)
         with damaged_file(folder):
+            # By length first, so that part-10 comes after part-9.
             parts = sorted(folder.glob("part-*"), key=lambda part: (len(part.name), part.name))
             columns = ["observations", "actions", "rewards", "terminations", "truncations"]
             table = read_table(parts, columns, file_format, declared)
             facts = io.read_json(folder / "metadata.json")
+            # Without the metadata the last row is taken for the final observation.
             steps = whole_number(facts.get("total_steps", table.num_rows - 1), "total_steps", str(folder))
             if table.num_rows not in (steps, steps + 1):
                 raise DataError(
                     f"{folder}: metadata.json says total_steps {steps}, the table has {table.num_rows} rows: expected "
                     "as many, or one more for the last observation; download or copy the dataset again"
                 )
-            _check_own(facts, index, steps, str(folder))
+            _check_metadata(facts, index, steps, str(folder))
+            # An episode may span several record batches.
             observations = table["observations"].combine_chunks()
             actions, rewards, terminations, truncations = (
                 numbers(table[name].combine_chunks().slice(0, steps), name) for name in columns[1:]
@@ -111,6 +117,7 @@ def read_tables(file_format: str, data: Path, n_episodes: int, leaves: Sequence[
                 terminated=terminated,
                 truncated=truncated,
             )
+        # Outside `damaged_file`: an exception of the consumer is not a damaged file.
         yield episode
 
 

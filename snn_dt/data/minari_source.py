@@ -1,8 +1,8 @@
-"""Minari datasets: finding them, and streaming their episodes from HDF5, Arrow and Parquet files.
+"""Minari datasets: search, metadata and spaces.
 
 Layout: `<root>/<id>/data/metadata.json` beside `main_data.hdf5` (one group for each episode) or, for Arrow and Parquet,
-one folder for each episode. The files are read directly: Minari's own iterator decodes the infos, which are not needed,
-and takes twice as long; its Arrow reader cuts an episode that spans two batches (Minari issue 351).
+one folder for each episode. The files are read directly. Minari's own iterator takes twice as long because it decodes
+the infos, and its Arrow reader cuts an episode that spans two batches (Minari issue 351).
 """
 
 from __future__ import annotations
@@ -17,43 +17,40 @@ from typing import Any
 from snn_dt import io
 from snn_dt.data.flags import whole_number
 from snn_dt.data.scores import ReferenceScores, environment_reference
-from snn_dt.data.source import Source
+from snn_dt.data.source import DataSource, Located, ReadOptions, Source
 from snn_dt.errors import DataError, SnnDtError, did_you_mean
+from snn_dt.registry import DATA_SOURCES
 
 _log = logging.getLogger("snn_dt")
 _CHECKOUT = Path(__file__).resolve().parents[2] / "datasets"
 
 
 def roots() -> list[Path]:
-    """Return the folders that are searched: Minari's own, and `datasets/` when running from a checkout."""
+    """Return the folders that are searched: Minari's own, then `datasets/` in a checkout."""
+    # The same rule as Minari's, without importing it.
     own = Path(os.environ.get("MINARI_DATASETS_PATH") or io.home() / ".minari" / "datasets")
     return [own, _CHECKOUT] if (_CHECKOUT / "manifest.json").is_file() else [own]
 
 
 def local_datasets() -> dict[str, Path]:
-    """Return the datasets of all roots as {id: folder}; hidden folders hold none."""
+    """Return the datasets of all roots as {id: folder}. Hidden folders are skipped."""
     found: dict[str, Path] = {}
-    for root in reversed(roots()):
+    for root in reversed(roots()):  # the first root wins
         for folder, children, _ in os.walk(root):
             if "data" in children:
-                children.clear()
+                children.clear()  # a dataset: do not descend
                 found[Path(folder).relative_to(root).as_posix()] = Path(folder)
             children[:] = [child for child in children if not child.startswith(".")]
     return dict(sorted(found.items()))
 
 
-def hint(spec: str) -> str:
-    """Return `"; did you mean ..."` when `spec` looks like a Minari id without its prefix, else nothing."""
-    return f"; did you mean 'minari:{spec}'?" if spec in local_datasets() else ""
-
-
-def locate(dataset_id: str, download: bool) -> Path:
-    """Return the folder of a dataset, or raise `DataError`; nothing is asked of the network unless `download`."""
+def _locate(dataset_id: str, download: bool) -> Located:
+    """Find `minari:<id>` in the roots, or raise `DataError`. The network is used only with `download`."""
     for root in roots():
         if io.is_folder(root / dataset_id / "data"):
-            return root / dataset_id
+            return _located(root / dataset_id)
     if download:
-        return _download(dataset_id)
+        return _located(_download(dataset_id))
     known = local_datasets()
     near = did_you_mean(dataset_id, known) if known else ""
     raise DataError(
@@ -62,8 +59,27 @@ def locate(dataset_id: str, download: bool) -> Path:
     )
 
 
+def _locate_folder(spec: str, _download: bool) -> Located:
+    """Find a dataset by its folder, or raise `DataError`."""
+    path = io.expand(spec, DataError)
+    if io.is_file(path / "data" / "metadata.json"):
+        return _located(path)
+    own = "".join(f"{name}:<name>, " for name in DATA_SOURCES.names() if name not in ("minari", "d4rl"))
+    near = f"; did you mean 'minari:{spec}'?" if spec in local_datasets() else ""  # an id without its prefix
+    raise DataError(
+        f"no dataset at {spec!r}: expected {own}minari:<id>, d4rl:<id>, d4rl:<path>.hdf5 or a folder that holds "
+        f"data/metadata.json{near}"
+    )
+
+
+def _located(path: Path) -> Located:
+    files = sorted(file for file in (path / "data").rglob("*") if file.is_file())
+    return Located("/".join(path.resolve().parts[-3:]), path, files)
+
+
 def _download(dataset_id: str) -> Path:
     """Fetch a dataset with Minari's own client into Minari's root, or raise `DataError`."""
+    # Checked here, so that the message names the variable.
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         raise DataError(f"cannot download Minari dataset {dataset_id!r}: HF_HUB_OFFLINE is set; unset it to go online")
     import minari
@@ -72,7 +88,7 @@ def _download(dataset_id: str) -> Path:
         minari.download_dataset(dataset_id)
     except ImportError as error:
         raise DataError(f"downloading from Minari needs the hub extra: pip install 'snn-dt[hub]' ({error})") from error
-    except Exception as error:  # whatever the HTTP stack raises: the user can only check the id and the network
+    except Exception as error:  # the HTTP stack raises many kinds
         reason = " ".join(str(error).split())
         raise DataError(
             f"could not download Minari dataset {dataset_id!r} ({reason}): check the id with minari list remote, "
@@ -81,19 +97,17 @@ def _download(dataset_id: str) -> Path:
     return roots()[0] / dataset_id
 
 
-def read(path: Path, trust: bool = False) -> Source:
-    """Return the dataset in folder `path` as a stream of episodes; raises `DataError` for kinds it cannot use.
-
-    `trust`: a dataset without spaces may name any environment to take them from, not only a registered one.
-    """
+def _read(located: Located, options: ReadOptions) -> Source:
+    """Return a dataset as a stream of episodes; raises `DataError` for kinds that cannot be used."""
     from snn_dt.data.minari_episodes import READERS
     from snn_dt.data.spaces import clean_env_spec, observation_leaves, space_notes
 
+    path = located.path
     facts = metadata(path)
     dataset_id = str(facts.get("dataset_id") or path.name)
     env_id, env_spec, time_limit = clean_env_spec(facts.get("eval_env_spec") or facts.get("env_spec"))
     _compare_specs(facts, dataset_id)
-    observation_space, action_space = _spaces(facts, dataset_id, trust)
+    observation_space, action_space = _spaces(facts, dataset_id, options.trust)
     leaves = observation_leaves(observation_space, action_space, dataset_id)
     data_format = facts.get("data_format", "hdf5")
     if data_format not in [*READERS]:
@@ -130,6 +144,7 @@ def metadata(path: Path) -> dict[str, Any]:
             f"cannot use {file}: expected Minari's metadata with total_episodes, found {error!r}; "
             "download or copy the dataset again"
         ) from error
+    # `total_steps` may be missing in old datasets.
     for name, count in counts.items():
         if count is not None or name == "total_episodes":
             whole_number(count, name, str(file))
@@ -137,12 +152,13 @@ def metadata(path: Path) -> dict[str, Any]:
 
 
 def _compare_specs(facts: dict[str, Any], dataset_id: str) -> None:
-    """Warn where a dataset is to be evaluated in another environment than it was recorded in."""
+    """Warn if the evaluation environment of a dataset differs from the recorded one."""
     from snn_dt.data.spaces import clean_env_spec
 
     recorded, evaluated = (clean_env_spec(facts.get(key))[1] for key in ("env_spec", "eval_env_spec"))
     if recorded and evaluated:
         before, after = json.loads(recorded), json.loads(evaluated)
+        # The fields that change the task; the rest describes the package.
         keys = ("id", "max_episode_steps", "kwargs", "additional_wrappers")
         differ = [
             f"{key} {before.get(key)}, then {after.get(key)}" for key in keys if before.get(key) != after.get(key)
@@ -156,10 +172,11 @@ def _compare_specs(facts: dict[str, Any], dataset_id: str) -> None:
 
 
 def _spaces(facts: dict[str, Any], dataset_id: str, trust: bool) -> tuple[Any, Any]:
-    """Return (observation space, action space), from the metadata or else from the environment it names."""
+    """Return (observation space, action space) from the metadata, else from the environment that they name."""
     from minari.serialization import deserialize_space
 
-    from snn_dt.data.env_spec import make_recorded, parse_spec
+    from snn_dt.data.env_spec import parse_spec
+    from snn_dt.data.recorded_env import make_recorded
 
     try:
         if "observation_space" in facts and "action_space" in facts:
@@ -181,8 +198,9 @@ def _spaces(facts: dict[str, Any], dataset_id: str, trust: bool) -> tuple[Any, A
 def _reference(
     facts: dict[str, Any], dataset_id: str, env_id: str | None
 ) -> tuple[ReferenceScores | None, tuple[str, ...]]:
-    """Return the reference returns and what there is to say of them."""
+    """Return (reference scores, notes)."""
     low, high = facts.get("ref_min_score"), facts.get("ref_max_score")
+    # Without returns in the metadata D4RL's table may know the environment.
     if low is None or high is None:
         return environment_reference(env_id), ()
     try:
@@ -190,3 +208,7 @@ def _reference(
     except (TypeError, ValueError, ArithmeticError, DataError) as error:
         note = f"the reference returns in the metadata of {dataset_id} are not used: {error}"
         return environment_reference(env_id), (note,)
+
+
+MINARI = DataSource(_locate, _read)
+FOLDER = DataSource(_locate_folder, _read)

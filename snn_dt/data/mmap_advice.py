@@ -1,4 +1,4 @@
-"""Arrays that do not fit into memory: the kernel is told that they are read at random."""
+"""Memory-map advice for datasets that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def read_at_random(*arrays: NDArray[Any]) -> None:
-    """Switch read-ahead off for memory-mapped arrays that together need more than half of the memory there is.
+    """Disable read-ahead for memory-mapped arrays that together need more than half of the available memory.
 
-    For every page that is missing the kernel reads its neighbours too, up to megabytes of them. That soon fills memory
-    with a dataset that fits. One that does not pushes its own pages out again, and every window of some kB costs a
-    hundred times its size (docs/scale.md).
+    For each missing page the kernel also reads its neighbours, up to megabytes. A dataset that fits is soon in memory
+    this way. A larger one evicts its own pages again, so that a window of some kB costs a hundred times its size
+    (docs/scale.md).
     """
-    mapped = [array for array in arrays if getattr(array, "_mmap", None) is not None]
+    mapped: list[Any] = [array for array in arrays if getattr(array, "_mmap", None) is not None]
+    # Not every system offers the advice.
     if hasattr(mmap, "MADV_RANDOM") and 2 * sum(array.nbytes for array in mapped) > available_memory():
         for array in mapped:
-            array._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
+            array._mmap.madvise(mmap.MADV_RANDOM)
 
 
 def available_memory() -> float:
-    """Return the bytes this process may still use: what the machine has free, or the limit of its control group."""
+    """Return the memory in bytes that this process may use: the free memory, or the limit of its control group."""
     found = [1024 * int(line.split()[1]) for line in _lines(Path("/proc/meminfo")) if line.startswith("MemAvailable:")]
+    # A line is `hierarchy:controllers:path`. Version 2 of control groups has no controllers.
     for line in _lines(Path("/proc/self/cgroup")):
         _, controllers, path = line.split(":", 2)
         if controllers == "memory":
@@ -36,6 +38,7 @@ def available_memory() -> float:
         else:
             continue
         group = folder / path.strip("/")
+        # The limit of every group above applies too.
         for ancestor in (group, *group.parents):
             found += [int(limit) for limit in _lines(ancestor / name) if limit.isdigit()]
             if ancestor == folder:

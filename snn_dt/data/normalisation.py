@@ -1,6 +1,6 @@
-"""What a column of observations is normalised with, and which number type holds it.
+"""Mean and scale of observation columns, and the number type that they need.
 
-Shapes: `d` columns. A column's *size* is the largest absolute value in it, its *spread* the standard deviation.
+Shapes: `d` columns. The *size* of a column is its largest absolute value, its *spread* the standard deviation.
 """
 
 from __future__ import annotations
@@ -12,48 +12,51 @@ from numpy.typing import NDArray
 
 from snn_dt.data.columns import RunningMoments
 
-SMALLEST = 1e-15
-"""Spread below which a column counts as constant: what computing with numbers around 1 leaves of a zero."""
+MIN_SPREAD = 1e-15
+"""Spread below which a column counts as constant: the rounding error of float64 numbers around 1."""
 
-LOST = 1e-3
-"""Share of the spread that rounding to float32 may change before a column needs float64."""
+MAX_ROUNDING = 1e-3
+"""Largest rounding error of float32, as a fraction of the spread, before a column needs float64."""
 
 
 def resolution(dtype: np.dtype[Any]) -> float:
-    """Return the relative distance of neighbouring numbers of a type; 0 for whole numbers, which are exact."""
+    """Return the relative distance of neighbouring numbers of a float type; 0 for integers, which are exact."""
     return float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
 
 
 def is_wide(dtype: np.dtype[Any]) -> bool:
-    """Tell whether float32 may lose what numbers of this type hold."""
+    """Return whether converting this type to float32 may lose digits."""
     return dtype.itemsize > 4 or (dtype.kind in "iu" and dtype.itemsize == 4)
 
 
 def needs_float64(moments: RunningMoments) -> NDArray[np.bool_]:
-    """Tell of which columns [d] rounding to float32 would change the spread, as of 5,000,000 give or take 0.2."""
+    """Return the columns [d] whose spread float32 cannot hold, such as 5,000,000 plus or minus 0.2."""
     std, size = moments.std, moments.size
-    varies = std > np.maximum(resolution(np.dtype(np.float64)) / 4 * size, SMALLEST)
-    lost: NDArray[np.bool_] = varies & (resolution(np.dtype(np.float32)) * size > LOST * std)
+    # A spread that float64 itself cannot resolve is rounding noise.
+    varies = std > np.maximum(resolution(np.dtype(np.float64)) / 4 * size, MIN_SPREAD)
+    lost: NDArray[np.bool_] = varies & (resolution(np.dtype(np.float32)) * size > MAX_ROUNDING * std)
     return lost
 
 
 def scales(
     moments: RunningMoments, source: np.dtype[Any], stored: np.dtype[Any]
 ) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
-    """Return (mean [d], deviation [d], what there is to say) in the type `stored`, of data that came as `source`.
+    """Return (mean [d], standard deviation [d], notes) in the type `stored`; `source` is the type of the file.
 
-    The deviation of a constant column is 1, so that it is 0 once normalised and a rollout that leaves the constant is
-    not blown up. A column is constant by its own size and the resolution of its numbers, not by an absolute bound:
-    what is small may be in SI units.
+    The deviation of a constant column is set to 1. Then its normalised value is 0, and other values in a rollout stay
+    moderate. Whether a column is constant depends on its size and on the resolution of its type, not on an absolute
+    bound, since small numbers may be in SI units.
     """
     std, size, notes = moments.std, moments.size, []
     step = resolution(source) * size
-    constant = std <= np.maximum(step / 4, SMALLEST)
+    # A column that alternates between two neighbouring numbers of its type has a spread of step / 4 or more.
+    constant = std <= np.maximum(step / 4, MIN_SPREAD)
     if (doubtful := constant & (std > 0)).any():
         notes.append(
             f"observation column {_first(doubtful)} taken as constant: its spread of {_of(std, doubtful)} beside "
             f"values of {_of(size, doubtful)} is what rounding leaves"
         )
+    # A spread of a few steps: the type is too coarse for the column.
     if (coarse := ~constant & (std < 4 * step)).any():
         notes.append(
             f"observation column {_first(coarse)} holds few different values: {source} has steps of "
@@ -65,6 +68,7 @@ def scales(
             f"observations are kept in 64 bits: float32 cannot hold the spread of {_of(std, lost)} of column "
             f"{_first(lost)} beside values of {_of(size, lost)}"
         )
+    # Dividing a constant column by 1 keeps it at 0 after subtracting the mean.
     return moments.mean.astype(stored), np.where(constant, 1.0, std).astype(stored), notes
 
 

@@ -1,35 +1,38 @@
-"""Training batches of which a share is drawn from the best episodes."""
+"""Training batches in which the best episodes are oversampled (`data.oversample_top`)."""
 
 from __future__ import annotations
 
-from snn_dt.data.windows import Batch, Windows, join, share
+from snn_dt.data.windows import Batch, WindowSampler, join, rank_rows
 
 BEST = 0.1
-"""Share of the steps that the best episodes hold."""
+"""Fraction of the steps that the best episodes hold."""
 
-OTHER_SEED = 2**32
-"""Added to the seed of the second part: seeds are below it, so that its draws are its own."""
+SEED_OFFSET = 2**32
+"""Added to the seed of the rows from the best episodes. Seeds are smaller, so that the two random streams differ."""
 
 
 class OversampledWindows:
-    """Batches whose last rows, `of_best` of all, are windows (or lanes) of `best`, the rest of `every`.
+    """Batches of which a fraction `of_best`, the last rows, comes from the sampler `best`, the rest from `every`.
 
-    A return-conditioned model learns which action follows from a state and a return-to-go. How often an episode is
-    drawn may depend on its return without changing that: what the best did is a tenth of the steps or less, and is
-    seen too seldom to be imitated well.
+    A return-conditioned model learns which action follows from a state and a return-to-go. Drawing some episodes more
+    often does not change that relation. Without it the best episodes, a tenth of the steps or less, are seen too seldom
+    to be imitated well.
     """
 
-    def __init__(self, every: Windows, best: Windows, of_best: float) -> None:
+    def __init__(self, every: WindowSampler, best: WindowSampler, of_best: float) -> None:
         self._every, self._best, self._of_best = every, best, of_best
 
     def batch(self, seed: int, step: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Batch:
-        """Return this rank's slice of the batch of training step `step`, a pure function of its arguments."""
-        own, n_best = share(batch_size, rank, world_size), round(self._of_best * batch_size)
+        """Return this rank's rows of the batch of training step `step`, a pure function of the arguments."""
+        # The number of rows of each part is that of the whole batch, so it does not depend on the ranks.
+        own, n_best = rank_rows(batch_size, rank, world_size), round(self._of_best * batch_size)
         n_every = batch_size - n_best
         parts = []
+        # The rank's rows may lie in the first part, in the second, or in both.
         if own.start < n_every:
-            parts.append(self._every.rows(seed, step, n_every, slice(own.start, min(own.stop, n_every))))
+            rows = slice(own.start, min(own.stop, n_every))
+            parts.append(self._every.batch_rows(seed, step, n_every, rows))
         if own.stop > n_every:
             rows = slice(max(own.start - n_every, 0), own.stop - n_every)
-            parts.append(self._best.rows(seed + OTHER_SEED, step, n_best, rows))
+            parts.append(self._best.batch_rows(seed + SEED_OFFSET, step, n_best, rows))
         return join(parts)

@@ -1,4 +1,4 @@
-"""The picture of a dataset: how its returns are distributed."""
+"""Histogram of the returns of a dataset."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from snn_dt.errors import DataError
 
 
 def plot_returns(trajectories: Trajectories, path: str | Path, bins: int = 40) -> None:
-    """Write a histogram of episode returns, once by episodes and once by steps, to an image file.
+    """Write two histograms of episode returns to an image file, weighted by episodes and by steps.
 
-    Training windows are drawn by steps: a set may consist of bad episodes and yet of good steps.
-    Raises `DataError` when the file cannot be written.
+    Training windows are drawn by steps, so a dataset of mostly bad but short episodes may have mostly good steps.
+    Raises `DataError` if the file cannot be written.
     """
-    from matplotlib.figure import Figure  # the object interface draws without a display
+    from matplotlib.figure import Figure  # the object interface needs no display
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     returns, lengths = trajectories.episode_returns, trajectories.episode_lengths
     left, right = figure.subplots(1, 2, sharex=True)
     left.hist(returns, bins=bins, color="#4477aa")
     left.set(xlabel="episode return", ylabel="episodes")
+    # Weighted by length, each episode counts once for each of its steps.
     right.hist(returns, bins=bins, weights=lengths, color="#66a182")
     right.set(xlabel="return of the step's episode", ylabel="steps")
     panels = (

@@ -1,15 +1,18 @@
-"""Environments of our own. Importing this package registers them with Gymnasium; `import snn_dt` alone does not.
+"""Environments by id: Gymnasium's, this package's own and Gymnasium-Robotics'.
 
-`gymnasium.make("snn_dt.experimental.online:snn_dt/CrazyflieHover-v0")` works anywhere; `snn-dt` needs only the name.
+Importing this module registers the package's own environments; `import snn_dt` alone does not.
+`gymnasium.make("snn_dt.experimental.online:snn_dt/CrazyflieHover-v0")` works anywhere; `snn-dt` needs only the id.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 CRAZYFLIE_HOVER = "snn_dt/CrazyflieHover-v0"
 
 
 def register() -> None:
-    """Register what is not yet registered."""
+    """Register the package's own environments, once."""
     import gymnasium
 
     if CRAZYFLIE_HOVER not in gymnasium.registry:
@@ -22,16 +25,26 @@ def register() -> None:
 
 
 def ensure_registered(env_id: str) -> None:
-    """Register what Gymnasium does not know by itself: our own (importing this did), or Gymnasium-Robotics."""
+    """Register Gymnasium-Robotics' environments if `env_id` is not registered and the package is installed."""
     import gymnasium
 
     if env_id in gymnasium.registry:
         return
+    # An optional package; without it `gymnasium.make` reports the unknown id.
     try:
         import gymnasium_robotics
     except ImportError:
         return
     gymnasium.register_envs(gymnasium_robotics)
+
+
+def make_by_id(env_id: str, **options: Any) -> Any:
+    """Make the environment that the user names, `Id-v0` or `module:Id-v0`; raises what other packages raise."""
+    import gymnasium
+
+    if ":" not in env_id:
+        ensure_registered(env_id)
+    return gymnasium.make(env_id, disable_env_checker=True, **options)  # `Checked` reports faults in one line
 
 
 register()

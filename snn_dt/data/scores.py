@@ -1,4 +1,4 @@
-"""Reference scores: what turns a return into the percentage that papers print."""
+"""Reference scores, and the normalised score in percent."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ D4RL_SCORES: dict[str, tuple[float, float]] = {
     "maze2d-eval-large-dense-v1": (56.95455, 326.09647655082637),
 }
 
-# Gymnasium environments that stand for a D4RL task, whatever their version.
+# Gymnasium environments of a D4RL task, without their version.
 _TASK_OF_ENV = {
     "Hopper": "hopper",
     "HalfCheetah": "halfcheetah",
@@ -63,7 +63,7 @@ _TASK_OF_ENV = {
 
 @dataclass(frozen=True)
 class ReferenceScores:
-    """The returns that count as 0 (`min`, a random policy) and 100 (`max`, an expert), and who says so (`source`).
+    """The returns that count as 0 (`min`, a random policy) and 100 (`max`, an expert), and their `source`.
 
     Raises `DataError` unless both are finite and `min` is below `max`.
     """
@@ -73,7 +73,7 @@ class ReferenceScores:
     source: str
 
     def __post_init__(self) -> None:
-        """Refuse what no score can be told from."""
+        """Check the two returns."""
         if not -math.inf < self.min < self.max < math.inf:
             raise DataError(
                 f"expected finite reference returns, the one for 0 below the one for 100, found {self.min} and "
@@ -82,7 +82,7 @@ class ReferenceScores:
 
 
 def normalized_score(returns: float | NDArray[np.floating], reference: ReferenceScores) -> float | NDArray[np.floating]:
-    """Return `100 (R - min) / (max - min)`, element by element; D4RL's own function gives the hundredth of it.
+    """Return `100 (R - min) / (max - min)`, element by element. D4RL's own function has no factor 100.
 
     Source: Fu et al. 2020, arXiv:2004.07219, section 4.
     """
@@ -98,7 +98,8 @@ def d4rl_reference(task: str, source: str = D4RL_SOURCE) -> ReferenceScores | No
 def environment_reference(env_id: str | None) -> ReferenceScores | None:
     """Return D4RL's pair for a Gymnasium environment of the same task (`Hopper-v5` -> hopper), or None.
 
-    D4RL measured in mujoco-py `v2`: to use its numbers for another version is a convention, and `source` says so.
+    D4RL measured in mujoco-py `v2`. Using its numbers for another version is a convention, which `source` states.
     """
+    # `Hopper-v5` -> `Hopper`
     task = _TASK_OF_ENV.get((env_id or "").split("-v")[0])
     return d4rl_reference(task, f"{D4RL_SOURCE} applied to {env_id} by convention") if task else None

@@ -1,9 +1,16 @@
-"""What a reader of one file format hands to the builder of flat arrays."""
+"""The interface between a file format and the builder of flat arrays, and between a data source and `load_dataset`.
+
+An own data source is registered under a prefix, after which `data.dataset: csv:NAME` selects it:
+
+    snn_dt.register_data_source("csv", read)
+
+The entry is a function `read(name) -> Source | Trajectories`, whose result stays in memory, or a `DataSource`, whose
+datasets are cached as memory-mapped arrays. `Trajectories.from_arrays` and `from_episodes` make the former from numpy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,16 +18,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from numpy.typing import NDArray
 
 from snn_dt.data.scores import ReferenceScores
-from snn_dt.errors import DataError, SnnDtError
 
 if TYPE_CHECKING:
     import gymnasium as gym
 
 
 class Episode(NamedTuple):
-    """One episode of T steps as its file has it; the builder checks and converts it."""
+    """One episode of T steps as it is stored; the builder checks and converts it."""
 
-    observations: NDArray[Any]  # [T, obs_dim] or [T + 1, obs_dim]: what follows the last action is dropped
+    observations: NDArray[Any]  # [T, obs_dim] or [T + 1, obs_dim]; the observation after the last action is dropped
     actions: NDArray[Any]  # [T, action_dim], or [T] if discrete
     rewards: NDArray[Any]  # [T]
     terminated: bool
@@ -29,7 +35,18 @@ class Episode(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset before it is read: its facts, and a function that streams its episodes."""
+    """A dataset before it is read: its facts, and a function that streams its episodes.
+
+    Attributes:
+        env_id: Gymnasium id of the environment to evaluate in.
+        env_spec: that environment as JSON of Gymnasium's `EnvSpec`.
+        time_limit: step limit of that environment.
+        reference: returns that count as score 0 and 100.
+        episodes: called for each pass over the data; it may be called more than once.
+        n_steps: number of steps that the metadata state.
+        clip_actions: clip actions to `action_space`, for files that do not store the bounds.
+        notes: warnings about how the files were read.
+    """
 
     dataset_id: str
     observation_space: gym.Space[Any]
@@ -40,48 +57,36 @@ class Source:
     reference: ReferenceScores | None
     n_episodes: int
     episodes: Callable[[], Iterator[Episode]]
-    n_steps: int | None = None  # as the file's metadata have it, None where they do not say
-    clip_actions: bool = False  # where the file does not name the bounds: what is outside was cut by the environment
-    notes: tuple[str, ...] = ()  # what the user should know of how the file was read
+    n_steps: int | None = None
+    clip_actions: bool = False
+    notes: tuple[str, ...] = ()
 
 
-MOST_RATIO = 200
-"""Bytes of numbers for each byte of a file, where it is compressed: real data reach about 20."""
-ALWAYS = 1 << 26
-"""Bytes of numbers that any file may have, 64 MiB."""
+class Located(NamedTuple):
+    """A dataset that was found on this machine."""
+
+    dataset_id: str
+    path: Path
+    files: Sequence[Path]  # files at or below `path`; the cache is rebuilt when one of them changes
 
 
-@dataclass
-class Declared:
-    """Bytes of numbers that the files of a dataset claim to hold, over the bytes they have.
+class ReadOptions(NamedTuple):
+    """Arguments of `load_dataset` that concern a file format."""
 
-    A few kB can make the file libraries fill any memory, with rows that were never written or zeros that pack well.
+    action_space: gym.Space[Any] | None = None
+    trust: bool = False
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """How `PREFIX:NAME` becomes a stream of episodes.
+
+    Attributes:
+        locate: `(name, download) -> Located`; raises `DataError` if the dataset is missing.
+        read: `(located, options) -> Source`; raises `DataError` if it cannot be used.
+        takes_action_space: the files do not store the action space, so `ReadOptions.action_space` is used.
     """
 
-    path: Path
-    size: int = 0
-    bytes: int = 0
-
-    def add(self, declared: int, size: int = 0) -> None:
-        """Count numbers that are to be read, and the file they are in; raises `DataError` where it hardly has room."""
-        self.bytes, self.size = self.bytes + declared, self.size + size
-        if self.bytes > max(ALWAYS, MOST_RATIO * self.size):
-            raise DataError(
-                f"{self.path} has {self.size} bytes and declares {self.bytes} bytes of numbers: expected at most "
-                f"{MOST_RATIO} times as many; it is damaged or made up, download or copy the dataset again"
-            )
-
-
-@contextmanager
-def damaged_file(path: Path) -> Iterator[None]:
-    """Turn what the file libraries raise for a broken file, each its own kinds, into one `DataError`."""
-    try:
-        yield
-    except SnnDtError:
-        raise
-    except Exception as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else (error.args or (error,))[0]
-        reason = " ".join(str(said).split())
-        raise DataError(
-            f"cannot read {path}: it is missing, damaged or incomplete ({reason}); download or copy the dataset again"
-        ) from error
+    locate: Callable[[str, bool], Located]
+    read: Callable[[Located, ReadOptions], Source]
+    takes_action_space: bool = False

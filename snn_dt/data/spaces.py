@@ -1,4 +1,4 @@
-"""Which spaces can be learned from, and where their numbers lie in a nested episode."""
+"""Supported spaces, and the paths of their numbers in a nested episode."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ LeafPath = tuple[str | int, ...]
 def observation_leaves(observation_space: gym.Space[Any], action_space: gym.Space[Any], dataset: str) -> list[LeafPath]:
     """Return the paths of the observation's Boxes, in the order in which Gymnasium's `flatten` concatenates them.
 
-    Raises `DataError` that names whatever is no vector of numbers (images, text, choices) and actions that are neither
-    a Box nor a Discrete.
+    Raises `DataError` for observations that are no vectors of numbers (images, text, choices), and for actions that are
+    neither Box nor Discrete.
     """
+    # All faults are collected, so that the message names them together.
     leaves = list(_leaves(observation_space))
     found = [
         f"{_kind(leaf)} observations" + (f" at {'/'.join(map(str, at))!r}" if at else "")
@@ -42,6 +43,7 @@ def observation_leaves(observation_space: gym.Space[Any], action_space: gym.Spac
 
 def _leaves(space: gym.Space[Any], at: LeafPath = ()) -> Iterator[tuple[LeafPath, gym.Space[Any]]]:
     if isinstance(space, spaces.Dict):
+        # In the order of the space, which `flatten` follows.
         for key, sub in space.spaces.items():
             yield from _leaves(sub, (*at, key))
     elif isinstance(space, spaces.Tuple):
@@ -52,7 +54,7 @@ def _leaves(space: gym.Space[Any], at: LeafPath = ()) -> Iterator[tuple[LeafPath
 
 
 def _is_vector(space: gym.Space[Any]) -> bool:
-    """Return whether a space is numbers, at least one, between bounds."""
+    """Return whether a space is a Box of at least one number with valid bounds."""
     if not isinstance(space, spaces.Box) or _is_image(space):
         return False
     return 0 not in space.shape and not np.isnan([space.low, space.high]).any()
@@ -66,34 +68,35 @@ def _kind(space: gym.Space[Any]) -> str:
     return type(space).__name__
 
 
-LARGEST_GRID = 31
-"""Rows and columns up to which bytes are a grid (Minigrid's 7 x 7), not a picture."""
+MAX_GRID = 31
+"""Largest number of rows and columns of a grid of bytes (Minigrid's 7 x 7) that is not taken for an image."""
 
-LONG = 1024
-"""Numbers of an observation from which it is said that they are many."""
+MAX_QUIET_NUMBERS = 1024
+"""Largest number of numbers of an observation without a note."""
 
 
 def is_image(shape: tuple[int, ...], dtype: Any) -> bool:
-    """Return whether numbers of a shape are a picture, or a stack of them, wherever the axis of the channels is.
+    """Return whether an array is an image or a stack of images, with the channels on any axis.
 
-    Bytes with two long axes are one; other numbers with a third axis, too. Smaller grids are plain numbers, as for
+    Bytes with two long axes are an image, other numbers only with a third axis. Smaller grids are plain numbers, as in
     Minari.
     """
-    long_axes = sum(size > LARGEST_GRID for size in shape)
+    # Channels are few, so the axis of the channels does not count as long.
+    long_axes = sum(size > MAX_GRID for size in shape)
     return long_axes >= 2 and (np.dtype(dtype) == np.uint8 or len(shape) >= 3)
 
 
 def flattened(shape: tuple[int, ...], dtype: Any, at: LeafPath = ()) -> str | None:
-    """Return what there is to say of an observation that is read as a vector though it may be a grid, or None."""
+    """Return a note if an observation that may be a grid is read as a vector, else None."""
     n = int(np.prod(shape))
-    if (np.dtype(dtype) != np.uint8 or len(shape) < 2) and n <= LONG:
+    if (np.dtype(dtype) != np.uint8 or len(shape) < 2) and n <= MAX_QUIET_NUMBERS:
         return None
     name = f"observations at {'/'.join(map(str, at))!r}" if at else "observations"
     return f"{name} of shape {tuple(shape)} are read as {n:,} plain numbers, without their place in the grid"
 
 
 def space_notes(observation_space: gym.Space[Any]) -> tuple[str, ...]:
-    """Return what the user should know of how observations of a space are read."""
+    """Return notes on how the observations of a space are read."""
     found = (flattened(leaf.shape or (), leaf.dtype, at) for at, leaf in _leaves(observation_space))
     return tuple(note for note in found if note)
 
@@ -106,10 +109,11 @@ def clean_env_spec(text: Any) -> tuple[str | None, str | None, int | None]:
     """Return (environment id, JSON that `EnvSpec.from_json` accepts, step limit) of a serialised environment spec.
 
     Specs of older Gymnasium versions hold keys that `EnvSpec` has dropped (`autoreset`, `apply_api_compatibility`);
-    its `from_json` raises on them, so they are left out here. Raises `DataError` for what is no spec.
+    its `from_json` raises on them, so they are removed here. Raises `DataError` for other text.
     """
     if text is None or text == "":
         return None, None, None
+    # Keys that this version of Gymnasium accepts.
     known = {f.name for f in fields(gym.envs.registration.EnvSpec) if f.init} | {"additional_wrappers"}
     try:
         found = parse_spec(text)

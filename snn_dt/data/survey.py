@@ -1,6 +1,6 @@
-"""What can be learned from and yet should be known: counted while a dataset is read, one line for each kind.
+"""Warnings about a dataset, counted while it is read, one line for each kind.
 
-T steps, A action columns.
+Shapes: `T` steps, `A` action columns.
 """
 
 from __future__ import annotations
@@ -16,37 +16,39 @@ from snn_dt.data.source import Episode, Source
 
 
 class Survey:
-    """Takes episode after episode; `notes` are lines of text, `bounded` is whether the action bounds can be used."""
+    """Counts possible faults episode by episode; `notes` returns them as text."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._n = self._steps = self._unmarked = self._long = self._longest = self._outside = 0
-        self._whole = not hasattr(source.action_space, "n")
+        self._integral = not hasattr(source.action_space, "n")
         self._beyond = 0.0
-        self._dtype: np.dtype[Any] | None = None
+        self._dtype: np.dtype[Any] | None = None  # of the actions; None for choices
         self._actions = RunningMoments()
 
     def add(self, episode: Episode) -> None:
-        """Take an episode as its file has it, after it was checked."""
+        """Add a checked episode, before conversion."""
         source, n = self._source, len(episode.rewards)
         self._n, self._steps = self._n + 1, self._steps + n
+        # A flag of the last step is missing, so it is unknown how the episode ended.
         self._unmarked += not (episode.terminated or episode.truncated)
         if source.time_limit is not None and n > source.time_limit:
             self._long, self._longest = self._long + 1, max(self._longest, n)
         if hasattr(source.action_space, "n"):
             return
-        values = np.asarray(episode.actions).reshape(n, -1)
+        values = np.asarray(episode.actions).reshape(n, -1)  # [T, ...] -> [T, A]
         self._dtype = values.dtype
         self._actions.update(values)
-        self._whole = self._whole and bool((values == np.floor(values)).all())
+        self._integral = self._integral and bool((values == np.floor(values)).all())
         if source.clip_actions:
             low, high, slack = bounds(source.action_space)
+            # [T], the largest excess of each action over its bounds.
             beyond = np.maximum(low - slack - values, values - high - slack).max(axis=1)
             self._outside += int((beyond > 0).sum())
             self._beyond = max(self._beyond, float(beyond.max()))
 
     def notes(self) -> list[str]:
-        """Return what there is to say, each in one line."""
+        """Return the warnings, one line each."""
         source, found = self._source, []
         if source.n_steps is not None and source.n_steps != self._steps:
             found.append(
@@ -68,8 +70,9 @@ class Survey:
     def _action_notes(self) -> list[str]:
         space: Any = self._source.action_space
         found, low, high = [], *bounds(space)[:2]
-        varies = self._actions.std > 0
-        if self._whole and (self._dtype.kind in "biu" or varies.any()):  # type: ignore[union-attr]
+        varies, kind = self._actions.std > 0, self._dtype.kind if self._dtype else ""
+        # A constant column of floats is not evidence for choices.
+        if self._integral and (kind in "biu" or varies.any()):
             found.append(
                 f"all actions are whole numbers ({self._dtype}) and are learned as continuous ones: if they are "
                 "choices, the action space must be Discrete"

@@ -1,11 +1,12 @@
-"""Offline trajectories in one flat form, whatever file they came from.
+"""Offline trajectories as flat arrays, the same for every source.
 
-Shapes: `N` steps of all episodes one after another, `E` episodes; episode `e` is rows `episode_offsets[e]` to
+Shapes: `N` steps of all episodes one after another, `E` episodes. Episode `e` is rows `episode_offsets[e]` to
 `episode_offsets[e + 1]` of every `[N, ...]` array.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,12 +25,14 @@ RewardMode = Literal["dense", "delayed"]
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """A dataset as flat arrays plus episode offsets; made by `snn_dt.load_dataset`, memory-mapped and read-only.
+    """A dataset as flat arrays plus episode offsets.
+
+    Made by `snn_dt.load_dataset`, memory-mapped and read-only, or from numpy by `from_arrays` and `from_episodes`.
 
     | field | shape, type | |
     |---|---|---|
     | `observations` | [N, obs_dim] float32 | as the environment emits them, flattened in the order of the space; |
-    | | or float64 | where float32 would lose what a column holds (5,000,000 give or take 0.2) |
+    | | or float64 | where float32 cannot hold the variation of a column (5,000,000 plus or minus 0.2) |
     | `actions` | [N, action_dim] float32 or [N] int64 | environment units; a Discrete with a start keeps its start |
     | `rewards` | [N] float32 | after `reward_mode` |
     | `returns_to_go` | [N] float32 | undiscounted sum of this and the later rewards of the episode |
@@ -37,10 +40,10 @@ class Trajectories:
     | `terminated`, `truncated` | [E] bool | flags of each episode's last step |
     | `state_mean`, `state_std` | [obs_dim], same type | over all N; std is 1 for a column that is constant |
 
-    `checksum` is the SHA-256 of the flat content and the same for every file format. `reference` is None when neither
-    the dataset nor D4RL's table has reference scores. `env_spec` is JSON for Gymnasium's `EnvSpec.from_json`: that of
-    the dataset's evaluation environment if it names one. `time_limit` is that environment's step limit. `notes` are
-    lines about what may be wrong with the data; `load_dataset` logs them as warnings.
+    `checksum` is the SHA-256 of the flat content, the same for every file format. `reference` is None if neither the
+    dataset nor D4RL's table has reference scores. `env_spec` describes the environment to evaluate in, as JSON for
+    Gymnasium's `EnvSpec.from_json`. `time_limit` is the step limit of that environment. `notes` are warnings about the
+    data, which are also logged on loading.
     """
 
     observations: NDArray[np.floating[Any]]
@@ -62,6 +65,70 @@ class Trajectories:
     reference: ReferenceScores | None
     time_limit: int | None = None
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_arrays(
+        cls,
+        observations: Any,
+        actions: Any,
+        rewards: Any,
+        terminations: Any,
+        truncations: Any,
+        *,
+        env_id: str | None = None,
+        observation_space: gym.Space[Any] | None = None,
+        action_space: gym.Space[Any] | None = None,
+        reference: ReferenceScores | tuple[float, float] | None = None,
+        dataset_id: str = "arrays",
+        reward_mode: RewardMode = "dense",
+    ) -> Trajectories:
+        """Build trajectories from flat arrays in memory, with the checks and notes of `load_dataset`.
+
+        Args:
+            observations: [N, ...] numbers, the observation before each action.
+            actions: [N] or [N, 1] integers (choices), or [N, ...] floats.
+            rewards: [N].
+            terminations, truncations: [N] flags. Either one ends an episode. If the last step has neither, its episode
+                is taken as truncated there.
+            env_id: Gymnasium id of the environment to evaluate in.
+            observation_space: default: an unbounded Box.
+            action_space: default: Discrete for integers, a Box with the bounds of the data for floats.
+            reference: returns that count as score 0 and 100; default: D4RL's, if `env_id` is one of its tasks.
+            dataset_id: name in messages, checkpoints and records.
+            reward_mode: as in `load_dataset`.
+
+        Raises:
+            DataError: an array has another type, shape or length, or holds a number that cannot be learned from.
+        """
+        from snn_dt.data import arrays
+
+        # `arrays` imports this module, so it is imported late.
+        facts = arrays.Facts(dataset_id, env_id, observation_space, action_space, reference, reward_mode)
+        return arrays.from_arrays((observations, actions, rewards), (terminations, truncations), facts)
+
+    @classmethod
+    def from_episodes(
+        cls,
+        episodes: Sequence[Mapping[str, Any]],
+        *,
+        env_id: str | None = None,
+        observation_space: gym.Space[Any] | None = None,
+        action_space: gym.Space[Any] | None = None,
+        reference: ReferenceScores | tuple[float, float] | None = None,
+        dataset_id: str = "arrays",
+        reward_mode: RewardMode = "dense",
+    ) -> Trajectories:
+        """Build trajectories from a list with one dictionary for each episode of T steps.
+
+        Keys: `observations` ([T, ...] or [T + 1, ...]; the one after the last action is dropped), `actions`, `rewards`,
+        and `terminations`, `truncations`: [T] flags, or one flag of the last step; a missing one is false.
+
+        The other arguments and the errors are those of `from_arrays`.
+        """
+        from snn_dt.data import arrays
+
+        facts = arrays.Facts(dataset_id, env_id, observation_space, action_space, reference, reward_mode)
+        return arrays.from_episodes(episodes, facts)
 
     @property
     def n_episodes(self) -> int:
@@ -86,24 +153,28 @@ class Trajectories:
     @property
     def action_dim(self) -> int:
         """Length of an action vector, or the number of choices of a Discrete space."""
-        return int(self.action_space.n) if self.discrete else int(self.actions.shape[1])  # type: ignore[attr-defined]
+        space: Any = self.action_space
+        return int(space.n) if self.discrete else int(self.actions.shape[1])
 
     @property
     def action_low(self) -> NDArray[np.float32] | None:
         """Lower bounds [action_dim] of a Box; None if discrete."""
-        return None if self.discrete else np.ravel(self.action_space.low).astype(np.float32)  # type: ignore[attr-defined]
+        space: Any = self.action_space
+        return None if self.discrete else np.ravel(space.low).astype(np.float32)
 
     @property
     def action_high(self) -> NDArray[np.float32] | None:
         """Upper bounds [action_dim] of a Box; None if discrete."""
-        return None if self.discrete else np.ravel(self.action_space.high).astype(np.float32)  # type: ignore[attr-defined]
+        space: Any = self.action_space
+        return None if self.discrete else np.ravel(space.high).astype(np.float32)
 
     @cached_property
     def action_bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Bounds that a model is held to; None if discrete, if one is infinite or so wide that it says nothing."""
+        """Bounds that scale a model's output; None if discrete, infinite or far wider than the actions."""
         low, high = self.action_low, self.action_high
         if low is None or high is None or not (np.isfinite(low).all() and np.isfinite(high).all()):
             return None
+        # At most a million actions are enough to compare with the bounds.
         size = np.abs(self.actions[:: max(1, self.n_steps // 1_000_000)]).max(axis=0)
         return None if absurd(low, high, size).any() else (low, high)
 
@@ -114,41 +185,46 @@ class Trajectories:
 
     @property
     def max_episode_length(self) -> int:
-        """Steps of the longest episode in the data; `time_limit` is the environment's own limit, if it is known."""
+        """Steps of the longest episode in the data; `time_limit` is the limit of the environment."""
         return int(self.episode_lengths.max())
 
     @cached_property
     def episode_returns(self) -> NDArray[np.float64]:
         """Undiscounted return of each episode [E]."""
+        # The return-to-go of the first step is the return of the episode. [N] -> [E]
         return self.returns_to_go[self.episode_offsets[:-1]].astype(np.float64)
 
     def split(self, validation_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return (train, validation) episode indices, each ascending, drawn without replacement by `seed`.
+        """Return (training, validation) episode indices, each ascending, drawn without replacement by `seed`.
 
-        Replay-like sets are ordered weak to strong, so episodes are shuffled before they are cut. A fraction above 0
-        gives at least one validation episode as long as one is left to train on.
+        Episodes are shuffled first, since replay datasets are ordered from weak to strong. A fraction above 0 gives at
+        least one validation episode if one is left to train on.
         """
         if not 0.0 <= validation_fraction < 1.0:
             raise ValueError(f"expected 0 <= validation_fraction < 1, found {validation_fraction}")
         n = round(validation_fraction * self.n_episodes)
         if validation_fraction > 0:
+            # At least one episode for validation, and at least one for training.
             n = min(max(n, 1), self.n_episodes - 1)
+        # The first n of the permutation are for validation.
         order = np.random.default_rng(seed).permutation(self.n_episodes)
         return np.sort(order[n:]), np.sort(order[:n])
 
     def best(self, episodes: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
-        """Return those of `episodes` with the highest returns, as many as it takes to hold `fraction` of their steps.
+        """Return those of `episodes` with the highest returns, which together hold `fraction` of the steps.
 
-        What "10 % behaviour cloning" trains on (Chen et al. 2021). Ascending indices; at least one episode.
+        "10 % behaviour cloning" trains on them (Chen et al. 2021). Indices are ascending; at least one episode.
         """
         if not 0.0 < fraction <= 1.0:
             raise ValueError(f"expected 0 < fraction <= 1, found {fraction}")
+        # Stable: equal returns keep their order, so the choice is reproducible.
         order = episodes[np.argsort(-self.episode_returns[episodes], kind="stable")]
         held = np.cumsum(self.episode_lengths[order])
+        # The episode with which the fraction is reached belongs to it.
         return np.sort(order[: int(np.searchsorted(held, fraction * held[-1])) + 1])
 
     def describe(self) -> dict[str, Any]:
-        """Return the facts about the dataset as one JSON-able dict (what `snn-dt data info` prints)."""
+        """Return the facts about the dataset as a dictionary for JSON, which `snn-dt data info` prints."""
         quantiles = np.quantile(self.episode_returns, [0.0, 0.1, 0.5, 0.9, 1.0])
         return {
             "dataset_id": self.dataset_id,

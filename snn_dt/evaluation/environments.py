@@ -1,21 +1,19 @@
-"""Making the environment a policy is evaluated in, and checking that the two fit."""
+"""Making the environment that a policy is evaluated in."""
 
 from __future__ import annotations
 
 import importlib
-import logging
 import warnings
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from snn_dt.data.checked_env import LONGEST, Checked
-from snn_dt.data.env_spec import RecordedSpec, forgetful_wrappers, make_recorded, parse_spec
+from snn_dt.data.env_spec import RecordedSpec, parse_spec
+from snn_dt.data.recorded_env import make_recorded, running_statistics
+from snn_dt.data.registration import make_by_id
 from snn_dt.errors import EnvironmentMismatchError
+from snn_dt.evaluation.environment_fit import check_spaces, warn_differences
 from snn_dt.evaluation.policy import Policy
-
-_log = logging.getLogger("snn_dt")
 
 _CHECK = "check the name, or install and import the package that registers it"
 ROBOTICS = ("PointMaze", "AntMaze", "AdroitHand", "FrankaKitchen", "Fetch", "HandManipulate", "HandReach")
@@ -31,21 +29,21 @@ def make_environment(
 ) -> Checked:
     """Make the environment that the policy's data were recorded in, or `env_id`, and check that it fits the policy.
 
-    What a checkpoint or a dataset says of its environment is a file's word (`data/env_spec.py`). It is trusted where
-    `policy.trust` is set. `env_id` is the caller's word, and may be `module:Env`; where it names the policy's own
-    environment, arguments, wrappers and step limit are the recorded ones.
+    The description in a checkpoint or a dataset is trusted only if `policy.trust` is set (`data/env_spec.py`). `env_id`
+    comes from the caller and may be `module:Env`. If it names the policy's own environment, the recorded arguments,
+    wrappers and step limit are used.
 
     Args:
-        policy: whose environment it is.
-        env_id: another one.
-        render_mode: as Gymnasium's; a recorded one is never used.
-        max_steps: an episode is cut after so many steps, or earlier, by the environment's own limit; None takes that
-            limit, where there is none `default_cap`.
-        quiet: leave out warnings; for copies.
+        policy: the policy to evaluate.
+        env_id: another environment.
+        render_mode: as Gymnasium's; the recorded one is never used.
+        max_steps: truncate an episode after this number of steps, or earlier at the environment's own limit. Default:
+            that limit, else `default_cap`.
+        quiet: log no warnings, for copies of an environment.
 
     Raises:
-        EnvironmentMismatchError: no environment named, unknown, not installed, not to be made from a file, or with
-            other spaces.
+        EnvironmentMismatchError: no environment is named, or it is unknown, not installed, not trusted, or has other
+            spaces.
     """
     spec, name = policy.spec, env_id or policy.spec.env_id
     if name is None:
@@ -53,28 +51,30 @@ def make_environment(
             f"expected an environment to evaluate in, but {spec.dataset_id} names none; give one with "
             "--env-id (evaluate, finetune) or --eval.env_id (train)"
         )
+    # `own`: the policy's own environment, possibly with a module before its id.
     own = spec.env_id is not None and spec.env_id in (name, name.rpartition(":")[2])
     env = _make(name, env_id is not None, _recorded(policy) if own else None, policy, render_mode)
     limit = None if env.spec is None else env.spec.max_episode_steps
+    # The smallest limit applies; 0 and None are none.
     caps = [steps for steps in (max_steps, limit) if steps]
     checked = Checked(env, min(caps) if caps else default_cap(policy))
-    _check_spaces(policy, checked, name)
+    check_spaces(policy, checked, name)
     if not quiet:
-        _warn(policy, checked, name, own)
+        warn_differences(policy, checked, name, running_statistics(_recorded(policy)) if own else [])
     return checked
 
 
 def default_cap(policy: Policy) -> int:
-    """Return the steps after which an episode is cut in an environment without a step limit.
+    """Return the step limit of an episode in an environment without its own.
 
-    Ten times the longest episode that the policy's model was made for, 1,000 at least; 100,000 where that is not known.
+    It is ten times the longest episode that the model was made for, at least 1,000 and at most 100,000.
     """
     task = getattr(policy.model, "task", None)
     return LONGEST if task is None else min(max(1_000, 10 * task.n_timesteps), LONGEST)
 
 
 def _recorded(policy: Policy) -> RecordedSpec:
-    """Return what the policy's file says of its environment."""
+    """Return the environment that the file of the policy describes."""
     spec = policy.spec
     assert spec.env_id is not None
     if spec.env_spec is None:
@@ -92,26 +92,21 @@ def _recorded(policy: Policy) -> RecordedSpec:
 
 
 def _make(name: str, typed: bool, recorded: RecordedSpec | None, policy: Policy, render_mode: str | None) -> Any:
-    """Make the recorded environment, or, where the user names another one, that."""
-    import gymnasium
-
-    from snn_dt.data.registration import ensure_registered
-
+    """Make the recorded environment, else the one that the user names."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that there is a newer version: the data was made in this one
+            warnings.simplefilter("ignore")  # Gymnasium warns of a newer version, but the data are of this one
             module = name.rpartition(":")[0]
             if recorded is not None:
+                # The user typed the module, so importing it needs no trust in the file.
                 if typed and module:
                     importlib.import_module(module)
                     recorded = replace(recorded, id=name.rpartition(":")[2])
                 source = f"the policy of {policy.spec.dataset_id}"
                 return make_recorded(recorded, source, trust=policy.trust, render_mode=render_mode)
-            if not module:
-                ensure_registered(name)
-            options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
-            return gymnasium.make(name, disable_env_checker=True, **options)
+            return make_by_id(name, **({} if render_mode is None else {"render_mode": render_mode}))
     except EnvironmentMismatchError as error:
+        # The message names the file already; only a hint about a missing package is added.
         hint = f"; {text}" if (text := _hint(name, error)) != _CHECK else ""
         raise EnvironmentMismatchError(f"{error}{hint}") from error
     except (Exception, SystemExit) as error:  # making an environment runs code of other packages
@@ -129,74 +124,3 @@ def _hint(name: str, error: BaseException) -> str:
     if "mujoco" in str(error).lower():
         return "pip install 'snn-dt[mujoco]'"
     return _CHECK
-
-
-def _check_spaces(policy: Policy, env: Any, name: str) -> None:
-    from gymnasium import spaces
-
-    pairs: tuple[tuple[str, Any, Any], ...] = (
-        ("observations", policy.observation_space, getattr(env, "observation_space", None)),
-        ("actions", policy.action_space, getattr(env, "action_space", None)),
-    )
-    for kind, expected, found in pairs:
-        same = _known_size(found) and (
-            (expected.n, expected.start) == (found.n, found.start)
-            if isinstance(expected, spaces.Discrete) and isinstance(found, spaces.Discrete)
-            else spaces.flatdim(expected) == spaces.flatdim(found)
-            and isinstance(expected, spaces.Discrete) == isinstance(found, spaces.Discrete)
-        )
-        if not same:
-            env.close()
-            raise EnvironmentMismatchError(
-                f"expected {kind} {expected} (the policy was trained on {policy.spec.dataset_id}), found {found} in "
-                f"{name}; evaluate in {policy.spec.env_id or 'the environment of that dataset'}"
-            )
-
-
-def _known_size(space: Any) -> bool:
-    """Whether it is a space of so many numbers; texts and graphs, and what an environment lacks, are not."""
-    from gymnasium import spaces
-
-    try:
-        return spaces.flatdim(space) > 0
-    except (NotImplementedError, ValueError, TypeError, AttributeError):
-        return False
-
-
-def _warn(policy: Policy, env: Any, name: str, own: bool) -> None:
-    """Say in what the environment differs from the one the data were recorded in, though the policy fits it."""
-    for kind, expected, found in (
-        ("actions", policy.action_space, env.action_space),
-        ("observations", policy.observation_space, env.observation_space),
-    ):
-        if difference := _difference(expected, found, both_finite=kind == "observations"):
-            _log.warning(
-                "%s of %s are %s, those of %s, which the policy was trained on, %s: expected the same; results are "
-                "those of another environment than the data's",
-                *(kind, name, difference[1], policy.spec.dataset_id, difference[0]),
-            )
-    if own and (names := forgetful_wrappers(_recorded(policy))):
-        _log.warning(
-            "%s begins with the statistics of %s anew, which %s does not hold: observations or rewards are scaled "
-            "otherwise than in the data at first",
-            *(name, " and ".join(names), policy.spec.dataset_id),
-        )
-
-
-def _difference(expected: Any, found: Any, both_finite: bool) -> tuple[str, str] | None:
-    """Return two Boxes, in words, whose bounds are not the same; None where they are, to rounding.
-
-    `both_finite`: look only at bounds that both of them have, as D4RL's files have none for observations.
-    """
-    from gymnasium import spaces
-
-    if not (isinstance(expected, spaces.Box) and isinstance(found, spaces.Box)):
-        return None
-    if expected.shape != found.shape:
-        return str(expected), str(found)
-    for name in ("low", "high"):
-        ours, theirs = (np.asarray(getattr(s, name), dtype=np.float64) for s in (expected, found))
-        looked_at = np.isfinite(ours) & np.isfinite(theirs) if both_finite else np.full(ours.shape, True)
-        if not np.allclose(ours[looked_at], theirs[looked_at], rtol=1e-5, atol=1e-8):
-            return str(expected), str(found)
-    return None

@@ -1,8 +1,8 @@
 """Statistics of few, expensive runs: robust means, bootstrap intervals, comparisons of two methods.
 
-A score matrix is `[..., R, M]`: R runs (training seeds) of each of M tasks; leading axes are batches (resamples).
-Definitions: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021; the
-point estimates equal those of its library rliable. Scores that are empty or not finite raise ValueError.
+A score matrix has shape `[..., R, M]`: R runs (training seeds) of each of M tasks. Leading axes are resamples.
+Definitions: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021. The
+point estimates equal those of its library rliable. Empty or non-finite scores raise ValueError.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def interquartile_mean(scores: npt.ArrayLike) -> Array:
     """
     scores = _matrix(scores)
     flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
-    cut = flat.shape[-1] // 4
+    cut = flat.shape[-1] // 4  # number of scores removed at each end
     return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(axis=-1))
 
 
@@ -69,14 +69,14 @@ def stratified_interval(
     """Return the percentile bootstrap interval of `statistic(*scores)`, runs resampled within each task.
 
     Args:
-        statistic: One of the functions above, or any that keeps leading axes.
-        scores: One `[R, M]` matrix for each argument of the statistic; R may differ between them.
-        rng: The generator that draws the resamples.
-        confidence: Coverage that is aimed at, in (0, 1).
-        samples: Number of resamples.
+        statistic: one of the functions above, or any that keeps leading axes.
+        scores: one `[R, M]` matrix for each argument of the statistic; R may differ between them.
+        rng: generator of the resamples.
+        confidence: nominal coverage, in (0, 1).
+        samples: number of resamples.
 
     Returns:
-        The lower and the upper end, each of the statistic's own shape.
+        The lower and the upper end, each with the shape of the statistic.
     """
     return _quantiles(statistic(*(_resample(_matrix(matrix), samples, rng) for matrix in scores)), confidence)
 
@@ -88,10 +88,10 @@ def nested_interval(
     confidence: float = 0.95,
     samples: int = 2000,
 ) -> tuple[Array, Array]:
-    """Return the interval of `statistic` over runs, with what few episodes leave unsure of each run's own score.
+    """Return the interval of `statistic` over runs, including the uncertainty of each run's mean over few episodes.
 
-    A percentile bootstrap in two stages: runs are resampled within each task, then the episodes of every run drawn;
-    their mean is the score. With one run it is the interval over its episodes, with many episodes that over runs.
+    A percentile bootstrap in two stages: runs are resampled within each task, then the episodes of each drawn run. The
+    mean over the drawn episodes is the score. With one run it is the interval over its episodes.
 
     Args:
         statistic: As in `stratified_interval`, of matrices of scores.
@@ -104,9 +104,10 @@ def nested_interval(
         if episodes.ndim != 3:
             raise ValueError(f"expected returns of shape [runs, tasks, episodes], got shape {episodes.shape}")
         runs, tasks, n = _matrix(episodes).shape
-        picked = rng.integers(runs, size=(samples, runs, tasks))
-        drawn = rng.integers(n, size=(samples, runs, tasks, n))
-        resampled.append(episodes[picked[..., None], np.arange(tasks)[:, None], drawn].mean(axis=-1))
+        picked = rng.integers(runs, size=(samples, runs, tasks))  # [S, R, M]
+        drawn = rng.integers(n, size=(samples, runs, tasks, n))  # [S, R, M, E]
+        scores = episodes[picked[..., None], np.arange(tasks)[:, None], drawn].mean(axis=-1)  # [S, R, M]
+        resampled.append(scores)
     return _quantiles(statistic(*resampled), confidence)
 
 
@@ -116,11 +117,11 @@ def bootstrap_interval(
     rng: np.random.Generator | None = None,
     samples: int = 2000,
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean of some episode returns `[E]`.
+    """Return the percentile bootstrap interval of the mean of episode returns `[E]`.
 
-    It describes the spread over episodes of one policy, not over training seeds, and is narrow for few episodes: on a
-    Gaussian it covers 0.90 (10 episodes), 0.93 (20), 0.95 (50) where 0.95 is asked. With `rng=None` a fixed stream is
-    used: equal returns give equal intervals.
+    It describes the spread over episodes of one policy, not over training seeds. It is too narrow for few episodes: on
+    a Gaussian a nominal 0.95 covers 0.90 (10 episodes), 0.93 (20), 0.95 (50). With `rng=None` the random stream is
+    fixed, so equal returns give equal intervals.
     """
     column = np.asarray(returns, dtype=np.float64).reshape(-1, 1)  # [E, 1]
     rng = np.random.default_rng(0) if rng is None else rng
@@ -129,7 +130,7 @@ def bootstrap_interval(
 
 
 def _resample(scores: Array, samples: int, rng: np.random.Generator) -> Array:
-    """Draw R runs with replacement, on its own for each task: `[R, M] -> [samples, R, M]`."""
+    """Draw R runs with replacement, independently for each task: `[R, M] -> [samples, R, M]`."""
     runs, tasks = scores.shape
     picked = rng.integers(runs, size=(samples, runs, tasks))
     return np.asarray(scores[picked, np.arange(tasks)])

@@ -1,4 +1,4 @@
-"""Videos of a policy."""
+"""Recording videos of a policy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from snn_dt.data.atomic_dir import unfinished_folder
+from snn_dt import io
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError, SnnDtError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy
 
 
 def check_renders(policy: Policy, env_id: str | None = None) -> None:
-    """Render one frame: what a video lacks is to be said before a long evaluation, not after it.
+    """Render one frame, so that a missing renderer is reported before a long evaluation.
 
     Raises:
         EnvironmentMismatchError: moviepy or the environment's renderer is missing.
@@ -26,6 +26,7 @@ def check_renders(policy: Policy, env_id: str | None = None) -> None:
     with _explained(policy, env_id):
         if find_spec("moviepy") is None:
             raise ModuleNotFoundError("MoviePy is not installed")
+        # The same rendering path as of a recording, for one frame.
         env = make_environment(policy, env_id, render_mode="rgb_array", quiet=True)
         try:
             env.reset(seed=0)
@@ -42,7 +43,7 @@ def record_videos(
     env_id: str | None = None,
     max_steps: int | None = None,
 ) -> list[Path]:
-    """Record one episode per target return as MP4 and return the files; one is cut as `evaluate` cuts it.
+    """Record one episode per target return as MP4 and return the files. Step limits are those of `evaluate`.
 
     Raises:
         EnvironmentMismatchError: moviepy or the environment's renderer is missing.
@@ -55,13 +56,13 @@ def record_videos(
 
 @contextmanager
 def _explained(policy: Policy, env_id: str | None) -> Iterator[None]:
-    """Turn what rendering and writing raise into errors that say what to do."""
-    os.environ.setdefault("MUJOCO_GL", "egl")  # the one renderer that works without a screen
+    """Turn the exceptions of rendering and writing into errors that say what to do."""
+    os.environ.setdefault("MUJOCO_GL", "egl")  # the renderer that works without a screen
     try:
         yield
     except SnnDtError:
         raise
-    except Exception as error:  # renderers raise kinds of their own
+    except Exception as error:  # each renderer raises its own kinds
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
             raise CheckpointError(
                 f"expected to write a video, found: {error}; free space or choose another --video"
@@ -73,18 +74,20 @@ def _explained(policy: Policy, env_id: str | None) -> Iterator[None]:
 
 
 def _record(policy: Policy, target: float, folder: Path, seed: int, env_id: str | None, max_steps: int | None) -> Path:
-    """Record an episode in a hidden folder, from which the film is moved when it is complete."""
-    with unfinished_folder(folder, ".recording-") as unfinished:
-        film = _film(policy, target, unfinished, seed, env_id, max_steps)
-        return film.replace(folder / film.name)
+    """Record an episode in a hidden folder, and move the complete video to `folder`."""
+    with io.unfinished_folder(folder, ".recording-") as unfinished:
+        video = _roll_out(policy, target, unfinished, seed, env_id, max_steps)
+        return video.replace(folder / video.name)
 
 
-def _film(policy: Policy, target: float, folder: Path, seed: int, env_id: str | None, max_steps: int | None) -> Path:
+def _roll_out(
+    policy: Policy, target: float, folder: Path, seed: int, env_id: str | None, max_steps: int | None
+) -> Path:
     from gymnasium.wrappers import RecordVideo
 
     name = f"{(env_id or policy.spec.env_id or 'episode').replace('/', '-')}-target{target:g}"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the folder may hold videos
+        warnings.simplefilter("ignore")  # the folder may hold videos already
         env: Any = RecordVideo(
             make_environment(policy, env_id, render_mode="rgb_array", max_steps=max_steps, quiet=True),
             str(folder),
@@ -101,5 +104,5 @@ def _film(policy: Policy, target: float, folder: Path, seed: int, env_id: str | 
             policy.observe(float(reward))
             over = terminated or truncated
     finally:
-        env.close()
+        env.close()  # writes the file, if the end of the episode has not
     return folder / f"{name}-episode-0.mp4"

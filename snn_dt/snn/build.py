@@ -29,7 +29,6 @@ from pathlib import Path
 
 from snn_dt import io
 from snn_dt.device import available_cores
-from snn_dt.user_cache import cache_root
 
 try:
     import fcntl
@@ -84,7 +83,7 @@ def build_library() -> Path:
     compiler = find_compiler()
     if compiler is None:
         raise FileNotFoundError("no C++ compiler ($CXX, g++, c++ or clang++)")
-    library = _own_folder(cache_root()) / f"lif-{_key(compiler)}.so"
+    library = _own_folder(io.cache_root()) / f"lif-{_key(compiler)}.so"
     if not _is_usable(library):
         with _one_at_a_time(library.parent):
             if not _is_usable(library):  # another process has built it meanwhile

@@ -35,7 +35,7 @@ def test_a_second_open_reads_nothing_of_the_source_and_gives_the_same(minari_set
     folder = minari_set(random_episodes(LENGTHS))
     first = snn_dt.load_dataset(str(folder))
     monkeypatch.setattr(h5py, "File", lambda *a, **k: pytest.fail("opened the source"))
-    monkeypatch.setattr(snn_dt.data.minari_source, "read", lambda *a: pytest.fail("read the source"))
+    monkeypatch.setattr(snn_dt.data.load, "build_cached", lambda *a: pytest.fail("read the source"))
     second = snn_dt.load_dataset(str(folder))
     for name in ("observations", "actions", "rewards", "returns_to_go", "episode_offsets", "state_mean", "state_std"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
@@ -244,7 +244,7 @@ def test_whatever_is_wrong_with_a_cache_it_is_built_again_and_said(minari_set, c
 
 
 def test_a_large_array_is_compared_where_its_file_was_touched(minari_set, cached, monkeypatch, caplog):
-    monkeypatch.setattr(cache, "SMALL", 0)
+    monkeypatch.setattr(cache, "MAX_ALWAYS_CHECKED", 0)
     folder = minari_set(random_episodes(LENGTHS))
     checksum = snn_dt.load_dataset(folder).checksum
     compared = []
@@ -264,12 +264,12 @@ def test_a_large_array_is_compared_where_its_file_was_touched(minari_set, cached
 
 
 def test_a_copied_cache_is_compared_and_used(minari_set, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(cache, "SMALL", 0)
+    monkeypatch.setattr(cache, "MAX_ALWAYS_CHECKED", 0)
     folder = minari_set(random_episodes(LENGTHS))
     snn_dt.load_dataset(folder)
     shutil.copytree(tmp_path / "cache", tmp_path / "copy")
     monkeypatch.setenv("SNN_DT_CACHE", str(tmp_path / "copy"))
-    monkeypatch.setattr(snn_dt.data.minari_source, "read", lambda *a: pytest.fail("read the source"))
+    monkeypatch.setattr(snn_dt.data.load, "build_cached", lambda *a: pytest.fail("read the source"))
     snn_dt.load_dataset(folder)
     assert caplog.text == ""
 

@@ -14,7 +14,7 @@ import pytest
 import snn_dt
 from snn_dt.cli.main import main
 from snn_dt.data.collect import collect
-from snn_dt.data.recorder import record
+from snn_dt.data.episode_recorder import record
 from snn_dt.errors import DataError
 
 POLICIES = {

@@ -20,12 +20,8 @@ WIDE = '{"type": "Box", "dtype": "float32", "shape": [4], "low": [0, 0, 0, 0], "
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        (
-            "observation_space",
-            "Box(3)",
-            "cannot tell the spaces of dataset 'toy/set-v0': expected observation_space",
-        ),
-        ("observation_space", '{"type": "Ball"}', "expected observation_space and action_space"),
+        ("observation_space", "Box(3)", "cannot tell the spaces of dataset 'toy/set-v0': expected observation_space"),
+        ("observation_space", '{"type": "Ball"}', "expected observation_space and action_space, as Minari writes"),
         ("action_space", {"type": "Box"}, "cannot tell the spaces"),
         ("observation_space", WIDE, "observations of 3 numbers: expected 4 for Box(0.0, 1.0, (4,), float32)"),
         ("env_spec", {"id": "CartPole-v1"}, "JSON with an id"),

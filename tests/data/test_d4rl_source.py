@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import urllib.request
 from pathlib import Path
 from urllib.error import URLError
 
@@ -180,11 +181,11 @@ def test_a_download_is_complete_or_absent(tmp_path, monkeypatch):
         Path(path).write_bytes(b"half")
         raise URLError("gone")
 
-    monkeypatch.setattr(d4rl_source.urllib.request, "urlretrieve", break_off)
+    monkeypatch.setattr(urllib.request, "urlretrieve", break_off)
     with pytest.raises(DataError, match="could not download"):
         snn_dt.load_dataset("d4rl:hopper-medium-v2", download=True)
     assert list((tmp_path / "d4rl").iterdir()) == []
-    monkeypatch.setattr(d4rl_source.urllib.request, "urlretrieve", fetch)
+    monkeypatch.setattr(urllib.request, "urlretrieve", fetch)
     assert snn_dt.load_dataset("d4rl:hopper-medium-v2", download=True).n_steps == 20
     assert [file.name for file in (tmp_path / "d4rl").iterdir()] == ["hopper_medium-v2.hdf5"]
 

@@ -102,7 +102,7 @@ def test_an_episode_is_raised_as_a_whole_and_anew_when_it_is_read_again(trajecto
         for lane in range(4):
             mask = one.attention_mask[lane]
             episode = int(np.searchsorted(t.episode_offsets, plain._window(0, lane, step)[0], side="right"))
-            epoch = (plain._begin(0, lane) + step) // PER_EPOCH
+            epoch = (plain._start(0, lane) + step) // PER_EPOCH
             found = by.setdefault((lane, epoch, episode), set())
             found |= {round(float(x), 4) for x in (other.rtg - one.rtg)[lane][mask]}
     assert all(len(amounts) == 1 for amounts in by.values())

@@ -12,7 +12,7 @@ from torch import nn
 import snn_dt
 from snn_dt.checkpoint import from_pretrained, save_checkpoint
 from snn_dt.config import Config, ModelConfig
-from snn_dt.data import Windows
+from snn_dt.data import WindowSampler
 from snn_dt.learning.losses import action_loss
 from snn_dt.models import build_model
 from snn_dt.task import make_policy, task_shape
@@ -35,7 +35,7 @@ def load(tmp_path, column, caplog=None, cache=True):
 
 def seen(trajectories):
     """What a model sees of column 1, every step."""
-    states = Windows(trajectories, 1, rtg_scale=1.0).at(np.arange(N)).states
+    states = WindowSampler(trajectories, 1, rtg_scale=1.0).at(np.arange(N)).states
     assert states.dtype == torch.float32
     return states[:, 0, 1].double().numpy()
 
@@ -99,7 +99,7 @@ def test_a_policy_sees_what_training_saw(tmp_path):
         one.reset(1.0)
         one.context.decide = lambda model, rtg, states: given.append(states) or torch.zeros(1, 1)
         one.act(np.array([NORMAL[3], column[3]]))
-    trained = Windows(t, 1, rtg_scale=1.0).at(np.array([3])).states[0]
+    trained = WindowSampler(t, 1, rtg_scale=1.0).at(np.array([3])).states[0]
     for states in given:
         assert states.dtype == torch.float32
         torch.testing.assert_close(states, trained, rtol=1e-5, atol=1e-5)

@@ -7,14 +7,14 @@ import torch
 
 from snn_dt.data.episode_streams import EpisodeStreams
 from snn_dt.data.oversampling import OversampledWindows
-from snn_dt.data.windows import Windows
+from snn_dt.data.windows import WindowSampler
 
 LENGTHS = [5, 1, 12, 3, 40, 8]
 K = 8
 FIELDS = ("rtg", "states", "actions", "timesteps", "attention_mask")
 
 
-@pytest.fixture(params=[Windows, EpisodeStreams])
+@pytest.fixture(params=[WindowSampler, EpisodeStreams])
 def parts(request, trajectories):
     t = trajectories(LENGTHS)
     best = t.best(torch.arange(len(LENGTHS)).numpy(), 0.2)
@@ -28,7 +28,9 @@ def parts(request, trajectories):
 
 def episodes_of(batch, t) -> set[int]:
     """The episodes that the last steps of the rows are of."""
-    by_state = {tuple(row): i for i, row in enumerate(Windows(t, 1, rtg_scale=1.0).at(every(t)).states[:, 0].tolist())}
+    by_state = {
+        tuple(row): i for i, row in enumerate(WindowSampler(t, 1, rtg_scale=1.0).at(every(t)).states[:, 0].tolist())
+    }
     rows = [by_state[tuple(row)] for row in batch.states[:, -1].tolist()]
     return {int((t.episode_offsets <= row).sum()) - 1 for row in rows}
 
@@ -64,7 +66,7 @@ def test_ranks_together_draw_what_one_process_draws(parts, world_size):
 
 
 def test_the_two_parts_draw_independently(trajectories):
-    windows = Windows(trajectories([1000]), K, rtg_scale=1.0)
+    windows = WindowSampler(trajectories([1000]), K, rtg_scale=1.0)
     batch = OversampledWindows(windows, windows, 0.5).batch(0, 0, 2000)
     first, second = batch.timesteps[:, -1].double().chunk(2)
     assert torch.corrcoef(torch.stack([first, second]))[0, 1].abs() < 0.1

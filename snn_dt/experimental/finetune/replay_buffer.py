@@ -82,7 +82,7 @@ class TrainingData:
 
     def batch(self, count: int, rng: np.random.Generator) -> tuple[Batch, Tensor]:
         """Draw windows, and the return [B] of each window's episode over the policy's `rtg_scale`."""
-        ends = self.windows.ends(rng.integers(len(self.windows), size=count))
+        ends = self.windows.draw(rng, count)
         return self.windows.at(ends), self._returns(self._episodes(ends))
 
     def transitions(self, count: int, rng: np.random.Generator) -> Transitions:

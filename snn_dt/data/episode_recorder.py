@@ -1,4 +1,4 @@
-"""One episode of a policy in an environment, as Minari stores it."""
+"""Recording one episode of a policy in an environment for Minari."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 
 def record(env: gym.Env[Any, Any], policy: Callable[[Any], Any], seed: int, index: int) -> Any:
-    """Play episode `index` from reset seed `seed` and return it as Minari's buffer.
+    """Play episode `index` from reset seed `seed` and return it as Minari's `EpisodeBuffer`.
 
-    A policy's method `begin(index)` is called first. Raises `DataError` when the policy raises, or when an action is
-    outside the action space; what is wrong with the environment is an `EnvironmentMismatchError`, see `Checked`.
+    The policy's method `begin(index)`, if it has one, is called first.
+
+    Raises:
+        DataError: the policy raises, or an action is outside the action space.
+        EnvironmentMismatchError: the environment raises or breaks Gymnasium's interface, see `Checked`.
     """
     env = env if find_checked(env) else Checked(env)
     try:
@@ -29,6 +32,7 @@ def record(env: gym.Env[Any, Any], policy: Callable[[Any], Any], seed: int, inde
     except (SnnDtError, MemoryError):
         raise
     except Exception as error:  # the policy is the user's code
+        # The innermost frame is where the user's code raised.
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise DataError(
             f"cannot record episode {index}: expected a policy and an environment that run, found {error!r} in "
@@ -40,12 +44,13 @@ def _play(env: gym.Env[Any, Any], policy: Callable[[Any], Any], seed: int, index
     from minari.data_collector.episode_buffer import EpisodeBuffer
 
     observation, _ = env.reset(seed=seed)
+    # T + 1 observations for T actions, as Minari stores them.
     observations = [observation]
     actions: list[Any] = []
     rewards, terminations, truncations = [], [], []
     done = False
     while not done:
-        action = _inside(env.action_space, policy(observation), f"step {len(actions)} of episode {index}")
+        action = _convert(env.action_space, policy(observation), f"step {len(actions)} of episode {index}")
         observation, reward, terminated, truncated, _ = env.step(action)
         observations.append(observation)
         actions.append(action)
@@ -64,11 +69,12 @@ def _play(env: gym.Env[Any, Any], policy: Callable[[Any], Any], seed: int, index
     )
 
 
-def _inside(space: gym.Space[Any], action: Any, where: str) -> Any:
-    """Return an action in the type of its space, what is recorded being what is played, or raise `DataError`."""
+def _convert(space: gym.Space[Any], action: Any, where: str) -> Any:
+    """Return an action converted to the type of its space, so that it is recorded as it is played."""
     try:
+        # "same_kind" refuses float to integer. `[()]` turns a 0-d array into a scalar.
         inside = np.asarray(action).astype(space.dtype, casting="same_kind")[()]
-    except (TypeError, ValueError):  # no numbers, or fractions for a choice
+    except (TypeError, ValueError):  # no numbers, or a fraction for a choice
         inside = None
     if inside is None or inside.shape != space.shape or not space.contains(inside):
         message = f"the policy gives {action!r} at {where}: expected an action inside {space}; mend the policy"
@@ -77,7 +83,7 @@ def _inside(space: gym.Space[Any], action: Any, where: str) -> Any:
 
 
 def _stack(steps: list[Any]) -> Any:
-    """Turn a list of (nested) values into (nested) arrays over time, as Minari stores them."""
+    """Stack a list of (nested) values to (nested) arrays [T, ...], as Minari stores them."""
     if isinstance(steps[0], dict):
         return {key: _stack([step[key] for step in steps]) for key in steps[0]}
     if isinstance(steps[0], tuple):

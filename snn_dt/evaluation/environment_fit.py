@@ -1,0 +1,91 @@
+"""Comparing an environment with the spaces that a policy was trained on."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from snn_dt.errors import EnvironmentMismatchError
+from snn_dt.evaluation.policy import Policy
+
+_log = logging.getLogger("snn_dt")
+
+
+def check_spaces(policy: Policy, env: Any, name: str) -> None:
+    """Close `env` and raise `EnvironmentMismatchError` if the policy cannot act in it."""
+    from gymnasium import spaces
+
+    pairs: tuple[tuple[str, Any, Any], ...] = (
+        ("observations", policy.observation_space, getattr(env, "observation_space", None)),
+        ("actions", policy.action_space, getattr(env, "action_space", None)),
+    )
+    for kind, expected, found in pairs:
+        # Discrete spaces agree in number and start of the choices, others in the number of numbers.
+        same = _known_size(found) and (
+            (expected.n, expected.start) == (found.n, found.start)
+            if isinstance(expected, spaces.Discrete) and isinstance(found, spaces.Discrete)
+            else spaces.flatdim(expected) == spaces.flatdim(found)
+            and isinstance(expected, spaces.Discrete) == isinstance(found, spaces.Discrete)
+        )
+        if not same:
+            env.close()
+            raise EnvironmentMismatchError(
+                f"expected {kind} {expected} (the policy was trained on {policy.spec.dataset_id}), found {found} in "
+                f"{name}; evaluate in {policy.spec.env_id or 'the environment of that dataset'}"
+            )
+
+
+def _known_size(space: Any) -> bool:
+    """Return whether a space has a fixed number of numbers, unlike texts, graphs and a missing space."""
+    from gymnasium import spaces
+
+    try:
+        return spaces.flatdim(space) > 0
+    except (NotImplementedError, ValueError, TypeError, AttributeError):
+        return False
+
+
+def warn_differences(policy: Policy, env: Any, name: str, restarted: list[str]) -> None:
+    """Warn if an environment that fits the policy differs from the recorded one.
+
+    `restarted`: wrappers whose running statistics restart.
+    """
+    for kind, expected, found in (
+        ("actions", policy.action_space, env.action_space),
+        ("observations", policy.observation_space, env.observation_space),
+    ):
+        # The bounds of actions are always recorded, those of observations not by D4RL.
+        if difference := _difference(expected, found, both_finite=kind == "observations"):
+            _log.warning(
+                "%s of %s are %s, those of %s, which the policy was trained on, %s: expected the same; results are "
+                "those of another environment than the data's",
+                *(kind, name, difference[1], policy.spec.dataset_id, difference[0]),
+            )
+    if restarted:
+        _log.warning(
+            "%s begins with the statistics of %s anew, which %s does not hold: observations or rewards are scaled "
+            "otherwise than in the data at first",
+            *(name, " and ".join(restarted), policy.spec.dataset_id),
+        )
+
+
+def _difference(expected: Any, found: Any, both_finite: bool) -> tuple[str, str] | None:
+    """Return two Boxes as text if their bounds differ by more than rounding, else None.
+
+    `both_finite`: compare only bounds that both of them have; D4RL's files have none for observations.
+    """
+    from gymnasium import spaces
+
+    if not (isinstance(expected, spaces.Box) and isinstance(found, spaces.Box)):
+        return None
+    if expected.shape != found.shape:
+        return str(expected), str(found)
+    # Bounds are compared with a tolerance, since a dataset may store them as float32.
+    for name in ("low", "high"):
+        ours, theirs = (np.asarray(getattr(s, name), dtype=np.float64) for s in (expected, found))
+        compared = np.isfinite(ours) & np.isfinite(theirs) if both_finite else np.full(ours.shape, True)
+        if not np.allclose(ours[compared], theirs[compared], rtol=1e-5, atol=1e-8):
+            return str(expected), str(found)
+    return None
