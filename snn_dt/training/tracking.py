@@ -72,7 +72,7 @@ class Tracker:
                 import wandb
 
                 flat = [flatten(row) for row in brief]
-                columns = list(dict.fromkeys(key for row in flat for key in row))
+                columns: list[Any] = list(dict.fromkeys(key for row in flat for key in row))
                 table = wandb.Table(
                     columns=columns, data=[[row.get(key) for key in columns] for row in flat], allow_mixed_types=True
                 )

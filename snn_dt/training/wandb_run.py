@@ -47,7 +47,8 @@ def start_run(
     except ModuleNotFoundError:
         say("wandb is not installed (pip install wandb): metrics go to metrics.jsonl only")
         return None
-    mode, reason = settings.wandb, "as asked"
+    mode: str = settings.wandb
+    reason: str | None = "as asked"
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE", "")
     if mode not in ("online", "offline", "disabled"):
@@ -55,7 +56,7 @@ def start_run(
         mode = "offline" if reason else "online"
     if mode == "disabled":
         return None
-    options = {"init_timeout": INIT_SECONDS, "silent": mode == "offline", "console": "off"}
+    options: dict[str, Any] = {"init_timeout": INIT_SECONDS, "silent": mode == "offline", "console": "off"}
     if "finish_timeout" in getattr(wandb.Settings, "model_fields", {}):  # wandb 0.26 has none
         options["finish_timeout"] = FINISH_SECONDS
     run = wandb.init(

@@ -11,10 +11,10 @@ import torch
 
 from snn_dt.config import TrainConfig
 from snn_dt.errors import TrainingError
-from snn_dt.training.loop import firing_rates, train
-from snn_dt.training.optimizer import learning_rate, make_optimizer
+from snn_dt.training.loop import Callbacks, train
 from snn_dt.training.signals import StopRequestedError, StopSignal
-from snn_dt.training.state import TrainingState
+from snn_dt.training.sinks import firing_rates
+from snn_dt.training.state import TrainingState, learning_rate, make_optimizer
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model
 
 CONFIG = TrainConfig(steps=6, batch_size=6, warmup_steps=0, log_every=2, save_every=100)
@@ -34,11 +34,10 @@ class Bench:
         self.evaluate, self.validate = evaluate, validate
 
     def run(self) -> bool:
-        return train(
-            *(self.config, self.model, self.draw, self, self.save, self.state, self.stop),
-            evaluate=self.evaluate,
-            validate=self.validate,
-        )
+        return train(self.config, self.model, self.draw, self.callbacks(), self.state)
+
+    def callbacks(self) -> Callbacks:
+        return Callbacks(self, self.save, self.evaluate, self.validate, self.stop)
 
     def draw(self, step: int):
         batch = make_batch(self.task, lengths=(6, 5, 4, 3, 2, 1), seed=step)
