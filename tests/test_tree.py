@@ -6,8 +6,8 @@ import re
 import subprocess
 
 import pytest
-from snn_dt.sweep.grid import read_sweep
 
+from snn_dt.sweep.grid import read_sweep
 from tests.conftest import ROOT
 
 SCRIPT = ROOT / "scripts" / "check_tree.sh"

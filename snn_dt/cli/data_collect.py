@@ -13,7 +13,7 @@ from snn_dt.errors import ConfigError
 
 
 def run_collect(arguments: argparse.Namespace) -> None:
-    """Run `snn-dt data collect`; raises `ConfigError` for a flag or policy that cannot be used, and as `collect` does."""
+    """Run `snn-dt data collect`; raises `ConfigError` for a bad flag or policy, and what `collect` raises."""
     from snn_dt.data.collect import collect
 
     if not 1 <= arguments.episodes < 2**31 or not 0 <= arguments.seed < 2**32:

@@ -29,7 +29,7 @@ COMMANDS = {
     "analyse": ("snn_dt.experimental.analysis.command:ANALYSE", "analyse gradients: over slopes, layers and time"),
     "data": ("snn_dt.cli.data:data_main", "show a dataset, build its cache, collect a new one"),
 }
-"""`module:name` of a function or of a description (see `snn_dt.command`), imported when the command is run; its help."""
+"""`module:name` of a function or a description (`snn_dt.command`), imported when the command is run; its help."""
 
 MAX_MESSAGE = 2000
 """Characters of an error message; a longer one is cut in the middle."""

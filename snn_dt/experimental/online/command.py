@@ -12,9 +12,7 @@ from snn_dt.experimental.online.config import OnlineConfig, load_online_config, 
 
 @dataclass(frozen=True)
 class OnlineArguments(RunFlags, OnlineConfig):
-    """Train a spiking policy to hover online. Flags override the config files, the files override the defaults shown
-    here.
-    """
+    """Train a spiking policy to hover online. Flags override the config files, the files override the defaults."""
 
 
 def _online(config: OnlineConfig, run_dir: Path, resume: bool, trust: bool) -> Outcome:

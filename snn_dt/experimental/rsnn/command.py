@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RSNNArguments(RunFlags, RSNNConfig):
-    """Train a recurrent spiking network. Flags override the config files, the files override the defaults shown here."""
+    """Train a recurrent spiking network. Flags override the config files, the files override the defaults."""
 
 
 class PrintedTests:
