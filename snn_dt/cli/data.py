@@ -38,9 +38,7 @@ def _parser() -> _Parser:
         command.add_argument("dataset", help="minari:<id>, d4rl:<id>, d4rl:<path>.hdf5, or a Minari dataset's folder")
         command.add_argument("--reward-mode", choices=["dense", "delayed"], default="dense")
         command.add_argument("--download", action="store_true", help="download the dataset if it is missing")
-        command.add_argument(
-            "--env-id", help="environment whose action space a D4RL file has but does not name"
-        )
+        command.add_argument("--env-id", help="environment whose action space a D4RL file has but does not name")
         command.add_argument(
             "--trust-env-spec",
             action="store_true",

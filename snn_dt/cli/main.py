@@ -81,9 +81,8 @@ def _execute(command: Any, words: list[str], program: str) -> int:
     if isinstance(command, Mapping):
         name, *rest = words or ["--help"]
         if name in ("-h", "--help"):
-            print(
-                f"usage: {program} COMMAND ...\n\n  " + "\n  ".join(command) + "\n\nEach shows its flags with --help."
-            )
+            names = "\n  ".join(command)
+            print(f"usage: {program} COMMAND ...\n\n  {names}\n\nEach shows its flags with --help.")
             return 0
         if name not in command:
             raise ConfigError(f"expected one of {', '.join(command)}, found {name!r}{did_you_mean(name, command)}")

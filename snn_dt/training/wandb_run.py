@@ -34,10 +34,10 @@ PUBLIC_HOST = "api.wandb.ai"
 def start_run(
     run_dir: Path, settings: TrackConfig, config: dict[str, Any], resuming: bool, say: Callable[[str], None]
 ) -> Any:
-    """Return a wandb run whose files are in `run_dir`, or None where wandb is missing or disabled.
+    """Return a wandb run with its files in `run_dir`, or None if wandb is missing or disabled.
 
-    `auto` follows WANDB_MODE; without it, it is online if nothing speaks against it (`why_offline`). An offline run
-    says in one line how to upload it. The run's id is kept in `run_dir`, and a resumed run goes on under it.
+    `auto` follows WANDB_MODE; without it, the run is online unless `why_offline` returns a reason. An offline run prints
+    one line on how to upload it. The run's id is stored in `run_dir` for a resumed run.
 
     Raises:
         Exception: whatever wandb raises.

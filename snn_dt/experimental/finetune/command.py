@@ -13,7 +13,7 @@ from snn_dt.experimental.finetune.config import FinetuneConfig, load_finetune_co
 
 @dataclass(frozen=True)
 class FinetuneArguments(TrustedRunFlags, FinetuneConfig):
-    """Fine-tune a trained model in its environment. Flags override the config files, the files override the defaults."""
+    """Fine-tune a trained model in its environment. Flags override the config files; files override defaults."""
 
 
 def _finetune(config: FinetuneConfig, run_dir: Path, resume: bool, trust: bool) -> Outcome:
