@@ -1,7 +1,7 @@
-"""A wandb run that starts without blocking: whether it can be online is found out before wandb is called.
+"""Start a wandb run without blocking.
 
-wandb.init with a key but without a network blocks for a minute and a half, and without a key it raises or asks on the
-terminal. So a key is looked for where wandb looks, and its host is given two seconds to accept a connection.
+wandb.init blocks for a minute and a half if there is a key but no network. Without a key it raises or asks on the
+terminal. So this module looks for a key where wandb does, and gives its host two seconds to accept a connection.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def start_run(
 ) -> Any:
     """Return a wandb run with its files in `run_dir`, or None if wandb is missing or disabled.
 
-    `auto` follows WANDB_MODE; without it, the run is online unless `why_offline` returns a reason. An offline run prints
-    one line on how to upload it. The run's id is stored in `run_dir` for a resumed run.
+    `auto` follows WANDB_MODE; without it, the run is online unless `why_offline` returns a reason. An offline run
+    prints one line on how to upload it. The run's id is stored in `run_dir` for a resumed run.
 
     Raises:
         Exception: whatever wandb raises.

@@ -139,7 +139,7 @@ run.batches = failing
 run.train()
 """)
     broken = torchrun(str(script))
-    out, _ = broken.communicate(timeout=HANG)  # the others would wait for a day, see PATIENCE
+    out, _ = broken.communicate(timeout=HANG)  # the others would wait for a day, see EVALUATION_TIMEOUT
     assert broken.returncode != 0
     assert "the disk of node 1 is gone" in out
     assert len(losses(tmp_path / "run")) == 5

@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from snn_dt.cli.run_command import read_run
-    from snn_dt.cli.train import TRAIN
+from snn_dt.cli.train import TRAIN
 from snn_dt.errors import ConfigError
 from snn_dt.training.sweep.grid import read_sweep
 from tests.conftest import ROOT
@@ -67,7 +67,9 @@ def test_an_entry_may_have_a_name_and_values_of_its_own(sweep_file):
     assert (wide.model.d_model, wide.train.budget.mean_firing_rate, wide.eval.target_return) == (32, 0.1, (500.0, 29.0))
     assert {trial.config.train.steps for trial in trials} == {11}, "the grid has the last word"
     for trial in trials:
-        assert read_run(TRAIN, shlex.split(trial.command)[2:])[1] == trial.config, "the command makes the same run by hand"
+        assert read_run(TRAIN, shlex.split(trial.command)[2:])[1] == trial.config, (
+            "the command makes the same run by hand"
+        )
 
 
 def test_the_variants_of_the_plans_that_have_a_budget_are_named_after_it():
