@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from snn_dt.checkpoint import find_checkpoint, provenance, read_json, read_tensors, save_checkpoint, was_saved
+from snn_dt.checkpoint import was_saved
 from snn_dt.config import Config, config_to_dict, save_config, validate
-from snn_dt.config_difference import check_same
 from snn_dt.data import Trajectories
 from snn_dt.device import set_threads, tune_allocator
-from snn_dt.errors import CheckpointError, ConfigError
-from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.rollout import evaluate
 from snn_dt.learning.eprop_blocks import use_eprop
 from snn_dt.learning.plasticity import TrainingPlasticity
 from snn_dt.learning.slopes import make_schedule
 from snn_dt.models import build_model
 from snn_dt.models.norms import set_transition
+from snn_dt.run_checkpoint import restore_run, save_run
 from snn_dt.run_folder import lock_run_folder
-from snn_dt.task import load_trajectories, make_policy, rtg_scale, task_shape
+from snn_dt.task import can_evaluate, load_trajectories, make_policy, rtg_scale, task_shape
 from snn_dt.training.batches import training_batches, validation_loss
 from snn_dt.training.console import Console
 from snn_dt.training.distributed import Workers
@@ -32,7 +29,7 @@ from snn_dt.training.loop import Callbacks
 from snn_dt.training.loop import train as train_loop
 from snn_dt.training.signals import StopSignal
 from snn_dt.training.sinks import MetricSink, MetricSinks, Rows
-from snn_dt.training.state import TrainingState, load_training_state, make_optimizer, restoring
+from snn_dt.training.state import TrainingState, make_optimizer
 from snn_dt.training.tracking import Tracker
 
 
@@ -136,9 +133,9 @@ class Run:
         if config.train.plasticity.eta:
             self.state.plasticity = TrainingPlasticity(config.train.plasticity, model)
         if resume and was_saved(run_dir):
-            self._restore()
+            restore_run(self)
         self.workers.begin(model, config.train.seed, self.state.step)
-        self.evaluates = self.workers.first and self._can_evaluate()
+        self.evaluates = self.workers.first and can_evaluate(config, self.policy)
 
     def train(self) -> int | None:
         """Train to the end or to a signal; returns the number of the signal, None at the end.
@@ -170,7 +167,7 @@ class Run:
 
     def _train(self, sink: MetricSink, stop: StopSignal, console: Console | None = None) -> bool:
         evaluation = (lambda: self.evaluate(stop, console)) if self.evaluates else None
-        callbacks = Callbacks(sink, self._save, evaluation, self.validate, stop)
+        callbacks = Callbacks(sink, partial(save_run, self), evaluation, self.validate, stop)
         return train_loop(self.config.train, self.policy.model, self.batches, callbacks, self.state)
 
     def _stop_signal(self) -> StopSignal:
@@ -199,53 +196,6 @@ class Run:
             max_steps=settings.max_steps,
         )
         return self.rows
-
-    def _save(self, name: str, state: TrainingState) -> None:
-        if not self.workers.first:
-            return
-        data, returns = self.trajectories, self.trajectories.episode_returns
-        facts: dict[str, Any] = provenance(
-            dataset_id=data.dataset_id,
-            dataset_checksum=data.checksum,
-            dataset_return_quantiles=np.quantile(returns, np.linspace(0, 1, 101)).tolist(),
-            reward_mode=data.reward_mode,
-            env_id=self.policy.spec.env_id,
-            seed=self.config.train.seed,
-            step=state.step,
-            config=config_to_dict(self.config),
-        )
-        folder, values = self.run_dir / "checkpoints" / name, state.to_dict() if name == "last" else None
-        save_checkpoint(folder, self.policy, self.config.model, self.task, facts, values)
-
-    def _restore(self) -> None:
-        """Restore the weights and the training state of the last checkpoint."""
-        checkpoint = find_checkpoint(self.run_dir)
-        facts = read_json(checkpoint / "provenance.json")
-        check_same(self.config, facts.get("config"), self.run_dir)
-        if facts.get("dataset_checksum") != self.trajectories.checksum:
-            raise CheckpointError(
-                f"expected the data {self.run_dir} was trained on, found other data in {self.config.data.dataset}; put "
-                "the old ones back, or begin a new run"
-            )
-        values = load_training_state(checkpoint, self.device)
-        with restoring(checkpoint, "the weights and the optimizer"):
-            self.policy.model.load_state_dict(read_tensors(checkpoint / "model.safetensors"))
-            self.state.restore(values)
-
-    def _can_evaluate(self) -> bool:
-        """Tell whether to evaluate; raise now, not after hours of training, if the environment cannot be used."""
-        settings, slopes, spec = self.config.eval, self.config.train.slope_schedule, self.policy.spec
-        env_id = settings.env_id or spec.env_id
-        needed = {"normalized": spec.reference, "return": env_id}
-        if slopes.kind == "adaptive" and slopes.score in needed and needed[slopes.score] is None:
-            raise ConfigError(
-                "train.slope_schedule.score: expected a dataset with reference returns for normalized, with an "
-                f"environment for return; found none for {slopes.score}; choose another one, loss needs neither"
-            )
-        if settings.episodes == 0 or env_id is None:
-            return False
-        make_environment(self.policy, settings.env_id, quiet=True).close()
-        return True
 
     def _description(self) -> list[str]:
         """Return the lines that a run begins with."""

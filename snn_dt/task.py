@@ -9,7 +9,8 @@ import torch
 
 from snn_dt.config import Config
 from snn_dt.data import Trajectories, load_dataset
-from snn_dt.errors import EnvironmentMismatchError
+from snn_dt.errors import ConfigError, EnvironmentMismatchError
+from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy, PolicySpec
 from snn_dt.models import TaskShape
 
@@ -109,3 +110,23 @@ def make_policy(model: torch.nn.Module, trajectories: Trajectories, config: Conf
     if not config.data.normalize:
         mean, std = torch.zeros_like(mean), torch.ones_like(std)
     return Policy(model, spec, mean, std)
+
+
+def can_evaluate(config: Config, policy: Policy) -> bool:
+    """Tell whether there is an environment to evaluate in; called before the training to find mistakes early.
+
+    Raises:
+        SnnDtError: the environment cannot be used, or the data lack the score that a slope schedule follows.
+    """
+    settings, slopes, spec = config.eval, config.train.slope_schedule, policy.spec
+    env_id = settings.env_id or spec.env_id
+    needed = {"normalized": spec.reference, "return": env_id}
+    if slopes.kind == "adaptive" and slopes.score in needed and needed[slopes.score] is None:
+        raise ConfigError(
+            "train.slope_schedule.score: expected a dataset with reference returns for normalized, with an "
+            f"environment for return; found none for {slopes.score}; choose another one, loss needs neither"
+        )
+    if settings.episodes == 0 or env_id is None:
+        return False
+    make_environment(policy, settings.env_id, quiet=True).close()
+    return True

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from snn_dt.config import TrainConfig
 from snn_dt.data.windows import Batch
-from snn_dt.errors import TrainingError
 from snn_dt.learning.slopes import score_of, set_slope
 from snn_dt.training.distributed import Workers
 from snn_dt.training.gradient import make_gradient
@@ -75,23 +74,23 @@ def train(
     return loop.finished and state.evaluated_at == state.step
 
 
+@dataclass
 class TrainingLoop:
     """The steps of `train`; the arguments are the same."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        model: nn.Module,
-        batches: Callable[[int], Batch],
-        callbacks: Callbacks,
-        state: TrainingState,
-    ) -> None:
-        self.config, self.model, self.batches, self.callbacks, self.state = config, model, batches, callbacks, state
-        self.device = next(model.parameters()).device
-        self.parameters = list(model.parameters())
-        self.workers = state.workers or Workers(self.device.type)
-        self.gradient = make_gradient(config, model, state)
-        self.slope: float | None = None
+    config: TrainConfig
+    model: nn.Module
+    batches: Callable[[int], Batch]
+    callbacks: Callbacks
+    state: TrainingState
+    slope: float | None = None
+    """Slope that the schedule has set last."""
+
+    def __post_init__(self) -> None:
+        self.parameters = list(self.model.parameters())
+        self.device = self.parameters[0].device
+        self.workers = self.state.workers or Workers(self.device.type)
+        self.gradient = make_gradient(self.config, self.model, self.state)
         self._saved_at = -1
         self._start_clock()
 
@@ -154,7 +153,7 @@ class TrainingLoop:
         config, state = self.config, self.state
         if not (_due(state.step, config.log_every) or self.finished):
             return
-        _check_finite(state, config.grad_clip)
+        state.check_finite(config.grad_clip)
         metrics = state.take_means()
         metrics |= {"learning_rate": learning_rate(config, state.step - 1), **firing_rates(self.model, batch)}
         if self.slope is not None:
@@ -206,24 +205,12 @@ class TrainingLoop:
             callbacks.save("best", state)
 
     def _save(self) -> None:
-        _check_finite(self.state, self.config.grad_clip)
+        self.state.check_finite(self.config.grad_clip)
         self.callbacks.save("last", self.state)
         self._saved_at = self.state.step
 
     def _start_clock(self) -> None:
         self._clock, self._clock_step = time.perf_counter(), self.state.step
-
-
-def _check_finite(state: TrainingState, grad_clip: float) -> None:
-    """Raise if a loss or gradient since the last log line was not finite, so that no spoilt model is saved."""
-    for name in ("loss", "grad_norm"):
-        total = float(state.sums.get(name, 0.0))
-        if not math.isfinite(total):
-            clip = "lower --train.grad_clip" if grad_clip else "set --train.grad_clip, which is 0, to 1"
-            raise TrainingError(
-                f"expected a finite {name}, found {total} by update {state.step}; lower --train.learning_rate or "
-                f"{clip} (a checkpoint, if one was saved, is from before)"
-            )
 
 
 def _due(step: int, every: int) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from snn_dt import io
 from snn_dt.config import TrainConfig
-from snn_dt.errors import CheckpointError
+from snn_dt.errors import CheckpointError, TrainingError
 from snn_dt.learning.plasticity import TrainingPlasticity
 from snn_dt.learning.slopes import SlopeSchedule
 from snn_dt.training.distributed import Workers
@@ -57,6 +57,21 @@ class TrainingState:
         means = {name: float(value) / (self.step - self.counted) for name, value in self.sums.items()}
         self.sums, self.counted = {}, self.step
         return means
+
+    def check_finite(self, grad_clip: float) -> None:
+        """Raise if a loss or gradient since the last log line was not finite, so that no spoilt model is saved.
+
+        Raises:
+            TrainingError: it was not.
+        """
+        for name in ("loss", "grad_norm"):
+            total = float(self.sums.get(name, 0.0))
+            if not math.isfinite(total):
+                clip = "lower --train.grad_clip" if grad_clip else "set --train.grad_clip, which is 0, to 1"
+                raise TrainingError(
+                    f"expected a finite {name}, found {total} by update {self.step}; lower --train.learning_rate or "
+                    f"{clip} (a checkpoint, if one was saved, is from before)"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values and tensors, with torch's generators, for `torch.save`."""
