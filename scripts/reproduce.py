@@ -22,7 +22,7 @@ from typing import Any
 from snn_dt import strict
 from snn_dt.checkpoint import provenance
 from snn_dt.cli.arguments import parse
-from snn_dt.cli.main import guarded
+from snn_dt.cli.main import handle_errors
 from snn_dt.config_difference import difference
 from snn_dt.device import available_cores
 from snn_dt.errors import ConfigError, TrainingError
@@ -335,4 +335,4 @@ def ships(name: str) -> bool:
 
 if __name__ == "__main__":
     os.chdir(ROOT)
-    sys.exit(guarded(main, sys.argv[1:]))
+    sys.exit(handle_errors(main, sys.argv[1:]))

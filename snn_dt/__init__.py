@@ -19,6 +19,7 @@ _PUBLIC = {
     "from_pretrained": "snn_dt.checkpoint",
     "load_config": "snn_dt.config",
     "load_dataset": "snn_dt.data",
+    "train": "snn_dt.run",
 }
 
 moved.install()
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from snn_dt.errors import SnnDtError as SnnDtError
     from snn_dt.evaluation.policy import Policy as Policy
     from snn_dt.evaluation.rollout import evaluate as evaluate
+    from snn_dt.run import train as train
 
 
 def __getattr__(name: str) -> Any:

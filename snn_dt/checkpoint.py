@@ -1,11 +1,11 @@
-"""Checkpoints: a folder with everything a policy needs, no pickle, loaded strictly, replaced atomically.
+"""Checkpoints: folders with everything a policy needs, without pickle, loaded strictly, replaced atomically.
 
 ```
 config.json           format, model configuration, task shape, policy specification
 model.safetensors     weights
 stats.safetensors     state_mean, state_std
 provenance.json       dataset and its checksum, seed, step, commit, versions, command
-training_state.pt     optimizer and generators, in a run folder only; never needed to use the policy
+training_state.pt     optimizer and generators; only in a run folder, to resume it
 ```
 """
 
@@ -46,7 +46,7 @@ def save_checkpoint(
     provenance: dict[str, Any],
     training_state: dict[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint folder; an older one at the same place is replaced only once the new one is complete.
+    """Write a checkpoint folder. An older one at the same path is replaced when the new one is complete.
 
     Raises:
         CheckpointError: it cannot be written (disk full, no permission); the older checkpoint is untouched.
@@ -86,7 +86,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a safetensors file by name.
 
     Raises:
-        ValueError: some are not finite; what is missing, damaged or no regular file raises a kind of its own.
+        ValueError: numbers that are not finite. A missing, damaged or irregular file raises an error of its own kind.
     """
     from safetensors.torch import load_file
 
@@ -98,10 +98,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = False) -> Policy:
-    """Load a policy from a checkpoint folder, or from a run folder's last checkpoint; needs no dataset, no environment.
+    """Load a policy from a checkpoint folder or the last checkpoint of a run folder; needs no dataset or environment.
 
-    With `trust`, its environment is made as the checkpoint describes it, whatever that imports or opens; see
-    `snn_dt.data.env_spec`. Loading alone makes none.
+    With `trust`, evaluations make the environment that the checkpoint describes, whatever it imports or opens; see
+    `snn_dt.data.env_spec`. Loading makes no environment.
 
     Raises:
         CheckpointError: missing or damaged files, weights that are not finite or do not fit the configuration.
@@ -147,10 +147,10 @@ def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = Fals
 
 
 def _check_sizes(config: ModelConfig, task: TaskShape, weights: dict[str, torch.Tensor]) -> None:
-    """Raise for weights of other sizes than the configuration says, before a model of that size is made."""
+    """Raise if the sizes of the weights do not fit the configuration, before a model of that size is made."""
     if config.n_layers > len(weights):
         raise ValueError(f"{len(weights)} tensors for {config.n_layers} layers")
-    with _WithoutValues(), torch.device("meta"):  # sizes alone
+    with _WithoutValues(), torch.device("meta"):  # shapes only, no memory
         build_model(config, task).load_state_dict(weights, strict=True, assign=True)
 
 
@@ -165,19 +165,19 @@ class _WithoutValues(TorchFunctionMode):
 
 
 def was_saved(run_dir: Path) -> bool:
-    """Tell whether a run got as far as a checkpoint `last`; a crash in the middle of a save leaves the one before."""
+    """Tell whether a run has a checkpoint `last`, or `last.old` after a crash in the middle of a save."""
     return any((run_dir / "checkpoints" / name).is_dir() for name in ("last", "last.old"))
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder that `path` is, or that a run folder at `path` holds.
+    """Return the checkpoint folder at `path`, or the last checkpoint of the run folder at `path`.
 
     Raises:
         CheckpointError: there is none.
     """
     path = Path(os.path.realpath(io.check_name(path, CheckpointError, "a checkpoint folder")))
     last = path / "checkpoints" / "last"
-    old = path.parent / f"{path.name}.old"  # of a replacement that was cut short; elsewhere it is somebody's copy
+    old = path.parent / f"{path.name}.old"  # left by an interrupted replacement; elsewhere it may be a copy
     torn = [old] if path.parent.name == "checkpoints" or not path.exists() else []
     for candidate in (path, *torn, last, last.with_name("last.old")):
         if io.is_file(candidate / "config.json"):
@@ -190,7 +190,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def provenance(**facts: Any) -> dict[str, Any]:
-    """Return `facts` with what made them: command, commit and versions."""
+    """Return `facts` with the command, commit and versions that produced them."""
     return {
         **facts,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -205,13 +205,13 @@ def provenance(**facts: Any) -> dict[str, Any]:
 
 
 def _replace(new: Path, directory: Path) -> None:
-    """Put `new` in the place of `directory`; a crash in between leaves `<directory>.old`, which loading finds."""
+    """Replace `directory` by `new`; a crash in between leaves `<directory>.old`, which `find_checkpoint` finds."""
     old = directory.with_name(directory.name + ".old")
     for file in new.iterdir():
         with file.open("rb+") as handle:
             os.fsync(handle.fileno())
     if directory.exists():
-        shutil.rmtree(old, ignore_errors=True)  # not otherwise: it may be the only one
+        shutil.rmtree(old, ignore_errors=True)  # only now: `old` may have been the only checkpoint
         directory.rename(old)
     try:
         new.rename(directory)
@@ -246,14 +246,14 @@ def _safetensors_error() -> type[Exception]:
 
 @functools.cache
 def _commit() -> str | None:
-    """Return the commit of the code, asked for once: what the process has loaded does not change with the files."""
+    """Return the commit of the code, read once: later changes of the files do not change the loaded code."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
     try:
-        # Results that were written since, by this run's neighbours too, say nothing about what made the next one.
+        # Changes in results/ do not count, because runs write there.
         changes = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)results")
         return git("rev-parse", "HEAD") + ("-dirty" if changes else "")
     except (OSError, subprocess.SubprocessError):

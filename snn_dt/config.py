@@ -1,7 +1,7 @@
-"""The configuration of a run: frozen dataclasses, read strictly from YAML, every field open to a command-line flag.
+"""The configuration of a run: frozen dataclasses, read strictly from YAML. Every field is also a command-line flag.
 
-The text under a field is its help (shown by `snn-dt train --help`) and gives its unit. Precedence, weakest first:
-the defaults below, the `base` chain of a YAML file, the file itself, flags.
+The text under a field is its help (shown by `snn-dt train --help`) and gives its unit. Later sources override earlier
+ones: the defaults below, the `base` chain of a YAML file, the file itself, flags.
 """
 
 from __future__ import annotations
@@ -24,66 +24,66 @@ from snn_dt.rule_config import EpropConfig, PlasticityConfig, rule_checks
 @takes_old_names
 @dataclass(frozen=True)
 class DataConfig:
-    """The dataset and how it is read."""
+    """The dataset and how it is sampled."""
 
     dataset: str = "datasets/sb3/cartpole/mixed-v0"
     """`minari:<id>`, `d4rl:<id>`, `d4rl:<path>.hdf5`, or a folder."""
     download: bool = False
-    """Download a Minari or D4RL dataset that is not on this machine."""
+    """Download a Minari or D4RL dataset that is missing on this machine."""
     reward_mode: Literal["dense", "delayed"] = "dense"
-    """`delayed` moves the whole reward of an episode to its last step."""
+    """`delayed` moves the sum of an episode's rewards to its last step."""
     rtg_scale: float | None = None
-    """Divisor of the return-to-go, in environment units; null takes the largest |return-to-go| of the dataset."""
+    """Divisor of the return-to-go, in environment units. Null takes the largest |return-to-go| of the dataset."""
     normalize: bool = True
-    """Give the model states of zero mean and unit deviation."""
+    """Normalise states to zero mean and unit standard deviation."""
     validation_fraction: float = 0.0
-    """Share of the episodes held out for a validation loss."""
+    """Fraction of the episodes held out for the validation loss."""
     split_seed: int = 0
-    """Seed of the shuffle that chooses them."""
+    """Seed of the split into training and validation episodes."""
     filter_top: float = 1.0
-    """Train on the episodes of highest return alone, until they hold this share of the steps."""
+    """Train only on the episodes of highest return that together hold this fraction of the steps."""
     oversample_top: float = 0.0
-    """Share of the training windows that are drawn from the best episodes alone, those of highest return that hold a
-    tenth of the steps: they are imitated better, and what a lower return-to-go means does not change."""
+    """Fraction of training windows drawn from the best episodes, those of highest return with a tenth of the steps.
+    Oversamples the best episodes; the return labels are unchanged."""
     rtg_augment: float = 0.0
-    """Share of the training windows that are asked for more than they got, as a policy is that falls behind its target:
-    their returns-to-go are raised, by a tenth of the range of the data on average."""
+    """Fraction of training windows whose return-to-go is increased by a random amount (mean: 10 % of its range). A
+    policy that falls behind its target sees such values."""
 
 
 @dataclass(frozen=True)
 class SlopeConfig:
-    """How the surrogate's slope k moves, from `model.surrogate_slope` on. The forward pass never changes with it."""
+    """Schedule of the surrogate slope k, from `model.surrogate_slope` on. The forward pass does not depend on k."""
 
     kind: Literal["fixed", "linear", "cubic", "geometric", "adaptive"] = "fixed"
-    """Stays; goes to `last` in stages; or follows the score of the evaluations."""
+    """`fixed` keeps k. `adaptive` follows the score of the evaluations. The others change k in stages up to `last`."""
     last: float = 100.0
-    """k of the last stage; the largest k of `adaptive`, whose smallest is 1."""
+    """k of the last stage. For `adaptive` the largest k; the smallest is 1."""
     stages: int = 10
-    """Changes of k, at equal distances over the run (linear, cubic, geometric)."""
+    """Number of changes of k, evenly spaced over the run (linear, cubic, geometric)."""
     score: Literal["normalized", "return", "loss"] = "normalized"
-    """What `adaptive` follows: normalised score, return in environment units (Eq. 7 of arXiv 2510.24461), or 1 -
+    """Score for `adaptive`: normalised score, return in environment units (Eq. 7 of arXiv 2510.24461), or 1 -
     validation loss / first validation loss."""
     layers: tuple[float, ...] = ()
-    """What k is multiplied with in each block, first block first; empty multiplies with 1."""
+    """Factor of k in each block, first block first; empty means 1 everywhere."""
 
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """What a spiking network may spend. Activity above it is added to the loss; null sets no limit."""
+    """Limits of a spiking network's activity. The excess over a limit adds to the loss; null sets no limit."""
 
     synaptic_operations: float | None = None
-    """Accumulates that spikes cause in one decision, whole network (a limit for `acs_per_decision` without the
-    additions of norms and residual branches)."""
+    """Accumulates caused by spikes per decision, whole network: `acs_per_decision` without the additions of norms and
+    residual branches."""
     mean_firing_rate: float | None = None
-    """Spikes per neuron and simulation step, mean over all neurons, in (0, 1]."""
+    """Spikes per neuron and simulation step, averaged over all neurons, in (0, 1]."""
     weight: float = 0.2
-    """Loss for each factor e above a limit, from half of the training on; before that it grows from 0. A smaller one
-    makes a limit a wish; with a larger one AdamW, which sees the sum of both gradients, hardly learns anything else,
-    and the policy no longer hears what is asked for (results/README.md)."""
+    """Loss for each factor e above a limit, in the second half of the training; in the first half it grows from 0.
+    Smaller values may exceed the limit. Larger values let the penalty dominate, and the policy ignores its target
+    return."""
 
     @property
     def limits(self) -> dict[str, float]:
-        """The limits that are set."""
+        """Limits that are not null."""
         found = {"synaptic_operations": self.synaptic_operations, "mean_firing_rate": self.mean_firing_rate}
         return {name: limit for name, limit in found.items() if limit is not None}
 
@@ -98,9 +98,9 @@ class TrainConfig:
     batch_size: int = 64
     """Windows per update."""
     accumulate: int = 1
-    """Micro-batches an update is split into, for less memory; must divide batch_size. The gradient is that of the whole
-    batch for dense, snn_dt and snn_dt_stream without dropout. For dsformer it is another one: its batch norm takes the
-    statistics of each micro-batch by itself."""
+    """Micro-batches per update, which need less memory; must divide batch_size. Without dropout the gradient of dense,
+    snn_dt and snn_dt_stream is that of the whole batch. That of dsformer differs: its batch norm takes the statistics
+    of each micro-batch."""
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
     weight_decay: float = 1e-4
@@ -108,85 +108,85 @@ class TrainConfig:
     warmup_steps: int = 200
     """Updates of linear warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """Learning rate after the warm-up; `cosine` falls to 0 at the last update."""
+    """Learning rate after the warm-up; `cosine` decays to 0 at the last update."""
     stateful: bool = False
-    """Truncated BPTT (snn_dt_stream): batches read whole episodes side by side, a window of context_length steps per
-    update, and go on from the state that the update before has left behind; the gradient ends where a window begins.
-    False draws single windows, each from rest."""
+    """Truncated BPTT (snn_dt_stream): each batch row reads whole episodes, one window of context_length steps per
+    update. The state is carried from update to update; the gradient stops at the start of the window. False draws
+    single windows, each from the resting state."""
     grad_clip: float = 1.0
-    """Largest global gradient norm; 0 switches clipping off."""
+    """Largest global gradient norm; 0 disables clipping."""
     seed: int = 0
-    """Seeds initial weights, batch order and dropout."""
+    """Seed of initial weights, batch order and dropout."""
     device: str = "auto"
     """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:N`."""
     precision: Literal["float32", "bf16"] = "float32"
-    """`bf16` uses autocast where the device has bfloat16 arithmetic."""
+    """`bf16` uses autocast on devices with bfloat16 arithmetic."""
     compile: bool = False
     """Compile the model with torch.compile."""
     cuda_graph: bool = True
-    """On a GPU, record the kernels of the gradient once and replay them. Not done where the host takes part in it:
-    compile, stateful, a slope schedule, plasticity, e-prop."""
+    """On a GPU, record the kernels of the gradient once and replay them. Has no effect with compile, stateful, a slope
+    schedule, plasticity or e-prop, which need the host."""
     threads: int = 0
-    """CPU threads of torch; 0 takes the number of cores this process may use."""
+    """CPU threads of torch; 0 takes all cores of this process."""
     slope_schedule: SlopeConfig = field(default_factory=SlopeConfig)
     """Schedule of the surrogate's slope."""
     rule: Literal["bptt", "eprop"] = "bptt"
-    """How gradients pass through the neurons of the last block: all of their time, or e-prop (snn_dt)."""
+    """Gradient through the neurons of the last block: backpropagation through time, or e-prop (snn_dt)."""
     eprop: EpropConfig = field(default_factory=EpropConfig)
     """Options of `rule: eprop`."""
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
-    """Three-factor plasticity of the action head, after each update of the optimizer."""
+    """Three-factor plasticity of the action head, applied after the optimizer step."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     """Limits of a spiking network's activity."""
     log_every: int = 50
-    """Updates between two lines of metrics."""
+    """Updates between two lines in the log."""
     eval_every: int = 0
-    """Updates between two evaluations in the environment; 0 evaluates once, after the last update."""
+    """Updates between two evaluations in the environment; 0 evaluates only after the last update."""
     save_every: int = 500
     """Updates between two checkpoints; the last update always saves."""
 
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """The rollout."""
+    """The evaluation in the environment."""
 
     env_id: str | None = None
-    """Gymnasium environment; null takes the dataset's own. `module:Env-v0`, which imports the module, only as a flag: a
-    file may name registered ones."""
+    """Gymnasium environment; null takes the dataset's own. `module:Env-v0` imports the module and is allowed only as a
+    flag; a file may name registered environments."""
     target_return: tuple[float, ...] = ()
-    """Returns asked of the policy, in environment units; empty asks for the best return in the dataset."""
+    """Target returns in environment units; empty takes the best return in the dataset."""
     episodes: int = 20
     """Episodes per target return, with reset seeds seed, seed + 1, ...; 0 trains without an environment."""
     seed: int = 10_000
     """Reset seed of the first episode."""
     num_envs: int = 32
-    """Environments stepped side by side."""
+    """Environments stepped in parallel."""
     max_steps: int | None = None
-    """Steps after which an episode is cut; null takes the environment's own limit, where it has none ten times the
-    longest episode of the data, at least 1,000."""
+    """Steps after which an episode is cut. Null takes the environment's own limit; without one, ten times the longest
+    episode of the data, at least 1,000."""
 
 
 @dataclass(frozen=True)
 class TrackConfig:
-    """Where metrics go besides the run folder's metrics.jsonl."""
+    """Experiment tracking besides the metrics.jsonl of the run folder."""
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """`auto` goes online only with an API key and a reachable host, else offline."""
+    """`auto` is online with an API key and a reachable host, else offline."""
     project: str = "snn_dt"
     """wandb project."""
     entity: str | None = None
     """wandb user or team; null takes the account's default."""
     group: str | None = None
-    """wandb group, to gather the seeds of one experiment."""
+    """wandb group, for example the seeds of one experiment."""
     name: str | None = None
-    """wandb run name; null takes the run folder's."""
+    """wandb run name; null takes the name of the run folder."""
     tags: tuple[str, ...] = ()
     """wandb tags."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run."""
+    """The configuration of a training run."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -196,11 +196,11 @@ class Config:
 
 
 def load_config(*paths: str | Path, trust: bool = False) -> Config:
-    """Read YAML files, each laid over those before it and over the file its `base` key names, over the defaults.
+    """Read YAML files. Each overrides those before it and the files that its `base` key names.
 
     Raises:
-        ConfigError: missing file, bad YAML, unknown key (the nearest known one is named), value of a wrong type, or,
-            without `trust`, an environment that would import a module.
+        ConfigError: a missing file, bad YAML, an unknown key, a value of a wrong type, or, without `trust`, an
+            environment that imports a module.
     """
     config = strict.load(Config, *paths)
     if not trust:
@@ -210,10 +210,10 @@ def load_config(*paths: str | Path, trust: bool = False) -> Config:
 
 
 def check_env_id(name: str, env_id: str | None) -> None:
-    """Refuse an environment, named by a file, that would import a module.
+    """Refuse the name of an environment in a file if it imports a module.
 
     Raises:
-        ConfigError: it is `module:Env`.
+        ConfigError: the name is `module:Env`.
     """
     if env_id is not None and ":" in env_id:
         raise ConfigError(
@@ -235,7 +235,7 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 
 def save_config(config: Any, path: Path) -> None:
-    """Write a resolved config, a dataclass of sections, as YAML, whole or not at all.
+    """Write a config, a dataclass of sections, as YAML, whole or not at all.
 
     Raises:
         ConfigError: it cannot be written.
@@ -249,7 +249,7 @@ def save_config(config: Any, path: Path) -> None:
 
 
 def validate(config: Config) -> None:
-    """Check what a type cannot say; raise `ConfigError` naming the first field at fault."""
+    """Check values and combinations of fields; raise a `ConfigError` that names the first wrong one."""
     d, t, e, s = config.data, config.train, config.eval, config.train.slope_schedule
     n_layers, adaptive, follows_loss = config.model.n_layers, s.kind == "adaptive", s.score == "loss"
     stream, rate = config.model.kind == "snn_dt_stream", t.budget.mean_firing_rate

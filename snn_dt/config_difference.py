@@ -1,4 +1,4 @@
-"""In what two configurations differ: a run goes on, and counts as made, under the one it was begun with alone."""
+"""Compare configurations: a run can be resumed only with the configuration it started with."""
 
 from __future__ import annotations
 
@@ -10,41 +10,43 @@ from snn_dt import strict
 from snn_dt.errors import CheckpointError, ConfigError
 from snn_dt.renamed import current_keys
 
-WHERE = frozenset({"track", "threads"})
-"""Where a run is tracked, and how many threads it has."""
-AROUND = WHERE | {"eval", "device", "checkpoint", "dataset", "download", "log_every", "eval_every", "save_every"}
-"""And what else may change on the way: where the work is done, where the data lie, what is measured and kept."""
+IGNORED = frozenset({"track", "threads"})
+"""Sections and fields that never count as a difference."""
+CHANGEABLE_ON_RESUME = IGNORED | {
+    *("eval", "device", "checkpoint", "dataset", "download", "log_every", "eval_every", "save_every")
+}
+"""Sections and fields that may change when a run is resumed: device, path of the data, what is measured and saved."""
 
 
-def difference(asked: Any, found: dict[str, Any], free: Collection[str] = WHERE) -> str:
-    """Name the first field in which a stored configuration differs from `asked`, if one does; else an empty text.
+def difference(config: Any, stored: dict[str, Any], ignored: Collection[str] = IGNORED) -> str:
+    """Return the first field in which a stored configuration differs from `config`, in words; empty if none does.
 
-    A field that is younger than what was stored counts with its default, which means "as before".
+    Fields missing from the stored configuration take their defaults, which mean "as before".
 
     Args:
-        asked: a dataclass of sections.
-        found: the stored one, in nested dictionaries.
-        free: names of sections and fields that may differ.
+        config: a dataclass of sections.
+        stored: the other configuration, in nested dictionaries.
+        ignored: names of sections and fields that may differ.
     """
     try:
-        stored = strict.build(type(asked), found, "stored configuration")
+        built = strict.build(type(config), stored, "stored configuration")
     except ConfigError as error:
         return str(error)
-    return _first(strict.to_dict(asked), strict.to_dict(stored), free)
+    return _first_difference(strict.to_dict(config), strict.to_dict(built), ignored)
 
 
 def check_same(config: Any, stored: Any, run_dir: Path) -> None:
-    """Check that a run is gone on with as it was begun, but for what lies around the training.
+    """Check that a run is resumed with the configuration of its checkpoint, except for `CHANGEABLE_ON_RESUME`.
 
     Args:
-        config: that of the run folder, a dataclass of sections.
-        stored: that of the checkpoint; none is an older checkpoint, which is trusted.
+        config: the configuration in the run folder, a dataclass of sections.
+        stored: the configuration in the checkpoint; older checkpoints have none and are trusted.
         run_dir: the run folder.
 
     Raises:
         CheckpointError: they differ.
     """
-    if isinstance(stored, dict) and (other := difference(config, stored, AROUND)):
+    if isinstance(stored, dict) and (other := difference(config, stored, CHANGEABLE_ON_RESUME)):
         raise CheckpointError(
             f"expected in {run_dir / 'config.yaml'} what its checkpoint was made with, found: {other}; put it back, or "
             "begin a new run"
@@ -52,43 +54,45 @@ def check_same(config: Any, stored: Any, run_dir: Path) -> None:
 
 
 def check_whole(config: Any, stored: Any, path: Path) -> None:
-    """Check that what a run keeps of its configuration names every field: one that is cut off means something else.
+    """Check that the stored configuration of a run names every field: a file that was cut off means something else.
 
     Args:
-        config: what was read, a dataclass of sections whose missing fields took their defaults.
-        stored: what the file holds, in nested dictionaries.
+        config: the configuration as read, a dataclass of sections with defaults for missing fields.
+        stored: the content of the file, in nested dictionaries.
         path: the file.
 
     Raises:
         CheckpointError: fields are missing.
     """
-    if lacking := _lacking(strict.to_dict(config), stored):
-        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+    if missing := _missing(strict.to_dict(config), stored):
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise CheckpointError(
-            f"expected the whole configuration of a run in {path}, found it without {', '.join(lacking[:3])}{more}; it "
+            f"expected the whole configuration of a run in {path}, found it without {', '.join(missing[:3])}{more}; it "
             "was cut off, or is of an older version: put back what is missing (what is younger than the run, with the "
             "default that --help shows), or begin a new run"
         )
 
 
-def _lacking(whole: dict[str, Any], stored: Any, prefix: str = "") -> list[str]:
+def _missing(whole: dict[str, Any], stored: Any, prefix: str = "") -> list[str]:
     found = current_keys(stored) if isinstance(stored, dict) else {}
     names = []
     for key, value in whole.items():
         if isinstance(value, dict) and value:
-            names += _lacking(value, found.get(key), f"{prefix}{key}.")
+            names += _missing(value, found.get(key), f"{prefix}{key}.")
         elif key not in found:
             names.append(f"{prefix}{key}")
     return names
 
 
-def _first(asked: dict[str, Any], found: dict[str, Any], free: Collection[str], prefix: str = "") -> str:
-    for key, a in asked.items():
-        name, b = f"{prefix}{key}", found[key]
-        if key in free or a == b:
+def _first_difference(
+    config: dict[str, Any], stored: dict[str, Any], ignored: Collection[str], prefix: str = ""
+) -> str:
+    for key, here in config.items():
+        name, there = f"{prefix}{key}", stored[key]
+        if key in ignored or here == there:
             continue
-        if not isinstance(a, dict) or not isinstance(b, dict):
-            return f"{name} is {b} there and {a} here"
-        if inner := _first(a, b, free, f"{name}."):
+        if not isinstance(here, dict) or not isinstance(there, dict):
+            return f"{name} is {there} there and {here} here"
+        if inner := _first_difference(here, there, ignored, f"{name}."):
             return inner
     return ""

@@ -37,7 +37,9 @@ class TrainingError(SnnDtError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the known name nearest to `name`, else the list of known names."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
-        return f"; did you mean {near[0]!r}?"
+        # A transposition is the likeliest mistake: `trian` is nearer to train than to trial.
+        best = min(near, key=lambda other: sorted(other) != sorted(name))
+        return f"; did you mean {best!r}?"
     return f"; known: {', '.join(known)}" if known else ""

@@ -1,4 +1,4 @@
-"""Old names of config fields: they keep working, with one warning line that names the new one."""
+"""Old names of config fields. They keep working, with one warning line that gives the new name."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ RENAMED = {
     "top_fraction": "filter_top",
     "carry_state": "stateful",
 }
-"""Old field to new field, whatever the section; all since 0.2.0."""
+"""Old name of a field to its new name, in any section; all since 0.2.0."""
 
 _log = logging.getLogger("snn_dt")
 _told: set[str] = set()
 
 
 def current_name(name: str) -> str:
-    """Return the present name of a field; `name` may have a section (`model.propagation`) and hyphens."""
+    """Return the current name of a field; `name` may have a section (`model.propagation`) and hyphens."""
     section, dot, field = name.rpartition(".")
     new = RENAMED.get(field.replace("-", "_"))
     if new is None:
@@ -35,7 +35,7 @@ def current_name(name: str) -> str:
 
 
 def current_keys(values: Any, section: str = "") -> Any:
-    """Return nested dictionaries with old keys replaced; anything else as it is. A key under both names keeps both."""
+    """Return nested dictionaries with current keys; other values unchanged. A key with both names keeps both."""
     if not isinstance(values, dict):
         return values
     found = {}

@@ -26,12 +26,12 @@ _HINT = "; write a number in decimal digits, as 90 or 1.5e3"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the nested dictionaries of a YAML file, laid over those of the file, or files, its `base` key names."""
+    """Return the nested dictionaries of a YAML file, merged over those of the files that its `base` key names."""
     return _read_chain(path, (), {})
 
 
 def load(cls: type[T], *paths: str | Path) -> T:
-    """Read YAML files, each laid over those before it and over the file its `base` key names, over `cls`'s defaults."""
+    """Read YAML files into `cls`. Each overrides those before it and the files that its `base` key names."""
     values: dict[str, Any] = {}
     for path in paths:
         values = merge(values, read_yaml(Path(path)))
@@ -39,10 +39,10 @@ def load(cls: type[T], *paths: str | Path) -> T:
 
 
 def check_all(checks: Iterable[tuple[str, bool, str, object]]) -> None:
-    """Raise `ConfigError` for the first (field, whether it holds, what is expected, what was found) that fails.
+    """Raise a `ConfigError` for the first (field, whether the check holds, expected, found) that fails.
 
-    A number that is not finite fails: YAML and flags have none, a dataclass that was built in Python may. So does an
-    integer of more than 64 bits, which no array and no file can have as a size.
+    Numbers that are not finite fail too: a dataclass built in Python may hold them. So do integers of more than 64
+    bits, which cannot be the size of an array or a file.
     """
     for name, good, expected, found in checks:
         if isinstance(found, int) and abs(found) >= 2**63:
@@ -54,7 +54,7 @@ def check_all(checks: Iterable[tuple[str, bool, str, object]]) -> None:
 def each(
     config: Any, expected: str, holds: Callable[[Any], bool], fields: dict[str, tuple[str, ...]]
 ) -> list[tuple[str, bool, str, object]]:
-    """Return the same check, as `check_all` takes it, of many fields of a config: their names by section."""
+    """Return the same check, in the form of `check_all`, for many fields, named by section."""
     found = {f"{part}.{name}": getattr(getattr(config, part), name) for part, names in fields.items() for name in names}
     return [(name, holds(value), expected, value) for name, value in found.items()]
 
@@ -75,13 +75,13 @@ def to_dict(instance: Any) -> dict[str, Any]:
 
 
 def _read_chain(path: Path, above: tuple[Path, ...], read: dict[Path, dict[str, Any]]) -> dict[str, Any]:
-    """Return what a file and those below it say; `above` led here, `read` holds what was read, each file once."""
+    """Return the values of a file and its bases; `above` are the files that led here, `read` those read so far."""
     path = Path(os.path.realpath(io.check_name(path, ConfigError, "a config file")))
     try:
         if path in above:
             raise ConfigError(f"{path}: its `base` chain comes back to itself; remove the `base` line of a file")
         if path not in read:
-            read[path] = _lay_over_bases(path, parse_yaml(io.read_text(path, MOST_BYTES)), (*above, path), read)
+            read[path] = _merge_bases(path, parse_yaml(io.read_text(path, MOST_BYTES)), (*above, path), read)
     except OSError as error:
         found = f"none ({error.strerror})" if error.errno in (errno.ENOENT, errno.ENOTDIR) else error.strerror
         raise ConfigError(f"expected a config file at {path}, found {found}; see configs/") from error
@@ -90,9 +90,7 @@ def _read_chain(path: Path, above: tuple[Path, ...], read: dict[Path, dict[str, 
     return read[path]
 
 
-def _lay_over_bases(
-    path: Path, values: Any, above: tuple[Path, ...], read: dict[Path, dict[str, Any]]
-) -> dict[str, Any]:
+def _merge_bases(path: Path, values: Any, above: tuple[Path, ...], read: dict[Path, dict[str, Any]]) -> dict[str, Any]:
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected sections such as `model:`, found {type(values).__name__}")
@@ -108,12 +106,12 @@ def _lay_over_bases(
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Lay nested dictionaries over others, key by key."""
+    """Return nested dictionaries `below` with the values of `above`, key by key."""
     both = dict(below)
     for key, value in above.items():
         old = both.get(key)
         if isinstance(old, dict) and (value is None or isinstance(value, dict)):
-            value = merge(old, value or {})  # a section whose lines are all commented out changes nothing
+            value = merge(old, value or {})  # a section with all lines commented out is None
         both[key] = value
     return both
 
@@ -136,10 +134,10 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def cast(value: Any, hint: Any, source: str, name: str) -> Any:
-    """Turn a value of YAML or JSON into the annotated type; a number may come as text: YAML 1.1 reads `1e-4` so.
+    """Turn a value of YAML or JSON into the annotated type. Numbers may be text, because YAML 1.1 reads `1e-4` so.
 
     Raises:
-        ConfigError: it is of another type; the message begins with `source` and `name`.
+        ConfigError: the value is of another type; the message starts with `source` and `name`.
     """
     origin, args = get_origin(hint), get_args(hint)
     wrong = ConfigError(f"{source}: {name}: expected {describe(hint)}, found {short(value)}")
@@ -177,7 +175,7 @@ def cast(value: Any, hint: Any, source: str, name: str) -> Any:
 
 
 def describe(hint: Any) -> str:
-    """Say in words what `cast` expects."""
+    """Return in words what `cast` expects."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return " or ".join("null" if a is type(None) else describe(a) for a in args)
@@ -195,6 +193,6 @@ def _plain(value: Any) -> Any:
 
 
 def short(value: Any) -> str:
-    """Return a value as Python writes it, cut where it is long."""
+    """Return the repr of a value, cut in the middle if it is long."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:80]}...{text[-10:]}"

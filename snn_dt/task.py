@@ -1,24 +1,43 @@
-"""What a dataset says about the task: the shape of a model, and what a policy needs to act in its environment."""
+"""The task that a dataset describes: sizes and bounds for the model, spaces and targets for the policy."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from snn_dt.config import Config, validate
+from snn_dt.config import Config
 from snn_dt.data import Trajectories, load_dataset
-from snn_dt.errors import EnvironmentMismatchError
+from snn_dt.errors import ConfigError, EnvironmentMismatchError
+from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy, PolicySpec
-from snn_dt.models import TaskShape, build_model
+from snn_dt.models import TaskShape
+
+MAX_SAMPLE = 1_000_000
+"""Steps that statistics are taken of."""
+
+
+def load_trajectories(config: Config, trust: bool = False) -> Trajectories:
+    """Load the dataset of a configuration.
+
+    Raises:
+        SnnDtError: the dataset, or the environment that its actions come from, cannot be used.
+    """
+    data = config.data
+    return load_dataset(
+        data.dataset,
+        reward_mode=data.reward_mode,
+        download=data.download,
+        action_space=action_space(data.dataset, config.eval.env_id),
+        trust=trust,
+    )
 
 
 def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
-    """Say what a model must know of a dataset; action bounds that are infinite or absurdly wide count as none."""
+    """Return the sizes and bounds that a model is built from; infinite or very wide action bounds count as none."""
     bounds, returns_to_go = trajectories.action_bounds, trajectories.returns_to_go
-    sample = returns_to_go[:: max(1, len(returns_to_go) // 1_000_000)]
+    sample = returns_to_go[:: max(1, len(returns_to_go) // MAX_SAMPLE)]
     return TaskShape(
         state_dim=trajectories.obs_dim,
         action_dim=trajectories.action_dim,
@@ -32,10 +51,10 @@ def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
 
 
 def action_space(dataset: str, env_id: str | None) -> Any:
-    """Return the actions of the environment the user names, for a D4RL file, which names none; else None.
+    """Return the action space of the environment `env_id` for a D4RL file, which names no environment; else None.
 
     Raises:
-        EnvironmentMismatchError: it cannot be made.
+        EnvironmentMismatchError: the environment cannot be made.
     """
     if env_id is None or not dataset.startswith("d4rl:"):
         return None
@@ -56,10 +75,10 @@ def action_space(dataset: str, env_id: str | None) -> Any:
 
 
 def action_deviation(trajectories: Trajectories) -> tuple[float, ...] | None:
-    """Return the deviation of each action column, of a million steps at most; None for choices."""
+    """Return the standard deviation of each action column over at most `MAX_SAMPLE` steps; None for choices."""
     if trajectories.discrete:
         return None
-    actions = trajectories.actions[:: max(1, len(trajectories.actions) // 1_000_000)]
+    actions = trajectories.actions[:: max(1, len(trajectories.actions) // MAX_SAMPLE)]
     return tuple(np.std(actions, axis=0, dtype=np.float64).tolist())
 
 
@@ -69,29 +88,8 @@ def rtg_scale(config: Config, trajectories: Trajectories) -> float:
     return config.data.rtg_scale or max(float(returns_to_go.max()), -float(returns_to_go.min()), 1e-6)
 
 
-def untrained_policy(config: Config, dataset: str, seed: int) -> Policy:
-    """Return a policy with the weights that training from `seed` begins with."""
-    space = action_space(dataset, config.eval.env_id)
-    trajectories = load_dataset(
-        dataset, reward_mode=config.data.reward_mode, download=config.data.download, action_space=space
-    )
-    scale = rtg_scale(config, trajectories)
-    torch.manual_seed(seed)
-    model = build_model(config.model.resolved(), task_shape(trajectories, scale))
-    return make_policy(model, trajectories, config, scale)
-
-
-def with_propagation(policy: Policy, coding: Literal["rate", "spikes"]) -> Policy:
-    """Return the policy with the same weights and another way through its layers."""
-    config = replace(policy.model.config, coding=coding)
-    validate(Config(model=config))
-    model = build_model(config, policy.model.task)
-    model.load_state_dict(policy.model.state_dict())
-    return Policy(model.to(policy.device), policy.spec, policy.state_mean, policy.state_std, policy.provenance)
-
-
 def make_policy(model: torch.nn.Module, trajectories: Trajectories, config: Config, rtg_scale: float) -> Policy:
-    """Wrap a model with what the dataset says about its environment."""
+    """Return a policy: the model with the spaces, statistics and target return of its dataset."""
     from minari.serialization import serialize_space
 
     targets, reference = config.eval.target_return, trajectories.reference
@@ -112,3 +110,23 @@ def make_policy(model: torch.nn.Module, trajectories: Trajectories, config: Conf
     if not config.data.normalize:
         mean, std = torch.zeros_like(mean), torch.ones_like(std)
     return Policy(model, spec, mean, std)
+
+
+def can_evaluate(config: Config, policy: Policy) -> bool:
+    """Tell whether there is an environment to evaluate in; called before the training to find mistakes early.
+
+    Raises:
+        SnnDtError: the environment cannot be used, or the data lack the score that a slope schedule follows.
+    """
+    settings, slopes, spec = config.eval, config.train.slope_schedule, policy.spec
+    env_id = settings.env_id or spec.env_id
+    needed = {"normalized": spec.reference, "return": env_id}
+    if slopes.kind == "adaptive" and slopes.score in needed and needed[slopes.score] is None:
+        raise ConfigError(
+            "train.slope_schedule.score: expected a dataset with reference returns for normalized, with an "
+            f"environment for return; found none for {slopes.score}; choose another one, loss needs neither"
+        )
+    if settings.episodes == 0 or env_id is None:
+        return False
+    make_environment(policy, settings.env_id, quiet=True).close()
+    return True

@@ -17,8 +17,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from snn_dt.cli.main import main
-from snn_dt.run import Run
 from snn_dt.snn.build import build_library
+from snn_dt.training.loop import TrainingLoop
 from tests.conftest import ROOT
 
 CARTPOLE = str(ROOT / "datasets/sb3/cartpole/mixed-v0")
@@ -93,15 +93,15 @@ def set_number(path: Path, value: float, name: str = "") -> str:
 
 def at_update(monkeypatch, step: int, happens) -> None:
     """Let something happen while update `step` (from 0) is made, once."""
-    draw = Run._draw
+    draw = TrainingLoop.draw
 
-    def drawn(self, now):
-        if now == step:
-            monkeypatch.setattr(Run, "_draw", draw)
+    def drawn(self):
+        if self.state.step == step:
+            monkeypatch.setattr(TrainingLoop, "draw", draw)
             happens()
-        return draw(self, now)
+        return draw(self)
 
-    monkeypatch.setattr(Run, "_draw", drawn)
+    monkeypatch.setattr(TrainingLoop, "draw", drawn)
 
 
 def stop_at_update(monkeypatch, step: int, signum: int = signal.SIGTERM) -> None:

@@ -364,7 +364,7 @@ def test_a_plan_goes_on_where_it_stopped_is_recorded_and_not_run_again(
     reproduce.prepare(folder, trial)
     with monkeypatch.context() as patch:
         stop_at_update(patch, 3)
-        assert Run(trial.config, folder).train()[1] == signal.SIGTERM
+        assert Run(trial.config, folder).train() == signal.SIGTERM
     assert reproduce.main(words) == 0
     assert "updates 4 to 6" in (folder / "log.txt").read_text()
     [path] = (tmp_path / "results" / "runs" / "classic").iterdir()

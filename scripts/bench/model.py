@@ -121,8 +121,7 @@ def ours(name: str, work: str, batch: int, dropout: float | None, device: str) -
     from snn_dt.models import TaskShape, build_model
     from snn_dt.models.tokens import Tokens, causal_mask
     from snn_dt.training.gradient import make_gradient
-    from snn_dt.training.optimizer import make_optimizer
-    from snn_dt.training.state import TrainingState
+    from snn_dt.training.state import TrainingState, make_optimizer
 
     heads = 4 if work == "block" else 1
     config = ModelConfig(d_model=WIDTH, n_layers=LAYERS, n_heads=heads, context_length=CONTEXT, **OURS[name])

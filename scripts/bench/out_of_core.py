@@ -42,14 +42,14 @@ def private():
 
 config, folder, warm_up = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 run = Run(config_from_dict(config), folder)
-draw, marks = run._draw, []
+draw, marks = run.batches, []
 
 def marked(step):
     if step in (warm_up, config["train"]["steps"] - 1):
         marks.append((time.perf_counter(), private()))
     return draw(step)
 
-run._draw = marked
+run.batches = marked
 run.train()
 (begin, first), (end, last) = marks
 print("measured", (config["train"]["steps"] - 1 - warm_up) / (end - begin), first, last)

@@ -26,9 +26,9 @@ def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> l
     import torch
 
     from snn_dt import evaluate, from_pretrained
-    from snn_dt.device import keep_memory
+    from snn_dt.device import tune_allocator
 
-    keep_memory()  # as `snn-dt evaluate` does
+    tune_allocator()  # as `snn-dt evaluate` does
     torch.set_num_threads(2)
     policy = from_pretrained(CHECKPOINT, device)
     episodes = 20 if quick else 100

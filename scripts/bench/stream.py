@@ -27,9 +27,9 @@ def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> l
     import torch
 
     from snn_dt import from_pretrained
-    from snn_dt.device import keep_memory
+    from snn_dt.device import tune_allocator
 
-    keep_memory()
+    tune_allocator()
     torch.set_num_threads(1)
     dense = from_pretrained(CHECKPOINT, "cpu")
     stream = streaming(dense)

@@ -1,12 +1,14 @@
-"""Command lines: one dataclass per command, its mistakes in one line."""
+"""Command lines: one dataclass per command, one line per mistake."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import difflib
 import io
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from snn_dt.cli import flag_values
 from snn_dt.errors import ConfigError
@@ -14,12 +16,13 @@ from snn_dt.renamed import current_flags
 
 T = TypeVar("T")
 
-
 TRUST = ("--trust-env-spec", "--trust_env_spec")
+TRAINING_SECTIONS = ("train", "learn", "update")
+"""Sections that hold the optimisation in one command or another."""
 
 
 def take_trust(arguments: Sequence[str]) -> tuple[bool, list[str]]:
-    """Return whether the flag is there that trusts files, alone or with `true`, and the other arguments."""
+    """Return whether `--trust-env-spec` is there, alone or with `true`, and the other arguments."""
     trust, others = False, list[str]()
     words = iter(arguments)
     for word in words:
@@ -37,9 +40,9 @@ def take_trust(arguments: Sequence[str]) -> tuple[bool, list[str]]:
 def parse(
     cls: type[T], arguments: Sequence[str], program: str, default: T | None = None, bare_flags: bool = False
 ) -> T:
-    """Read a command line into the dataclass `cls`; `--help` prints its fields and leaves with status 0.
+    """Read a command line into the dataclass `cls`; `--help` prints its fields and exits with status 0.
 
-    A boolean takes a value, as a program that makes up command lines wants it; with `bare_flags` naming it is enough.
+    A boolean takes a value, which suits programs that build command lines; with `bare_flags` its name is enough.
 
     Raises:
         ConfigError: an unknown flag or a value of a wrong type, in one line.
@@ -47,13 +50,14 @@ def parse(
     import tyro
 
     arguments = current_flags(arguments)
-    if hasattr(cls, "trust_env_spec"):  # one that is given by hand, so naming it is enough
+    if hasattr(cls, "trust_env_spec"):  # typed by hand, so its name is enough
         trust, arguments = take_trust(arguments)
         arguments += [] if not trust else [TRUST[1]] if bare_flags else [TRUST[1], "true"]
     complaint = io.StringIO()
+    read: Any = tyro.cli
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
+            found: T = read(
                 cls,
                 args=list(arguments),
                 default=default,
@@ -62,21 +66,48 @@ def parse(
                 use_underscores=True,
                 registry=flag_values.registry(),
             )
+            return found
     except SystemExit as leave:
         if not leave.code:
             raise
-        raise ConfigError(_one_line(complaint.getvalue(), program)) from None
+        raise ConfigError(_one_line(complaint.getvalue(), cls, program)) from None
 
 
-def _one_line(box: str, program: str) -> str:
-    """Take what matters out of the box that tyro draws around its complaints: a title, parts between rules."""
+def _one_line(box: str, cls: type, program: str) -> str:
+    """Return the message in the box that tyro draws around it: a title, and parts between rules."""
     lines = [line.strip(" │") for line in box.splitlines()[1:]]
     text = " ".join(line for line in lines if line.strip("-─╭╮╰╯"))
     for pattern, short in (
         (r" ?(Argument|For full) helptext.*", ""),
         (r"Missing from .*?(--\S+).*?\(required\) ?", r"expected \1; "),
-        (r" Perhaps you meant: (--\S+).*", r"; did you mean \1?"),
+        (r" Perhaps you meant:.*", ""),
         (r"^Error parsing |[; .]+$", ""),
     ):
         text = re.sub(pattern, short, text)
+    if unknown := re.match(r"Unrecognized options: (--[\w.-]+)", text):
+        text += _suggestion(unknown[1], _flags(cls))
     return f"{text}; see {program} --help"
+
+
+def _suggestion(unknown: str, flags: list[str]) -> str:
+    """Return the flag that was probably meant, in words.
+
+    A flag of the same name in another section comes first: `--learn.steps` for `--train.steps`, because `learn` holds
+    the optimisation there.
+    """
+    wanted = unknown.replace("-", "_").lstrip("_")
+    section, _, field = wanted.rpartition(".")
+    same = [flag for flag in flags if flag.rpartition(".")[2] == field]
+    training = [flag for flag in same if flag.partition(".")[0] in TRAINING_SECTIONS]
+    if same and section in ("", *TRAINING_SECTIONS):
+        same = training or same
+    near = difflib.get_close_matches(wanted, same, 1, 0.0) or difflib.get_close_matches(wanted, flags, 1, 0.5)
+    return f"; did you mean --{near[0]}?" if near else ""
+
+
+def _flags(cls: type, prefix: str = "") -> list[str]:
+    """Return the names of all flags of a dataclass, `train.steps` for a field of a section."""
+    names = []
+    for name, hint in get_type_hints(cls).items():
+        names += _flags(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [f"{prefix}{name}"]  # type: ignore[arg-type]
+    return names

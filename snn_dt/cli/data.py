@@ -1,4 +1,4 @@
-"""`snn-dt data`: show a dataset, build its cache, list what is there, collect a new one."""
+"""`snn-dt data`: show a dataset, build its cache, list the datasets of this machine, collect a new one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from snn_dt.cli.data_collect import run_collect
-from snn_dt.cli.data_show import progress_bar
-from snn_dt.cli.streams import console
+from snn_dt.cli.data_collect import progress_bar, run_collect
+from snn_dt.command import plain_console
 from snn_dt.data.trajectories import Trajectories
 from snn_dt.errors import ConfigError, DataError
 
@@ -34,32 +33,32 @@ def _parser() -> _Parser:
     info = commands.add_parser("info", help="show episodes, steps, spaces, returns and reference scores")
     info.add_argument("--plot", metavar="FILE.png", help="write a histogram of the returns")
     info.add_argument("--json", action="store_true", help="print one JSON object")
-    cache = commands.add_parser("cache", help="read a dataset once, so that it opens at once from then on")
+    cache = commands.add_parser("cache", help="read a dataset once, so that it opens without delay later")
     for command in (info, cache):
         command.add_argument("dataset", help="minari:<id>, d4rl:<id>, d4rl:<path>.hdf5, or a Minari dataset's folder")
         command.add_argument("--reward-mode", choices=["dense", "delayed"], default="dense")
-        command.add_argument("--download", action="store_true", help="fetch it if it is missing")
-        command.add_argument("--env-id", help="environment of a D4RL file, whose action space it does not name")
+        command.add_argument("--download", action="store_true", help="download the dataset if it is missing")
+        command.add_argument("--env-id", help="environment whose action space a D4RL file has but does not name")
         command.add_argument(
             "--trust-env-spec",
             action="store_true",
-            help="trust the dataset: where it has no spaces, import and run the environment that it describes",
+            help="trust the dataset: if it has no spaces, import and run the environment that it describes",
         )
     commands.add_parser("list", help="list the datasets found on this machine")
-    collect = commands.add_parser("collect", help="roll a policy, or random actions, out and write a Minari dataset")
-    collect.add_argument("env", help="Gymnasium id, as CartPole-v1")
-    collect.add_argument("--id", required=True, help="id of the new dataset, as mine/cartpole/random-v0")
+    collect = commands.add_parser("collect", help="roll out a policy or random actions and write a Minari dataset")
+    collect.add_argument("env", help="Gymnasium id, such as CartPole-v1")
+    collect.add_argument("--id", required=True, help="id of the new dataset, such as mine/cartpole/random-v0")
     collect.add_argument("--episodes", type=int, default=100)
     collect.add_argument("--seed", type=int, default=0, help="episode i is reset with seed + i")
     collect.add_argument(
         "--max-steps",
         type=int,
-        help="cut an episode after so many steps (default: the environment's own limit, else 100,000)",
+        help="cut an episode after this many steps (default: the environment's own limit, else 100,000)",
     )
     collect.add_argument(
         "--policy",
         metavar="MODULE:NAME",
-        help="called with (episodes, seed) it gives policy(observation) -> action; none acts at random",
+        help="function (episodes, seed) -> policy, where policy(observation) -> action; the default acts at random",
     )
     collect.add_argument(
         "--reference", type=float, nargs=2, metavar=("MIN", "MAX"), help="returns that count as 0 and as 100"
@@ -79,7 +78,7 @@ def _info(arguments: argparse.Namespace) -> None:
         from snn_dt.data.plot import plot_returns
 
         plot_returns(trajectories, arguments.plot)
-        console().print(f"histogram: {arguments.plot}")
+        plain_console().print(f"histogram: {arguments.plot}")
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
@@ -108,7 +107,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, " ".join(str(value).split()))
-    console().print(table)
+    plain_console().print(table)
 
 
 def _cache(arguments: argparse.Namespace) -> None:
@@ -116,7 +115,7 @@ def _cache(arguments: argparse.Namespace) -> None:
     file = getattr(trajectories.observations, "filename", None)
     if file is None:
         raise DataError(f"could not cache {trajectories.dataset_id!r}: set SNN_DT_CACHE to a folder with room")
-    console().print(
+    plain_console().print(
         f"{trajectories.dataset_id}: {trajectories.n_steps:,} steps in {Path(file).parent}", highlight=False
     )
 
@@ -140,7 +139,7 @@ def _list(arguments: argparse.Namespace) -> None:
         table.add_row(f"minari:{dataset_id}", env_id or "-", *counts)
     for dataset_id in d4rl_source.local_datasets():
         table.add_row(f"d4rl:{dataset_id}", "-", "?", "?")
-    console().print(table)
+    plain_console().print(table)
     for line in damaged:
         print(f"snn-dt: {line}", file=sys.stderr)
 

@@ -1,10 +1,9 @@
-"""`snn-dt evaluate`: roll a checkpoint out, print a table, write JSON, a report, videos."""
+"""`snn-dt evaluate`: roll out a checkpoint; print a table; write JSON, a report, videos."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,23 +11,24 @@ from typing import Any
 
 from snn_dt import strict
 from snn_dt.cli.arguments import parse
-from snn_dt.cli.streams import console
-from snn_dt.errors import CheckpointError, ConfigError, SnnDtError
+from snn_dt.command import plain_console
+from snn_dt.errors import ConfigError, SnnDtError
 from snn_dt.rule_config import PlasticityConfig, plasticity_checks
+from snn_dt.run_folder import writable_folder, write_json
 
 
 @dataclass(frozen=True)
 class EvaluateArguments:
-    """Roll a policy out in its environment, asked for one or more target returns."""
+    """Roll out a policy in its environment, conditioned on one or more target returns."""
 
     checkpoint: Path
-    """Checkpoint folder, or a run folder (its last checkpoint)."""
+    """Checkpoint folder, or a run folder, of which the last checkpoint is used."""
     episodes: int = 20
     """Episodes per target return."""
     target_return: tuple[float, ...] = ()
-    """Returns asked for, in environment units; none asks for the policy's default."""
+    """Target returns in environment units; empty takes the policy's own."""
     seed: int = 10_000
-    """Reset seed of the first episode; the next ones count up."""
+    """Reset seed of the first episode; the others follow by ones."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:N`."""
     json: Path | None = None
@@ -40,28 +40,28 @@ class EvaluateArguments:
     env_id: str | None = None
     """Another environment than the policy's own; `module:Env-v0` imports the module first."""
     trust_env_spec: bool = False
-    """Trust the checkpoint: import and run whatever environment, wrappers and arguments it describes."""
+    """Trust the checkpoint: import and run the environment, wrappers and arguments that it describes."""
     max_steps: int | None = None
-    """Cut an episode after so many steps; null takes the environment's own limit, where it has none ten times the
-    longest episode of the data, at least 1,000."""
+    """Cut an episode after this many steps. Null takes the environment's own limit; without one, ten times the longest
+    episode of the data, at least 1,000."""
     num_envs: int = 32
-    """Environments stepped side by side, for speed. Decisions change by rounding, which MuJoCo amplifies: single
-    episodes end elsewhere, their mean stays within its interval."""
+    """Environments stepped in parallel, for speed. Decisions change by rounding, which MuJoCo amplifies: single
+    episodes differ; their mean stays within its interval."""
     meter_every: int = 1
-    """Count operations and spikes on every so manieth step, for speed; changes decisions as num_envs does."""
+    """Count operations and spikes on every `meter_every`-th step, for speed. Changes decisions as num_envs does."""
     reference: bool = False
-    """With true, one episode after the other, decided by reset, act and observe alone: bit for bit what a loop of your
-    own does on this machine. Slow; takes one environment, whatever num_envs says, and one thread unless told."""
+    """Run one episode after another with reset, act and observe only: bit for bit the result of your own loop on this
+    machine. Slow. Uses one environment, whatever num_envs says, and one thread by default."""
     threads: int = 0
-    """CPU threads of torch; 0 takes all cores this process may use (one with reference)."""
+    """CPU threads of torch; 0 takes all cores of this process (one with reference)."""
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
-    """Learn while acting, with an eta above 0; the checkpoint stays as it is."""
+    """Learn while acting, if eta is above 0; the checkpoint does not change."""
 
 
 def evaluate_main(arguments: Sequence[str]) -> int:
     """Run the command.
 
-    The results of a target are in `--json` before anything is printed of them, and before the next one is begun.
+    The results of a target return are written to `--json` before they are printed and before the next one starts.
     """
     args = parse(EvaluateArguments, arguments, "snn-dt evaluate")
     if (
@@ -83,11 +83,11 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     if args.json is not None and args.json.is_dir():
         raise ConfigError(f"expected a file for --json, found the folder {args.json}; name a file in it")
     from snn_dt.checkpoint import from_pretrained
-    from snn_dt.device import keep_memory, set_threads
+    from snn_dt.device import set_threads, tune_allocator
     from snn_dt.evaluation.rollout import evaluate
     from snn_dt.evaluation.video import check_renders, record_videos
 
-    keep_memory()
+    tune_allocator()
     set_threads(args.threads or int(args.reference))
     policy = from_pretrained(args.checkpoint, args.device, trust=args.trust_env_spec)
     if args.video is not None:
@@ -124,10 +124,10 @@ def evaluate_main(arguments: Sequence[str]) -> int:
         print(f"results: {args.json}")
     if args.report is not None:
         try:
-            _report(policy, rows, args, arguments)
+            _report(policy, rows, args, args.report, arguments)
         except SnnDtError:
             raise
-        except Exception as error:  # the results are there, and a report is no reason to end as if they were not
+        except Exception as error:  # the results are written: a failed report must not change the exit status
             print(f"warning: no report, found: {' '.join(repr(error).split())}", file=sys.stderr)
     if args.video is not None:
         for path in record_videos(policy, args.target_return, args.video, args.seed, args.env_id, args.max_steps):
@@ -136,7 +136,7 @@ def evaluate_main(arguments: Sequence[str]) -> int:
 
 
 def _line(row: dict[str, Any]) -> str:
-    """Say what was found at one target, for a log that is read while the others run."""
+    """Return one line on the results of a target return, for logs."""
     low, high = row["return_interval"]
     return (
         f"target {row['target_return']:g}: return {row['return_mean']:.5g} [{low:.5g}, {high:.5g}] over "
@@ -169,13 +169,13 @@ def print_evaluation(rows: list[dict[str, Any]]) -> None:
             *(_percent(row[name]) for name in ("energy_vs_same_tokens", "energy_vs_dt")),
             f"{row['decisions_per_second']:.0f}",
         )
-    shown = console(soft_wrap=False, width=None if sys.stdout.isatty() else 120)
+    shown = plain_console(soft_wrap=False, width=None if sys.stdout.isatty() else 120)
     shown.print(table)
     source = first["score_reference"]
     shown.print(f"score: 0 and 100 as in {source}" if source else "score: none, no reference returns are known")
     shown.print(
-        "vs dense, vs DT: energy over that of a dense model on the same tokens, of a Decision Transformer on three "
-        "tokens a step; both as wide and deep"
+        "vs dense, vs DT: energy divided by that of a dense model on the same tokens, and of a Decision Transformer on "
+        "three tokens per step; both of the same width and depth"
     )
     for row in rows:
         for layer, flag in row["layer_flags"].items():
@@ -187,7 +187,7 @@ def print_evaluation(rows: list[dict[str, Any]]) -> None:
 
 
 def _parts_table(row: dict[str, Any]) -> Any:
-    """Return where the energy of one decision goes."""
+    """Return a table of the energy of one decision by part of the model."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -214,43 +214,8 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def write_json(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows to a file, whole or not at all."""
-    from snn_dt.jsonl import dumps
-
-    write_file(path, dumps(rows, indent=2) + "\n")
-
-
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file, whole or not at all.
-
-    Raises:
-        CheckpointError: it cannot be written.
-    """
-    from snn_dt.jsonl import write_atomically
-
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise CheckpointError(
-            f"expected to write {path}, found: {error.strerror}; free space or choose another place"
-        ) from error
-
-
-def writable_folder(folder: Path) -> None:
-    """Make a folder and check that files can be made in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # has no name where the system can, so that a kill leaves nothing
-            pass
-    except OSError as error:
-        raise CheckpointError(
-            f"expected a folder that can be written at {folder}, found: {error.strerror}; choose another one"
-        ) from error
-
-
 def progress_bar(unit: str) -> Any:
-    """Return a context manager that gives a callback (done, total): a bar on a terminal, nothing elsewhere."""
+    """Return a context manager with a callback (done, total): a bar on a terminal, nothing elsewhere."""
     from contextlib import contextmanager
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -265,7 +230,9 @@ def progress_bar(unit: str) -> Any:
     return bar()
 
 
-def _report(policy: Any, rows: list[dict[str, Any]], args: EvaluateArguments, command: Sequence[str]) -> None:
+def _report(
+    policy: Any, rows: list[dict[str, Any]], args: EvaluateArguments, folder: Path, command: Sequence[str]
+) -> None:
     from snn_dt.evaluation.raster import record_gates, record_raster
     from snn_dt.report.run_report import write_run_report
 
@@ -275,7 +242,7 @@ def _report(policy: Any, rows: list[dict[str, Any]], args: EvaluateArguments, co
     page = write_run_report(
         args.checkpoint,
         rows,
-        args.report,
+        folder,
         raster=raster,
         gates=gates,
         data_returns=policy.provenance.get("dataset_return_quantiles"),

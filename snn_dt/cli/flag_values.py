@@ -1,4 +1,4 @@
-"""The value of a flag is written as in a config file: `1e3` for an integer, `true`, `null`, `-1 500` or `[-1, 500]`."""
+"""Values of flags, written as in a config file: `1e3` for an integer, `true`, `null`, `-1 500` or `[-1, 500]`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMES = {bool: "{true,false}", int: "INT", float: "FLOAT", str: "STR", Path: "P
 
 
 def registry() -> Any:
-    """Return tyro's rules for numbers, booleans, optional values and lists; text and choices keep tyro's own."""
+    """Return rules for tyro on numbers, booleans, optional values and lists; text and choices keep tyro's rules."""
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 
     rules = ConstructorRegistry()
@@ -37,7 +37,7 @@ def registry() -> Any:
 
 
 def _read(words: Sequence[str], hint: Any) -> Any:
-    """Turn words into a value of type `hint`; ValueError, which tyro reports with the flag's name, if they are none."""
+    """Turn words into a value of type `hint`, or raise a ValueError, which tyro reports with the name of the flag."""
     several, optional = get_origin(hint) is tuple, NoneType in get_args(hint)
     inner = next((a for a in get_args(hint) if a is not NoneType), hint)
     if optional and words[0] in ("null", "None"):
@@ -55,9 +55,9 @@ def _read(words: Sequence[str], hint: Any) -> Any:
 
 
 def path(word: str) -> Path:
-    """Return a path that the system can have; ValueError for any other, which the system would refuse half-way.
+    """Return a path, or raise a ValueError if the operating system cannot have it.
 
-    An empty one, which an unset variable of the shell leaves, would be the folder that the command runs in.
+    An empty path, which an unset shell variable leaves, would mean the current folder and is refused too.
     """
     found = ""
     if not word.strip():
@@ -83,7 +83,7 @@ def _metavar(hint: Any) -> str:
 
 
 def _word(value: Any) -> str:
-    """Write a default as one would write it in a file."""
+    """Return a default as it is written in a file."""
     if isinstance(value, bool):
         return str(value).lower()
     return {(): "[]", None: "null"}.get(value) or str(value)

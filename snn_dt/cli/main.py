@@ -1,4 +1,4 @@
-"""`snn-dt COMMAND ...`: picks the command and turns a user's mistake into one line and exit status 2."""
+"""`snn-dt COMMAND ...`: run a command; a user error becomes one line and exit status 2."""
 
 from __future__ import annotations
 
@@ -6,128 +6,134 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from snn_dt.cli.streams import steady_streams
-from snn_dt.errors import SnnDtError, did_you_mean
+from snn_dt.command import Command, RunCommand
+from snn_dt.errors import ConfigError, SnnDtError, did_you_mean
 
 COMMANDS = {
-    "train": ("snn_dt.cli.train", "train_main", "train a model on a dataset, or resume a run"),
+    "train": ("snn_dt.cli.train:TRAIN", "train a model on a dataset, or resume a run"),
     "rsnn": (
-        "snn_dt.experimental.rsnn.command",
-        "rsnn_main",
+        "snn_dt.experimental.rsnn.command:RSNN",
         "train a recurrent spiking network with BPTT, e-prop or a reward",
     ),
-    "evaluate": ("snn_dt.cli.evaluate", "evaluate_main", "roll a checkpoint out, conditioned on target returns"),
-    "online": (
-        "snn_dt.experimental.online.command",
-        "online_main",
-        "teach a spiking policy to hover, online, with a guide",
-    ),
-    "finetune": (
-        "snn_dt.experimental.finetune.command",
-        "finetune_main",
-        "go on with a trained model in its environment",
-    ),
-    "sweep": ("snn_dt.cli.sweep", "sweep_main", "run a grid of trainings side by side, here or on a Ray cluster"),
-    "trial": ("snn_dt.cli.trial", "trial_main", "run or go on with one training of a sweep"),
-    "analyse": (
-        "snn_dt.experimental.analysis.command",
-        "analyse_main",
-        "look at a network's gradients: over slopes, layers, time",
-    ),
-    "data": ("snn_dt.cli.data", "data_main", "show a dataset, build its cache, collect a new one"),
+    "evaluate": ("snn_dt.cli.evaluate:evaluate_main", "roll out a checkpoint, conditioned on target returns"),
+    "online": ("snn_dt.experimental.online.command:ONLINE", "train a spiking policy to hover, online, with a guide"),
+    "finetune": ("snn_dt.experimental.finetune.command:FINETUNE", "fine-tune a trained model in its environment"),
+    "sweep": ("snn_dt.cli.sweep:sweep_main", "run a grid of trainings in parallel, here or on a Ray cluster"),
+    "trial": ("snn_dt.cli.trial:trial_main", "run or resume one trial of a sweep"),
+    "analyse": ("snn_dt.experimental.analysis.command:ANALYSE", "analyse gradients: over slopes, layers and time"),
+    "data": ("snn_dt.cli.data:data_main", "show a dataset, build its cache, collect a new one"),
 }
+"""`module:name` of a function or a description (`snn_dt.command`), imported when the command is run; its help."""
 
-MOST_SAID = 2000  # characters of a message
+MAX_MESSAGE = 2000
+"""Characters of an error message; a longer one is cut in the middle."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `snn-dt`; returns the exit status: 0 done, 1 out of memory, 2 the user's mistake, 128 + n after signal n."""
+    """Run `snn-dt` and return the exit status: 0 done, 1 out of memory, 2 a user error, 128 + n after signal n."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     with steady_streams():
-        return _main(arguments)
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print("usage: snn-dt COMMAND ...\n")
+            for name, (_, purpose) in COMMANDS.items():
+                print(f"  {name:10} {purpose}")
+            print("\nsnn-dt COMMAND --help shows its flags.")
+            return 0
+        if arguments[0] == "--version":
+            from snn_dt import __version__
 
-
-def _main(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: snn-dt COMMAND ...\n")
-        for name, (_, _, purpose) in COMMANDS.items():
-            print(f"  {name:10} {purpose}")
-        print("\nsnn-dt COMMAND --help shows its flags.")
-        return 0
-    if arguments[0] == "--version":
-        from snn_dt import __version__
-
-        print(__version__)
-        return 0
-    return run_command(arguments[0], arguments[1:])
+            print(__version__)
+            return 0
+        return run_command(arguments[0], arguments[1:])
 
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
-    """Run one command by name; `scripts/*.py` are doors to this."""
-    # Threads that spin for long at a barrier make a step several times slower beside other jobs; read when torch loads.
+    """Run one command by its name and return the exit status."""
+    # Threads that spin long at a barrier slow down other jobs on the machine; torch reads this when it is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
     def command(words: list[str]) -> int:
         if name not in COMMANDS:
             raise SnnDtError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; see snn-dt --help")
-        module, function, _ = COMMANDS[name]
-        status: int = getattr(import_module(module), function)(words)
-        return status
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        return _execute(getattr(import_module(module), attribute), words, f"snn-dt {name}")
 
-    return guarded(command, list(arguments))
+    return handle_errors(command, list(arguments))
 
 
-def guarded(command: Callable[[list[str]], int], arguments: list[str]) -> int:
-    """Call `command(arguments)`; a user's mistake becomes one line and status 2, Ctrl-C 130 and SIGTERM 143.
+def _execute(command: Any, words: list[str], program: str) -> int:
+    """Run what a module offers: a run, a command of one dataclass, a table of commands by name, or a function."""
+    if isinstance(command, RunCommand):
+        from snn_dt.cli.run_command import execute
 
-    Memory that runs out is one line too, and status 1, as there may be enough the next time. All unwind the command, so
-    that it removes what it has half written. A file or name that the system refuses, and that nobody has explained
-    where it happened, is the user's to mend and no bug: one line as well.
+        return execute(command, words)
+    if isinstance(command, Command):
+        from snn_dt.cli.arguments import parse
+
+        command.run(parse(command.arguments, words, program))
+        return 0
+    if isinstance(command, Mapping):
+        name, *rest = words or ["--help"]
+        if name in ("-h", "--help"):
+            names = "\n  ".join(command)
+            print(f"usage: {program} COMMAND ...\n\n  {names}\n\nEach shows its flags with --help.")
+            return 0
+        if name not in command:
+            raise ConfigError(f"expected one of {', '.join(command)}, found {name!r}{did_you_mean(name, command)}")
+        return _execute(command[name], rest, f"{program} {name}")
+    status: int = command(words)
+    return status
+
+
+def handle_errors(command: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """Return the status of `command(arguments)`; a user error becomes one line and status 2.
+
+    Ctrl-C gives status 130, SIGTERM 143, and memory that runs out 1, because there may be enough the next time. All of
+    them raise in the command, so that it removes half-written files. A file or name that the operating system refuses
+    is a user error too.
     """
     with steady_streams():
-        return _guarded(command, arguments)
+        before = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            return command(arguments)
+        except SnnDtError as error:
+            return _print_error(str(error), 2)
+        except KeyboardInterrupt as interrupt:
+            return _print_error("interrupted", 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
+        except (MemoryError, RuntimeError, OSError, ValueError, OverflowError) as error:
+            if found := _out_of_memory(error):
+                return _print_error(
+                    f"expected enough memory, found: {found}; close other programs that use it, or make less at once: "
+                    "a smaller batch (train.accumulate makes it in parts), fewer environments in parallel, a smaller "
+                    "model",
+                    1,
+                )
+            if found := _refused_by_the_system(error):
+                return _print_error(found, 2)
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
-def _guarded(command: Callable[[list[str]], int], arguments: list[str]) -> int:
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        return command(arguments)
-    except SnnDtError as error:
-        return _say(str(error), 2)
-    except KeyboardInterrupt as interrupt:
-        return _say("interrupted", 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
-    except (MemoryError, RuntimeError, OSError, ValueError, OverflowError) as error:
-        if found := _out_of_memory(error):
-            return _say(
-                f"expected enough memory, found: {found}; close what else uses it, or make less at once: a smaller "
-                "batch (train.accumulate makes it in parts), fewer environments side by side, a smaller model",
-                1,
-            )
-        if found := _refused_by_the_system(error):
-            return _say(found, 2)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _say(message: str, status: int) -> int:
-    """Print a message on one line of standard error, shortened where it quotes a long content; returns the status."""
+def _print_error(message: str, status: int) -> int:
+    """Print a message on one line of standard error, cut if it quotes long content; returns the status."""
     line = " ".join(message.split())
-    if len(line) > MOST_SAID:
-        line = f"{line[: MOST_SAID // 2]} ... {line[-MOST_SAID // 2 :]}"
+    if len(line) > MAX_MESSAGE:
+        line = f"{line[: MAX_MESSAGE // 2]} ... {line[-MAX_MESSAGE // 2 :]}"
     print(f"snn-dt: {line}", file=sys.stderr)
     return status
 
 
 def _out_of_memory(error: Exception) -> str:
-    """Return what Python, numpy or torch says of memory that has run out; empty for any other error."""
+    """Return the message of an error of Python, numpy or torch about memory; empty for any other error."""
     said = " ".join(str(error).split())
-    names = {kind.__name__ for kind in type(error).__mro__}  # torch, which knows its own, may not be loaded
+    names = {kind.__name__ for kind in type(error).__mro__}  # by name, because torch may not be loaded
     if names & {"MemoryError", "OutOfMemoryError"} or "can't allocate memory" in said:
         return said or "out of memory"
     too_many = ("Maximum allowed dimension exceeded", "array is too big", "Storage size calculation overflowed")
@@ -135,9 +141,9 @@ def _out_of_memory(error: Exception) -> str:
 
 
 def _refused_by_the_system(error: Exception) -> str:
-    """Return what to say of a file that cannot be used, or of a name that no file can have; empty for other errors."""
+    """Return the message for a file that cannot be used or a name that no file can have; empty for other errors."""
     if isinstance(error, UnicodeError) and "surrogates not allowed" in str(error):
-        return f"expected names of valid Unicode, found {error.object[:60]!r}; rename it"  # type: ignore[attr-defined]
+        return f"expected names of valid Unicode, found {getattr(error, 'object', '')[:60]!r}; rename it"
     if isinstance(error, ValueError) and "embedded null" in str(error):
         return "expected a name without the character NUL, found one with it; rename it"
     if isinstance(error, OSError) and error.errno is not None:

@@ -1,4 +1,4 @@
-"""Standard output and error that cannot end a command: closed, broken, full, or of a narrow encoding."""
+"""Standard output and error that never end a command: closed, broken, full, or of a narrow encoding."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from snn_dt.training.signals import request_stop
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 class Steady:
     """A text stream whose `write` and `flush` never raise.
 
-    What its encoding lacks is written as `?`. Once the reader has gone (or the disk of a log is full) it says nothing
-    more, and where a run listens, the run is asked to save and stop with SIGPIPE's number, as SIGTERM would.
+    Characters that the encoding lacks are written as `?`. Once the reader has gone, or the disk of a log is full,
+    nothing more is written; an active run then saves and stops with the number of SIGPIPE, as after SIGTERM.
     """
 
     def __init__(self, stream: Any, stops_runs: bool) -> None:
@@ -40,7 +37,7 @@ class Steady:
         return len(text)
 
     def flush(self) -> None:
-        """Flush; what cannot be written is dropped."""
+        """Flush; text that cannot be written is dropped."""
         try:
             self._stream.flush()
         except OSError:
@@ -48,7 +45,7 @@ class Steady:
 
     def _break(self) -> None:
         self._broken = True
-        # What the stream still holds must not be what the interpreter, at its end, fails to write.
+        # Otherwise the interpreter would fail at exit to write what the stream still holds.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             number, nowhere = self._stream.fileno(), os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, number)
@@ -69,7 +66,7 @@ def steady_streams() -> Iterator[None]:
     _fill_closed()
     before = sys.stdout, sys.stderr
     streams = Steady(before[0], stops_runs=True), Steady(before[1], stops_runs=False)
-    sys.stdout, sys.stderr = streams  # type: ignore[assignment]
+    sys.stdout, sys.stderr = streams
     try:
         yield
     finally:
@@ -79,7 +76,7 @@ def steady_streams() -> Iterator[None]:
 
 
 def _fill_closed() -> None:
-    """Open the null device where a standard stream is closed: else the next file to be opened would be that stream."""
+    """Open the null device for each closed standard stream: else the next opened file would become that stream."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -89,18 +86,3 @@ def _fill_closed() -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w", encoding="utf-8", errors="replace", closefd=False))  # noqa: SIM115
-
-
-def console(soft_wrap: bool = True, width: int | None = None, stderr: bool = False) -> Console:
-    """Return a console that prints text as it is: no markup, no `:emoji:`, no colours of its own.
-
-    Args:
-        soft_wrap: leave long lines to the terminal.
-        width: columns; None is the terminal's.
-        stderr: print to standard error.
-    """
-    import rich.console
-
-    return rich.console.Console(
-        width=width, stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False
-    )

@@ -1,4 +1,4 @@
-"""`snn-dt sweep`: a grid of trainings, side by side, resumable at any time by the same command."""
+"""`snn-dt sweep`: run a grid of trainings in parallel; the same command resumes it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snn_dt.cli.arguments import parse
-from snn_dt.cli.evaluate import writable_folder
 from snn_dt.device import available_cores
 from snn_dt.errors import ConfigError, TrainingError
+from snn_dt.run_folder import writable_folder
 from snn_dt.training.sweep.backends import Backend, LocalProcesses, RayTasks
 from snn_dt.training.sweep.folder import prepare
 from snn_dt.training.sweep.grid import SweepConfig, read_sweep
@@ -23,26 +23,26 @@ from snn_dt.training.sweep.view import View
 
 @dataclass(frozen=True)
 class SweepArguments:
-    """Run a grid of trainings. The same command goes on where it stopped: finished trials are skipped."""
+    """Run a grid of trainings. The same command resumes a sweep: finished trials are skipped."""
 
     config: Path
     """Sweep file, see configs/sweep/."""
     run_root: Path | None = None
-    """Folder of the trials' run folders; none takes runs/<name of the sweep file>."""
+    """Folder of the trials' run folders; null takes runs/<name of the sweep file>."""
     processes: int = 0
-    """Trials side by side; 0 takes as many as there are cores (or, on a cluster, free slots)."""
+    """Trials in parallel; 0 takes one per core (on a cluster: one per free slot)."""
     address: str | None = None
-    """Ray cluster to run on: host:port, ray://host:port, or `auto`; none starts Ray on this machine."""
+    """Ray cluster to run on: host:port, ray://host:port, or `auto`; null starts Ray on this machine."""
     local: bool = False
     """Use processes of this machine, without Ray."""
     list: bool = False
-    """Only make the run folders and print one command per trial, for SLURM arrays and the like."""
+    """Only make the run folders and print one command per trial, for example for a SLURM array."""
     trust_env_spec: bool = False
-    """Trust the files: import and run whatever environment, wrappers and arguments datasets and configs describe."""
+    """Trust the files: import and run the environments, wrappers and arguments that datasets and configs describe."""
 
 
 def sweep_main(arguments: Sequence[str]) -> int:
-    """Run the command; 128 + n after signal n, with a sweep that can be resumed.
+    """Run the command and return the exit status: 128 + n after signal n, with a sweep that can be resumed.
 
     Raises:
         TrainingError: some trials failed.

@@ -1,4 +1,4 @@
-"""`snn-dt trial`: one trial of a sweep in its folder, from wherever it stands: not begun, interrupted, finished."""
+"""`snn-dt trial`: run or resume one trial of a sweep."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_dt.cli.arguments import parse
-from snn_dt.cli.run_folder import remove_leftovers
 from snn_dt.jsonl import dumps, read_rows, write_atomically
+from snn_dt.run_folder import remove_leftovers
 from snn_dt.training.sweep.folder import Attempt, read, read_config
 
 if TYPE_CHECKING:
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrialArguments:
-    """Run a trial of a sweep, or go on with it; a finished one is left alone."""
+    """Run or resume a trial of a sweep; a finished trial is left alone."""
 
     run_dir: Path
     """The trial's folder, made by `snn-dt sweep`."""
     trust_env_spec: bool = False
-    """Trust the files: import and run whatever environment, wrappers and arguments dataset and config describe."""
+    """Trust the files: import and run the environments, wrappers and arguments that dataset and config describe."""
 
 
 def trial_main(arguments: Sequence[str]) -> int:
-    """Run the command; 128 + n after signal n, with a trial that can be taken up again."""
+    """Run the command and return the exit status: 128 + n after signal n, with a trial that can be resumed."""
     args = parse(TrialArguments, arguments, "snn-dt trial")
     config = read_config(args.run_dir, args.trust_env_spec)
     if read(args.run_dir / "result.json"):
         return 0
     group = config.track.group or args.run_dir.resolve().parent.name
     config = dataclasses.replace(config, track=dataclasses.replace(config.track, group=group))
-    attempt = Attempt(args.run_dir)  # whoever else works in the folder leaves it
+    attempt = Attempt(args.run_dir)  # ends other processes in the folder
     remove_leftovers(args.run_dir)
     attempt.watch(orphaned=lambda: os.kill(os.getpid(), signal.SIGTERM))
     from snn_dt.checkpoint import was_saved
     from snn_dt.run import Run
 
     run = Run(config, args.run_dir, resume=was_saved(args.run_dir), trust=args.trust_env_spec)
-    rows, signum = run.train()
+    signum, rows = run.train(), run.rows
     if signum is None:
         minutes = attempt.seconds / 60
-        if run.evaluates and not rows:  # it was killed between its last checkpoint and its result
+        if run.evaluates and not rows:  # the process was killed between its last checkpoint and its result
             rows = run.evaluate()
         result = _result(run, rows, attempt) | {"minutes": minutes}
         if run.evaluates and (episodes := read(args.run_dir / "trial.json").get("episodes")):
@@ -58,7 +58,7 @@ def trial_main(arguments: Sequence[str]) -> int:
 
 
 def _result(run: Run, rows: list[dict[str, Any]], attempt: Attempt) -> dict[str, Any]:
-    """Gather the facts of a finished run."""
+    """Return the record of a finished run."""
     from snn_dt.device import device_name
 
     trial = read(run.run_dir / "trial.json")
@@ -87,7 +87,7 @@ def _result(run: Run, rows: list[dict[str, Any]], attempt: Attempt) -> dict[str,
 
 
 def _evaluations(run: Run, episodes: int) -> dict[str, Any]:
-    """Evaluate the last checkpoint, and the one whose return was best on the way, with the same reset seeds."""
+    """Evaluate the last checkpoint and the best one of the run with the same reset seeds."""
     from snn_dt.checkpoint import from_pretrained
     from snn_dt.evaluation.rollout import evaluate
 

@@ -1,4 +1,4 @@
-"""Progress of a training run for the person watching it: a bar on a terminal, one plain line per record elsewhere."""
+"""Progress of a training run: a bar on a terminal, one plain line per log line elsewhere."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 
 class Console:
-    """Shows loss, mean firing rate, steps/s and time left; takes records like a `Tracker`.
+    """A metric sink that shows loss, mean firing rate, steps/s and time left.
 
-    On a terminal: a bar at the bottom, with printed lines above it. Elsewhere (a file, a pipe, TERM=dumb): one line per
-    record, flushed. Usable as a context manager, which stops the bar however the run ends.
+    On a terminal it draws a bar at the bottom, with printed lines above it. Elsewhere (a file, a pipe, TERM=dumb) it
+    prints and flushes one line per call of `log`. As a context manager it stops the bar, however the run ends.
     """
 
     def __init__(self, file: IO[str] | None = None) -> None:
-        """Write to `file`; None is standard output as it is when something is written."""
+        """Write to `file`; None is the standard output at the time of writing."""
         self._console = rich.console.Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._live = self._console.is_terminal and not self._console.is_dumb_terminal
         self._progress: Progress | None = None
@@ -40,9 +40,9 @@ class Console:
             self._task = self._progress.add_task("train", total=total, completed=initial, metrics="")
             self._progress.start()
 
-    def update(self, step: int, metrics: Mapping[str, Any] | None = None) -> None:
-        """Move to `step`; metrics with a `loss` (and perhaps a `firing_rate`) are shown, and printed off a terminal."""
-        shown = bool(metrics) and "loss" in metrics
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Move to `step` and show the metrics, if they have a `loss`; a `firing_rate` is optional."""
+        shown = "loss" in metrics
         if shown:
             self._shown = self._describe(step, metrics)
         if self._progress is not None:
@@ -50,10 +50,8 @@ class Console:
         elif shown:
             self.print(f"step {step}/{self._total}  {self._shown}")
 
-    log = update
-
     def log_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Print what was asked and what was achieved, one line per target return."""
+        """Print target and return of an evaluation, one line per target return."""
         self.evaluating(1, 1)
         for row in rows:
             low, high = row.get("return_interval") or (float("nan"), float("nan"))
@@ -63,7 +61,7 @@ class Console:
             )
 
     def evaluating(self, done: int, total: int) -> None:
-        """Say on the bar that an evaluation is at episode `done` of `total`; all done ends it."""
+        """Show on the bar that an evaluation is at episode `done` of `total`; the last episode ends it."""
         if self._progress is not None:
             self._progress.update(self._task, description="train" if done >= total else f"evaluate {done}/{total}")
 
@@ -84,7 +82,7 @@ class Console:
         return "  ".join(parts)
 
     def stop(self) -> None:
-        """Leave the bar as it is; another call does nothing."""
+        """Stop the bar and leave it visible; another call does nothing."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

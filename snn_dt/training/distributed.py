@@ -1,12 +1,11 @@
 """Data-parallel training: W processes, started by torchrun, train one model on W slices of each batch.
 
-Every process draws the same batch and takes its slice of it, adds up the gradient over its slice's real steps divided
-by the real steps of the whole batch, and one sum over the processes gives the gradient that a single process would
-have had. So the weights stay equal without being exchanged, and the number of processes may change between a run and
-its resumption. Process 0 alone writes, tracks and evaluates.
+Every process draws the same batch and keeps its slice. It divides its gradient by the real steps of the whole batch, so
+that the sum over the processes is the gradient of a single process. The weights stay equal without an exchange, and the
+number of processes may change between a run and its resumption. Only process 0 writes, logs and evaluates.
 
-Gradients travel as one flat message after the backward pass. DistributedDataParallel would overlap it with the backward
-pass; at 0.1 to 10 M parameters that gains nothing measurable (docs/scale.md), and it would wrap the model.
+Gradients are sent as one flat message after the backward pass. DistributedDataParallel would overlap the two; for 0.1
+to 10 M parameters that gains nothing measurable (docs/scale.md), and it would wrap the model.
 """
 
 from __future__ import annotations
@@ -26,23 +25,18 @@ from snn_dt.errors import ConfigError, SnnDtError, TrainingError
 
 T = TypeVar("T")
 
-# The others wait this long for process 0 to evaluate. A process that dies is noticed at once, by its closed connection.
-PATIENCE = timedelta(days=1)
-
-
-def is_first() -> bool:
-    """Tell whether this process is the one that writes: the only one, or number 0 of torchrun's."""
-    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
+EVALUATION_TIMEOUT = timedelta(days=1)
+"""Time that the others wait for process 0 to evaluate. A process that dies is noticed at once by its connection."""
 
 
 class Workers:
-    """The processes of one training run; alone in the usual case, where every method returns what it is given.
+    """The processes of one training run. With a single process, the usual case, every method returns its argument.
 
     `rank` in [0, `world_size`), `first` (rank 0), `device` and `local_size`, the number of processes on this machine.
     """
 
     def __init__(self, device: str) -> None:
-        """Meet the other processes if torchrun started this one; `auto` and `cuda` take one GPU each.
+        """Connect to the other processes if torchrun started this one; `auto` and `cuda` take one GPU each.
 
         Raises:
             DeviceError: no such device, or fewer GPUs than processes.
@@ -61,8 +55,10 @@ class Workers:
                 self.device = choose_device(f"cuda:{self._local_rank}")
             torch.cuda.set_device(self.device)
         try:
-            # Control messages are CPU tensors: they go through gloo and never wait for a GPU.
-            dist.init_process_group("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo", timeout=PATIENCE)
+            # Control messages are CPU tensors, which gloo sends without waiting for a GPU.
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo", timeout=EVALUATION_TIMEOUT
+            )
         except (RuntimeError, ValueError) as error:
             raise SnnDtError(
                 f"expected {self.world_size} processes to meet, found: {error}; start them with torchrun, see "
@@ -70,10 +66,10 @@ class Workers:
             ) from error
 
     def check(self, batch_size: int, accumulate: int, stateful: bool = False) -> None:
-        """Check that every process has something to do.
+        """Check that the batch can be divided among the processes.
 
         Raises:
-            ConfigError: fewer windows than processes, or a state that several of them would have to save.
+            ConfigError: fewer windows than processes, or a stateful run, whose state only one process can save.
         """
         if stateful and self.world_size > 1:
             raise ConfigError(
@@ -87,7 +83,7 @@ class Workers:
             )
 
     def begin(self, model: nn.Module, seed: int, step: int) -> None:
-        """Give all processes the weights of process 0, and each of the others a noise (dropout) of its own."""
+        """Copy the weights of process 0 to all, and seed the dropout of the others differently."""
         if self.world_size > 1:
             for tensor in model.state_dict().values():
                 dist.broadcast(tensor, src=0)
@@ -95,7 +91,7 @@ class Workers:
             torch.manual_seed(int(np.random.SeedSequence([seed, self.rank, step]).generate_state(1)[0]))
 
     def first_here(self, load: Callable[[], T]) -> T:
-        """Return `load()`, called on one process of this machine before the others, which then find its cache."""
+        """Return `load()`. One process per machine calls it first; the others then find its cache."""
         mine = load() if self._local_rank == "0" else None
         if self.world_size > 1:
             dist.barrier()
@@ -133,7 +129,7 @@ class Workers:
         return float(self.sum(torch.tensor(value if self.first else 0.0, dtype=torch.float64)))
 
     def leave(self) -> None:
-        """Part from the others at the end of a run."""
+        """Disconnect at the end of a run."""
         if self.world_size > 1:
             dist.destroy_process_group()
 

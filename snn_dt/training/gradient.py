@@ -17,8 +17,8 @@ from snn_dt.cuda_graph import CudaGraph
 from snn_dt.data.windows import Batch
 from snn_dt.learning.budget import Budget
 from snn_dt.learning.losses import action_loss, positive_range
+from snn_dt.learning.tbptt import TBPTT
 from snn_dt.training.state import TrainingState
-from snn_dt.training.stateful_forward import StatefulForward
 
 Gradient = Callable[..., tuple[dict[str, Tensor], list[Tensor | None]]]
 WARM_UP = 3
@@ -28,9 +28,9 @@ WARM_UP = 3
 def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -> Gradient:
     """Return `(*fields of a Batch, valid, progress) -> metrics, gradients` of the parameters, in their order.
 
-    `valid` is how many real steps all processes have: losses and gradients add up to those of the whole batch.
-    `progress` is the share of the updates that are done, which a budget's weight grows with. Both are scalars on the
-    device. What is returned may be overwritten by the next call.
+    `valid` is the number of real steps in the batches of all processes. Losses and gradients are divided by it, so
+    that they add up to those of the whole batch. `progress` is the share of the updates that are done; the weight of a
+    budget grows with it. Both are scalars on the device. The next call may overwrite the returned tensors.
     """
     device, parameters = next(model.parameters()).device, list(model.parameters())
     forward: Any = torch.compile(model) if config.compile else model
@@ -54,9 +54,9 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
             if budget is not None:
                 above, measured = budget.excess(progress, part.attention_mask)
                 loss, metrics = loss + above, metrics | measured
-            # Weighted by its real steps, so that parts and processes add up to the loss of the whole batch.
+            # Weighted by real steps, so that parts and processes add up to the loss of the whole batch.
             share = part.attention_mask.sum() / valid
-            (loss * share).backward()
+            torch.autograd.backward(loss * share)
             totals = {name: totals.get(name, 0) + value * share for name, value in metrics.items()}
         return totals, [p.grad for p in parameters]
 
@@ -65,16 +65,44 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
 
 
 def action_half_range(model: nn.Module) -> Tensor | None:
-    """Return half the width of each action's bounds, in which errors are measured; None where there are none.
+    """Return half the width of each action's bounds, the unit of action errors; None without bounds.
 
-    Of bounds without width it is 1: the action is a constant, which the head hits, and there is nothing to divide by.
+    Bounds of width 0 give 1: the action is constant, and the head returns that constant.
     """
     head: Any = getattr(model, "head", None)
     return positive_range((head.high - head.low) / 2) if getattr(head, "bounded", False) else None
 
 
+class StatefulForward:
+    """Truncated BPTT: the forward pass of a streaming model that starts from the state the update before left.
+
+    A batch of `EpisodeStreams` is one window of `TBPTT`. The state is kept in `TrainingState.carried`, and so in
+    checkpoints.
+    """
+
+    def __init__(self, model: Callable[..., Any], state: TrainingState) -> None:
+        self._model, self._state = model, state
+
+    def __call__(
+        self, rtg: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor, attention_mask: Tensor
+    ) -> Tensor:
+        """Return predictions `[B, K, A]`; an episode starts in each row where `timesteps[:, 0]` is 0."""
+        tbptt = TBPTT(self._advance, window=rtg.shape[1], dim=1)
+        tbptt.state = self._state.carried
+        starts = torch.zeros_like(attention_mask)  # [B, K]
+        starts[:, 0] = timesteps[:, 0] == 0
+        ((_, predictions),) = tbptt(rtg, states, actions, timesteps, attention_mask, starts=starts)
+        self._state.carried = tbptt.state
+        return predictions
+
+    def _advance(self, *inputs_and_state: Any) -> tuple[Tensor, Any]:
+        *inputs, state = inputs_and_state
+        result: tuple[Tensor, Any] = self._model(*inputs, state=state, carry=True)
+        return result
+
+
 def _needs_the_host(config: TrainConfig, state: TrainingState) -> bool:
-    """Tell whether an update is more than the same kernels on the device as in every other update."""
+    """Tell whether an update needs more than the same kernels on the device each time."""
     options = config.compile, config.stateful, config.rule != "bptt"
     return any(options) or state.slopes is not None or state.plasticity is not None
 

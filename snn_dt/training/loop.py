@@ -1,4 +1,4 @@
-"""The training loop: batch, loss, gradient, update; evaluation, record and checkpoints are handed in.
+"""The training loop: evaluate, draw a batch, compute the gradient, update the weights, log, save.
 
 B windows of K steps; see `snn_dt.data.windows.Batch` for the shapes of a batch.
 """
@@ -9,186 +9,208 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from snn_dt.config import TrainConfig
 from snn_dt.data.windows import Batch
-from snn_dt.errors import TrainingError
 from snn_dt.learning.slopes import score_of, set_slope
-from snn_dt.snn.probe import Probe
 from snn_dt.training.distributed import Workers
 from snn_dt.training.gradient import make_gradient
-from snn_dt.training.optimizer import learning_rate
 from snn_dt.training.signals import StopRequestedError, StopSignal
-from snn_dt.training.state import TrainingState
+from snn_dt.training.sinks import MetricSink, Rows, firing_rates
+from snn_dt.training.state import TrainingState, learning_rate
 
-Rows = list[dict[str, Any]]
 
+@dataclass(frozen=True)
+class Callbacks:
+    """Functions that connect the loop to a run folder, an environment and the terminal."""
 
-class Record(Protocol):
-    """Where metrics go: a `Tracker`, a `Console`, or both."""
-
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Take the metrics of one step."""
-
-    def log_evaluation(self, step: int, rows: Rows) -> None:
-        """Take the rows of an evaluation."""
+    log: MetricSink
+    """Receives metrics and evaluations."""
+    save: Callable[[str, TrainingState], None]
+    """Writes the checkpoint `last` or `best`."""
+    evaluate: Callable[[], Rows] | None = None
+    """Rolls the policy out. The return of its first row decides which checkpoint is `best`."""
+    validate: Callable[[], float] | None = None
+    """Returns the loss on held-out episodes, which decides where there is no `evaluate`."""
+    stop: StopSignal = field(default_factory=StopSignal)
+    """Read between updates and, through `evaluate`, during an evaluation."""
 
 
 def train(
     config: TrainConfig,
     model: nn.Module,
-    draw: Callable[[int], Batch],
-    record: Record,
-    save: Callable[[str, TrainingState], None],
+    batches: Callable[[int], Batch],
+    callbacks: Callbacks,
     state: TrainingState,
-    stop: StopSignal,
-    evaluate: Callable[[], Rows] | None = None,
-    validate: Callable[[], float] | None = None,
-    workers: Workers | None = None,
 ) -> bool:
-    """Train `model` from `state` to `config.steps` updates, or until `stop`.
+    """Train `model` from `state` to `config.steps` updates, or until a stop is requested.
 
     Args:
         config: the optimisation.
-        model: see `snn_dt.models.DecisionTransformer`.
-        draw: the batch of an update, a pure function of its number; on the model's device.
-        record: takes metrics.
-        save: writes the checkpoint `last` or `best`.
-        state: optimizer and counters, fresh or resumed.
-        stop: polled between updates and, through `evaluate`, inside an evaluation.
-        evaluate: rolls the policy out; its first row's return decides which checkpoint is `best`.
-        validate: loss on held-out episodes; decides instead where there is no `evaluate`.
-        workers: the processes that share the work, each with its slice of every batch; None is this one alone.
+        model: a sequence model, see `snn_dt.models`.
+        batches: the batch of each update, a pure function of the update's number.
+        callbacks: logging, checkpoints, evaluation.
+        state: optimizer and counters, new or restored.
 
     Returns:
-        Whether all updates are done.
+        Whether all updates are done and evaluated.
 
     Raises:
-        TrainingError: the loss is no longer finite.
+        TrainingError: the loss or the gradient is not finite.
     """
-    device = next(model.parameters()).device
-    workers = workers or Workers(device.type)
-    parameters, gradient = list(model.parameters()), make_gradient(config, model, state)
-    begin, begin_step, last_slope, saved = time.perf_counter(), state.step, None, -1
-
-    def save_last() -> None:
-        nonlocal saved
-        _check_finite(state, config.grad_clip)
-        save("last", state)
-        saved = state.step
-
+    loop = TrainingLoop(config, model, batches, callbacks, state)
     while True:
-        done = state.step >= config.steps
-        due = done or _due(state.step, config.eval_every)
-        if due and state.evaluated_at != state.step and stop.signum is None:
-            if saved != state.step:
-                save_last()  # an evaluation takes long, and can fail
-            model.eval()
-            with contextlib.suppress(StopRequestedError):
-                _evaluate(state, record, save, evaluate, validate, config.slope_schedule.score)
-                save_last()  # or a run that is killed later would evaluate, and record, a second time
-            begin, begin_step = time.perf_counter(), state.step
-        agreed = workers.agree(stop.signum)
-        if done or agreed is not None:
-            stop.signum = stop.signum or agreed
+        loop.evaluate_if_due()
+        if loop.stop_requested() or loop.finished:
             break
+        batch = loop.one_update()
+        loop.log_if_due(batch)
+        loop.save_if_due()
+    loop.save_last()
+    return loop.finished and state.evaluated_at == state.step
 
-        model.train()
-        if state.slopes is not None:
-            slope = state.slopes.slope(state.step)
-            if config.slope_schedule.kind == "adaptive":
-                slope = workers.from_first(slope)  # the others have seen no evaluation
-            if slope != last_slope:
-                set_slope(model, slope, config.slope_schedule.layers)
-                last_slope = slope
-        batch = draw(state.step)
-        rate = learning_rate(config, state.step)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        valid = workers.sum(batch.attention_mask.sum())
-        progress = valid.new_full((), state.step / config.steps, dtype=torch.float64)
-        totals, grads = gradient(*batch.fields, valid, progress)
-        for parameter, grad in zip(parameters, grads, strict=True):
-            parameter.grad = grad
-        state.add(workers.sum_gradients(model, totals))
-        norm = nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or math.inf)
+
+@dataclass
+class TrainingLoop:
+    """The steps of `train`; the arguments are the same."""
+
+    config: TrainConfig
+    model: nn.Module
+    batches: Callable[[int], Batch]
+    callbacks: Callbacks
+    state: TrainingState
+    slope: float | None = None
+    """Slope that the schedule has set last."""
+
+    def __post_init__(self) -> None:
+        self.parameters = list(self.model.parameters())
+        self.device = self.parameters[0].device
+        self.workers = self.state.workers or Workers(self.device.type)
+        self.gradient = make_gradient(self.config, self.model, self.state)
+        self._saved_at = -1
+        self._start_clock()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all updates are done."""
+        return self.state.step >= self.config.steps
+
+    def stop_requested(self) -> bool:
+        """Tell whether any process has received a signal; all then stop after the same update."""
+        stop = self.callbacks.stop
+        agreed = self.workers.agree(stop.signum)
+        stop.signum = stop.signum or agreed
+        return agreed is not None
+
+    def one_update(self) -> Batch:
+        """Make one update of the weights and return its batch."""
+        self.model.train()
+        self.set_surrogate_slope()
+        batch = self.draw()
+        # All processes divide by the same number of real steps, so that their gradients add up to that of the batch.
+        valid = self.workers.sum(batch.attention_mask.sum())
+        progress = valid.new_full((), self.state.step / self.config.steps, dtype=torch.float64)
+        metrics, gradients = self.gradient(*batch.fields, valid, progress)
+        self.update(metrics, gradients)
+        return batch
+
+    def draw(self) -> Batch:
+        """Return the batch of the next update on the model's device."""
+        return self.batches(self.state.step).to(self.device, non_blocking=True)
+
+    def update(self, metrics: dict[str, Tensor], gradients: list[Tensor | None]) -> None:
+        """Sum the gradients over the processes, clip them, and let the optimizer move the weights."""
+        state, optimizer = self.state, self.state.optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, state.step)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        state.add(self.workers.sum_gradients(self.model, metrics))
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip or math.inf)
         state.add({"grad_norm": norm.detach()})
-        state.optimizer.step()
+        optimizer.step()
         if state.plasticity is not None:
-            state.add(state.plasticity.apply(workers.sum))
+            state.add(state.plasticity.apply(self.workers.sum))
         state.step += 1
 
-        if _due(state.step, config.log_every) or state.step == config.steps:
-            _check_finite(state, config.grad_clip)
-            metrics = state.take_means()
-            metrics |= {"learning_rate": rate, **firing_rates(model, batch)}
-            if last_slope is not None:
-                metrics["surrogate_slope"] = last_slope
-            metrics["steps_per_second"] = (state.step - begin_step) / (time.perf_counter() - begin)
-            record.log(state.step, metrics)
-        if _due(state.step, config.save_every):
-            save_last()
-    if saved != state.step:
-        save_last()
-    return state.step >= config.steps and state.evaluated_at == state.step
+    def set_surrogate_slope(self) -> None:
+        """Set the slope that the schedule has for this update, if it is another one."""
+        if self.state.slopes is None:
+            return
+        slope = self.state.slopes.slope(self.state.step)
+        if self.config.slope_schedule.kind == "adaptive":
+            slope = self.workers.from_first(slope)  # only the first process has seen evaluations
+        if slope != self.slope:
+            set_slope(self.model, slope, self.config.slope_schedule.layers)
+            self.slope = slope
 
+    def log_if_due(self, batch: Batch) -> None:
+        """Log the means over the updates since the last line, every `log_every` updates and after the last one."""
+        config, state = self.config, self.state
+        if not (_due(state.step, config.log_every) or self.finished):
+            return
+        state.check_finite(config.grad_clip)
+        metrics = state.take_means()
+        metrics |= {"learning_rate": learning_rate(config, state.step - 1), **firing_rates(self.model, batch)}
+        if self.slope is not None:
+            metrics["surrogate_slope"] = self.slope
+        metrics["steps_per_second"] = (state.step - self._clock_step) / (time.perf_counter() - self._clock)
+        self.callbacks.log.log(state.step, metrics)
 
-@torch.no_grad()
-def firing_rates(model: nn.Module, batch: Batch) -> dict[str, float]:
-    """Return `firing_rate` and `firing_rate/<layer>` on a batch, pads left out; empty for a model without spikes."""
-    model.eval()
-    mask = batch.attention_mask
-    tokens = model.token_mask(mask)
-    with Probe(model) as probe:
-        model(*batch.fields)
-        rates = probe.firing_rates({mask.shape[1]: mask, tokens.shape[1]: tokens})
-    model.train()
-    if not rates:
-        return {}
-    return {"firing_rate": sum(rates.values()) / len(rates), **{f"firing_rate/{k}": v for k, v in rates.items()}}
+    def save_if_due(self) -> None:
+        """Save every `save_every` updates."""
+        if _due(self.state.step, self.config.save_every):
+            self._save()
 
+    def save_last(self) -> None:
+        """Save unless the last checkpoint is of this update."""
+        if self._saved_at != self.state.step:
+            self._save()
 
-def _evaluate(
-    state: TrainingState,
-    record: Record,
-    save: Callable[[str, TrainingState], None],
-    evaluate: Callable[[], Rows] | None,
-    validate: Callable[[], float] | None,
-    slope_score: str,
-) -> None:
-    """Validate and evaluate; keep the best model so far as `best` (the newest where nothing is measured)."""
-    # Both are done before either is recorded: a stop in between would record the first one twice.
-    loss = None if validate is None else validate()
-    rows = None if evaluate is None else evaluate()
-    score = state.best_score
-    if loss is not None:
-        record.log(state.step, {"validation_loss": loss})
-        score = -loss
-    if rows is not None:
-        record.log_evaluation(state.step, rows)
-        score = rows[0]["return_mean"]
-    if state.slopes is not None:
-        state.slopes.observe(score_of(slope_score, rows, loss))
-    state.evaluated_at = state.step
-    if score >= state.best_score:
-        state.best_score = score
-        save("best", state)
+    def evaluate_if_due(self) -> None:
+        """Evaluate every `eval_every` updates and after the last one, unless a stop is requested."""
+        state = self.state
+        due = self.finished or _due(state.step, self.config.eval_every)
+        if not due or state.evaluated_at == state.step or self.callbacks.stop.signum is not None:
+            return
+        self.save_last()  # an evaluation takes long and can fail
+        self.model.eval()
+        with contextlib.suppress(StopRequestedError):
+            self._evaluate()
+            self._save()  # otherwise a run that is killed later would evaluate and log a second time
+        self._start_clock()
 
+    def _evaluate(self) -> None:
+        """Validate and evaluate; keep the best model so far as `best`, the newest one if nothing is measured."""
+        callbacks, state = self.callbacks, self.state
+        # Both come before either is logged: a stop between them would log the first one twice.
+        loss = None if callbacks.validate is None else callbacks.validate()
+        rows = None if callbacks.evaluate is None else callbacks.evaluate()
+        score = state.best_score
+        if loss is not None:
+            callbacks.log.log(state.step, {"validation_loss": loss})
+            score = -loss
+        if rows is not None:
+            callbacks.log.log_evaluation(state.step, rows)
+            score = rows[0]["return_mean"]
+        if state.slopes is not None:
+            state.slopes.observe(score_of(self.config.slope_schedule.score, rows, loss))
+        state.evaluated_at = state.step
+        if score >= state.best_score:
+            state.best_score = score
+            callbacks.save("best", state)
 
-def _check_finite(state: TrainingState, grad_clip: float) -> None:
-    """Look at the losses and gradients since the last record: a model that one of them has spoilt is not kept."""
-    for name in ("loss", "grad_norm"):
-        total = float(state.sums.get(name, 0.0))
-        if not math.isfinite(total):
-            clip = "lower --train.grad_clip" if grad_clip else "set --train.grad_clip, which is 0, to 1"
-            raise TrainingError(
-                f"expected a finite {name}, found {total} by update {state.step}; lower --train.learning_rate or "
-                f"{clip} (a checkpoint, if one was saved, is from before)"
-            )
+    def _save(self) -> None:
+        self.state.check_finite(self.config.grad_clip)
+        self.callbacks.save("last", self.state)
+        self._saved_at = self.state.step
+
+    def _start_clock(self) -> None:
+        self._clock, self._clock_step = time.perf_counter(), self.state.step
 
 
 def _due(step: int, every: int) -> bool:

@@ -1,25 +1,56 @@
-"""Where a run's metrics go: the record in its folder and the terminal, as one."""
+"""Metrics of a run: firing rates, and the sinks that receive metrics (run folder, wandb, terminal)."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from snn_dt.training.console import Console
-from snn_dt.training.tracking import Tracker
+import torch
+
+from snn_dt.data.windows import Batch
+from snn_dt.snn.probe import Probe
+
+Rows = list[dict[str, Any]]
+"""An evaluation: one row per target return."""
 
 
-class Record:
-    """Hands what the loop reports on to all who take it: the run's record, the terminal."""
+class MetricSink(Protocol):
+    """Receives the metrics of a run: a `Tracker`, a `Console`, several of them as `MetricSinks`."""
 
-    def __init__(self, *takers: Tracker | Console) -> None:
-        self.takers = takers
+    def log(self, step: int, metrics: Mapping[str, Any], /) -> None:
+        """Receive the metrics of one update; steps never decrease."""
 
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Hand on the metrics of a step."""
-        for taker in self.takers:
-            taker.log(step, metrics)
+    def log_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]], /) -> None:
+        """Receive an evaluation, one row per target return."""
 
-    def log_evaluation(self, step: int, rows: list[dict[str, Any]]) -> None:
-        """Hand on the rows of an evaluation."""
-        for taker in self.takers:
-            taker.log_evaluation(step, rows)
+
+class MetricSinks:
+    """Passes metrics on to several sinks, in order; without sinks they are dropped."""
+
+    def __init__(self, *sinks: MetricSink) -> None:
+        self.sinks = sinks
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Pass on the metrics of one update."""
+        for sink in self.sinks:
+            sink.log(step, metrics)
+
+    def log_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Pass on an evaluation."""
+        for sink in self.sinks:
+            sink.log_evaluation(step, rows)
+
+
+@torch.no_grad()
+def firing_rates(model: Any, batch: Batch) -> dict[str, float]:
+    """Return `firing_rate` and `firing_rate/<layer>` on a batch without its pads; empty for a model without spikes."""
+    model.eval()
+    mask = batch.attention_mask
+    tokens = model.token_mask(mask)
+    with Probe(model) as probe:
+        model(*batch.fields)
+        rates = probe.firing_rates({mask.shape[1]: mask, tokens.shape[1]: tokens})
+    model.train()
+    if not rates:
+        return {}
+    return {"firing_rate": sum(rates.values()) / len(rates), **{f"firing_rate/{k}": v for k, v in rates.items()}}

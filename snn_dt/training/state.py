@@ -1,42 +1,51 @@
-"""Everything a run needs to go on bit for bit, besides the weights: optimizer, generators, counters, running means."""
+"""The training state: optimizer, random generators, counters and running means.
+
+With the weights it is everything that a run needs to resume bit for bit.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snn_dt import io
-from snn_dt.errors import CheckpointError
+from snn_dt.config import TrainConfig
+from snn_dt.errors import CheckpointError, TrainingError
 from snn_dt.learning.plasticity import TrainingPlasticity
 from snn_dt.learning.slopes import SlopeSchedule
+from snn_dt.training.distributed import Workers
 
 
 @dataclass
 class TrainingState:
-    """Where a run stands."""
+    """The state of a run between two updates."""
 
     optimizer: torch.optim.Optimizer
     step: int = 0
-    """Updates done."""
+    """Number of updates done."""
     evaluated_at: int = -1
-    """Update after which the last evaluation was finished."""
+    """Update after which the last evaluation took place."""
     best_score: float = -math.inf
     """Score of the checkpoint `best`."""
     sums: dict[str, Tensor] = field(default_factory=dict)
-    """Sums of metrics since the last record."""
+    """Sums of metrics since the last log line."""
     counted: int = 0
-    """Step of the last record."""
+    """Step of the last log line."""
     carried: Any = None
-    """What a model with state has left behind after the last update, where `train.stateful` is true."""
+    """State of the model after the last update, with `train.stateful`."""
     slopes: SlopeSchedule | None = None
-    """Schedule of the surrogate's slope; None leaves the model's."""
+    """Schedule of the surrogate's slope; None keeps the model's slope."""
     plasticity: TrainingPlasticity | None = None
-    """Three-factor plasticity of the action head; None: off."""
+    """Three-factor plasticity of the action head; None switches it off."""
+    workers: Workers | None = None
+    """Processes that share the updates; None is this process alone. Not part of a checkpoint."""
 
     def add(self, metrics: dict[str, Tensor]) -> None:
         """Add to the running sums without waiting for the device."""
@@ -44,10 +53,25 @@ class TrainingState:
             self.sums[name] = self.sums.get(name, 0) + value.double()
 
     def take_means(self) -> dict[str, float]:
-        """Return the means since the last call and start again."""
+        """Return the means since the last call and reset the sums."""
         means = {name: float(value) / (self.step - self.counted) for name, value in self.sums.items()}
         self.sums, self.counted = {}, self.step
         return means
+
+    def check_finite(self, grad_clip: float) -> None:
+        """Raise if a loss or gradient since the last log line was not finite, so that no spoilt model is saved.
+
+        Raises:
+            TrainingError: it was not.
+        """
+        for name in ("loss", "grad_norm"):
+            total = float(self.sums.get(name, 0.0))
+            if not math.isfinite(total):
+                clip = "lower --train.grad_clip" if grad_clip else "set --train.grad_clip, which is 0, to 1"
+                raise TrainingError(
+                    f"expected a finite {name}, found {total} by update {self.step}; lower --train.learning_rate or "
+                    f"{clip} (a checkpoint, if one was saved, is from before)"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values and tensors, with torch's generators, for `torch.save`."""
@@ -66,7 +90,7 @@ class TrainingState:
         }
 
     def restore(self, values: dict[str, Any]) -> None:
-        """Take over what `to_dict` returned, generators included."""
+        """Restore the values of `to_dict`, with torch's generators."""
         self.optimizer.load_state_dict(values["optimizer"])
         for name in ("step", "evaluated_at", "best_score", "sums", "counted"):
             setattr(self, name, values[name])
@@ -80,6 +104,34 @@ class TrainingState:
             torch.cuda.set_rng_state_all(values["cuda_generators"])
 
 
+def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Return AdamW with weight decay on matrices only: not on biases, norms and phases."""
+    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    others = [p for p in model.parameters() if p.dim() < 2]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)  # one kernel: a fifth of the time
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Return the learning rate of update `step` (from 0): linear warm-up, then constant or a cosine to 0."""
+    warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    if config.schedule == "constant":
+        return config.learning_rate * warm
+    rest = max(config.steps - config.warmup_steps, 1)
+    progress = min(max(step - config.warmup_steps, 0) / rest, 1.0)
+    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@contextlib.contextmanager
+def restoring(source: Path, what: str = "the state") -> Iterator[None]:
+    """Turn a failure to restore a run from `source` into a `CheckpointError`."""
+    try:
+        yield
+    except Exception as error:  # a damaged file and one of another version raise many kinds
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"expected {what} of this run in {source}, found: {reason}; begin a new run") from error
+
+
 def load_training_state(checkpoint: Path, device: torch.device) -> dict[str, Any]:
     """Read `training_state.pt` of a checkpoint folder.
 
@@ -89,7 +141,7 @@ def load_training_state(checkpoint: Path, device: torch.device) -> dict[str, Any
     path = checkpoint / "training_state.pt"
     try:
         values: dict[str, Any] = torch.load(io.require_file(path), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged zip, a truncated tensor or a foreign pickle each raise their own kind
+    except Exception as error:  # a damaged zip, a truncated tensor and a foreign pickle raise different kinds
         raise CheckpointError(
             f"expected the state of a run in {path}, found: {' '.join(str(error).split())}; resume needs the run "
             "folder that `snn-dt train` wrote, a checkpoint copied for use cannot be resumed"

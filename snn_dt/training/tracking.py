@@ -1,4 +1,4 @@
-"""The record of a run: metrics.jsonl in its folder always, wandb beside it, and neither can stop the run."""
+"""Metrics of a run in `metrics.jsonl` and, optionally, in wandb; a failure of either never stops the run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from snn_dt.training.wandb_run import start_run
 
 
 class Tracker:
-    """Writes every metric as one line of `run_dir/metrics.jsonl`, and to wandb as far as that works.
+    """A metric sink that writes one line to `run_dir/metrics.jsonl` per call, and to wandb if that works.
 
-    wandb is imported only if `settings.wandb` is not `disabled`. `auto` follows WANDB_MODE; without it, it is online if
-    there is a key and the host answers, else offline with one line that says how to sync. A failure of wandb or of the
-    disk is reported in one line, once, and the run goes on. Nothing here draws from a global random generator.
+    wandb is imported only if `settings.wandb` is not `disabled`. `auto` follows WANDB_MODE. Without it, wandb is online
+    if there is a key and the host answers, and else offline, with one line on how to sync. A failure of wandb or the
+    disk is printed in one line, once, and the run goes on. No global random generator is used.
     """
 
     def __init__(
@@ -30,16 +30,16 @@ class Tracker:
         say: Callable[[str], None] | None = None,
         resume_measured: int | None = None,
     ) -> None:
-        """Open the record.
+        """Open or continue `metrics.jsonl`.
 
         Args:
             run_dir: The run folder; wandb's files go to `wandb/` in it.
             settings: The `track` section of the config.
             config: The resolved config, for wandb.
-            resume_step: The step that the run is taken up from: later lines are dropped, and wandb goes on under the
-                same run id. None starts a new record, and sets an older one aside as metrics.previous.jsonl.
+            resume_step: The step from which the run is resumed: later lines are dropped, and wandb keeps the run id.
+                None starts a new file and renames an older one to metrics.previous.jsonl.
             say: Prints a line for the user; None prints to stderr.
-            resume_measured: The step of the last evaluation that will not be made again, where that is an earlier one.
+            resume_measured: The step of the last evaluation, if the resumed run does not repeat it.
         """
         self._dir, self._path = run_dir, run_dir / "metrics.jsonl"
         self._say = say or (lambda text: print(text, file=sys.stderr, flush=True))
@@ -55,15 +55,15 @@ class Tracker:
                 self._run = start_run(run_dir, settings, jsonl.plain(config), resume_step is not None, self._say)
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Record numbers, or nested mappings of numbers, of a step; steps must not go back."""
+        """Write numbers, or nested mappings of numbers, of a step; steps never decrease."""
         self._append({"step": step, **metrics})
         with self._wandb("logging"):
             self._send(step, flatten(metrics))
 
     def log_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Record an evaluation, one row per target return; `eval/return_mean@<target>` and the like go to wandb.
+        """Write an evaluation, one row per target return; wandb receives `eval/return_mean@<target>` and so on.
 
-        Lists (the returns of all episodes), but for the pair `return_interval`, and `by_module` are left out.
+        Lists (the returns of all episodes) and `by_module` are left out; the pair `return_interval` is kept.
         """
         brief = [{k: v for k, v in jsonl.plain(row, True).items() if _is_brief(k, v)} for row in rows]
         self._append({"step": step, "evaluation": brief})
@@ -72,7 +72,7 @@ class Tracker:
                 import wandb
 
                 flat = [flatten(row) for row in brief]
-                columns = list(dict.fromkeys(key for row in flat for key in row))
+                columns: list[Any] = list(dict.fromkeys(key for row in flat for key in row))
                 table = wandb.Table(
                     columns=columns, data=[[row.get(key) for key in columns] for row in flat], allow_mixed_types=True
                 )
@@ -85,7 +85,7 @@ class Tracker:
                 self._send(step, {**scalars, "eval/table": table})
 
     def log_checkpoint(self, directory: Path, aliases: Sequence[str]) -> None:
-        """Hand a checkpoint folder to wandb as a version of the run's model artifact; wandb keeps its own copy."""
+        """Store a checkpoint folder in wandb as a version of the run's model artifact."""
         with self._wandb("storing a checkpoint"):
             if self._run is not None:
                 import wandb
@@ -103,14 +103,14 @@ class Tracker:
                 run.finish(exit_code=exit_code)
 
     def _send(self, step: int, values: dict[str, Any]) -> None:
-        # A resumed run repeats, with the same numbers, the steps between its checkpoint and its end: wandb has them.
+        # A resumed run repeats the steps after its checkpoint with the same numbers, which wandb has already.
         if self._run is not None and step >= getattr(self._run, "step", 0):
             self._run.log(values, step=step)
 
     def _append(self, row: dict[str, Any]) -> None:
         line = jsonl.dumps(row)
         with self._disk():
-            # A line that a full disk has cut off must not swallow this one.
+            # If a full disk cut off the last line, this one starts on a new line.
             torn, self._torn = self._torn, True
             jsonl.append_line(self._path, "\n" + line if torn else line)
             self._torn = False

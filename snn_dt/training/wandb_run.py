@@ -1,7 +1,7 @@
-"""A wandb run that starts without blocking: whether it can be online is found out before wandb is called.
+"""Start a wandb run without blocking.
 
-wandb.init with a key but without a network blocks for a minute and a half, and without a key it raises or asks on the
-terminal. So a key is looked for where wandb looks, and its host is given two seconds to accept a connection.
+wandb.init blocks for a minute and a half if there is a key but no network. Without a key it raises or asks on the
+terminal. So this module looks for a key where wandb does, and gives its host two seconds to accept a connection.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ PUBLIC_HOST = "api.wandb.ai"
 def start_run(
     run_dir: Path, settings: TrackConfig, config: dict[str, Any], resuming: bool, say: Callable[[str], None]
 ) -> Any:
-    """Return a wandb run whose files are in `run_dir`, or None where wandb is missing or disabled.
+    """Return a wandb run with its files in `run_dir`, or None if wandb is missing or disabled.
 
-    `auto` follows WANDB_MODE; without it, it is online if nothing speaks against it (`why_offline`). An offline run
-    says in one line how to upload it. The run's id is kept in `run_dir`, and a resumed run goes on under it.
+    `auto` follows WANDB_MODE; without it, the run is online unless `why_offline` returns a reason. An offline run
+    prints one line on how to upload it. The run's id is stored in `run_dir` for a resumed run.
 
     Raises:
         Exception: whatever wandb raises.
@@ -47,7 +47,8 @@ def start_run(
     except ModuleNotFoundError:
         say("wandb is not installed (pip install wandb): metrics go to metrics.jsonl only")
         return None
-    mode, reason = settings.wandb, "as asked"
+    mode: str = settings.wandb
+    reason: str | None = "as asked"
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE", "")
     if mode not in ("online", "offline", "disabled"):
@@ -55,7 +56,7 @@ def start_run(
         mode = "offline" if reason else "online"
     if mode == "disabled":
         return None
-    options = {"init_timeout": INIT_SECONDS, "silent": mode == "offline", "console": "off"}
+    options: dict[str, Any] = {"init_timeout": INIT_SECONDS, "silent": mode == "offline", "console": "off"}
     if "finish_timeout" in getattr(wandb.Settings, "model_fields", {}):  # wandb 0.26 has none
         options["finish_timeout"] = FINISH_SECONDS
     run = wandb.init(

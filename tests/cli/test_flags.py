@@ -9,14 +9,15 @@ import pytest
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import EvaluateArguments
 from snn_dt.cli.main import main
-from snn_dt.cli.train import TrainArguments, _read
+from snn_dt.cli.run_command import read_run
+from snn_dt.cli.train import TRAIN, TrainArguments
 from snn_dt.config import Config, SlopeConfig
 from snn_dt.errors import ConfigError
 
 
 def config(words: str) -> Config:
     """The config that `snn-dt train` makes of a command line."""
-    return _read(words.split())[1]
+    return read_run(TRAIN, words.split())[1]
 
 
 def complaint(cls, words: str) -> str:
@@ -161,4 +162,4 @@ def test_help_and_version_leave_with_status_0(capsys):
 @pytest.mark.parametrize("words", ["--resume DIR --train.steps 5", "--resume=DIR --train.steps=5", "--x --resume DIR"])
 def test_resume_takes_no_other_flag(tmp_path, words):
     with pytest.raises(ConfigError, match="expected --resume DIR alone"):
-        _read(words.replace("DIR", str(tmp_path)).split())
+        read_run(TRAIN, words.replace("DIR", str(tmp_path)).split())

@@ -11,11 +11,11 @@ import pytest
 
 from snn_dt import strict
 from snn_dt.cli.main import main
-from snn_dt.cli.run_folder import hold
 from snn_dt.config import Config, save_config
 from snn_dt.experimental.finetune.config import FinetuneConfig
 from snn_dt.experimental.online.config import OnlineConfig
 from snn_dt.experimental.rsnn.config import RSNNConfig
+from snn_dt.run_folder import lock_run_folder
 from tests.patience import HANG
 from tests.runs import at_update, flags, left_behind, resume, train
 
@@ -42,26 +42,26 @@ def test_a_second_process_is_refused_and_the_run_goes_on_as_if_alone(tmp_path, m
 @pytest.mark.parametrize("command", CONFIGS)
 def test_every_command_that_makes_runs_holds_its_folder(tmp_path, capsys, command):
     run = tmp_path / "run"
-    with hold(run, resume=False):
+    with lock_run_folder(run, resume=False):
         save_config(CONFIGS[command], run / "config.yaml")
         assert main([command, "--resume", str(run)]) == 2
     assert "that no other process works in" in capsys.readouterr().err
 
 
 def test_a_process_that_was_killed_holds_nothing(tmp_path):
-    script = "import os, sys; from pathlib import Path; from snn_dt.cli.run_folder import hold\n"
-    script += "with hold(Path(sys.argv[1]), False): os.kill(os.getpid(), 9)"
+    script = "import os, sys; from pathlib import Path; from snn_dt.run_folder import lock_run_folder\n"
+    script += "with lock_run_folder(Path(sys.argv[1]), False): os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path / "run")], timeout=HANG).returncode == -9
     assert (tmp_path / "run" / ".lock").exists()
-    with hold(tmp_path / "run", resume=False):
+    with lock_run_folder(tmp_path / "run", resume=False):
         pass
     assert not (tmp_path / "run").exists()
 
 
 def test_a_new_folder_that_stays_empty_goes_again_and_one_with_something_in_it_stays(tmp_path):
-    with hold(tmp_path / "empty", resume=False):
+    with lock_run_folder(tmp_path / "empty", resume=False):
         pass
-    with hold(tmp_path / "used", resume=False):
+    with lock_run_folder(tmp_path / "used", resume=False):
         (tmp_path / "used" / "config.yaml").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["used"]
 
@@ -122,7 +122,7 @@ def test_what_killed_processes_left_goes_at_the_next_start_and_nothing_else(tmp_
     (run / ".config.yaml.partial").touch()
     (run / ".writable-123").touch()
     (run / "mine.partial").touch()
-    with hold(run, resume=True):
+    with lock_run_folder(run, resume=True):
         left = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.name != "config.json")
     assert left == [".lock", "actor", "checkpoints", "checkpoints/best.old", "checkpoints/last", "mine.partial"]
 

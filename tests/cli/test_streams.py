@@ -14,7 +14,8 @@ import pytest
 
 from snn_dt.cli import evaluate as evaluate_command
 from snn_dt.cli.main import main
-from snn_dt.cli.streams import Steady, console
+from snn_dt.cli.streams import Steady
+from snn_dt.command import plain_console
 from snn_dt.evaluation import rollout
 from snn_dt.training.signals import StopSignal
 from tests.conftest import ROOT
@@ -195,5 +196,5 @@ def test_a_stream_that_breaks_asks_the_run_that_listens_to_stop_and_no_other():
 
 def test_names_are_printed_as_they_are(capsys):
     for name in ("a[/red]b", "[bold]a", "[link=x]", ":smile:", "\\[a]"):
-        console().print(name)
+        plain_console().print(name)
         assert capsys.readouterr().out == f"{name}\n"

@@ -11,10 +11,8 @@ from snn_dt.config import BudgetConfig, Config, ModelConfig, TrainConfig, config
 from snn_dt.energy import DecisionMeter
 from snn_dt.errors import ConfigError
 from snn_dt.learning.budget import SYNAPSES, Budget
-from snn_dt.training.loop import train
-from snn_dt.training.optimizer import make_optimizer
-from snn_dt.training.signals import StopSignal
-from snn_dt.training.state import TrainingState
+from snn_dt.training.loop import Callbacks, train
+from snn_dt.training.state import TrainingState, make_optimizer
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, VARIANTS, make_batch, make_model, run
 from tests.energy.tiny import all_neurons
 
@@ -130,7 +128,7 @@ def _lines(budget: BudgetConfig, steps: int = 10) -> tuple[torch.Tensor, list[di
 
     state = TrainingState(make_optimizer(config, model))
     draw = lambda step: make_batch(DISCRETE, lengths=(6, 5, 4, 3, 2, 1), seed=step)  # noqa: E731
-    train(config, model, draw, Lines(), lambda *_: None, state, StopSignal())
+    train(config, model, draw, Callbacks(Lines(), lambda *_: None), state)
     return torch.cat([p.detach().flatten() for p in model.parameters()]), lines
 
 

@@ -12,10 +12,9 @@ from snn_dt.config import PlasticityConfig, TrainConfig, config_from_dict, load_
 from snn_dt.errors import ConfigError
 from snn_dt.learning.plasticity import TrainingPlasticity, action_activity, output_activity
 from snn_dt.models.layers import ActionHead
+from snn_dt.training.loop import Callbacks
 from snn_dt.training.loop import train as train_loop
-from snn_dt.training.optimizer import make_optimizer
-from snn_dt.training.signals import StopSignal
-from snn_dt.training.state import TrainingState
+from snn_dt.training.state import TrainingState, make_optimizer
 from snn_dt.training.sweep.grid import read_sweep
 from tests.conftest import CONTINUOUS, DISCRETE, ROOT, TINY, doubled, make_batch, make_model, run
 from tests.models.test_causality import changed
@@ -45,7 +44,7 @@ def trained(plasticity=None, task=DISCRETE, steps=4, **config):
     if plasticity is not None:
         state.plasticity = TrainingPlasticity(plasticity, model)
     draw = lambda step: make_batch(task, lengths=(6, 5, 4, 3, 2, 1), seed=step)  # noqa: E731
-    train_loop(config, model, draw, record, lambda name, state: None, state, StopSignal())
+    train_loop(config, model, draw, Callbacks(record, lambda name, state: None), state)
     return model, state, record.lines
 
 

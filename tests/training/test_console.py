@@ -38,8 +38,8 @@ def test_off_a_terminal_each_record_is_one_plain_line_with_the_time_left(clock):
     with Console(file) as console:
         console.start(1000, 200)
         clock[0] = 10.0
-        console.update(250)  # moves on without a record: nothing to print
-        console.update(300, METRICS)
+        console.log(250, {})  # moves on without a record: nothing to print
+        console.log(300, METRICS)
         clock[0] = 20.0
         console.log(400, {"loss": 1e-5})
         console.log(400, {"validation_loss": 1.0})
@@ -55,7 +55,7 @@ def test_off_a_terminal_each_record_is_one_plain_line_with_the_time_left(clock):
 def test_on_a_terminal_a_bar_shows_the_last_record_and_printed_lines_stay_above_it(terminal):
     with Console(terminal) as console:
         console.start(1000)
-        console.update(500, METRICS)
+        console.log(500, METRICS)
         console.print("wandb sync /a/[red]b[/red] " + "x" * 200)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
     assert "wandb sync /a/[red]b[/red] " + "x" * 200 + "\n" in text  # neither markup nor wrapped: it can be copied
@@ -80,7 +80,7 @@ def test_a_dumb_terminal_gets_plain_lines(terminal, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     with Console(terminal) as console:
         console.start(10)
-        console.update(5, METRICS)
+        console.log(5, METRICS)
     assert terminal.getvalue().startswith("step 5/10  loss 0.2500")
 
 

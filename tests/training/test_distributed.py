@@ -15,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from snn_dt.cli.train import train_main
+from snn_dt.cli.main import main
 from snn_dt.config import load_config
 from snn_dt.errors import ConfigError
 from snn_dt.run import Run
@@ -114,7 +114,7 @@ def test_a_run_of_two_processes_stopped_by_a_signal_goes_on_in_one(config_file, 
     assert "stopped after update" in out, out
     stopped = torch.load(run_dir / "checkpoints/last/training_state.pt", weights_only=True)["step"]
     assert 1 <= stopped < 400
-    assert train_main(["--resume", str(run_dir)]) == 0
+    assert main(["train", "--resume", str(run_dir)]) == 0
     (tmp_path / "whole").mkdir()
     Run(load_config(path), tmp_path / "whole").train()
     np.testing.assert_allclose(losses(run_dir)[:, 1], losses(tmp_path / "whole")[:, 1], atol=1e-5)
@@ -130,16 +130,16 @@ from snn_dt.run import Run
 from snn_dt.config import load_config
 Path({str(tmp_path / "run")!r}).mkdir(exist_ok=True)
 run = Run(load_config({str(config_file(steps=10_000))!r}), Path({str(tmp_path / "run")!r}))
-draw = run._draw
+draw = run.batches
 def failing(step):
     if run.workers.rank == 1 and step == 5:
         raise OSError("the disk of node 1 is gone")
     return draw(step)
-run._draw = failing
+run.batches = failing
 run.train()
 """)
     broken = torchrun(str(script))
-    out, _ = broken.communicate(timeout=HANG)  # the others would wait for a day, see PATIENCE
+    out, _ = broken.communicate(timeout=HANG)  # the others would wait for a day, see EVALUATION_TIMEOUT
     assert broken.returncode != 0
     assert "the disk of node 1 is gone" in out
     assert len(losses(tmp_path / "run")) == 5

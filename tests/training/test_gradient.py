@@ -9,8 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from snn_dt.config import BudgetConfig, TrainConfig
 from snn_dt.models.norms import PTBN
 from snn_dt.training.gradient import make_gradient
-from snn_dt.training.optimizer import make_optimizer
-from snn_dt.training.state import TrainingState
+from snn_dt.training.state import TrainingState, make_optimizer
 from tests.conftest import make_batch, make_model
 
 LOOKS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten.equal.default}

@@ -11,10 +11,10 @@ import torch
 
 from snn_dt.config import TrainConfig
 from snn_dt.errors import TrainingError
-from snn_dt.training.loop import firing_rates, train
-from snn_dt.training.optimizer import learning_rate, make_optimizer
+from snn_dt.training.loop import Callbacks, TrainingLoop, train
 from snn_dt.training.signals import StopRequestedError, StopSignal
-from snn_dt.training.state import TrainingState
+from snn_dt.training.sinks import firing_rates
+from snn_dt.training.state import TrainingState, learning_rate, make_optimizer
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model
 
 CONFIG = TrainConfig(steps=6, batch_size=6, warmup_steps=0, log_every=2, save_every=100)
@@ -34,11 +34,10 @@ class Bench:
         self.evaluate, self.validate = evaluate, validate
 
     def run(self) -> bool:
-        return train(
-            *(self.config, self.model, self.draw, self, self.save, self.state, self.stop),
-            evaluate=self.evaluate,
-            validate=self.validate,
-        )
+        return train(self.config, self.model, self.draw, self.callbacks(), self.state)
+
+    def callbacks(self) -> Callbacks:
+        return Callbacks(self, self.save, self.evaluate, self.validate, self.stop)
 
     def draw(self, step: int):
         batch = make_batch(self.task, lengths=(6, 5, 4, 3, 2, 1), seed=step)
@@ -348,3 +347,30 @@ def test_firing_rates_are_of_real_steps_and_leave_the_model_training():
     assert len(layers) == 2 * 7
     assert all(0 < rate < 1 for rate in layers.values())
     assert firing_rates(make_model(dataclasses.replace(TINY, kind="dense"), DISCRETE), batch) == {}
+
+
+def test_the_steps_of_an_update_come_in_the_order_in_which_they_are_written(monkeypatch):
+    calls = []
+    for name in ("evaluate_if_due", "draw", "update", "log_if_due", "save_if_due", "_evaluate", "_save"):
+        method = getattr(TrainingLoop, name)
+
+        def noted(self, *args, name=name, method=method):
+            calls.append(name)
+            return method(self, *args)
+
+        monkeypatch.setattr(TrainingLoop, name, noted)
+    bench = Bench(with_steps(steps=2, log_every=1, save_every=1), evaluate=scores(1.0))
+    assert bench.run()
+    update = ["evaluate_if_due", "draw", "update", "log_if_due", "save_if_due", "_save"]
+    assert calls == [*update, *update, "evaluate_if_due", "_evaluate", "_save"]
+
+
+def test_one_update_is_one_step_of_the_loop():
+    loop, bench = Bench(with_steps(steps=3)), Bench(with_steps(steps=3))
+    assert bench.run()
+    steps = TrainingLoop(loop.config, loop.model, loop.draw, loop.callbacks(), loop.state)
+    for step in range(3):
+        assert loop.state.step == step
+        batch = steps.one_update()
+        assert torch.equal(batch.states, loop.draw(step).states)
+    assert torch.equal(loop.weights(), bench.weights())

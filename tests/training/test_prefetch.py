@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from snn_dt.training.prefetch import Prefetch
+from snn_dt.training.batches import Prefetch
 from tests.patience import HANG
 
 

@@ -14,8 +14,8 @@ from snn_dt.data.episode_streams import EpisodeStreams
 from snn_dt.data.windows import Windows
 from snn_dt.errors import ConfigError
 from snn_dt.training.distributed import Workers
+from snn_dt.training.gradient import StatefulForward
 from snn_dt.training.state import TrainingState
-from snn_dt.training.stateful_forward import StatefulForward
 from tests.conftest import DISCRETE, make_model
 from tests.data.conftest import trajectories as trajectories
 from tests.models.test_stream import CONFIG

@@ -1,10 +1,10 @@
-"""A run of `snn-dt finetune` in its folder: `config.yaml`, `metrics.jsonl`, `checkpoints/last`, `checkpoints/best`."""
+"""A fine-tuning run in its folder: `config.yaml`, `metrics.jsonl`, `checkpoints/last`, `checkpoints/best`."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -12,16 +12,17 @@ from snn_dt import strict
 from snn_dt.checkpoint import find_checkpoint, from_pretrained, provenance, read_json, save_checkpoint, was_saved
 from snn_dt.config_difference import check_same
 from snn_dt.data import load_dataset
-from snn_dt.device import choose_device, keep_memory, set_threads
-from snn_dt.errors import CheckpointError, ConfigError
+from snn_dt.device import choose_device, set_threads, tune_allocator
+from snn_dt.errors import ConfigError
 from snn_dt.evaluation.rollout import evaluate, make_environments
 from snn_dt.experimental.finetune.config import FinetuneConfig
 from snn_dt.experimental.finetune.finetune_loop import FinetuneLoop
+from snn_dt.experimental.iterations import run_iterations
 from snn_dt.model_config import ModelConfig
 from snn_dt.models import TaskShape
 from snn_dt.training.console import Console
-from snn_dt.training.iterations import run_iterations
-from snn_dt.training.state import load_training_state
+from snn_dt.training.sinks import MetricSinks
+from snn_dt.training.state import load_training_state, restoring
 from snn_dt.training.tracking import Tracker
 
 
@@ -30,8 +31,8 @@ class FinetuneRun:
 
     Args:
         config: the whole configuration.
-        run_dir: a new folder, or, with `resume`, one that an earlier run left.
-        resume: go on from `checkpoints/last`, if it got that far.
+        run_dir: a new folder, or, with `resume`, that of an earlier run.
+        resume: restore `checkpoints/last`, if there is one.
         trust: make the environment that checkpoint and dataset describe, whatever it imports (`data/env_spec.py`).
 
     Raises:
@@ -40,7 +41,7 @@ class FinetuneRun:
 
     def __init__(self, config: FinetuneConfig, run_dir: Path, resume: bool = False, trust: bool = False) -> None:
         self.config, self.run_dir, self.resume = config, run_dir, resume
-        keep_memory()
+        tune_allocator()
         set_threads(config.update.threads)
         begin = find_checkpoint(Path(config.checkpoint))
         self.policy = from_pretrained(begin, str(choose_device(config.update.device)), trust=trust)
@@ -51,7 +52,7 @@ class FinetuneRun:
         envs = make_environments(self.policy, n, config.env_id, config.eval.max_steps)
         dataset = None
         if config.update.dataset:
-            mode = "delayed" if self.policy.spec.delayed else "dense"
+            mode: Literal["dense", "delayed"] = "delayed" if self.policy.spec.delayed else "dense"
             dataset = load_dataset(
                 config.update.dataset, reward_mode=mode, action_space=self.policy.action_space, trust=trust
             )
@@ -65,7 +66,7 @@ class FinetuneRun:
             self._restore()
 
     def train(self) -> int | None:
-        """Fine-tune to the end, or to the end of the iteration in which a signal comes; returns the signal."""
+        """Fine-tune to the end, or to the end of the iteration in which a signal arrives; returns the signal."""
         update = self.config.update
         return run_iterations(
             *(self.config, self.run_dir, self.console, update.iterations),
@@ -73,7 +74,7 @@ class FinetuneRun:
             update.save_every,
             iterate=self._iterate,
             save=lambda: self._save("last"),
-            before=lambda tracker: self._evaluate(tracker),
+            before=self._evaluate,
         )
 
     def _iterate(self, tracker: Tracker) -> int:
@@ -81,7 +82,7 @@ class FinetuneRun:
         torch.manual_seed(update.seed + 1_000_003 * loop.iteration)  # dropout of this iteration
         metrics = loop.iterate()
         tracker.log(loop.iteration, metrics)
-        self.console.update(loop.iteration, {"loss": math.nan, **metrics})
+        self.console.log(loop.iteration, {"loss": math.nan, **metrics})  # an iteration may have made no update
         if loop.iteration % update.eval_every == 0 or loop.iteration == update.iterations:
             self._evaluate(tracker)
         return loop.iteration
@@ -97,8 +98,7 @@ class FinetuneRun:
             env_id=self.config.env_id,
             max_steps=e.max_steps,
         )
-        tracker.log_evaluation(self.loop.iteration, self.rows)
-        self.console.log_evaluation(self.loop.iteration, self.rows)
+        MetricSinks(tracker, self.console).log_evaluation(self.loop.iteration, self.rows)
         if self.rows[0]["return_mean"] > self.best:
             self.best = self.rows[0]["return_mean"]
             self._save("best")
@@ -114,20 +114,15 @@ class FinetuneRun:
         )
         state = self.loop.state_dict() | {"best": self.best} if name == "last" else None
         folder = self.run_dir / "checkpoints" / name
-        save_checkpoint(folder, self.policy, self.model_config, self.policy.model.task, facts, state)
+        save_checkpoint(folder, self.policy, self.model_config, self.task, facts, state)
 
     def _restore(self) -> None:
         checkpoint = find_checkpoint(self.run_dir)
         check_same(self.config, read_json(checkpoint / "provenance.json").get("finetune"), self.run_dir)
         values = load_training_state(checkpoint, self.policy.device)
-        try:
+        with restoring(checkpoint):
             self.loop.load_state_dict(values)
             self.best = values["best"]
-        except Exception as error:  # a damaged file or one of another version each raise their own kind
-            raise CheckpointError(
-                f"expected the state of this run in {checkpoint}, found: {' '.join(str(error).split())}; begin a new "
-                "run"
-            ) from error
 
     def _check_fits(self, dataset: Any) -> None:
         model: Any = self.policy.model

@@ -38,7 +38,7 @@ from snn_dt.learning.losses import action_loss
 from snn_dt.models.embedding import widen_returns
 from snn_dt.models.norms import set_transition
 from snn_dt.training.gradient import action_half_range
-from snn_dt.training.optimizer import make_optimizer
+from snn_dt.training.state import make_optimizer
 
 
 def with_target_return(windows: Batch, returns: Tensor, target: float) -> Batch:

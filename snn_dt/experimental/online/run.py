@@ -1,4 +1,4 @@
-"""A run of `snn-dt online` in its folder: configuration, guide, metrics, state, actor."""
+"""An online training run in its folder: configuration, guide, metrics, state, actor."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from snn_dt import strict
 from snn_dt.checkpoint import provenance, read_json
 from snn_dt.config import save_config
 from snn_dt.config_difference import check_same
-from snn_dt.device import keep_memory, set_threads
+from snn_dt.device import set_threads, tune_allocator
 from snn_dt.errors import CheckpointError
+from snn_dt.experimental.iterations import run_iterations
 from snn_dt.experimental.online.config import OnlineConfig
 from snn_dt.experimental.online.guide import make_guide
 from snn_dt.experimental.online.hover_trainer import HoverTrainer, make_actor
@@ -21,7 +22,7 @@ from snn_dt.experimental.online.saved import ACTOR, BEST_ACTOR, save_actor
 from snn_dt.io import require_file
 from snn_dt.jsonl import write_atomically
 from snn_dt.training.console import Console
-from snn_dt.training.iterations import run_iterations
+from snn_dt.training.state import restoring
 from snn_dt.training.tracking import Tracker
 
 STATE = "state.pt"
@@ -34,14 +35,14 @@ class OnlineRun:
     config.yaml            resolved
     guide.safetensors      the trained guide, if there is one
     metrics.jsonl          a line per iteration (`step`), its score in `score` where it was evaluated
-    state.pt               all that resuming takes
-    actor/, best_actor/    what `snn_dt.experimental.online.saved.load_actor` reads
+    state.pt               everything needed to resume
+    actor/, best_actor/    read by `snn_dt.experimental.online.saved.load_actor`
     ```
 
     Args:
         config: the whole configuration.
-        run_dir: a new folder, or, with `resume`, one that an earlier run left.
-        resume: go on from `state.pt`, if it got that far.
+        run_dir: a new folder, or, with `resume`, that of an earlier run.
+        resume: restore `state.pt`, if there is one.
 
     Raises:
         SnnDtError: guide, state or folder cannot be used.
@@ -49,10 +50,10 @@ class OnlineRun:
 
     def __init__(self, config: OnlineConfig, run_dir: Path, resume: bool = False) -> None:
         self.config, self.run_dir, self.resume = config, run_dir, resume
-        keep_memory()
+        tune_allocator()
         set_threads(config.train.threads)
         torch.manual_seed(config.train.seed)
-        actor = make_actor(config.actor)
+        self.actor = make_actor(config.actor)
         self.console = Console()
         guide = None
         if config.jump_start.enabled:
@@ -60,18 +61,18 @@ class OnlineRun:
                 *(config, run_dir / "guide.safetensors", self.console.print, resume),
                 begin=lambda: None if resume else save_config(config, run_dir / "config.yaml"),
             )
-        torch.manual_seed(config.train.seed)  # the critics must not depend on whether a guide was trained or loaded
-        self.trainer = HoverTrainer(config, actor, guide)
+        torch.manual_seed(config.train.seed)  # the critics are the same with a trained and a loaded guide
+        self.trainer = HoverTrainer(config, self.actor, guide)
         self.score: dict[str, float] | None = None
         if resume and (run_dir / STATE).exists():
             self._restore()
 
     def train(self) -> tuple[dict[str, float] | None, int | None]:
-        """Train to the end, or to the end of the iteration in which a signal comes; returns the last score, signal."""
+        """Train to the end, or to the end of the iteration in which a signal arrives; returns last score and signal."""
         train, trainer = self.config.train, self.trainer
         done = trainer.iteration if self.resume else None
         if done is not None and done >= train.iterations:
-            self._save_actor(ACTOR)  # version 0.1.0 wrote it after the state: a kill in between left an older one
+            self._save_actor(ACTOR)  # version 0.1.0 wrote it after the state, so a kill could leave an older one
         signum = run_iterations(
             *(self.config, self.run_dir, self.console, train.iterations, done, train.save_every),
             iterate=self._iterate,
@@ -92,11 +93,11 @@ class OnlineRun:
                 trainer.best = score["return"]
                 self._save_actor(BEST_ACTOR)
         tracker.log(trainer.iteration, metrics if score is None else {**metrics, "score": score})
-        self.console.update(trainer.iteration, metrics)
+        self.console.log(trainer.iteration, metrics)
         return trainer.iteration
 
     def _save(self) -> None:
-        """Write the actor, then the state: what the state says is done is done, and a resume makes the rest again."""
+        """Write the actor before the state: after a kill in between, a resumed run repeats the iterations."""
         self._save_actor(ACTOR)
         content = io.BytesIO()
         torch.save(self.trainer.state_dict(), content)
@@ -110,15 +111,11 @@ class OnlineRun:
 
     def _save_actor(self, name: str) -> None:
         facts: dict[str, Any] = provenance(iteration=self.trainer.iteration, config=strict.to_dict(self.config))
-        save_actor(self.run_dir / name, self.trainer.learner.actor, self.config.actor, facts)
+        save_actor(self.run_dir / name, self.actor, self.config.actor, facts)
 
     def _restore(self) -> None:
         path = self.run_dir / STATE
         if (actor := self.run_dir / ACTOR / "config.json").exists():
             check_same(self.config, read_json(actor).get("provenance", {}).get("config"), self.run_dir)
-        try:
+        with restoring(path):
             self.trainer.load_state_dict(torch.load(require_file(path), weights_only=True))
-        except Exception as error:  # a damaged file or one of another version each raise their own kind
-            raise CheckpointError(
-                f"expected the state of this run in {path}, found: {' '.join(str(error).split())}; begin a new run"
-            ) from error

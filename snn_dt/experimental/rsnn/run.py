@@ -1,4 +1,4 @@
-"""A run in its folder: `config.yaml`, `metrics.jsonl`, `checkpoints/last/` with weights and what a resume needs."""
+"""A training run of a recurrent network in its folder: `config.yaml`, `metrics.jsonl`, `checkpoints/last/`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from snn_dt import strict
 from snn_dt.checkpoint import provenance, read_tensors
 from snn_dt.config import save_config
 from snn_dt.config_difference import check_same
-from snn_dt.device import keep_memory, set_threads
+from snn_dt.device import set_threads, tune_allocator
 from snn_dt.errors import CheckpointError
 from snn_dt.experimental.rsnn.build_network import build_network
 from snn_dt.experimental.rsnn.config import RSNNConfig, load_rsnn_config
@@ -24,13 +24,13 @@ from snn_dt.experimental.rsnn.tasks import make_task
 from snn_dt.experimental.rsnn.topology import Topology
 from snn_dt.experimental.rsnn.trainer import Trained, make_optimizer, train
 from snn_dt.jsonl import write_atomically
-from snn_dt.training.loop import Record
 from snn_dt.training.signals import StopSignal
-from snn_dt.training.state import TrainingState, load_training_state
+from snn_dt.training.sinks import MetricSink
+from snn_dt.training.state import TrainingState, load_training_state, restoring
 
 
 class RSNNRun:
-    """A training run of a recurrent network, new or, with `resume`, taken up where `run_dir` left it.
+    """A training run of a recurrent network, new or, with `resume`, restored from `run_dir`.
 
     Raises:
         SnnDtError: the configuration cannot be run, or the folder not be resumed.
@@ -38,7 +38,7 @@ class RSNNRun:
 
     def __init__(self, config: RSNNConfig, run_dir: Path, resume: bool = False) -> None:
         self.config, self.run_dir, self.resume = config, run_dir, resume
-        keep_memory()
+        tune_allocator()
         set_threads(config.learn.threads)
         torch.manual_seed(config.learn.seed)
         task = make_task(config.task, config.learn)
@@ -49,14 +49,14 @@ class RSNNRun:
         if resume:
             self._restore()
 
-    def train(self, record: Record, stop: StopSignal) -> bool:
-        """Train to the end or to a stop; returns whether it is done."""
+    def train(self, sink: MetricSink, stop: StopSignal) -> bool:
+        """Train to the end or to a requested stop; returns whether it is done."""
         if not self.resume:
             save_config(self.config, self.run_dir / "config.yaml")
-        return train(self.config.learn, self.parts, record, self._save, self.state, stop)
+        return train(self.config.learn, self.parts, sink, self._save, self.state, stop)
 
     def _save(self, state: TrainingState) -> None:
-        """Write all that a resume needs as one file, which is there whole or not at all, and the weights for use."""
+        """Write everything needed to resume as one file, whole or not at all, and the weights for use."""
         parts, folder = self.parts, self.run_dir / "checkpoints" / "last"
         weights = {name: value.detach().contiguous() for name, value in parts.network.state_dict().items()}
         values = state.to_dict() | {
@@ -79,22 +79,17 @@ class RSNNRun:
             ) from error
 
     def _restore(self) -> None:
-        """Take over the last checkpoint; without one, begin at 0."""
+        """Restore the last checkpoint, if there is one."""
         folder = self.run_dir / "checkpoints" / "last"
         if not (folder / "training_state.pt").exists():
             return
         values: dict[str, Any] = load_training_state(folder, torch.device("cpu"))
         check_same(self.config, values.get("config"), self.run_dir)
-        try:
+        with restoring(folder):
             self.parts.network.load_state_dict(values["network"])
             self.parts.rule.load_state_dict(values["rule"])
             self.parts.topology.load_state_dict(values["topology"])
             self.state.restore(values)
-        except (KeyError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(
-                f"expected the state of this run in {folder}, found: {reason}; begin a new run"
-            ) from error
 
 
 def load_network(run_dir: str | Path) -> RecurrentSNN:
@@ -110,7 +105,7 @@ def load_network(run_dir: str | Path) -> RecurrentSNN:
     path = folder / "checkpoints" / "last" / "model.safetensors"
     try:
         network.load_state_dict(read_tensors(path))
-    except Exception as error:  # a missing or damaged file and weights of another shape each raise their own kind
+    except Exception as error:  # a missing file, a damaged one and weights of another shape raise different kinds
         reason = " ".join(str(error).split())
         raise CheckpointError(f"expected the weights of {folder} in {path}, found: {reason}; train it again") from error
     return network

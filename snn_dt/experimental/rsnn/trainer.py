@@ -16,8 +16,8 @@ from snn_dt.experimental.rsnn.learning_rules import Rule
 from snn_dt.experimental.rsnn.spiking_network import RecurrentSNN
 from snn_dt.experimental.rsnn.tasks import Task
 from snn_dt.experimental.rsnn.topology import Topology
-from snn_dt.training.loop import Record
 from snn_dt.training.signals import StopSignal
+from snn_dt.training.sinks import MetricSink
 from snn_dt.training.state import TrainingState
 
 EVALUATION_STEP = 2**31  # evaluations use the samples of this update, which training never reaches
@@ -36,7 +36,7 @@ class Trained:
 def train(
     config: LearnConfig,
     parts: Trained,
-    record: Record,
+    sink: MetricSink,
     save: Callable[[TrainingState], None],
     state: TrainingState,
     stop: StopSignal,
@@ -73,10 +73,10 @@ def train(
                     f"{state.step}; lower --learn.learning_rate or set --learn.grad_clip"
                 )
             speed = (state.step - begin_step) / (time.perf_counter() - begin)
-            record.log(state.step, {**means, "connections": topology.connections(), "steps_per_second": speed})
+            sink.log(state.step, {**means, "connections": topology.connections(), "steps_per_second": speed})
         if _due(state.step, config.eval_every) or last:
             scores = evaluate(parts, config)
-            record.log(state.step, {f"test_{name}": value for name, value in scores.items()})
+            sink.log(state.step, {f"test_{name}": value for name, value in scores.items()})
             state.evaluated_at, state.best_score = state.step, max(state.best_score, -scores["error"])
         if _due(state.step, config.save_every):
             save(state)

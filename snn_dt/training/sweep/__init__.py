@@ -1,1 +1,1 @@
-"""Grids of experiments: trials in run folders, run side by side on this machine or on a Ray cluster."""
+"""Sweeps: grids of training runs, in parallel on this machine or on a Ray cluster."""

@@ -1,4 +1,4 @@
-"""Where trials run: processes of this machine, or tasks of a Ray cluster. Both start the same command."""
+"""Backends of a sweep: processes of this machine, or tasks of a Ray cluster. Both start the same command."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from snn_dt.errors import ConfigError, SnnDtError
 
 POLL_SECONDS = 0.2
 LOST = 70
-"""Exit status of a trial of which nothing came back."""
+"""Exit status of a trial that returned nothing."""
 
 
 class Backend(Protocol):
-    """Starts trials and tells how they ended."""
+    """Starts trials and returns their exit status."""
 
     def free(self, running: int) -> bool:
-        """Tell whether one more trial fits beside the `running` ones."""
+        """Tell whether a slot is free beside `running` trials."""
 
     def start(self, folder: Path) -> Any:
         """Start the trial in `folder`; returns a handle."""
@@ -31,14 +31,14 @@ class Backend(Protocol):
         """Return the exit status, -n after signal n, or None while the trial runs."""
 
     def stop(self, handle: Any, force: bool = False) -> None:
-        """Ask a trial to stop where it can be taken up again; with `force`, at once."""
+        """Make a trial save and stop; with `force`, kill it."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
 
 
 class LocalProcesses:
-    """`slots` trials side by side on this machine, each in a process of `threads` threads."""
+    """`slots` parallel trials on this machine, each in a process of `threads` threads."""
 
     def __init__(self, slots: int, threads: int, trust: bool = False) -> None:
         self._slots, self._threads, self._trust = slots, threads, trust
@@ -135,7 +135,7 @@ class RayTasks:
 
 
 def launch(folder: Path, threads: int, cwd: str | None = None, trust: bool = False) -> subprocess.Popen[bytes]:
-    """Start a trial's process; what it prints goes to `log.txt`. Ctrl-C at the terminal does not reach it."""
+    """Start the process of a trial with its output in `log.txt`. Ctrl-C at the terminal does not reach it."""
     command = [sys.executable, "-m", "snn_dt.cli.main", "trial", "--run_dir", str(folder)]
     command += ["--trust-env-spec"] if trust else []
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -146,7 +146,7 @@ def launch(folder: Path, threads: int, cwd: str | None = None, trust: bool = Fal
 
 
 def attend(folder: str, threads: int, cwd: str, trust: bool = False) -> int:
-    """Start a trial and wait for it: the body of a Ray task. A cancelled task stops its trial first."""
+    """Run a trial to its end, as the body of a Ray task. A cancelled task stops its trial first."""
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # how Ray cancels; ignored under nohup and in a shell's background

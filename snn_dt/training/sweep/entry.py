@@ -1,4 +1,4 @@
-"""An entry of a sweep's `configs` or `variants`: config files, and values that need no file of their own.
+"""Entries of a sweep's `configs` or `variants`: config files, and single values.
 
 ```yaml
 variants:
@@ -19,7 +19,7 @@ from snn_dt.errors import ConfigError
 
 @dataclass(frozen=True)
 class Entry:
-    """Files, laid over one another in this order, then `values` (section.field: value)."""
+    """Config files, each overriding those before it, and `values` (section.field: value), which override the files."""
 
     name: str
     files: tuple[Path, ...]

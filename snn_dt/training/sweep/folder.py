@@ -1,10 +1,10 @@
-"""The run folder of a trial, besides what every run folder holds.
+"""Files of a trial, besides those of every run folder.
 
 ```
-trial.json      what the sweep asks for: configuration, overrides, the command that makes the run by hand
-attempt.json    which process has the folder, since when, and the seconds of the attempts before it
-log.txt         what the attempts printed
-result.json     written last: the trial is finished
+trial.json      configuration, overrides, and the command that makes the run without a sweep
+attempt.json    the process that owns the folder, its start, and the seconds of earlier attempts
+log.txt         output of all attempts
+result.json     written last, when the trial is finished
 ```
 """
 
@@ -29,11 +29,11 @@ from snn_dt.training.sweep.grid import Trial
 
 WATCH_SECONDS = 0.5
 TAKEN_OVER = 75
-"""Exit status of a process that another one has taken the folder from."""
+"""Exit status of a process whose folder another process has taken over."""
 
 
 def prepare(folder: Path, trial: Trial) -> None:
-    """Make the folder of a trial, or check that the one that is there was made for the same configuration.
+    """Make the folder of a trial, or check that an existing one has the same configuration.
 
     Raises:
         CheckpointError: the folder cannot be written, or holds a run of another configuration.
@@ -41,10 +41,10 @@ def prepare(folder: Path, trial: Trial) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         facts = {name: getattr(trial, name) for name in ("name", "variant", "overrides", "command", "episodes")}
-        asked = json.loads(dumps(facts | {"config": config_to_dict(trial.config)}))
+        wanted = json.loads(dumps(facts | {"config": config_to_dict(trial.config)}))
         found = read(folder / "trial.json")
         if not found:
-            write_atomically(folder / "trial.json", dumps(asked, indent=2) + "\n")
+            write_atomically(folder / "trial.json", dumps(wanted, indent=2) + "\n")
     except OSError as error:
         raise CheckpointError(
             f"expected a folder that can be written at {folder}, found: {error.strerror}; choose another --run_root"
@@ -57,11 +57,11 @@ def prepare(folder: Path, trial: Trial) -> None:
 
 
 def read_config(folder: Path, trust: bool = False) -> Config:
-    """Return the configuration that the sweep asks for.
+    """Return the configuration of a trial.
 
     Raises:
         CheckpointError: the folder was not made by a sweep.
-        ConfigError: without `trust`, an environment that would import a module.
+        ConfigError: without `trust`, an environment that imports a module.
     """
     if not (found := read(folder / "trial.json")):
         raise CheckpointError(f"expected a trial's folder, with trial.json, at {folder}, found none; see snn-dt sweep")
@@ -84,7 +84,7 @@ def _stored(found: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; empty if there is no such file, or none that can be read."""
+    """Return the JSON object in a file; empty if the file is missing or cannot be read."""
     try:
         found = io.read_json(path)
     except (OSError, ValueError):
@@ -93,38 +93,38 @@ def read(path: Path) -> dict[str, Any]:
 
 
 class Attempt:
-    """One process's hold on a trial's folder. The newest attempt wins: an older one leaves as soon as it notices.
+    """One process's ownership of a trial's folder. The newest attempt wins; an older one exits when it notices.
 
-    A process can outlive what started it (a killed sweep, a node that lost the network), and then meet its successor
-    in the same folder. A name in a file on the shared disk is the only thing that both are sure to see.
+    A process can outlive its parent, for example a killed sweep or a node that lost the network. Its successor then
+    works in the same folder. A name in a file on the shared disk is the only thing that both can see.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take the folder over."""
+        """Take over the folder."""
         self._path, self.started, self._parent = folder / "attempt.json", time.time(), os.getppid()
         before = read(self._path)
         self.number: int = before.get("number", 0) + 1
         self._seconds_before = float(before.get("seconds", 0.0))
-        if before.get("running"):  # it was killed; its last sign of life is its last line of metrics
+        if before.get("running"):  # it was killed after its last line of metrics
             metrics = folder / "metrics.jsonl"
             last = metrics.stat().st_mtime if metrics.exists() else 0.0
             self._seconds_before += max(0.0, last - before["started"])
         self._owner = secrets.token_hex(8)
         self._write(running=True, seconds=self._seconds_before)
         if before.get("running"):
-            time.sleep(3 * WATCH_SECONDS)  # time for the process before, should it live, to notice
+            time.sleep(3 * WATCH_SECONDS)  # time for an earlier process to notice and exit
 
     @property
     def seconds(self) -> float:
-        """Seconds of this attempt and those before it."""
+        """Seconds of this attempt and of earlier ones."""
         return self._seconds_before + time.time() - self.started
 
     def watch(self, orphaned: Callable[[], None]) -> None:
-        """From now on end this process if the folder is taken over, and call `orphaned` if its parent has gone."""
+        """Watch in the background: exit if the folder is taken over, and call `orphaned` if the parent process ends."""
         threading.Thread(target=self._watch, args=(orphaned,), daemon=True).start()
 
     def end(self) -> None:
-        """Give the folder back."""
+        """Release the folder."""
         self._write(running=False, seconds=self.seconds)
 
     def _watch(self, orphaned: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""A sweep file and its trials: every config, with every combination of the grid's values, with every seed."""
+"""A sweep file and its trials: each config with each combination of grid values and each seed."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ SEED = "train.seed"
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """A grid of experiments, as written in configs/sweep/*.yaml."""
+    """A grid of training runs, as in configs/sweep/*.yaml."""
 
     configs: tuple[Any, ...] = ()
     """Config files, relative to the sweep file, or entries `{name: ..., config: FILE, section.field: value}`."""
     variants: tuple[Any, ...] = ()
-    """Files or entries laid over each of `configs`, one at a time; none runs `configs` as they are."""
+    """Files or entries that override each of `configs`, one at a time; empty runs `configs` unchanged."""
     seeds: tuple[int, ...] = ()
-    """Values of `train.seed`; none keeps each config's own."""
+    """Values of `train.seed`; empty keeps the seed of each config."""
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     """Values of config fields: `model.surrogate_slope: [3, 10]`, `train.budget.mean_firing_rate: [0.05]`. A field with
-    one value is the same in every trial and stays out of its name."""
+    a single value does not appear in the names of trials."""
     episodes: int = 0
-    """Episodes of a last evaluation of a trial's last and its best checkpoint; 0: the one that ended the training."""
+    """Episodes of a final evaluation of the last and the best checkpoint; 0 uses the last evaluation in training."""
     threads: int = 0
-    """CPU threads of a trial; 0 shares this machine's cores out among the trials side by side (one on a cluster)."""
+    """CPU threads per trial; 0 divides this machine's cores among the parallel trials (on a cluster: 1)."""
     gpus: float = 0.0
-    """GPUs of a trial; a fraction lets several trials share one. Needs Ray."""
+    """GPUs per trial; a fraction lets several trials share a GPU. Needs Ray."""
     retries: int = 2
-    """How often a trial that crashed or was killed is taken up again from its run folder before it counts as failed."""
+    """How often a trial that crashed or was killed is resumed from its run folder before it counts as failed."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a sweep; `name` is its folder, `command` makes the same run by hand."""
+    """One run of a sweep; `name` is that of its folder, and `command` makes the same run without a sweep."""
 
     name: str
     config: Config
@@ -55,11 +55,11 @@ class Trial:
 
 
 def read_sweep(path: Path, trust: bool = False) -> tuple[SweepConfig, list[Trial]]:
-    """Read a sweep file and make its trials, in the order they are started: all of a seed before the next seed.
+    """Read a sweep file and return its trials in the order of their start: all trials of a seed before the next seed.
 
     Raises:
-        ConfigError: unknown key or value, no config, a grid with an empty list, two trials of one name, or, without
-            `trust`, an environment that would import a module.
+        ConfigError: an unknown key or value, no config, a grid with an empty list, two trials of the same name, or,
+            without `trust`, an environment that imports a module.
     """
     sweep = strict.build(SweepConfig, strict.read_yaml(path), str(path))
     _validate(sweep, path)

@@ -1,4 +1,4 @@
-"""The life of a sweep: start trials while there is room, take up those that break off, stop all when asked."""
+"""Scheduler of a sweep: start trials while slots are free, retry those that fail, stop all on request."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from snn_dt.training.sweep.grid import Trial
 from snn_dt.training.sweep.progress import Progress
 from snn_dt.training.sweep.view import View
 
-USER_MISTAKE = 2
+USER_ERROR = 2
 
 
 class TrialStatus:
-    """Where a trial stands."""
+    """State and progress of a trial."""
 
     def __init__(self, trial: Trial, folder: Path) -> None:
         self.trial, self.folder, self.steps = trial, folder, trial.config.train.steps
@@ -34,11 +34,11 @@ class TrialStatus:
 
     @property
     def finished(self) -> bool:
-        """Whether the trial has left its result."""
+        """Whether the trial has written its result."""
         return bool(read(self.folder / "result.json"))
 
-    def last_words(self, lines: int = 3) -> str:
-        """Return the end of what the trial printed, in one line."""
+    def last_output(self, lines: int = 3) -> str:
+        """Return the last lines that the trial printed, in one line."""
         try:
             with (self.folder / "log.txt").open("rb") as log:
                 log.seek(max(0, log.seek(0, 2) - 4096))
@@ -51,22 +51,22 @@ class TrialStatus:
 def run_sweep(
     statuses: Sequence[TrialStatus], backend: Backend, retries: int, view: View, summarize: Callable[[], None]
 ) -> int | None:
-    """Run all trials that are not done; returns the signal that stopped the sweep, if one did.
+    """Run all trials that are not done; returns the signal that stopped the sweep, if there was one.
 
-    A trial that ends with a user's mistake (status 2) fails at once, for another try would end alike, and so does one
-    that another sweep has taken over; any other that breaks off is taken up again, `retries` times. After a signal the
-    running trials are asked to stop where they can be taken up again; a second one kills them.
+    A trial that ends with a user error (status 2) fails at once, because it would fail again. So does a trial that
+    another sweep has taken over. Any other failed trial is resumed, up to `retries` times. After a signal the running
+    trials save and stop; a second signal kills them.
 
     Args:
-        statuses: the trials; their states are kept up to date.
-        backend: where they run.
-        retries: see above.
-        view: is told what happens.
-        summarize: called whenever a trial has ended.
+        statuses: the trials; this function updates their states.
+        backend: runs the trials.
+        retries: how often a failed trial is resumed.
+        view: shows the events.
+        summarize: called when a trial has ended.
     """
     waiting = deque(status for status in statuses if status.state == "waiting")
     running: dict[TrialStatus, Any] = {}
-    asked = False
+    stopping = False
     with StopSignal() as stop:
         try:
             while running or (waiting and stop.signum is None):
@@ -75,8 +75,8 @@ def run_sweep(
                     running[status], status.state = backend.start(status.folder), "running"
                     verb = f"goes on after update {status.progress.step}" if status.progress.step else "starts"
                     view.say(f"{status.trial.name} {verb}")
-                if stop.signum is not None and not asked:
-                    asked = True
+                if stop.signum is not None and not stopping:
+                    stopping = True
                     view.say(f"stopping {len(running)} trials where they can go on (once more kills them)")
                     for handle in running.values():
                         backend.stop(handle)
@@ -99,7 +99,7 @@ def run_sweep(
 
 
 def _settle(status: TrialStatus, code: int, retries: int, stopping: bool, view: View) -> None:
-    """Decide what the end of a process means for its trial."""
+    """Set the state of a trial whose process has ended."""
     status.progress.refresh()
     name = status.trial.name
     if status.finished:
@@ -110,11 +110,11 @@ def _settle(status: TrialStatus, code: int, retries: int, stopping: bool, view: 
     if code == TAKEN_OVER:
         status.error = "another process has taken it over; is a second sweep at work in this folder?"
     else:
-        status.error = f"{_ending(code)}: {status.last_words()}"
+        status.error = f"{_ending(code)}: {status.last_output()}"
     if stopping:
         status.state = "stopped"
         view.say(f"{name} stopped after update {status.progress.step}")
-    elif code not in (USER_MISTAKE, TAKEN_OVER) and status.failures < retries:
+    elif code not in (USER_ERROR, TAKEN_OVER) and status.failures < retries:
         status.failures += 1
         status.state = "waiting"
         view.say(f"{name} broke off and is tried again ({status.failures} of {retries}): {status.error}")

@@ -1,4 +1,4 @@
-"""The table of a sweep: one row per trial, in `summary.csv` and `summary.json`, written anew whenever a trial ends."""
+"""The table of a sweep: one row per trial in `summary.csv` and `summary.json`, rewritten when a trial ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVALUATION = (
 
 
 def write_summary(root: Path, statuses: Sequence[TrialStatus]) -> None:
-    """Write both files into the sweep's folder; each appears whole or not at all.
+    """Write both files into the folder of the sweep, each whole or not at all.
 
     Raises:
         OSError: the folder cannot be written.
@@ -36,7 +36,7 @@ def write_summary(root: Path, statuses: Sequence[TrialStatus]) -> None:
 
 
 def summary_row(status: TrialStatus) -> dict[str, Any]:
-    """Return one row: state, what sets the trial apart, and, of the first target, the last and the best return."""
+    """Return the row of a trial: state, overrides, and last and best return at the first target return."""
     result, config = read(status.folder / "result.json"), status.trial.config
     last = (result.get("evaluation") or [{}])[0]
     return {

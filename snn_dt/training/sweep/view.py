@@ -1,4 +1,4 @@
-"""A sweep for the person watching it: a live table on a terminal, plain lines elsewhere."""
+"""Progress of a sweep: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ TABLE_SECONDS, LINE_SECONDS = 1.0, 60.0
 
 
 class View:
-    """Shows the trials of a sweep; a context manager, which leaves the last table on the screen.
+    """Shows the trials of a sweep. As a context manager it leaves the last table on the screen.
 
-    Elsewhere than on a terminal it prints what happens to each trial, and every minute how many are where.
+    Without a terminal it prints the events of each trial, and every minute the number of trials in each state.
     """
 
     def __init__(self, statuses: Sequence[TrialStatus]) -> None:
@@ -38,7 +38,7 @@ class View:
         self._console.file.flush()
 
     def show(self) -> None:
-        """Draw the table anew, or print a line if it is time for one."""
+        """Redraw the table, or print a line if one is due."""
         if time.monotonic() < self._due:
             return
         if self._live is not None:
@@ -55,7 +55,7 @@ class View:
         return ", ".join(f"{counted[state]} {state}" for state in COLORS if counted[state])
 
     def _table(self, height: int) -> Table:
-        """Lay out as many trials as fit: the running ones first, then those that ended last."""
+        """Return a table of as many trials as fit, the running ones first."""
         table = Table(title=self.counts(), expand=False)
         for name in ("trial", "state", "step", "return", "minutes"):
             table.add_column(name, justify="left" if name in ("trial", "state") else "right", no_wrap=True)

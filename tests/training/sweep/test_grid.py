@@ -6,7 +6,8 @@ import shlex
 
 import pytest
 
-from snn_dt.cli.train import _read
+from snn_dt.cli.run_command import read_run
+from snn_dt.cli.train import TRAIN
 from snn_dt.errors import ConfigError
 from snn_dt.training.sweep.grid import read_sweep
 from tests.conftest import ROOT
@@ -48,7 +49,7 @@ def test_the_command_of_a_trial_makes_its_configuration(sweep_file):
     for trial in read_sweep(sweep_file(seeds=[3], grid=grid))[1]:
         program, command, *flags = shlex.split(trial.command)
         assert (program, command) == ("snn-dt", "train")
-        assert _read(flags)[1] == trial.config
+        assert read_run(TRAIN, flags)[1] == trial.config
 
 
 def test_an_entry_may_have_a_name_and_values_of_its_own(sweep_file):
@@ -66,7 +67,9 @@ def test_an_entry_may_have_a_name_and_values_of_its_own(sweep_file):
     assert (wide.model.d_model, wide.train.budget.mean_firing_rate, wide.eval.target_return) == (32, 0.1, (500.0, 29.0))
     assert {trial.config.train.steps for trial in trials} == {11}, "the grid has the last word"
     for trial in trials:
-        assert _read(shlex.split(trial.command)[2:])[1] == trial.config, "the command makes the same run by hand"
+        assert read_run(TRAIN, shlex.split(trial.command)[2:])[1] == trial.config, (
+            "the command makes the same run by hand"
+        )
 
 
 def test_the_variants_of_the_plans_that_have_a_budget_are_named_after_it():
@@ -136,7 +139,7 @@ def test_the_command_of_the_wandb_sweep_is_one_that_train_takes():
     command = create_sweep_command(sweep["command"])
     assert (ROOT / sweep["program"]).is_file()
     flags = command[command.index("${program}") + 1 : command.index("${args}")] + arguments
-    _, config, _ = _read([str(ROOT / flag) if flag.endswith(".yaml") else flag for flag in flags])
+    _, config, _ = read_run(TRAIN, [str(ROOT / flag) if flag.endswith(".yaml") else flag for flag in flags])
     assert config.train.learning_rate == 0.0003
     assert config.train.seed == 2
     assert config.model.detach_reset is True

@@ -1,4 +1,4 @@
-"""What runs that go by iterations share: record, progress, stopping between two iterations, saving."""
+"""The loop of runs that are counted in iterations: metrics, progress, stop requests and checkpoints."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def run_iterations(
     save: Callable[[], None],
     before: Callable[[Tracker], None] | None = None,
 ) -> int | None:
-    """Iterate up to `total`, or to the end of the iteration in which a signal comes; returns the signal's number.
+    """Iterate up to `total`, or to the end of the iteration in which a signal arrives; returns the signal's number.
 
     Args:
-        config: a dataclass with a `track` section; written to the folder when the run is new.
-        run_dir: where the record goes.
+        config: a dataclass with a `track` section; written to the folder of a new run.
+        run_dir: the run folder.
         console: shows progress.
-        total: iterations.
-        done: those that a resumed run has behind it; None for a new run.
+        total: iterations of the whole run.
+        done: iterations that a resumed run has done; None for a new run.
         save_every: iterations between two saves; the last one always saves.
-        iterate: makes one iteration, reports it, and returns how many are done.
-        save: writes what resuming takes.
-        before: called in a run that has no iteration behind it, before the first one.
+        iterate: makes one iteration, logs it, and returns how many are done.
+        save: writes the checkpoint.
+        before: called before the first iteration of a run that has done none.
     """
     if done is None:
         save_config(config, run_dir / "config.yaml")
-    # What was killed before its first save begins anew, and records step 0 anew.
+    # A run that was killed before its first save starts again and logs step 0 again.
     kept = -1 if done == 0 else done
     tracker, now = Tracker(run_dir, config.track, strict.to_dict(config), kept), done or 0
     try:
