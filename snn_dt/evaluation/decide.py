@@ -1,8 +1,8 @@
 """The way a decision is made: by the modules of a model, by one C++ call, or by a CUDA graph.
 
-`Policy.reset` picks the way once. The fast ways compute what the modules do, to rounding. Before each decision they check
-that the model is still the one they were prepared for. The modules decide where it is not, and where a module has forward
-hooks, which a fast way would not call.
+`Policy.reset` picks the way once. The fast ways compute what the modules do, to rounding. Before each decision they
+check that the model is still the one they were prepared for. The modules decide where it is not, and where a module has
+forward hooks, which a fast way would not call.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from snn_dt.cuda_graph import CudaGraph
 from snn_dt.models.decision_transformer import DecisionTransformer
 from snn_dt.models.interface import is_streaming
 from snn_dt.models.last_token import FusedWindow, knows_window
+from snn_dt.models.stream import StreamTransformer
 from snn_dt.models.stream_fused import FusedStep, knows_step
 
 Way = Literal["modules", "cpp", "cuda_graph"]
 Decide = Callable[..., Any]
-"""Window: `(rtg, states, actions, timesteps, attention_mask) -> [B, A]`. Stream: `(rtg, states, state) -> [B, A], state`."""
+"""`(rtg, states, actions, timesteps, attention_mask) -> [B, A]`, or streaming `(rtg, states, state) -> [B, A], state`."""
 GRAPH_AFTER = 20
 """Decisions of a shape before their CUDA graph is captured, which takes as long as some fifty of them."""
 USUAL = frozenset(vars(nn.Module())) - {"training"}
 DISPLAYED = {"in_features", "out_features", "num_embeddings", "embedding_dim", "normalized_shape", "elementwise_affine"}
-"""Attributes of every module, and those by which torch's layers only describe themselves. No forward depends on them."""
+"""Attributes of every module, and those by which torch's layers describe themselves. No forward depends on them."""
 SAME_IN_TRAINING = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.ModuleList, nn.Sequential)
 """Types whose own forward does not depend on `training`."""
 
@@ -56,9 +57,9 @@ def make_decider(model: nn.Module, way: Way | Literal["auto"] = "auto") -> Decid
 class Decider:
     """Decides with a model in one way. A copy decides with the copy of the model.
 
-    Called with the window `(rtg, states, actions, timesteps, attention_mask)`, it returns predictions `[B, A]` of the last
-    step. For a streaming model it is called with `(rtg [B, 1], states [B, S], state)` and returns predictions and the
-    next state. No gradient is recorded by the fast ways.
+    Called with the window `(rtg, states, actions, timesteps, attention_mask)`, it returns predictions `[B, A]` of the
+    last step. For a streaming model it is called with `(rtg [B, 1], states [B, S], state)` and returns predictions and
+    the next state. No gradient is recorded by the fast ways.
 
     Attributes:
         model, way: what it was made of.
@@ -97,16 +98,18 @@ class Decider:
         if self.way == "cuda_graph":
             graph = CudaGraph(partial(_last_prediction, self.model), GRAPH_AFTER)
             return lambda *window: graph(*window).clone()  # the next decision overwrites the result of the graph
-        model: Any = self.model
-        return FusedStep(model) if is_streaming(model) else FusedWindow(model)
+        if isinstance(self.model, StreamTransformer):
+            return FusedStep(self.model)
+        assert isinstance(self.model, DecisionTransformer)
+        return FusedWindow(self.model)
 
 
 class Snapshot:
     """The modules, parameters, buffers and attributes of a model at one time, and where its tensors lie.
 
-    `changed` sees a replaced module, parameter, buffer or attribute (such as the constants of a neuron), an added module,
-    and a parameter whose `.data` lies elsewhere. It does not see numbers that are written in place: the fast ways read
-    these anew at every decision, or compare a checksum of them.
+    `changed` sees a replaced module, parameter, buffer or attribute (such as the constants of a neuron), an added
+    module, and a parameter whose `.data` lies elsewhere. It does not see numbers that are written in place: the fast
+    ways read these anew at every decision, or compare a checksum of them.
 
     Attributes:
         hooks: the tables of forward hooks of all modules; one holds something while a hook is registered.

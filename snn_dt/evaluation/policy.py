@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property, wraps
+from functools import cached_property, update_wrapper
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -33,8 +33,7 @@ R = TypeVar("R")
 def _one_thread(method: Callable[Concatenate[Policy, P], R]) -> Callable[Concatenate[Policy, P], R]:
     """Let a method raise while another thread is inside a method of the same policy."""
 
-    @wraps(method)
-    def call(self: Policy, *arguments: P.args, **options: P.kwargs) -> R:
+    def call(self: Policy, /, *arguments: P.args, **options: P.kwargs) -> R:
         if not self._lock.acquire(blocking=False):
             raise RuntimeError(
                 f"expected one thread at a time in a policy, found policy.{method.__name__} called while another is "
@@ -45,14 +44,15 @@ def _one_thread(method: Callable[Concatenate[Policy, P], R]) -> Callable[Concate
         finally:
             self._lock.release()
 
+    update_wrapper(call, method)
     return call
 
 
 class Policy:
     """A return-conditioned policy for one environment, or for N side by side.
 
-    `copy.deepcopy` and `pickle` copy it in the middle of an episode too. A running episode belongs to one thread: a call
-    while another thread is in one raises `RuntimeError`.
+    `copy.deepcopy` and `pickle` copy it in the middle of an episode too. A running episode belongs to one thread: a
+    call while another thread is in one raises `RuntimeError`.
 
     Args:
         model: see `snn_dt.models.interface.SequenceModel`.
@@ -116,8 +116,8 @@ class Policy:
     def adapt(self, plasticity: PlasticityConfig | None) -> None:
         """Learn while acting, from the difference of observed return and target return; None or an eta of 0 ends it.
 
-        Learning starts from the trained weights and leaves them as they are. At the end of an episode (the next `reset`,
-        `restart` or `keep`) a bounded addition to the head is updated, which is in no checkpoint. See
+        Learning starts from the trained weights and leaves them as they are. At the end of an episode (the next
+        `reset`, `restart` or `keep`) a bounded addition to the head is updated, which is in no checkpoint. See
         `snn_dt.evaluation.adaptation.OnlinePlasticity`.
 
         Raises:

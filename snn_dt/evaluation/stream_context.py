@@ -37,7 +37,7 @@ class StreamContext:
         self.state["action"] = actions
 
     def counted(self) -> tuple[Tensor, Tensor]:
-        """Return the arguments of `DecisionMeter.count`: a mask `[N, 1]` of the one step, and the age of each episode."""
+        """Return the arguments of `DecisionMeter.count`: a mask `[N, 1]` of one step, and the age of each episode."""
         return torch.ones(len(self.age), 1, dtype=torch.bool, device=self.age.device), self.age
 
     def restart(self, rows: Tensor) -> None:

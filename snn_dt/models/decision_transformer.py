@@ -97,4 +97,5 @@ def _positions(config: ModelConfig, n_timesteps: int) -> nn.Module | None:
 
 
 def _phase(config: ModelConfig, n_timesteps: int, module: type[PhasePositions | PhaseGate]) -> nn.Module:
+    assert config.surrogate_slope is not None, "nulls are resolved"
     return module(config.n_heads * config.phase_generators, n_timesteps, config.d_model, config.surrogate_slope)

@@ -40,8 +40,8 @@ class TaskShape:
 class SequenceModel(Protocol):
     """A `torch.nn.Module` that predicts actions from windows of returns-to-go, states and actions.
 
-    It is built as `Model(config: ModelConfig, task: TaskShape)`. `predictions[:, t]` depends on `rtg` and `states` up to
-    step t and on `actions` up to step t - 1 only.
+    It is built as `Model(config: ModelConfig, task: TaskShape)`. `predictions[:, t]` depends on `rtg` and `states` up
+    to step t and on `actions` up to step t - 1 only.
 
     A decision for the last step of a window is `model(*window, last_only=True)[:, -1]`. A model with `streams` decides
     from a state instead of a window, see `StreamingModel`.
@@ -49,7 +49,8 @@ class SequenceModel(Protocol):
     Attributes:
         config, task: what the model was built from, nulls resolved.
         state_dim, action_dim, discrete, context_length: the sizes of a batch.
-        streams: the model carries a state; inside, tensors are `[K, B, D]`. A model without this attribute has a window.
+        streams: the model carries a state; inside, tensors are `[K, B, D]`. A model without this attribute has a
+        window.
     """
 
     config: ModelConfig

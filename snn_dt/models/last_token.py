@@ -40,9 +40,9 @@ SPIKING = (
 class FusedWindow:
     """The last prediction of a window, `(rtg, states, actions, timesteps, attention_mask) -> [B, A]`, by the kernel.
 
-    The kernel reads a packed copy of the weights of the blocks. The copy is made anew when the checksum of these weights
-    differs from that of the decision before, so a write into a weight is seen however it was made. A replaced module,
-    parameter or constant requires a new `FusedWindow`.
+    The kernel reads a packed copy of the weights of the blocks. The copy is made anew when the checksum of these
+    weights differs from that of the decision before, so a write into a weight is seen however it was made. A replaced
+    module, parameter or constant requires a new `FusedWindow`.
     """
 
     def __init__(self, model: DecisionTransformer) -> None:

@@ -87,7 +87,8 @@ class StreamTransformer(nn.Module):
         previous = torch.cat([first[:, None], actions[:, :-1]], 1).transpose(0, 1)  # [K, B(, A)]
         valid = attention_mask.t().unsqueeze(-1)  # [K, B, 1]
         x = self.dropout(self.embedding(rtg.transpose(0, 1), states.transpose(0, 1), previous, known))  # [K, B, D]
-        for i, block in enumerate(self.blocks):
+        blocks: Any = self.blocks
+        for i, block in enumerate(blocks):
             x, parts = block(x, valid, {name: old.get(f"blocks.{i}.{name}") for name in block.state})
             new |= {f"blocks.{i}.{name}": part for name, part in parts.items()}
         predictions = self.head(self.norm(x[-1:] if last_only else x)).transpose(0, 1)  # [B, K, A]
@@ -104,7 +105,7 @@ class StreamTransformer(nn.Module):
         return result
 
     def step(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
-        """Advance by one step, `rtg [B, 1]`, `states [B, state_dim]`; return predictions `[B, A]` and the next state."""
+        """Advance by one step, `rtg [B, 1]`, `states [B, S]`; return predictions `[B, A]` and the next state."""
         actions = torch.zeros_like(state["action"]).unsqueeze(1)  # [B, 1(, A)], not used
         mask = torch.ones(len(rtg), 1, dtype=torch.bool, device=rtg.device)
         predictions, state = self.scan(rtg.unsqueeze(1), states.unsqueeze(1), actions, mask, state)
@@ -115,7 +116,8 @@ class StreamTransformer(nn.Module):
         weight = self.embedding.state.weight
         action = weight.new_zeros(n, dtype=torch.int64) if self.discrete else weight.new_zeros(n, self.action_dim)
         state = {"begun": weight.new_zeros(n, dtype=torch.bool), "action": action}
-        for i, block in enumerate(self.blocks):
+        blocks: Any = self.blocks
+        for i, block in enumerate(blocks):
             state |= {f"blocks.{i}.{name}": weight.new_zeros(n, *shape) for name, shape in block.state.items()}
         return state
 

@@ -74,7 +74,7 @@ class StreamBlock(nn.Module):
             nn.init.normal_(linear.weight, std=2 * d**-0.5)
 
     def forward(self, x: Tensor, valid: Tensor, old: Mapping[str, Tensor | None]) -> tuple[Tensor, State]:
-        """Map `x [T, B, D]` from the state `old` to the next; `valid [T, B, 1]` is False on pads, None in `old` is rest."""
+        """Map `x [T, B, D]` from the state `old`, None is rest, to the next; `valid [T, B, 1]` is False on pads."""
         new: State = {}
         s, new["v_in"] = self.lif_in(x, valid, old["v_in"])
         s, new["v_qkv"] = self.lif_qkv(self.qkv(s), valid, old["v_qkv"])

@@ -77,7 +77,8 @@ class FusedStep:
         tensors += [embedding.code.slope, embedding.code.shift, *pair(embedding.gate), *pair(embedding.state)]
         tensors += [embedding.action.weight, *pair(embedding.norm)]
         self._places: list[tuple[str, int]] = []
-        for i, block in enumerate(model.blocks):
+        blocks: Any = model.blocks
+        for i, block in enumerate(blocks):
             tensors += _weights(block)
             self._places += [(f"blocks.{i}.{name}", len(tensors) + n) for n, name in enumerate(block.state)]
             tensors += [None] * len(block.state)
@@ -112,4 +113,3 @@ def _weights(block: Any) -> list[Tensor | None]:
         *(*pair(block.lif_out.norm), *pair(block.out), *pair(block.lif_mlp.norm), *pair(block.mlp_in)),
         *pair(block.mlp_out),
     ]
-
