@@ -1,4 +1,7 @@
-"""A computation on a GPU as one CUDA graph: a small model's kernels take less time than the calls that launch them."""
+"""Capture of a computation as a CUDA graph.
+
+The kernels of a small model take less time than their launches from Python. A graph launches all of them at once.
+"""
 
 from __future__ import annotations
 
@@ -9,58 +12,60 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MOST = 64
-"""Graphs of one computation: more shapes of input are not worth their memory."""
+MAX_GRAPHS = 64
+"""Graphs of one computation; inputs of further shapes are computed without a graph, which saves the memory of one."""
 
 
 class CudaGraph:
-    """`compute(*tensors) -> result`, recorded once it has been called with inputs of some shapes, and replayed.
+    """`compute(*tensors) -> result`, captured after some calls with inputs of the same shapes, and launched from then
+    on.
 
-    What `compute` does on the host happens while it is called and recorded, never when it is replayed: it may not look
-    at values, and what it changes on the device it must change in place. Its result, whatever holds tensors, is
-    overwritten by the next call with inputs of the same shapes.
+    Host code of `compute` runs while it is called or captured, not when the graph is launched. So it may not depend on
+    values of tensors, and it must change tensors in place. Its result, any structure of tensors, is overwritten by the
+    next call with inputs of the same shapes.
 
     Args:
         compute: takes tensors on one GPU.
-        after: calls with inputs of the same shapes before it is recorded; at least one.
+        after: calls with inputs of the same shapes before the capture; at least one.
     """
 
     def __init__(self, compute: Callable[..., Any], after: int) -> None:
         self._compute, self._after = compute, after
         self._calls: Counter[Any] = Counter()
-        self._recorded: dict[Any, tuple[torch.cuda.CUDAGraph, list[Tensor], Any]] = {}
-        self._stream: torch.cuda.Stream | None = None
+        self._graphs: dict[Any, tuple[torch.cuda.CUDAGraph, list[Tensor], Any]] = {}
+        self._stream: Any = None
 
     def __call__(self, *inputs: Tensor) -> Any:
-        """Return what `compute` would."""
+        """Return the result of `compute(*inputs)`."""
         shapes = tuple((x.shape, x.dtype) for x in inputs)
-        if shapes not in self._recorded:
+        if shapes not in self._graphs:
             self._calls[shapes] += 1
-            if self._calls[shapes] <= self._after or len(self._recorded) == MOST:
-                return self._aside(inputs)
-            self._recorded[shapes] = self._record(inputs)
-        graph, held, result = self._recorded[shapes]
-        torch._foreach_copy_(held, list(inputs))
+            if self._calls[shapes] <= self._after or len(self._graphs) == MAX_GRAPHS:
+                return self._compute_on_side_stream(inputs)
+            self._graphs[shapes] = self._capture(inputs)
+        graph, static_inputs, result = self._graphs[shapes]
+        torch._foreach_copy_(static_inputs, list(inputs))
         graph.replay()
         return result
 
-    def _aside(self, inputs: tuple[Tensor, ...]) -> Any:
-        """Compute on the stream that is recorded later, as libraries set themselves up for each stream."""
+    def _compute_on_side_stream(self, inputs: tuple[Tensor, ...]) -> Any:
+        """Compute on the stream of the capture: libraries allocate their workspace once per stream."""
         with torch.cuda.device(inputs[0].device):
             current = torch.cuda.current_stream()
-            self._stream = self._stream or torch.cuda.Stream()
+            cuda: Any = torch.cuda
+            self._stream = self._stream or cuda.Stream()
             self._stream.wait_stream(current)
             with torch.cuda.stream(self._stream):
                 result = self._compute(*inputs)
             current.wait_stream(self._stream)
         return result
 
-    def _record(self, inputs: tuple[Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Any]:
-        with torch.inference_mode(False):  # a tensor made in that mode could not be written to outside it
-            held = [torch.empty(x.shape, dtype=x.dtype, device=x.device).copy_(x) for x in inputs]
+    def _capture(self, inputs: tuple[Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Any]:
+        with torch.inference_mode(False):  # an inference tensor could not be written to outside that mode
+            static_inputs = [torch.empty(x.shape, dtype=x.dtype, device=x.device).copy_(x) for x in inputs]
         graph = torch.cuda.CUDAGraph()
         with (
             torch.cuda.device(inputs[0].device),
             torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
         ):
-            return graph, held, self._compute(*held)
+            return graph, static_inputs, self._compute(*static_inputs)

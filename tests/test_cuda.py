@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from snn_dt import evaluate, from_pretrained
+from snn_dt.evaluation.decide import make_decider
 from snn_dt.learning.losses import action_loss
 from tests.conftest import ROOT, doubled, make_batch, make_model, run
 from tests.runs import lines_of, resume, shared_cache, stop_at_update, train  # noqa: F401
@@ -86,23 +87,25 @@ def test_recorded_updates_are_those_of_kernel_after_kernel(kind, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-def test_recorded_decisions_follow_their_inputs_the_weights_and_who_listens(config, task):
+def test_captured_decisions_follow_their_inputs_and_the_weights_and_stand_aside_for_hooks(config, task):
     if config.kind == "snn_dt_stream":
         pytest.skip("it has no window")
     model = make_model(config, task).double().cuda()
     batches = [on(make_batch(task, seed=i), "cuda") for i in range(3)]
 
+    decide = make_decider(model)
+    assert decide.way == "cuda_graph"
+
     def decisions():
         with torch.inference_mode():
-            return [run(model, batch, last_only=True) for batch in batches]
+            return [decide(*batch.fields) for batch in batches]
 
     def modules():
         with torch.inference_mode():
-            return [model._predict(*batch.fields, last_only=True) for batch in batches]
+            return [decide.by_modules(*batch.fields) for batch in batches]
 
-    for _ in range(10):  # more than it takes to record them
+    for _ in range(10):  # more than it takes to capture them
         torch.testing.assert_close(decisions(), modules(), rtol=1e-9, atol=1e-9)
-    assert model._replayed._replay._recorded
     before = decisions()
     with torch.no_grad():
         model.head.weight.mul_(2) if hasattr(model.head, "weight") else model.norm.weight.mul_(2)

@@ -118,6 +118,7 @@ def ours(name: str, work: str, batch: int, dropout: float | None, device: str) -
     import torch
 
     from snn_dt.config import ModelConfig, TrainConfig
+    from snn_dt.evaluation.decide import make_decider
     from snn_dt.models import TaskShape, build_model
     from snn_dt.models.tokens import Tokens, causal_mask
     from snn_dt.training.gradient import make_gradient
@@ -129,11 +130,11 @@ def ours(name: str, work: str, batch: int, dropout: float | None, device: str) -
     model = build_model(config, task).to(device)
     inputs = window(batch, device)
     if work == "decision":
-        model.eval()
+        decider = make_decider(model.eval())
 
         def decide() -> None:
             with torch.inference_mode():
-                model(*inputs, last_only=True)
+                decider(*inputs)
 
         return decide
     if work == "block":

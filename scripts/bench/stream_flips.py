@@ -19,8 +19,8 @@ from stream import CHECKPOINT, streaming
 from torch import Tensor
 
 from snn_dt import from_pretrained
+from snn_dt.evaluation.decide import make_decider
 from snn_dt.models.stream_block import TokenLIF
-from snn_dt.models.stream_fused import fused_step
 
 STEPS = 1000
 
@@ -70,8 +70,8 @@ def flips(model: Any, episodes: int) -> dict[str, Any]:
         "neuron_steps": sum(x.numel() for x in differ),
         "modules": {"spikes_that_differ": sum(float(x.sum()) for x in differ), **_apart(whole, single, model)},
     }
-    if (fused := fused_step(model)) is not None:
-        single, others = unroll(fused, model, batch)
+    if (decide := make_decider(model)).way == "cpp":
+        single, others = unroll(decide, model, batch)
         off = sum(float(((a - b).abs() > 0.01).sum()) for a, b in zip(membranes, others, strict=True))
         found["fused"] = {"membranes_that_differ": off, **_apart(whole, single, model)}
     return found

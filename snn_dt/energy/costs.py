@@ -15,7 +15,7 @@ def decay_attention(module: DecayAttention, call: Call) -> Count:
 The rule stands for everything inside the module, unless it is registered with `inside=True`: then it adds what the
 module itself computes to what its parts cost. It may return `{"": Count, "softmax": Count}` to name parts, and `{}` for
 what is but a wire. Tensors are `[B, L, D]` or `[T, B, L, D]`; a model whose tokens come first, `[L, B, D]`, says so
-with an attribute `tokens_first = True`. A module that carries state from one decision to the next returns `(output,
+with an attribute `streams = True`. A module that carries state from one decision to the next returns `(output,
 *state)`, and the meter finds the bytes of it; decisions of such a model are counted with `meter.count(mask, steps)`.
 The meter's `uncounted` names modules that have no rule, with weights or without, and it warns of them; a module that
 only calls its parts says so with a rule that returns `{}`, registered with `inside=True`.

@@ -16,6 +16,7 @@ from snn_dt.energy.costs import Call, Real, rule_of
 from snn_dt.energy.counts import Count, EnergyTable
 from snn_dt.energy.memory import VALUE_BYTES, state_bytes, traffic_bytes
 from snn_dt.energy.recorder import Recorder
+from snn_dt.models.interface import is_streaming
 from snn_dt.snn.probe import layer_flag
 
 Modules = dict[str, dict[str, float]]
@@ -85,7 +86,7 @@ class DecisionMeter:
         # A module works on the steps, on all tokens or on the last token only; its length says on which.
         last, context, length = attention_mask[:, -1:], attention_mask.shape[1], tokens.shape[1]
         real = Real({1: last, context: attention_mask, length: tokens})
-        tokens_first = bool(getattr(self.model, "tokens_first", False))
+        tokens_first = is_streaming(self.model)
         for name, module, inputs, output in self._recorder.calls:
             self._add(name, module, Call(inputs, output, real, tokens_first))
         fill = (attention_mask.sum(1) if steps is None else steps.clamp(max=self.model.context_length)).double()

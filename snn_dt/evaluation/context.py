@@ -1,7 +1,9 @@
-"""What a policy remembers: the last K steps of N running episodes, on the policy's device.
+"""The memory of a policy with a window: the last K steps of N running episodes, on the device of the policy.
 
-N episodes, K context length, S state size, A action size. A mirrored ring: step i of the rollout is written at
-`i mod K` and at `i mod K + K`, so the last K steps always lie side by side and a window is a view.
+The buffers are mirrored rings. Step i of the rollout is written at `i mod K` and at `i mod K + K`, so the last K steps
+are always contiguous and a window is a view.
+
+N episodes, K context length, S state size, A action dimensions or number of discrete actions.
 """
 
 from __future__ import annotations
@@ -11,14 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snn_dt.evaluation.decide import Decide
 from snn_dt.evaluation.stream_context import StreamContext
+from snn_dt.models.interface import SequenceModel, is_streaming
 
 
-def make_context(model: Any, n: int, device: torch.device) -> Context | StreamContext:
-    """Return the memory of `n` episodes that a model asks for: its own state if it has one, else the last K steps."""
-    if hasattr(model, "step"):
+def make_context(model: nn.Module | SequenceModel, n: int, device: torch.device) -> Context | StreamContext:
+    """Return the memory of `n` episodes: the state of a streaming model, else the last K steps."""
+    if is_streaming(model):
         return StreamContext(model, n, device)
-    return Context(n, model.context_length, model.state_dim, model.action_dim, model.discrete, device)
+    window: Any = model
+    return Context(n, window.context_length, window.state_dim, window.action_dim, window.discrete, device)
 
 
 TENSORS = ("rtg", "states", "actions", "timesteps", "mask", "age")
@@ -42,13 +47,13 @@ class Context:
         self.timesteps = torch.zeros(n, k2, dtype=torch.int64, device=device)
         self.mask = torch.zeros(n, k2, dtype=torch.bool, device=device)
         self.age = torch.zeros(n, dtype=torch.int64, device=device)
-        self.step = -1  # of the rollout, not of an episode
-        self.length = 0  # steps, from the last back, that some episode has filled
+        self.step = -1  # steps of the rollout so far, less one
+        self.length = 0  # steps of the window; earlier slots are empty in all episodes
 
-    def decide(self, model: nn.Module, rtg: Tensor, states: Tensor) -> Tensor:
-        """Begin a step with `rtg [N]` (scaled) and `states [N, S]`; return the model's predictions for it `[N, A]`."""
+    def decide(self, decide: Decide, rtg: Tensor, states: Tensor) -> Tensor:
+        """Begin a step with `rtg [N]` (scaled) and `states [N, S]`; return predictions for it `[N, A]`."""
         self.push(rtg, states)
-        predictions: Tensor = model(*self.window(), last_only=True)[:, -1]
+        predictions: Tensor = decide(*self.window())
         return predictions
 
     def push(self, rtg: Tensor, states: Tensor) -> None:
@@ -81,11 +86,11 @@ class Context:
         )
 
     def counted(self) -> tuple[Tensor, None]:
-        """Return what `DecisionMeter.count` asks for."""
+        """Return the arguments of `DecisionMeter.count`."""
         return self.window()[-1], None
 
     def restart(self, rows: Tensor) -> None:
-        """Forget the episodes of `rows` (int64 indices): new ones begin there."""
+        """Begin new episodes in `rows` (int64 indices)."""
         self.mask[rows] = False
         self.timesteps[rows] = 0
         self.age[rows] = 0
@@ -102,7 +107,7 @@ class Context:
         return {name: getattr(self, name).clone() for name in TENSORS} | counters
 
     def load_state_dict(self, values: dict[str, Tensor]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         for name in TENSORS:
             setattr(self, name, values[name].to(self.age.device, copy=True))
         for name in COUNTERS:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
-from functools import cached_property, wraps
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, update_wrapper
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -15,22 +17,23 @@ from torch import Tensor, nn
 
 from snn_dt import strict
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError
-from snn_dt.evaluation.actions import to_space
+from snn_dt.evaluation.actions import ActionReader
 from snn_dt.evaluation.adaptation import OnlinePlasticity
 from snn_dt.evaluation.context import Context, make_context
+from snn_dt.evaluation.decide import Decider, make_decider, pick_way
 from snn_dt.evaluation.policy_spec import PolicySpec as PolicySpec
 from snn_dt.evaluation.policy_spec import read_space
 from snn_dt.evaluation.stream_context import StreamContext
 from snn_dt.rule_config import PlasticityConfig, plasticity_checks
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def _alone(method: F) -> F:
-    """Let a method refuse to run while another thread is in one of this policy's, whose episode it would change."""
+def _one_thread(method: Callable[Concatenate[Policy, P], R]) -> Callable[Concatenate[Policy, P], R]:
+    """Let a method raise while another thread is inside a method of the same policy."""
 
-    @wraps(method)
-    def call(self: Policy, *arguments: Any, **options: Any) -> Any:
+    def call(self: Policy, /, *arguments: P.args, **options: P.kwargs) -> R:
         if not self._lock.acquire(blocking=False):
             raise RuntimeError(
                 f"expected one thread at a time in a policy, found policy.{method.__name__} called while another is "
@@ -41,23 +44,24 @@ def _alone(method: F) -> F:
         finally:
             self._lock.release()
 
-    return call  # type: ignore[return-value]
+    update_wrapper(call, method)
+    return call
 
 
 class Policy:
     """A return-conditioned policy for one environment, or for N side by side.
 
-    `copy.deepcopy` and `pickle` take it as it is, in the middle of an episode too. Its running episode belongs to one
-    thread: a call while another thread is in one raises `RuntimeError`.
+    `copy.deepcopy` and `pickle` copy it in the middle of an episode too. A running episode belongs to one thread: a
+    call while another thread is in one raises `RuntimeError`.
 
     Args:
-        model: `model(rtg, states, actions, timesteps, attention_mask, last_only)`, see `DecisionTransformer`.
+        model: see `snn_dt.models.interface.SequenceModel`.
         spec: spaces, scales and names.
         state_mean, state_std: statistics `[state_dim]` that observations are normalised with.
         provenance: where the weights come from.
 
     Attributes:
-        trust: make the environment that `spec` describes even if that imports or opens what it names, see
+        trust: make the environment of `spec` even if that imports a module or opens a file, see
             `snn_dt.data.env_spec`.
     """
 
@@ -75,11 +79,22 @@ class Policy:
         self.device = next(model.parameters()).device
         self.state_mean, self.state_std = state_mean.to(self.device), state_std.to(self.device)
         self._context: Context | StreamContext | None = None
+        self._decider: Decider | None = None
+        self._modules_only = False
+        self._reader: ActionReader | None = None
         self._single = True
         self._rtg = torch.zeros(0)
         self._plasticity: OnlinePlasticity | None = None
         self._lock = threading.RLock()
-        self._unobserved = self._told = False
+        self._unobserved = self._warned = False
+
+    def __repr__(self) -> str:
+        spec, config = self.spec, getattr(self.model, "config", None)
+        kind = type(self.model).__name__ if config is None else config.kind
+        return (
+            f"Policy(kind={kind!r}, dataset={spec.dataset_id!r}, env={spec.env_id!r}, "
+            f"target_return={spec.target_return:g}, device={str(self.device)!r})"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
@@ -87,23 +102,23 @@ class Policy:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.RLock())
 
-    @_alone
+    @_one_thread
     def to(self, device: torch.device | str) -> Policy:
-        """Move the whole policy to a device; a running episode, and what was learned online, are forgotten."""
+        """Move the policy to a device; this ends running episodes and discards what was learned online."""
         self.model.to(device)
         self.device = next(self.model.parameters()).device
         self.state_mean, self.state_std = self.state_mean.to(self.device), self.state_std.to(self.device)
-        self._context = None
+        self._context = self._decider = self._reader = None
         self.adapt(None if self._plasticity is None else self._plasticity.config)
         return self
 
-    @_alone
+    @_one_thread
     def adapt(self, plasticity: PlasticityConfig | None) -> None:
-        """Learn while acting, from what was observed against what was asked for; None, or an eta of 0, learns nothing.
+        """Learn while acting, from the difference of observed return and target return; None or an eta of 0 ends it.
 
-        Begins at the weights as they were trained, whatever was learned online before, and never changes them: what is
-        learned at the end of an episode (the next `reset`, `restart` or `keep`) is a bounded addition to the head that
-        no checkpoint holds. See `snn_dt.evaluation.adaptation.OnlinePlasticity`.
+        Learning starts from the trained weights and leaves them as they are. At the end of an episode (the next
+        `reset`, `restart` or `keep`) a bounded addition to the head is updated, which is in no checkpoint. See
+        `snn_dt.evaluation.adaptation.OnlinePlasticity`.
 
         Raises:
             ConfigError: `post: error` for continuous actions, or a number that is out of range.
@@ -124,57 +139,82 @@ class Policy:
 
     @property
     def adapted(self) -> float:
-        """Norm of what was learned online, in norms of the head's weights."""
+        """Norm of what was learned online over the norm of the weights of the head."""
         return 0.0 if self._plasticity is None else self._plasticity.change
 
-    @_alone
+    @_one_thread
     def reset(self, target_return: float | ArrayLike | None = None, batch_size: int | None = None) -> None:
-        """Begin an episode, or `batch_size` of them, asking for `target_return` (environment units; None: the default).
+        """Begin an episode, or `batch_size` of them, for `target_return` (environment units; None: the default).
 
-        With `batch_size`, `act` and `observe` take and give arrays with a leading axis of that size.
+        With `batch_size`, `act` and `observe` take and return arrays with a leading axis of that size. The way a
+        decision is made is picked here, see `snn_dt.evaluation.decide`.
 
         Raises:
             ValueError: a target that is not finite.
         """
-        self.model.eval()
-        self._single, self._unobserved = batch_size is None, False
-        n = 1 if batch_size is None else batch_size
-        self._context = make_context(self.model, n, self.device)
         target = self.spec.target_return if target_return is None else target_return
         if not np.isfinite(np.asarray(target, dtype=np.float64)).all():
             raise ValueError(f"expected a finite target_return, found {target_return!r}")
+        n = 1 if batch_size is None else batch_size
+        self._begin(make_context(self.model, n, self.device), single=batch_size is None)
         self._rtg = torch.zeros(n, dtype=torch.float64, device=self.device) + self._tensor(target)
         if self._plasticity is not None:
             self._plasticity.finish_all()
             self._plasticity.begin(self._rtg)
 
-    @_alone
+    def _begin(self, context: Context | StreamContext, single: bool) -> None:
+        """Let decisions go on from `context`, in the fastest way that the model can be used in now."""
+        self.model.eval()
+        decider = self._decider
+        if decider is None or decider.model is not self.model or decider.way != pick_way(self.model):
+            self._decider = make_decider(self.model)  # kept otherwise: a CUDA graph takes long to capture
+        self._context, self._single, self._unobserved = context, single, False
+
+    @contextmanager
+    def through_modules(self) -> Iterator[None]:
+        """Call the modules of the model at each decision inside the context, as its hooks and a meter require.
+
+        Faster ways call no module. They stand aside for a module with a forward hook, too; what patches a model
+        otherwise must use this context.
+        """
+        before, self._modules_only = self._modules_only, True
+        try:
+            yield
+        finally:
+            self._modules_only = before
+
+    @_one_thread
     @torch.inference_mode()
     def act(self, observation: Any) -> Any:
         """Choose the action for an observation (one, or a batch of flat ones `[N, state_dim]`), in environment units.
 
-        The first time it is called again before `observe`, a warning says that the return-to-go has not moved.
+        The first call without `observe` since the last one warns that the return-to-go has not changed.
 
         Raises:
-            EnvironmentMismatchError: the observation is not of the size the model was trained on, or not finite.
+            EnvironmentMismatchError: the observation has another size than in training, or is not finite.
         """
-        context = self._running()
+        context, decider = self._running(), self._decider
+        assert decider is not None
         states = self._states(observation)
         if self._unobserved:
-            self._tell()
+            self._warn_unobserved()
         rtg = (self._rtg / self.spec.rtg_scale).float()
-        normal = ((states - self.state_mean) / self.state_std).float()  # in the type of the data's statistics till here
-        prediction = context.decide(self.model, rtg, normal)
-        action = prediction.argmax(-1) if self.model.discrete else self._clip(prediction)
+        # Normalised in the type of the statistics, which is float64 where float32 would lose digits.
+        normal = ((states - self.state_mean) / self.state_std).float()
+        # Plasticity reads the input of the head through a hook.
+        modules = self._modules_only or self._plasticity is not None
+        prediction = context.decide(decider.by_modules if modules else decider, rtg, normal)
+        reader = self._action_reader()
+        action = reader.read(prediction)
         context.set_action(action)
         self._unobserved = True
         if self._plasticity is not None:
             self._plasticity.step(prediction, action)
-        return self._to_environment(action.cpu().numpy())
+        return reader.to_environment(action, self._single)
 
-    @_alone
+    @_one_thread
     def observe(self, reward: float | ArrayLike) -> None:
-        """Take the reward of the last action (one, or `[N]`) off what is still asked for.
+        """Subtract the reward of the last action (one, or `[N]`) from the return-to-go.
 
         Raises:
             EnvironmentMismatchError: a reward that is not finite.
@@ -188,7 +228,7 @@ class Policy:
         if self._plasticity is not None:
             self._plasticity.observe(self._tensor(reward))
 
-    @_alone
+    @_one_thread
     def restart(self, rows: NDArray[np.int64], target_return: float) -> None:
         """Begin new episodes in some rows of a batch."""
         index = torch.as_tensor(rows, device=self.device)
@@ -197,27 +237,27 @@ class Policy:
         if self._plasticity is not None:
             self._plasticity.restart(index, target_return)
 
-    @_alone
+    @_one_thread
     def keep(self, rows: NDArray[np.int64]) -> None:
-        """Go on with some rows of a batch only."""
+        """Drop all rows of a batch but these."""
         index = torch.as_tensor(rows, device=self.device)
         self._running().keep(index)
         self._rtg = self._rtg[index]
         if self._plasticity is not None:
             self._plasticity.keep(index)
 
-    @_alone
+    @_one_thread
     def state(self) -> dict[str, Tensor]:
-        """Return copies of all that the running episodes have left behind: `load_state` goes on from there.
+        """Return copies of the tensors of the running episodes by name, for `torch.save` and `load_state`.
 
-        Tensors by name, for `torch.save`. How many episodes there are is part of it, the weights are not.
+        The number of episodes is part of the state; the weights are not.
         """
         running = {f"context.{name}": x for name, x in self._running().state_dict().items()}
         return running | {"returns_to_go": self._rtg.clone(), "single": torch.tensor(self._single)}
 
-    @_alone
+    @_one_thread
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` returned, in this policy or in another one with the same weights.
+        """Continue from what `state` returned, in this policy or in another one with the same weights.
 
         Raises:
             CheckpointError: the state is of a policy with another model.
@@ -234,13 +274,25 @@ class Policy:
                 "that it was taken from"
             )
         context.load_state_dict(values)
-        self.model.eval()
-        self._unobserved = False
-        self._context, self._rtg, self._single = context, rtg.to(self.device, copy=True), bool(state["single"])
+        self._begin(context, single=bool(state["single"]))
+        self._rtg = rtg.to(self.device, copy=True)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write a checkpoint folder that `snn_dt.from_pretrained` reads; running episodes are no part of it.
+
+        Raises:
+            CheckpointError: the folder cannot be written; a checkpoint that was there is untouched.
+        """
+        from snn_dt.checkpoint import save_checkpoint
+
+        model: Any = self.model
+        directory = Path(folder)
+        save_checkpoint(directory, self, model.config, model.task, self.provenance)
+        return directory
 
     @property
     def context(self) -> Context | StreamContext:
-        """What is remembered of the running episodes: their last steps, or the model's state."""
+        """The memory of the running episodes: their last steps, or the state of the model."""
         return self._running()
 
     @cached_property
@@ -254,9 +306,10 @@ class Policy:
         return read_space(self.spec.action_space)
 
     def flatten(self, observation: Any) -> NDArray[np.floating[Any]]:
-        """Turn one observation of the environment into the flat array `[state_dim]` the model was trained on.
+        """Turn one observation of the environment into a flat array `[state_dim]`, as in training.
 
-        In float32; in float64 where the statistics are, as float32 would lose what a column holds beside its mean.
+        Its type is float32, or float64 where the statistics are: float32 would lose the digits of a column whose mean
+        is large.
         """
         from gymnasium import spaces
 
@@ -268,18 +321,23 @@ class Policy:
     def _number(self) -> type[np.floating[Any]]:
         return np.float64 if self.state_mean.dtype == torch.float64 else np.float32
 
-    def _tell(self) -> None:
-        """Warn, once in the life of a policy, that it acts on without hearing of rewards it counts on."""
+    def _warn_unobserved(self) -> None:
+        """Warn, once per policy, about a decision whose return-to-go lacks the reward of the one before."""
         config = getattr(self.model, "config", None)
-        if self._told or self.spec.delayed or not getattr(config, "return_conditioned", True):
+        if self._warned or self.spec.delayed or not getattr(config, "return_conditioned", True):
             return
-        self._told = True
+        self._warned = True
         warnings.warn(
             "expected policy.observe(reward) after each policy.act(observation), found two decisions without it: the "
             "policy goes on asking for all of its target return; call observe with every reward, or with 0 to keep "
             "asking for the same",
             stacklevel=5,
         )
+
+    def _action_reader(self) -> ActionReader:
+        if self._reader is None:
+            self._reader = ActionReader(self.action_space, bool(self.model.discrete), self.device)
+        return self._reader
 
     def _running(self) -> Context | StreamContext:
         if self._context is None:
@@ -300,21 +358,3 @@ class Policy:
         if not np.isfinite(states).all():
             raise EnvironmentMismatchError("expected finite observations, found NaN or infinity; check the environment")
         return torch.as_tensor(states, device=self.device)
-
-    def _clip(self, prediction: Tensor) -> Tensor:
-        space = self.action_space
-        whole = np.issubdtype(space.dtype, np.integer)
-        bounds = (b.reshape(-1).astype(np.float64 if whole else b.dtype) for b in (space.low, space.high))
-        low, high = (torch.as_tensor(b, device=self.device) for b in bounds)
-        action = prediction.clamp(low, high)
-        if whole:
-            return action.round()
-        return action.half() if space.dtype == np.float16 else action
-
-    def _to_environment(self, action: NDArray[Any]) -> Any:
-        space = self.action_space
-        if self.model.discrete:
-            action = action + space.start
-            return int(action[0]) if self._single else action
-        action = to_space(action.reshape(-1, *space.shape), space)
-        return action[0] if self._single else action

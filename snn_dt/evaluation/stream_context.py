@@ -1,16 +1,15 @@
-"""What a policy of a streaming model remembers: the model's state, of one size however old an episode is.
+"""The memory of a policy with a streaming model: the state of the model, whose size does not grow with an episode.
 
-N episodes, S state size, A action size.
+N episodes, S state size, A action dimensions or number of discrete actions.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from snn_dt.models.stream_fused import fused_step
+from snn_dt.evaluation.decide import Decide
+from snn_dt.models.interface import State, StreamingModel
 from snn_dt.snn.states import keep_rows, reset_rows
 
 
@@ -22,30 +21,27 @@ class StreamContext:
         age: `[N]` int64, decisions since the beginning of each episode.
     """
 
-    def __init__(self, model: Any, n: int, device: torch.device) -> None:
-        self.state: dict[str, Tensor] = model.rest(n)
-        self._fused = fused_step(model)
+    def __init__(self, model: StreamingModel, n: int, device: torch.device) -> None:
+        self.state: State = model.rest(n)
         self.age = torch.zeros(n, dtype=torch.int64, device=device)
 
-    def decide(self, model: Any, rtg: Tensor, states: Tensor) -> Tensor:
+    def decide(self, decide: Decide, rtg: Tensor, states: Tensor) -> Tensor:
         """Advance by one step with `rtg [N]` (scaled) and `states [N, S]`; return predictions `[N, A]`."""
-        fused = self._fused
-        step = fused if fused is not None and fused.model is model else model.step
         predictions: Tensor
-        predictions, self.state = step(rtg.unsqueeze(-1), states, self.state)
+        predictions, self.state = decide(rtg.unsqueeze(-1), states, self.state)  # rtg [N, 1]
         self.age += 1
         return predictions
 
     def set_action(self, actions: Tensor) -> None:
-        """Record the action `[N(, A)]` decided on: the next step is told."""
+        """Record the action `[N(, A)]` of the step, which is an input of the next one."""
         self.state["action"] = actions
 
     def counted(self) -> tuple[Tensor, Tensor]:
-        """Return what `DecisionMeter.count` asks for: a mask `[N, 1]` of the one step, and how old episodes are."""
+        """Return the arguments of `DecisionMeter.count`: a mask `[N, 1]` of one step, and the age of each episode."""
         return torch.ones(len(self.age), 1, dtype=torch.bool, device=self.age.device), self.age
 
     def restart(self, rows: Tensor) -> None:
-        """Forget the episodes of `rows` (int64 indices): new ones begin there."""
+        """Begin new episodes in `rows` (int64 indices)."""
         over = torch.zeros_like(self.age, dtype=torch.bool)
         over[rows] = True
         self.state = reset_rows(self.state, over)
@@ -60,6 +56,6 @@ class StreamContext:
         return {name: x.clone() for name, x in {"age": self.age, **self.state}.items()}
 
     def load_state_dict(self, values: dict[str, Tensor]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         state = {name: x.to(self.age.device, copy=True) for name, x in values.items()}
         self.age, self.state = state.pop("age"), state

@@ -23,6 +23,7 @@ from snn_dt.models.blocks import Block
 from snn_dt.models.decay import DecayAttention
 from snn_dt.models.embedding import TokenEmbedding
 from snn_dt.models.heads import PopulationDecode
+from snn_dt.models.interface import is_streaming
 from snn_dt.models.layers import SpikeLinear, TimeMean
 from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
 from snn_dt.models.norms import PTBN
@@ -99,7 +100,7 @@ class Budget:
         of the last step's alone are those of a decision; where a step is one token, and nothing tells the two apart,
         all are counted. A model that carries its past as state decides at every step.
         """
-        streams = bool(getattr(self.model, "tokens_first", False))
+        streams = is_streaming(self.model)
         tokens = self.model.token_mask(attention_mask)  # type: ignore[operator]
         last = torch.zeros_like(attention_mask)
         last[:, -1] = attention_mask[:, -1]

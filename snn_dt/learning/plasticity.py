@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_dt.data.windows import Batch
+from snn_dt.models.interface import is_streaming
 from snn_dt.models.layers import ActionHead
 from snn_dt.rule_config import PlasticityConfig
 from snn_dt.snn.plasticity import RunningMean, bounded, modulated
@@ -42,7 +43,7 @@ class HeadPlasticity:
         model_: Any = model
         self.config, self.discrete = config, model_.discrete
         self.head: ActionHead = model_.head
-        self._tokens_first = getattr(model, "tokens_first", False)
+        self._tokens_first = is_streaming(model)
         self.pre = self.head.weight.new_empty(0)
         self.hook = self.head.register_forward_pre_hook(self._watch)
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from snn_dt.config import ModelConfig
 from snn_dt.errors import ConfigError
-from snn_dt.models.decision_transformer import DecisionTransformer, TaskShape
+from snn_dt.models.decision_transformer import DecisionTransformer
+from snn_dt.models.interface import TaskShape
 from snn_dt.models.stream import StreamTransformer
 
 __all__ = ["DecisionTransformer", "TaskShape", "build_model"]

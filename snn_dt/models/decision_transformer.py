@@ -5,39 +5,19 @@ B batch, K context length in steps, L tokens, D width, A action dimensions or nu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from snn_dt.config import ModelConfig
+from snn_dt.model_config import ModelConfig
 from snn_dt.models.blocks import build_block
 from snn_dt.models.embedding import TokenEmbedding
-from snn_dt.models.graphed_decision import GraphedDecision
 from snn_dt.models.heads import build_head
-from snn_dt.models.last_token import LastToken
+from snn_dt.models.interface import TaskShape
 from snn_dt.models.layers import TimeMean
 from snn_dt.models.positions import LearnedPositions, PhaseGate, PhasePositions, SinusoidalPositions
 from snn_dt.models.tokens import Tokens, causal_mask
-
-
-@dataclass(frozen=True)
-class TaskShape:
-    """What a model must know of its task: sizes, kind and bounds of actions, longest episode."""
-
-    state_dim: int
-    action_dim: int
-    """Action dimensions, or number of discrete actions."""
-    discrete: bool
-    n_timesteps: int
-    """Environment steps of the longest episode."""
-    action_low: tuple[float, ...] | None = None
-    action_high: tuple[float, ...] | None = None
-    """Bounds of continuous actions in environment units; None where they have none."""
-    rtg_range: tuple[float, ...] | None = None
-    """Lowest and highest scaled return-to-go of the training data."""
-    rtg_quantiles: tuple[float, ...] | None = None
-    """Its quantiles, at equal steps of probability from 0 to 1."""
 
 
 class DecisionTransformer(nn.Module):
@@ -46,9 +26,11 @@ class DecisionTransformer(nn.Module):
     The prediction for step t is read from its state token, so it cannot see `a_t` or anything later.
 
     Attributes:
-        state_dim, action_dim, discrete, context_length: what a batch must look like.
-        config, task: what it was built from, nulls resolved.
+        config, task: what the model was built from, nulls resolved.
+        state_dim, action_dim, discrete, context_length: the sizes of a batch.
     """
+
+    streams = False
 
     def __init__(self, config: ModelConfig, task: TaskShape) -> None:
         super().__init__()
@@ -73,7 +55,6 @@ class DecisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.d_model)
         bounds = [None if b is None else torch.tensor(b) for b in (task.action_low, task.action_high)]
         self.head = build_head(config, task.action_dim, task.discrete, *bounds)
-        self._last_token, self._replayed = LastToken(), GraphedDecision()
 
     def forward(
         self,
@@ -84,49 +65,25 @@ class DecisionTransformer(nn.Module):
         attention_mask: Tensor,
         last_only: bool = False,
     ) -> Tensor:
-        """Predict the action of every step, or of the last one.
-
-        Args:
-            rtg: return-to-go over its scale, `[B, K, 1]`.
-            states: normalised, `[B, K, state_dim]`.
-            actions: `[B, K, A]` float in environment units, or `[B, K]` int64 from 0.
-            timesteps: index in the episode, `[B, K]` int64.
-            attention_mask: `[B, K]` bool, False on pads.
-            last_only: compute only what the last step's prediction needs.
-
-        Returns:
-            `[B, K, A]` (`[B, 1, A]` if `last_only`): actions in environment units, or logits if discrete.
-        """
-        inputs = rtg, states, actions, timesteps, attention_mask
-        if last_only and (decision := self._replayed(self, inputs)) is not None:
-            return decision
-        return self._predict(*inputs, last_only=last_only)
-
-    def _predict(
-        self, rtg: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor, attention_mask: Tensor, last_only: bool
-    ) -> Tensor:
+        """Predict the action of every step, or of the last one; see `SequenceModel.forward` for the shapes."""
         x = self.dropout(self.embedding(rtg, states, actions, timesteps, attention_mask))
-        real = self.token_mask(attention_mask)
-        if last_only and self.phase_gate is None and (last := self._last_token(self, x, real)) is not None:
-            return self.head(self.norm(last))
-        gate = None if self.phase_gate is None else self.embedding.per_token(self.phase_gate(timesteps))
-        tokens = Tokens(real, causal_mask(real), gate=gate)
+        tokens = self._tokens(timesteps, attention_mask)
         for block in self.blocks[:-1]:
             x = block(x, tokens)
-        # The last block is asked for no other tokens than those a prediction is read from.
-        x = self.blocks[-1](
-            x, replace(tokens, query_slice=slice(-1, None) if last_only else self.embedding.query_slice)
-        )
-        return self.head(self.norm(self.time_mean(x)))
-
-    def train(self, mode: bool = True) -> DecisionTransformer:
-        """Switch to training or, with `mode` False, to evaluation; what was prepared for decisions is forgotten."""
-        self._last_token, self._replayed = LastToken(), GraphedDecision()
-        return super().train(mode)
+        # Predictions are read from the state tokens, so the last block computes no others.
+        queries = slice(-1, None) if last_only else self.embedding.query_slice
+        x = self.blocks[-1](x, replace(tokens, query_slice=queries))
+        prediction: Tensor = self.head(self.norm(self.time_mean(x)))
+        return prediction
 
     def token_mask(self, attention_mask: Tensor) -> Tensor:
-        """Return which tokens are no pads, `[B, K] -> [B, L]`."""
+        """Return which tokens belong to real steps, `[B, K] -> [B, L]`."""
         return self.embedding.per_token(attention_mask)
+
+    def _tokens(self, timesteps: Tensor, attention_mask: Tensor) -> Tokens:
+        valid = self.token_mask(attention_mask)
+        gate = None if self.phase_gate is None else self.embedding.per_token(self.phase_gate(timesteps))
+        return Tokens(valid, causal_mask(valid), gate=gate)
 
 
 def _positions(config: ModelConfig, n_timesteps: int) -> nn.Module | None:
@@ -140,4 +97,5 @@ def _positions(config: ModelConfig, n_timesteps: int) -> nn.Module | None:
 
 
 def _phase(config: ModelConfig, n_timesteps: int, module: type[PhasePositions | PhaseGate]) -> nn.Module:
+    assert config.surrogate_slope is not None, "nulls are resolved"
     return module(config.n_heads * config.phase_generators, n_timesteps, config.d_model, config.surrogate_slope)

@@ -1,7 +1,7 @@
-"""Return-to-go, state and action of each step become tokens: the first stop of a batch in the model.
+"""The embedding of a window: return-to-go, state and action of each step become tokens.
 
-B batch, K context length in steps, D width, L tokens: 3K - 1 interleaved (the last action is never attended to, so it
-gets none), K merged.
+B batch, K context length in steps, D width, L tokens: 3K - 1 interleaved (no prediction depends on the last action, so
+it has no token), K merged.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from snn_dt.models.tokens import ALL
 
 
 class TokenEmbedding(nn.Module):
-    """Embed a window, normalised, positions added.
+    """Embed a window, with positions added, and normalise the tokens.
 
-    Interleaved, a step is three tokens: `(R_1, s_1, a_1, ..., R_K, s_K)`, and a prediction is read from `s_t`. Merged,
-    it is one, the sum of `R_t`, `s_t` and `a_(t-1)`, each through a linear layer of its own; the action before the
-    window is unknown and adds nothing.
+    Interleaved, a step has three tokens, `(R_1, s_1, a_1, ..., R_K, s_K)`, and its prediction is read from `s_t`.
+    Merged, it has one, the sum of linear maps of `R_t`, `s_t` and `a_(t-1)`. The action before the window is unknown
+    and adds 0.
 
     Args:
         state_dim: size of a state.
@@ -32,12 +32,11 @@ class TokenEmbedding(nn.Module):
         d_model: width D.
         positions: module `timesteps [B, K] -> [B, K, D]`, or None.
         merged: one token per step.
-        rtg_range: lowest and highest scaled return-to-go of the training data. Beyond it lies nothing that was learned,
-            and a policy gets there whenever it does worse than it was asked to, so `rtg` is clamped to it. A range of
-            one value makes the policy deaf to what it is asked for.
+        rtg_range: lowest and highest scaled return-to-go of the training data. `rtg` is clamped to it, as a policy
+            leaves it when it falls behind its target. Equal bounds disable return conditioning.
 
     Attributes:
-        read: the tokens that predictions are read from.
+        query_slice: the tokens that predictions are read from.
     """
 
     def __init__(
@@ -66,23 +65,26 @@ class TokenEmbedding(nn.Module):
         """Return tokens `[B, L, D]`; `mask [B, K]` is False on pads."""
         if self.rtg_range is not None:
             rtg = rtg.clamp(*self.rtg_range)
-        rtg, states, actions = self.rtg(rtg), self.state(states), self.action(actions)
-        position = None if self.positions is None else self.positions(timesteps)
+        rtg, states, actions = self.rtg(rtg), self.state(states), self.action(actions)  # [B, K, D] each
+        position = None if self.positions is None else self.positions(timesteps)  # [B, K, D]
         if self.merged:
             actions = actions.masked_fill(~mask.unsqueeze(-1), 0)
             x = rtg + states + F.pad(actions[:, :-1], (0, 0, 1, 0))  # a_(t-1) beside s_t
-            return self.norm(x if position is None else x + position)
-        parts = torch.stack([rtg, states, actions], dim=2)
-        parts = parts if position is None else parts + position.unsqueeze(2)
-        return self.norm(rearrange(parts, "b k part d -> b (k part) d")[:, :-1])
+            x = x if position is None else x + position
+        else:
+            parts = torch.stack([rtg, states, actions], dim=2)  # [B, K, 3, D]
+            parts = parts if position is None else parts + position.unsqueeze(2)
+            x = rearrange(parts, "b k part d -> b (k part) d")[:, :-1]  # [B, L, D]
+        tokens: Tensor = self.norm(x)
+        return tokens
 
     @torch.no_grad()
     def _balance(self) -> None:
-        """Let no part of a sum drown the return-to-go: a policy that does not hear it ignores what it is asked for.
+        """Scale the first weights so that the return-to-go is not lost in the sum.
 
-        Returns-to-go spread over about a quarter of their range, states have unit deviation, and actions, which tell
-        almost as much about who acted, start small. With torch's own first weights all kinds of model returned 500 on
-        CartPole whatever they were asked for, with these 32 to 37 at a target of 29.
+        Returns-to-go spread over about a quarter of their range, states have unit deviation, and actions, which
+        identify the policy that acted almost as well as the return does, start small. With the first weights of torch,
+        models of all kinds returned 500 on CartPole at any target; with these they returned 32 to 37 at a target of 29.
         """
         low, high = self.rtg_range or (0.0, 1.0)
         bound = 4 / (high - low) if high > low else 0.0
@@ -94,15 +96,15 @@ class TokenEmbedding(nn.Module):
         return context_length if self.merged else 3 * context_length - 1
 
     def per_token(self, x: Tensor) -> Tensor:
-        """Give each token what its step has: `[B, K, ...] -> [B, L, ...]`."""
+        """Repeat the value of each step for its tokens: `[B, K, ...] -> [B, L, ...]`."""
         return x if self.merged else x.repeat_interleave(3, dim=1)[:, :-1]
 
 
 def widen_returns(model: nn.Module, low: float, high: float) -> None:
-    """Let a model hear of scaled returns-to-go from `low` to `high` too, now that it has learned from such episodes.
+    """Extend the range of scaled returns-to-go that a model distinguishes to `low` and `high`.
 
-    `model.task`, which a checkpoint keeps, says so as well. Nothing changes for what is inside of the range it knew,
-    nor for a model that is deaf to returns.
+    `model.task`, which a checkpoint holds, is extended too. Predictions inside the old range stay the same. A model
+    without return conditioning stays as it is.
     """
     known: Any = model
     config, task, embedding = known.config, known.task, known.embedding
@@ -110,7 +112,7 @@ def widen_returns(model: nn.Module, low: float, high: float) -> None:
         return
     low, high = min(low, task.rtg_range[0]), max(high, task.rtg_range[1])
     quantiles = task.rtg_quantiles
-    if quantiles is not None:  # their ends alone: those between them stand for units that have been placed
+    if quantiles is not None:  # the inner ones have placed the units of the return code, and stay
         quantiles = (min(low, quantiles[0]), *quantiles[1:-1], max(high, quantiles[-1]))
     known.task = replace(task, rtg_range=(low, high), rtg_quantiles=quantiles)
     if isinstance(embedding, TokenEmbedding):

@@ -1,11 +1,11 @@
-"""The blocks of a model as one call, for the last token only: a decision without the cost of a call per layer.
+"""The blocks of a model by one C++ call, for the last token only: a decision without the cost of a call per layer.
 
-`blocks.cpp` computes what the modules compute, to rounding, from weights packed once: threads meet once per block,
-spikes that are not there are not added, and the last block works on one token. It knows the dense block and SNN-DT's
-with rates, softmax attention and no phase gate, in float32 on a CPU with a C++ compiler. Everything else, training, and
-a model that somebody listens to through hooks (energy, firing rates) take the modules.
+`snn_dt/snn/blocks.cpp` computes what the modules compute, to rounding. Its threads synchronise once per block, it skips
+the products of absent spikes, and its last block computes one token. It knows the dense block, and the block of SNN-DT
+with rate coding, softmax attention and no phase gate, in float32 on a CPU. The embedding and the head are computed by
+their modules.
 
-B sequences, L tokens, D width.
+B sequences, K steps, L tokens, D width, A action dimensions or number of discrete actions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.blocks import Block
-from snn_dt.models.hooks import Watch, alike, biased, only
+from snn_dt.models.decision_transformer import DecisionTransformer
+from snn_dt.models.fused_checks import biased, float32, neurons, only, pair
 from snn_dt.models.layers import Chain, SpikeLinear, TimeMean
 from snn_dt.models.mixing import SoftmaxAttention, SpikeAttention
 from snn_dt.models.routing import DendriticRouting
@@ -33,55 +34,62 @@ SPIKING = (
     Block, SpikingSelfAttention, SpikeAttention, Chain, SpikeLinear, RateLIF, nn.LayerNorm, DendriticRouting,
     nn.Sequential, nn.Linear, nn.Sigmoid, nn.Identity, nn.Dropout, TimeMean,
 )  # fmt: skip
-"""Types of the modules of the two blocks that the kernel knows."""
+"""Types of the modules in the two blocks that the kernel knows."""
 
 
-class LastToken:
-    """`(model, x [B, L, D], real [B, L]) -> [B, 1, D]`, or None where the modules have to do it.
+class FusedWindow:
+    """The last prediction of a window, `(rtg, states, actions, timesteps, attention_mask) -> [B, A]`, by the kernel.
 
-    Packs the weights on the first call, and again whenever one is another than it was (`Watch`). A copy of it, as of a
-    running policy's model, begins anew.
+    The kernel reads a packed copy of the weights of the blocks. The copy is made anew when the checksum of these
+    weights differs from that of the decision before, so a write into a weight is seen however it was made. A replaced
+    module, parameter or constant requires a new `FusedWindow`.
     """
 
-    def __init__(self) -> None:
-        self._watch: Watch | None = None
-        self._known = False
+    def __init__(self, model: DecisionTransformer) -> None:
+        self._model = model
+        self._checksum = cpp.Checksum(list(model.blocks.parameters()))
+        self._sums = b""
         self._stack: cpp.Stack | None = None
 
-    def __reduce__(self) -> tuple[type[LastToken], tuple[()]]:
-        return LastToken, ()
+    def __call__(self, *window: Tensor) -> Tensor:
+        """Return predictions `[B, A]` of the last step."""
+        model, attention_mask = self._model, window[-1]
+        x = model.dropout(model.embedding(*window))  # [B, L, D]
+        if x.dtype != torch.float32 or x.numel() == 0:  # autocast, or no row
+            prediction: Tensor = model(*window, last_only=True)
+            return prediction[:, -1]
+        sums = self._checksum()
+        if self._stack is None or sums != self._sums:
+            self._sums, self._stack = sums, _stack(list(model.blocks))
+        last = cpp.last_token(x.contiguous(), model.token_mask(attention_mask).contiguous(), self._stack)  # [B, 1, D]
+        prediction = model.head(model.norm(last))
+        return prediction[:, -1]
 
-    def __call__(self, model: nn.Module, x: Tensor, real: Tensor) -> Tensor | None:
-        """Return the last token after the blocks of `model`; what is in `x` is lost."""
-        if torch.is_grad_enabled() or model.training or x.dtype != torch.float32 or torch.compiler.is_compiling():
-            return None
-        if backend_for(x.device.type) != "cpp" or x.numel() == 0:
-            return None
-        if self._watch is None or self._watch.moved():
-            self._watch, self._known, self._stack = Watch(model.blocks), _known(list(model.blocks)), None
-        if not self._known or self._watch.watched:
-            return None
-        if self._watch.written() or self._stack is None:
-            self._stack = _stack(list(model.blocks))
-        return cpp.last_token(x.contiguous(), real.contiguous(), self._stack)
+
+def knows_window(model: nn.Module) -> bool:
+    """Tell whether `FusedWindow` computes what the modules of `model` do."""
+    if type(model) is not DecisionTransformer or "forward" in vars(model) or model.training:
+        return False
+    if model.phase_gate is not None or backend_for(model.norm.weight.device.type) != "cpp":
+        return False
+    return float32(model) and _known(list(model.blocks))
 
 
 def _known(blocks: list[Any]) -> bool:
-    """Tell whether the kernel computes what these blocks do: their types, and what it takes to be the same in all."""
+    """Tell whether the kernel knows the types of these blocks, and whether they agree in what it takes once for all."""
     if not all(biased(block) and (_is_dense(block) or _is_spiking(block)) for block in blocks):
         return False
-    neurons = {
+    rates = {
         (type(n.norm) is nn.LayerNorm, n._fused, n.sim_steps, n.constants)
         for block in blocks
-        for n in block.modules()
+        for n in neurons(block)
         if isinstance(n, RateLIF)
     }
     mixes = {(m.n_heads, m.scale, getattr(m, "sim_steps", 1)) for m in (block.attention.attend for block in blocks)}
     eps = {m.eps for block in blocks for m in block.modules() if isinstance(m, nn.LayerNorm)}
     shapes = {tuple(p.shape for p in block.parameters()) for block in blocks}
-    one_of_each = max(len(neurons), len(mixes), len(eps), len(shapes)) == 1
-    tensors = [p for block in blocks for p in block.parameters()]
-    return one_of_each and all(n[0] and n[1] for n in neurons) and alike(*tensors) and tensors[0].dtype == torch.float32
+    one_of_each = max(len(rates), len(mixes), len(eps), len(shapes)) == 1
+    return one_of_each and all(n[0] and n[1] for n in rates)
 
 
 def _stack(blocks: list[Any]) -> cpp.Stack:
@@ -120,12 +128,12 @@ def _dense(block: Any) -> Weights:
     attention, mlp = block.attention, list(block.mlp)
     none: Weights = [None, None]
     return [
-        *_pair(attention.norm),
+        *pair(attention.norm),
         *_packed(attention.query, dense=True),
         *_packed(attention.key_value, dense=True),
         *none * 5,
         *_packed(attention.out, dense=True),
-        *_pair(mlp[0]),
+        *pair(mlp[0]),
         *_packed(mlp[1], dense=True),
         *none,
         *_packed(mlp[3], dense=True),
@@ -135,8 +143,8 @@ def _dense(block: Any) -> Weights:
 def _spiking(block: Any) -> Weights:
     a, mlp = block.attention, [m for m in block.mlp if not isinstance(m, nn.Identity | TimeMean)]
     (query, q_lif), (key, k_lif), (value, v_lif) = a.query, a.key, a.value
-    neurons = [a.lif_in, q_lif, k_lif, v_lif, a.lif_out, mlp[0], mlp[2]]
-    norm_in, q_norm, k_norm, v_norm, out_norm, mlp_norm, hidden_norm = (_pair(n.norm) for n in neurons)
+    lifs = [a.lif_in, q_lif, k_lif, v_lif, a.lif_out, mlp[0], mlp[2]]
+    norm_in, q_norm, k_norm, v_norm, out_norm, mlp_norm, hidden_norm = (pair(n.norm) for n in lifs)
     return [
         *norm_in,
         *_packed(query),
@@ -144,7 +152,7 @@ def _spiking(block: Any) -> Weights:
         *q_norm,
         *k_norm,
         *v_norm,
-        *(_pair(a.route.gate[0]) if isinstance(a.route, DendriticRouting) else [None, None]),
+        *(pair(a.route.gate[0]) if isinstance(a.route, DendriticRouting) else [None, None]),
         *out_norm,
         *_packed(a.out),
         *mlp_norm,
@@ -152,10 +160,6 @@ def _spiking(block: Any) -> Weights:
         *hidden_norm,
         *_packed(mlp[3]),
     ]
-
-
-def _pair(layer: nn.LayerNorm | nn.Linear) -> Weights:
-    return [layer.weight.detach(), layer.bias.detach()]
 
 
 def _packed(*linears: nn.Linear, dense: bool = False) -> Weights:

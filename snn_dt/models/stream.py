@@ -1,4 +1,6 @@
-"""The streaming policy: a spiking sequence model whose time is the trajectory, at one constant cost per decision.
+"""The streaming model: a spiking sequence model with one step of every neuron per step of the trajectory.
+
+A decision costs the same at any age of an episode.
 
 B batch, K steps of a sequence (any number), D width, A action dimensions or number of discrete actions. Inside, time
 comes first: `[K, B, ...]`.
@@ -12,29 +14,28 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.model_config import ModelConfig
-from snn_dt.models.decision_transformer import TaskShape
+from snn_dt.models.interface import State, TaskShape
 from snn_dt.models.layers import ActionHead
-from snn_dt.models.stream_block import State, StreamBlock
+from snn_dt.models.stream_block import StreamBlock
 from snn_dt.models.stream_embedding import StreamEmbedding
 
 
 class StreamTransformer(nn.Module):
     """Causal model of actions, `p(a_t | R_<=t, s_<=t, a_<t)`, with a state of constant size instead of a window.
 
-    One token per step is one step of every neuron: membranes and the sums of attention go on from token to token. All
-    steps of a sequence at once (`forward`) and one after the other (`scan` from state to state) give the same
-    predictions. Nothing depends on the timestep, so a policy may run for ever.
+    Each step is one token and advances every neuron once: membranes and the sums of attention are carried from token to
+    token. `forward` over a whole sequence and `step` from state to state give the same predictions. Nothing depends on
+    the timestep, so an episode may have any length.
 
-    A state is a dictionary of tensors `[B, ...]`, all zero at rest: rows set to zero begin a new episode.
+    A state is a dictionary of tensors `[B, ...]`, all zero at rest. Rows set to zero begin a new episode.
 
     Attributes:
-        state_dim, action_dim, discrete: what a batch must look like.
-        context_length: steps of a training window; a decision looks back on all of the episode.
-        tokens_first: inside, tensors are `[K, B, D]`.
-        config, task: what it was built from, nulls resolved.
+        config, task: what the model was built from, nulls resolved.
+        state_dim, action_dim, discrete: the sizes of a batch.
+        context_length: steps of a training window; a decision depends on the whole episode.
     """
 
-    tokens_first = True
+    streams = True
 
     def __init__(self, config: ModelConfig, task: TaskShape) -> None:
         super().__init__()
@@ -66,59 +67,60 @@ class StreamTransformer(nn.Module):
         state: State | None = None,
         carry: bool = False,
     ) -> Any:
-        """Predict the action of every step, or of the last one.
+        """Predict the action of every step, or of the last one; see `SequenceModel.forward` for the shapes.
 
         Args:
-            rtg, states, actions, attention_mask, last_only: as in `DecisionTransformer`, K steps of any number; pads
-                come before the first step of an episode. The last action is not looked at.
-            timesteps: not looked at.
-            state: where the sequence goes on from; None is rest, the beginning of an episode.
-            carry: return the state after the last step too.
+            rtg, states, actions, attention_mask, last_only: of K steps, any number. The last action is not used.
+            timesteps: not used.
+            state: the state before the first step; None is rest, the beginning of an episode.
+            carry: also return the state after the last step.
 
         Returns:
-            `[B, K, A]` (`[B, 1, A]` if `last_only`): actions in environment units, or logits if discrete; with
-            `carry`, that and the next state.
+            Predictions; with `carry`, predictions and the next state.
         """
         old = {} if state is None else state
         begun = old.get("begun", torch.zeros_like(attention_mask[:, 0]))
         first = old.get("action", torch.zeros_like(actions[:, 0]))
         new = {"begun": attention_mask[:, -1], "action": actions[:, -1]}
-        known = torch.cat([begun[:, None], attention_mask[:, :-1]], 1).t().unsqueeze(-1)
-        previous = torch.cat([first[:, None], actions[:, :-1]], 1).transpose(0, 1)
-        real = attention_mask.t().unsqueeze(-1)
-        x = self.dropout(self.embedding(rtg.transpose(0, 1), states.transpose(0, 1), previous, known))
-        for i, block in enumerate(self.blocks):
-            x, parts = block(x, real, {name: old.get(f"blocks.{i}.{name}") for name in block.state})
+        # The token of a step holds the action of the step before, which is unknown at the beginning of an episode.
+        known = torch.cat([begun[:, None], attention_mask[:, :-1]], 1).t().unsqueeze(-1)  # [K, B, 1]
+        previous = torch.cat([first[:, None], actions[:, :-1]], 1).transpose(0, 1)  # [K, B(, A)]
+        valid = attention_mask.t().unsqueeze(-1)  # [K, B, 1]
+        x = self.dropout(self.embedding(rtg.transpose(0, 1), states.transpose(0, 1), previous, known))  # [K, B, D]
+        blocks: Any = self.blocks
+        for i, block in enumerate(blocks):
+            x, parts = block(x, valid, {name: old.get(f"blocks.{i}.{name}") for name in block.state})
             new |= {f"blocks.{i}.{name}": part for name, part in parts.items()}
-        predictions = self.head(self.norm(x[-1:] if last_only else x)).transpose(0, 1)
+        predictions = self.head(self.norm(x[-1:] if last_only else x)).transpose(0, 1)  # [B, K, A]
         return (predictions, new) if carry else predictions
 
     def scan(
         self, rtg: Tensor, states: Tensor, actions: Tensor, attention_mask: Tensor, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """Advance over K steps: return predictions `[B, K, A]` and the next state.
+        """Advance over K steps; return predictions `[B, K, A]` and the next state.
 
-        Whoever decides on the last action writes it into the next state: `state["action"] = action`.
+        The caller writes the action that was taken last into the next state: `state["action"] = action`.
         """
         result: tuple[Tensor, State] = self(rtg, states, actions, None, attention_mask, state=state, carry=True)
         return result
 
     def step(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
-        """Advance by one real step, `rtg [B, 1]`, `states [B, state_dim]`: predictions `[B, A]` and the next state."""
-        actions = torch.zeros_like(state["action"]).unsqueeze(1)
+        """Advance by one step, `rtg [B, 1]`, `states [B, S]`; return predictions `[B, A]` and the next state."""
+        actions = torch.zeros_like(state["action"]).unsqueeze(1)  # [B, 1(, A)], not used
         mask = torch.ones(len(rtg), 1, dtype=torch.bool, device=rtg.device)
         predictions, state = self.scan(rtg.unsqueeze(1), states.unsqueeze(1), actions, mask, state)
         return predictions[:, 0], state
 
     def rest(self, n: int) -> State:
-        """Return the state of `n` rows at the beginning of an episode, all zero."""
+        """Return the state of `n` rows at the beginning of an episode: all zero."""
         weight = self.embedding.state.weight
         action = weight.new_zeros(n, dtype=torch.int64) if self.discrete else weight.new_zeros(n, self.action_dim)
         state = {"begun": weight.new_zeros(n, dtype=torch.bool), "action": action}
-        for i, block in enumerate(self.blocks):
+        blocks: Any = self.blocks
+        for i, block in enumerate(blocks):
             state |= {f"blocks.{i}.{name}": weight.new_zeros(n, *shape) for name, shape in block.state.items()}
         return state
 
     def token_mask(self, attention_mask: Tensor) -> Tensor:
-        """Return which tokens are no pads, `[B, K] -> [B, K]`."""
+        """Return which tokens belong to real steps, `[B, K] -> [B, K]`."""
         return attention_mask

@@ -1,7 +1,6 @@
-"""The block of a streaming policy: one step of every neuron per token, state in, state out.
+"""The block of a streaming model: each token advances every neuron by one step, from a state to the next one.
 
-T tokens, B batch, D width, M width of the MLP's hidden layer. Time first, `[T, B, D]`: the neuron's time is the
-trajectory.
+T tokens, B batch, D width, M width of the hidden layer of the MLP. Time comes first, `[T, B, D]`.
 """
 
 from __future__ import annotations
@@ -13,36 +12,35 @@ from torch import Tensor, nn
 
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.decay import DecayAttention
+from snn_dt.models.interface import State
 from snn_dt.models.layers import SpikeLinear
 from snn_dt.snn import LIF
 from snn_dt.snn.parameters import LIFState
 
-State = dict[str, Tensor]
-
 
 class TokenLIF(LIF):
-    """`LIF` whose step is a token: `forward(current [T, B, D], real, v_mem) -> spikes [T, B, D], v_mem [B, D]`.
+    """`LIF` whose step is a token: `forward(current [T, B, D], valid, v_mem) -> spikes [T, B, D], v_mem [B, D]`.
 
-    With `norm_width` D the current is first layer-normalised. A pad's current is 0, so that a neuron at rest stays so.
+    With `norm_width` D the current is first layer-normalised. The current of a pad is 0, which keeps a neuron at rest.
     """
 
     def __init__(self, norm_width: int | None = None, **lif: Any) -> None:
         super().__init__(**lif)
         self.norm = None if norm_width is None else nn.LayerNorm(norm_width)
 
-    def forward(self, current: Tensor, real: Tensor, v_mem: Tensor | None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Advance over `current`; `real [T, B, 1]` is False on pads, `v_mem` None is rest."""
+    def forward(self, current: Tensor, valid: Tensor, v_mem: Tensor | None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Advance over `current`; `valid [T, B, 1]` is False on pads, `v_mem` None is rest."""
         if self.norm is not None:
             current = self.norm(current)
-        spikes, state = super().forward(current * real, None if v_mem is None else LIFState(v_mem))
+        spikes, state = super().forward(current * valid, None if v_mem is None else LIFState(v_mem))
         return spikes, state.v_mem
 
 
 class StreamBlock(nn.Module):
-    """`x + W_o LIF(attend(LIF(W LIF(x))))`, then `x + W_2 LIF(W_1 LIF(x))`; every weight matrix is fed by spikes.
+    """`x + W_o LIF(attend(LIF(W LIF(x))))`, then `x + W_2 LIF(W_1 LIF(x))`; the input of each weight matrix is spikes.
 
     Attributes:
-        state: what is carried from token to token, five membranes and the sum of attention: name to shape of a row.
+        state: shape of a row of each carried tensor, by name: six of membranes and the sum of attention.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -71,17 +69,18 @@ class StreamBlock(nn.Module):
         self.lif_hidden = TokenLIF(**neuron)
         self.mlp_out = SpikeLinear(hidden, d, sim_steps=1)
         self.dropout = nn.Dropout(config.dropout)
-        for linear in (self.qkv, self.mlp_in):  # no norm behind them: a current of about the threshold
+        # No norm follows these two, so their currents start at about the threshold.
+        for linear in (self.qkv, self.mlp_in):
             nn.init.normal_(linear.weight, std=2 * d**-0.5)
 
-    def forward(self, x: Tensor, real: Tensor, old: Mapping[str, Tensor | None]) -> tuple[Tensor, State]:
-        """Map `x [T, B, D]`, pads where `real [T, B, 1]` is False, from the state `old` to the next; None is rest."""
+    def forward(self, x: Tensor, valid: Tensor, old: Mapping[str, Tensor | None]) -> tuple[Tensor, State]:
+        """Map `x [T, B, D]` from the state `old`, None is rest, to the next; `valid [T, B, 1]` is False on pads."""
         new: State = {}
-        s, new["v_in"] = self.lif_in(x, real, old["v_in"])
-        s, new["v_qkv"] = self.lif_qkv(self.qkv(s), real, old["v_qkv"])
-        y, new["sum"] = self.attend(*s.chunk(3, dim=-1), old["sum"])
-        s, new["v_out"] = self.lif_out(y, real, old["v_out"])
+        s, new["v_in"] = self.lif_in(x, valid, old["v_in"])
+        s, new["v_qkv"] = self.lif_qkv(self.qkv(s), valid, old["v_qkv"])
+        y, new["sum"] = self.attend(*s.chunk(3, dim=-1), old["sum"])  # q, k, v [T, B, D] each
+        s, new["v_out"] = self.lif_out(y, valid, old["v_out"])
         x = x + self.dropout(self.out(s))
-        s, new["v_mlp"] = self.lif_mlp(x, real, old["v_mlp"])
-        s, new["v_hidden"] = self.lif_hidden(self.mlp_in(s), real, old["v_hidden"])
+        s, new["v_mlp"] = self.lif_mlp(x, valid, old["v_mlp"])
+        s, new["v_hidden"] = self.lif_hidden(self.mlp_in(s), valid, old["v_hidden"])
         return x + self.dropout(self.mlp_out(s)), new

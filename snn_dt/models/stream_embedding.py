@@ -1,4 +1,4 @@
-"""How a streaming policy hears what is asked of it: its one token per step.
+"""The embedding of a streaming model: one token per step, conditioned on the return-to-go.
 
 T tokens, B batch, D width, U units of the return code.
 """
@@ -17,9 +17,9 @@ UNITS = 16
 class ReturnCode(nn.Module):
     """A return-to-go as the activity of U units, `tanh((R - c_u) / w_u)`: `[..., 1] -> [..., U]`, each in (-1, 1).
 
-    The units stand at quantiles of the training data's returns-to-go, as wide as their neighbours are far: they
-    resolve what the data resolve, where one linear layer hardly tells 29 from 60 on a scale that ends at 500. Centres
-    and widths are learned. A return-to-go outside of the data is clamped to them, see `TokenEmbedding`.
+    The centres c_u start at quantiles of the returns-to-go of the training data, the widths w_u at the distances
+    between neighbours; both are learned. Resolution follows the data: one linear layer hardly distinguishes 29 from 60
+    on a scale that ends at 500. A return-to-go outside the data is clamped, see `TokenEmbedding`.
 
     Args:
         quantiles: of the scaled returns-to-go, evenly spaced from the lowest to the highest; None stands for (0, 1).
@@ -32,7 +32,8 @@ class ReturnCode(nn.Module):
         self.low, self.high = float(known[0]), float(known[-1])
         centres = np.interp((np.arange(units) + 0.5) / units, np.linspace(0, 1, len(known)), known)
         edges = np.concatenate([[self.low], centres, [self.high]])
-        least = max(self.high - self.low, 1e-6) / 500  # many equal returns-to-go have one quantile
+        # Equal returns-to-go share a quantile, which would give a width of 0.
+        least = max(self.high - self.low, 1e-6) / 500
         widths = np.maximum((edges[2:] - edges[:-2]) / 2, least)
         self.slope = nn.Parameter(torch.tensor(1 / widths, dtype=torch.float32))
         self.shift = nn.Parameter(torch.tensor(-centres / widths, dtype=torch.float32))
@@ -45,8 +46,8 @@ class ReturnCode(nn.Module):
 class StreamEmbedding(nn.Module):
     """`x_t = (1 + g(R_t)) * LN(W_s s_t + W_a a_(t-1)) + b(R_t)`: a token per step, gated by the return code.
 
-    As a gate and as a shift of its own the return-to-go cannot be drowned, however large state and action are. The
-    sum of all three, though balanced, returned 500 on CartPole when it was asked for 29.
+    The return-to-go gates and shifts the token, so large states and actions cannot hide it. A balanced sum of the three
+    returned 500 on CartPole at a target of 29.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class StreamEmbedding(nn.Module):
         self.norm = nn.LayerNorm(d_model)
 
     def forward(self, rtg: Tensor, states: Tensor, previous: Tensor, known: Tensor) -> Tensor:
-        """Return tokens `[T, B, D]` of `rtg [T, B, 1]`, `states` and the actions `previous` to them, if `known`."""
-        gain, shift = self.gate(self.code(rtg)).chunk(2, dim=-1)
+        """Return tokens `[T, B, D]` of `rtg [T, B, 1]`, `states` and the actions before them, where `known`."""
+        gain, shift = self.gate(self.code(rtg)).chunk(2, dim=-1)  # [T, B, 2 D] -> [T, B, D] each
         x = self.norm(self.state(states) + self.action(previous) * known)
         return torch.addcmul(shift, x, 1 + gain)

@@ -1,6 +1,8 @@
 """A step of the streaming model as one call into `snn_dt/snn/stream.cpp`, for decisions on a CPU.
 
-B rows side by side, A actions, D width. The same sums in another order: equal to the modules to rounding.
+The kernel computes the same sums in another order, so its predictions equal those of the modules to rounding.
+
+B rows, A action dimensions or number of discrete actions, D width.
 """
 
 from __future__ import annotations
@@ -12,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.models.decay import DecayAttention
-from snn_dt.models.hooks import Watch, alike, biased, only
+from snn_dt.models.fused_checks import alike, biased, neurons, only, pair
+from snn_dt.models.interface import State
 from snn_dt.models.layers import ActionHead, SpikeLinear
 from snn_dt.models.stream import StreamTransformer
-from snn_dt.models.stream_block import State, StreamBlock, TokenLIF
+from snn_dt.models.stream_block import StreamBlock, TokenLIF
 from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
-from snn_dt.snn import LIF
 from snn_dt.snn.backends import backend_for
 from snn_dt.snn.cpp import SUFFIX, load, pointer_to_constants
 
@@ -34,37 +36,22 @@ class _Shape(ctypes.Structure):
 
 
 class FusedStep:
-    """`StreamTransformer.step` by one kernel, with the weights that `model` has now; states are changed in place.
+    """`StreamTransformer.step` by one C++ call; the state is changed in place.
 
-    Weights are read where they lie, and where that is, and every constant, is looked up anew when something is another
-    than it was (`Watch`). A copy of it, as of a running policy, works with the copy of the model.
+    The kernel reads the weights where the model has them, so a write into a weight counts from the next step on. A
+    replaced module, parameter, constant or data pointer requires a new `FusedStep`.
     """
 
     def __init__(self, model: StreamTransformer) -> None:
-        self.model = model
-        self._watch: Watch | None = None
-        self._known = False
-
-    def __reduce__(self) -> tuple[type[FusedStep], tuple[StreamTransformer]]:
-        return FusedStep, (self.model,)
-
-    @property
-    def usable(self) -> bool:
-        """Whether the kernel may stand for the modules: it knows them, and nobody watches them (energy, rates)."""
-        if self._watch is None or self._watch.moved():
-            self._watch, self._known = Watch(self.model), _known(self.model)
-            if self._known:
-                self._look_up()
-        return self._known and not self._watch.watched
+        self._model, self._dtype = model, model.head.weight.dtype
+        self._look_up()
 
     def __call__(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
-        """Advance by one real step, `rtg [B, 1]`, `states [B, state_dim]`; return predictions `[B, A]` and `state`.
-
-        The modules do it where this is not `usable`, or for tensors of another type than theirs.
-        """
-        if not self.usable or not rtg.dtype == states.dtype == self.model.head.weight.dtype:
-            return self.model.step(rtg, states, state)
-        predictions = states.new_empty(len(states), self._shape.actions)
+        """Advance by one real step, `rtg [B, 1]`, `states [B, state_dim]`; return predictions `[B, A]` and `state`."""
+        if not rtg.dtype == states.dtype == self._dtype:  # the modules say what is wrong
+            return self._model.step(rtg, states, state)
+        predictions = states.new_empty(len(states), self._shape.actions)  # [B, A]
+        # Tensors that hold the inputs until the call is over.
         tensors = [predictions, rtg.contiguous(), states.contiguous(), state["begun"], state["action"].contiguous()]
         pointers = self._pointers
         pointers[:5] = [x.data_ptr() for x in tensors]
@@ -76,61 +63,53 @@ class FusedStep:
         return predictions, state
 
     def _look_up(self) -> None:
-        """Note the model's constants and where its weights lie."""
-        model = self.model
+        """Note the constants of the model and the addresses of its weights, in the order of `stream.cpp`."""
+        model = self._model
         embedding, head, c, task = model.embedding, model.head, model.config, model.task
         self._function = getattr(load(), f"stream_step_{SUFFIX[head.weight.dtype]}")
-        self._neuron = pointer_to_constants(_neurons(model)[0].constants)
+        self._neuron = pointer_to_constants(neurons(model)[0].constants)
         self._shape = _Shape(
             *(0, task.state_dim, task.action_dim, len(embedding.code.slope), c.d_model, c.mlp_ratio * c.d_model),
             *(c.n_heads, c.n_layers, task.discrete, head.bounded, embedding.code.low, embedding.code.high),
             model.norm.eps,
         )
         tensors: list[Any] = [None] * 5
-        tensors += [embedding.code.slope, embedding.code.shift, *_pair(embedding.gate), *_pair(embedding.state)]
-        tensors += [embedding.action.weight, *_pair(embedding.norm)]
+        tensors += [embedding.code.slope, embedding.code.shift, *pair(embedding.gate), *pair(embedding.state)]
+        tensors += [embedding.action.weight, *pair(embedding.norm)]
         self._places: list[tuple[str, int]] = []
-        for i, block in enumerate(model.blocks):
+        blocks: Any = model.blocks
+        for i, block in enumerate(blocks):
             tensors += _weights(block)
             self._places += [(f"blocks.{i}.{name}", len(tensors) + n) for n, name in enumerate(block.state)]
             tensors += [None] * len(block.state)
-        tensors += [*_pair(model.norm), *_pair(head), *((head.low, head.high) if head.bounded else ())]
+        tensors += [*pair(model.norm), *pair(head), *((head.low, head.high) if head.bounded else ())]
         self._pointers = (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])
 
 
-def fused_step(model: nn.Module) -> FusedStep | None:
-    """Return the fused step of a streaming model that the kernel knows, on a CPU with a C++ compiler, else None."""
-    return FusedStep(model) if _known(model) else None
+def knows_step(model: nn.Module) -> bool:
+    """Tell whether `FusedStep` computes what the modules of `model` do.
 
-
-def _neurons(model: Any) -> list[Any]:
-    return [m for m in model.modules() if isinstance(m, LIF)]
-
-
-def _known(model: Any) -> bool:
-    """Tell whether the kernel computes what these modules do: their types, and what it takes to be the same in all."""
+    The kernel takes one epsilon and one set of constants for all layers. It needs a CPU and a C++ compiler.
+    """
     if type(model) is not StreamTransformer or backend_for("cpu") != "cpp" or not only(model, *KINDS):
         return False
-    neurons, head, action = _neurons(model), model.head, model.embedding.action
+    cells, head, action = neurons(model), model.head, model.embedding.action
     others = (*model.blocks, model.embedding.gate, model.embedding.state, head)
-    if getattr(action, "bias", None) is not None or not all(map(biased, others)):
+    if getattr(action, "bias", None) is not None or not all(map(biased, others)) or head.plastic is not None:
         return False
+    norms = [getattr(n, "norm", None) for n in cells]
+    if not all(norm is None or type(norm) is nn.LayerNorm for norm in norms):
+        return False
+    # The backward pass has constants of its own, in which neurons may differ.
+    forward = {(n._fused, n.constants.coefficients._replace(slope=0.0, attach=0.0, surrogate=0)) for n in cells}
     eps = {m.eps for m in model.modules() if isinstance(m, nn.LayerNorm)}
-    forward = {(n._fused, n.constants.coefficients._replace(slope=0.0, attach=0.0, surrogate=0)) for n in neurons}
     tensors = [*model.parameters(), *model.buffers()]
-    plain = all(n.norm is None or type(n.norm) is nn.LayerNorm for n in neurons) and head.plastic is None
-    return (
-        plain and len(eps) == len(forward) == 1 and forward.pop()[0] and alike(*tensors) and tensors[0].dtype in SUFFIX
-    )
+    return len(eps) == len(forward) == 1 and forward.pop()[0] and alike(*tensors) and tensors[0].dtype in SUFFIX
 
 
-def _weights(block: Any) -> list[Tensor]:
+def _weights(block: Any) -> list[Tensor | None]:
     return [
-        *(*_pair(block.lif_in.norm), *_pair(block.qkv), block.attend.raw),
-        *(*_pair(block.lif_out.norm), *_pair(block.out), *_pair(block.lif_mlp.norm), *_pair(block.mlp_in)),
-        *_pair(block.mlp_out),
+        *(*pair(block.lif_in.norm), *pair(block.qkv), block.attend.raw),
+        *(*pair(block.lif_out.norm), *pair(block.out), *pair(block.lif_mlp.norm), *pair(block.mlp_in)),
+        *pair(block.mlp_out),
     ]
-
-
-def _pair(layer: Any) -> list[Tensor]:
-    return [layer.weight, layer.bias]

@@ -20,28 +20,40 @@ struct Pointers {
     F* next() { return static_cast<F*>(*at++); }
 };
 
+// The sum of the lanes, by halves: one addition after the other would take longer than all the rest of a row.
 template <class F>
-F dot(const F* x, const F* w, int64_t n) {
-    constexpr int64_t together = 4;  // each waits for its own last step
-    Vec<F> sums[together] = {};
-    int64_t j = 0;
-    for (; j + together * LANES<F> <= n; j += together * LANES<F>)
-        for (int64_t k = 0; k < together; ++k)
-            sums[k] = multiply_add<F>(get(x + j + k * LANES<F>), get(w + j + k * LANES<F>), sums[k]);
-    for (; j < n; j += LANES<F>) {
-        const int64_t m = std::min(LANES<F>, n - j);
-        sums[0] = multiply_add<F>(get(x + j, m), get(w + j, m), sums[0]);
-    }
-    const Vec<F> total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    F result = 0;
-    for (int64_t i = 0; i < LANES<F>; ++i) result += total[i];
-    return result;
+F total(Vec<F> x) {
+    F part[LANES<F>];
+    put(part, x);
+    for (int64_t half = LANES<F> / 2; half > 0; half /= 2)
+        for (int64_t k = 0; k < half; ++k) part[k] += part[k + half];
+    return part[0];
 }
 
-// y = W x + bias
+// y = W x + bias for ROWS rows of W, whose sums do not wait for each other.
+template <class F, int64_t ROWS>
+void affine_rows(const F* x, const F* w, const F* bias, F* y, int64_t in) {
+    Vec<F> sums[ROWS] = {};
+    int64_t i = 0;
+    for (; i + LANES<F> <= in; i += LANES<F>) {
+        const Vec<F> inputs = get(x + i);
+        for (int64_t r = 0; r < ROWS; ++r) sums[r] = multiply_add<F>(inputs, get(w + r * in + i), sums[r]);
+    }
+    for (int64_t r = 0; r < ROWS; ++r) {
+        F rest = 0;
+        for (int64_t k = i; k < in; ++k) rest += x[k] * w[r * in + k];
+        y[r] = bias[r] + (total<F>(sums[r]) + rest);
+    }
+}
+
+// y = W x + bias. Every weight is read where the model has it, once and in order, which is as fast as to compare a
+// checksum of the weights with that of a sparse copy.
 template <class F>
 void affine(const F* x, const F* w, const F* bias, F* y, int64_t in, int64_t out) {
-    for (int64_t j = 0; j < out; ++j) y[j] = bias[j] + dot(x, w + j * in, in);
+    constexpr int64_t together = 8;
+    int64_t j = 0;
+    for (; j + together <= out; j += together) affine_rows<F, together>(x, w + j * in, bias + j, y + j, in);
+    for (; j < out; ++j) affine_rows<F, 1>(x, w + j * in, bias + j, y + j, in);
 }
 
 template <class F>
@@ -137,9 +149,11 @@ void embed(F* x, Pointers<F>& p, int64_t row, const Shape& s, F* a) {
     for (int64_t u = 0; u < s.units; ++u) code[u] = std::tanh(rtg * slope[u] + shift[u]);
     affine(code, gate, gate_bias, b, s.units, 2 * s.width);
     affine(states, state, state_bias, a, s.states, s.width);
-    for (int64_t j = 0; j < s.width && begun; ++j)
-        a[j] += s.discrete ? by_action[static_cast<const int64_t*>(action)[row] * s.width + j]
-                           : dot(static_cast<const F*>(action) + row * s.actions, by_action + j * s.actions, s.actions);
+    for (int64_t j = 0; j < s.width && begun; ++j) {
+        if (s.discrete) a[j] += by_action[static_cast<const int64_t*>(action)[row] * s.width + j];
+        for (int64_t i = 0; i < s.actions && !s.discrete; ++i)
+            a[j] += static_cast<const F*>(action)[row * s.actions + i] * by_action[j * s.actions + i];
+    }
     layer_norm(a, norm, norm_shift, F(s.eps), x, s.width);
     for (int64_t j = 0; j < s.width; ++j) x[j] = x[j] * (F(1) + b[j]) + b[s.width + j];
 }

@@ -22,7 +22,7 @@ from snn_dt.training.state import TrainingState
 
 Gradient = Callable[..., tuple[dict[str, Tensor], list[Tensor | None]]]
 WARM_UP = 3
-"""Updates before the gradient is recorded as a CUDA graph."""
+"""Updates before the gradient is captured as a CUDA graph."""
 
 
 def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -> Gradient:
@@ -60,8 +60,8 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
             totals = {name: totals.get(name, 0) + value * share for name, value in metrics.items()}
         return totals, [p.grad for p in parameters]
 
-    replays = device.type == "cuda" and config.cuda_graph and not _needs_the_host(config, state)
-    return CudaGraph(gradient, after=WARM_UP) if replays else gradient
+    captured = device.type == "cuda" and config.cuda_graph and not _needs_the_host(config, state)
+    return CudaGraph(gradient, after=WARM_UP) if captured else gradient
 
 
 def action_half_range(model: nn.Module) -> Tensor | None:

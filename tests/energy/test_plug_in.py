@@ -28,7 +28,7 @@ class Trace(nn.Module):
 class Stream(nn.Module):
     """Tokens first, `[L, B, D]`, one step of every neuron per token."""
 
-    tokens_first = True
+    streams = True
     state_dim, discrete, action_dim, context_length = S, True, A, 6
 
     def __init__(self) -> None:

@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import nn
 
+from snn_dt.evaluation.decide import make_decider
 from snn_dt.models.layers import SpikeLinear
 from snn_dt.models.stream_block import TokenLIF
-from snn_dt.models.stream_fused import FusedStep, fused_step
+from snn_dt.models.stream_fused import knows_step
 from snn_dt.rule_config import PlasticityConfig
 from snn_dt.snn import LIF, RateLIF, cpp
 from tests.conftest import CONTINUOUS, VARIANTS, make_model
@@ -125,9 +126,8 @@ def test_weights_and_constants_that_change_between_two_decisions_are_used_at_onc
     write(policy.model)
     torch.manual_seed(3)
     write(kept.model)
-    for module in kept.model.modules():  # whoever listens makes a policy call its modules
-        module.register_forward_hook(lambda *_: None)
-    found, expected = policy.act(OBSERVATIONS[6]), kept.act(OBSERVATIONS[6])
+    with kept.through_modules():
+        found, expected = policy.act(OBSERVATIONS[6]), kept.act(OBSERVATIONS[6])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     if write in (data_copy, data_assigned, no_grad_copy, loaded, optimized):  # the others may move no action
         unchanged = make_policy(action_space=ACTIONS, kind=kind)
@@ -207,17 +207,18 @@ def own_layer(block):
 @torch.inference_mode()
 def test_a_fused_step_refuses_layers_that_it_does_not_know(change):
     model = make_model(CONFIG, CONTINUOUS)
-    fused, state, generator = fused_step(model), model.rest(3), torch.Generator().manual_seed(0)
-    assert isinstance(fused, FusedStep)
+    decide, state, generator = make_decider(model), model.rest(3), torch.Generator().manual_seed(0)
+    assert decide.way == "cpp"
+    _, state = decide(torch.rand(3, 1), torch.randn(3, 5), state)
     change(model.blocks[1])
-    assert fused_step(model) is None
-    assert not fused.usable
+    assert not knows_step(model)
+    assert make_decider(model).way == "modules"
     for _ in range(8):
         rtg, states = torch.rand(3, 1, generator=generator), torch.randn(3, 5, generator=generator)
         torch.manual_seed(0)  # of the dropout
         expected, _ = model.step(rtg, states, {name: x.clone() for name, x in state.items()})
         torch.manual_seed(0)
-        found, state = fused(rtg, states, state)
+        found, state = decide(rtg, states, state)
         assert torch.equal(found, expected)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from snn_dt.checkpoint import save_checkpoint
-from snn_dt.errors import EnvironmentMismatchError
+from snn_dt.checkpoint import from_pretrained, save_checkpoint
+from snn_dt.errors import CheckpointError, EnvironmentMismatchError
 from tests.conftest import VARIANTS
 from tests.policies import BOX, Scripted, make_policy, shape_of
 from tests.tolerance import assert_mostly_equal
@@ -272,3 +272,39 @@ def test_a_checkpoint_acts_in_a_process_without_environments_or_datasets(tmp_pat
     policy.observe(1.0)
     expected.append(policy.act(np.zeros(2)))
     assert result.stdout.split() == [str(action) for action in expected]
+
+
+def test_its_repr_names_what_it_was_trained_for():
+    policy = make_policy(kind="snn_dt_stream")
+    text = repr(policy)
+    spec = policy.spec
+    for part in ("snn_dt_stream", spec.dataset_id, repr(spec.env_id), f"target_return={spec.target_return:g}", "'cpu'"):
+        assert part in text, text
+    assert "Scripted" in repr(make_policy(model=Scripted(lambda *_: None)))
+
+
+@pytest.mark.parametrize("variant", ["dense", "snn_dt-phase-routing", "snn_dt_stream", "dsformer_pssa"])
+def test_a_saved_policy_is_loaded_with_the_same_decisions_and_replaces_an_older_one(variant, tmp_path):
+    policy = make_policy(kind=variant)
+    policy.provenance = {"dataset": "here"}
+    folder = tmp_path / "policy"
+    for _ in range(2):
+        assert policy.save_pretrained(str(folder)) == folder
+    loaded = from_pretrained(folder)
+    assert loaded.spec == policy.spec
+    assert loaded.provenance == policy.provenance
+    observations = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
+    actions = []
+    for each in (policy, loaded):
+        each.reset(4.0)
+        actions.append([])
+        for observation in observations:
+            actions[-1].append(each.act(observation))
+            each.observe(0.5)
+    np.testing.assert_array_equal(*actions)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="expected to write a checkpoint to"):
+        make_policy().save_pretrained(tmp_path / "file" / "policy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 
 import gymnasium as gym
 import numpy as np
@@ -11,9 +12,10 @@ import torch
 
 from snn_dt.energy import DecisionMeter
 from snn_dt.errors import CheckpointError
+from snn_dt.evaluation.decide import make_decider
 from snn_dt.evaluation.raster import record_raster
 from snn_dt.evaluation.stream_context import StreamContext
-from snn_dt.models.stream_fused import fused_step
+from snn_dt.models.stream_fused import knows_step
 from tests.conftest import CONTINUOUS, DISCRETE, VARIANTS, make_batch, make_model, run
 from tests.models.test_stream import CONFIG, doubled
 from tests.policies import TWO, countdown_policy, make_policy
@@ -25,7 +27,7 @@ TASKS = {
     "continuous": (CONTINUOUS, "soft"),
     "unbounded": (dataclasses.replace(CONTINUOUS, action_low=None, action_high=None), "none"),
 }
-needs_compiler = pytest.mark.skipif(fused_step(make_model(CONFIG, DISCRETE)) is None, reason="no C++ compiler")
+needs_compiler = pytest.mark.skipif(not knows_step(make_model(CONFIG, DISCRETE)), reason="no C++ compiler")
 
 
 def decisions(step, batch, state) -> tuple[torch.Tensor, list[dict[str, torch.Tensor]]]:
@@ -47,7 +49,7 @@ def test_a_thousand_fused_steps_are_the_parallel_form_and_leave_every_membrane_a
     task, reset = TASKS[name]
     model = make_model(dataclasses.replace(CONFIG, reset=reset), task).double()
     batch = doubled(make_batch(task, 1000, (1000, 1000)))
-    fused, states = decisions(fused_step(model), batch, model.rest(2))
+    fused, states = decisions(make_decider(model, "cpp"), batch, model.rest(2))
     torch.testing.assert_close(fused, run(model, batch), rtol=0, atol=1e-12)
     _, expected = decisions(model.step, batch, model.rest(2))
     for one, other in zip(states, expected, strict=True):  # a spike more or less would move a membrane by the threshold
@@ -56,18 +58,17 @@ def test_a_thousand_fused_steps_are_the_parallel_form_and_leave_every_membrane_a
 
 
 @pytest.mark.parametrize("actions", [TWO, ACTIONS], ids=["discrete", "continuous"])
-@pytest.mark.parametrize("watched", [False, True], ids=["fused", "modules"])
-def test_an_episode_is_decided_as_the_parallel_form_would_over_all_of_it(actions, watched, monkeypatch):
+@pytest.mark.parametrize("modules", [False, True], ids=["fused", "modules"])
+def test_an_episode_is_decided_as_the_parallel_form_would_over_all_of_it(actions, modules):
     policy = make_policy(action_space=actions, kind="snn_dt_stream", rtg_scale=10.0)
-    if watched:
-        monkeypatch.setattr("snn_dt.evaluation.stream_context.fused_step", lambda _: None)
     rng = np.random.default_rng(0)
     observations, rewards = rng.normal(size=(60, 2)).astype(np.float32), rng.normal(size=60)
     policy.reset(7.0)
     done = []
-    for observation, reward in zip(observations, rewards, strict=True):
-        done.append(policy.act(observation))
-        policy.observe(reward)
+    with policy.through_modules() if modules else nullcontext():
+        for observation, reward in zip(observations, rewards, strict=True):
+            done.append(policy.act(observation))
+            policy.observe(reward)
     rtg = torch.tensor((7.0 - np.concatenate([[0], rewards.cumsum()[:-1]])) / 10).float().view(1, -1, 1)
     taken = torch.as_tensor(np.array(done))[None]
     mask = torch.ones(1, 60, dtype=torch.bool)
@@ -162,9 +163,9 @@ def test_a_policy_that_does_not_run_has_no_state():
 
 def test_restarted_and_kept_rows_are_those_asked_for():
     model = make_model(CONFIG, DISCRETE)
-    context = StreamContext(model, 4, torch.device("cpu"))
+    context, decide = StreamContext(model, 4, torch.device("cpu")), make_decider(model)
     for _ in range(5):
-        context.decide(model, torch.ones(4), torch.randn(4, 4, generator=torch.Generator().manual_seed(0)))
+        context.decide(decide, torch.ones(4), torch.randn(4, 4, generator=torch.Generator().manual_seed(0)))
         context.set_action(torch.tensor([0, 1, 2, 1]))
     before = {name: x.clone() for name, x in context.state.items()}
     context.restart(torch.tensor([1, 3]))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import pickle
-import threading
 
 import pytest
 import torch
@@ -39,14 +36,6 @@ def test_continuous_predictions_stay_inside_the_action_bounds(config):
 def test_a_model_larger_than_the_memory_is_refused_in_one_line():
     with pytest.raises(ConfigError, match=r"model: expected one that fits in memory, found: .*lower model.d_model"):
         make_model(TINY, dataclasses.replace(DISCRETE, n_timesteps=10**13))
-
-
-def test_a_model_that_has_recorded_its_decisions_can_be_copied():
-    model = make_model(TINY, DISCRETE)
-    model._replayed._replay = threading.Lock()  # as a CUDA graph, nothing that can be copied
-    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert twin._replayed._replay is None
-        assert torch.equal(run(twin, make_batch(DISCRETE)), run(model, make_batch(DISCRETE)))
 
 
 def test_actions_without_bounds_are_not_squashed():
