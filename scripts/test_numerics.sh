@@ -17,7 +17,7 @@ declare -A settings=(
 names=("$@")
 [ $# -gt 0 ] || names=(products plain)
 [ "${names[0]}" != all ] || names=(products plain avx2 sse42 strict kernels)
-folders=(tests/learning tests/snn tests/models tests/energy tests/evaluation tests/analysis tests/rsnn tests/test_energy.py)
+folders=(tests/learning tests/snn tests/models tests/energy tests/evaluation tests/experimental/analysis tests/experimental/rsnn tests/test_energy.py)
 # Left out: long runs, gradient checks by finite differences, and runs that are compared with themselves.
 other="not gradient_check and not resumed and not goes_on and not the_command"
 for name in "${names[@]}"; do
