@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, load_script
 
-# From the bottom to the top. The names in a line do not import each other; `snn_dt` is the root, which only names things.
+house = load_script("house")
+
+# From the bottom to the top; names in one line do not import each other. The root, `snn_dt`, is left out.
 LAYERS = (
     {"errors"},
     {"folders", "paths", "command"},
@@ -42,64 +43,30 @@ NEVER = {
 }
 
 
-def module_names(folder: Path) -> dict[str, Path]:
-    """Return the package's modules by dotted name."""
-    paths = {".".join(path.relative_to(folder).with_suffix("").parts): path for path in (folder / "snn_dt").rglob("*.py")}
-    return {name.removesuffix(".__init__"): path for name, path in paths.items()}
-
-
-def imports(folder: Path) -> set[tuple[str, str]]:
-    """Return (module, what it imports) for each import of the package in itself, also inside functions."""
-    known = module_names(folder)
-    edges = set()
-    for name, path in known.items():
-        here = name if path.stem == "__init__" else name.rpartition(".")[0]  # what `.` means
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                edges |= {(name, alias.name) for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                above = here.split(".")[: len(here.split(".")) - node.level + 1] if node.level else []
-                base = ".".join([*above, *([node.module] if node.module else [])])
-                # `from snn_dt.data import load` names a module, `from snn_dt.data import load_dataset` does not.
-                edges |= {(name, f"{base}.{a.name}" if f"{base}.{a.name}" in known else base) for a in node.names}
-    return {(name, target) for name, target in edges if target.split(".")[0] == "snn_dt"}
-
-
-def package(module: str) -> str:
-    """Return the name under `snn_dt` in which a module lies: a package, or a module of the root."""
-    return module.split(".")[1] if "." in module else "snn_dt"
-
-
-def crossings(folder: Path) -> dict[tuple[str, str], list[str]]:
-    """Return the imports from one package into another; the root, which is always loaded, is left out."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for name, target in sorted(imports(folder)):
-        ends = package(name), package(target)
-        if ends[0] != ends[1] and "snn_dt" not in ends:
-            found.setdefault(ends, []).append(f"{name} -> {target}")
-    return found
-
-
-def wrong_imports(folder: Path) -> list[str]:
+def wrong_imports(folder: Path = ROOT) -> list[str]:
     """Return the imports that the layers do not allow."""
     return [
         line
-        for (user, used), lines in crossings(folder).items()
+        for (user, used), lines in house.crossings(folder).items()
         for line in lines
         if LAYER.get(used, len(LAYERS)) >= LAYER.get(user, -1) or used in NEVER.get(user, ())
     ]
 
 
 def test_imports_point_one_way():
-    assert wrong_imports(ROOT) == []
+    assert wrong_imports() == []
+
+
+def test_packages_import_each_other_in_no_circle():
+    assert house.cycles(set(house.crossings())) == []
 
 
 def test_every_package_has_its_layer():
-    assert {package(name) for name in module_names(ROOT)} - {"snn_dt"} <= set(LAYER)
+    assert {house.package(name) for name in house.modules()} - {"snn_dt"} <= set(LAYER)
 
 
 def test_the_core_never_imports_experimental():
-    assert [lines for (_, used), lines in crossings(ROOT).items() if used == "experimental"] == []
+    assert [lines for (_, used), lines in house.crossings().items() if used == "experimental"] == []
 
 
 @pytest.mark.parametrize(
