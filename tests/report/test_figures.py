@@ -98,7 +98,7 @@ def test_learning_curve_takes_the_newer_of_two_rows_of_a_step_and_draws_only_wha
     rows.append({"step": 30, "evaluation": [row(5.0, 4.5), row(1.0, 1.0)]})
     loss, returns = figures.learning_curve(rows).axes
     assert loss.lines[0].get_xydata().tolist() == [[10, 1.0], [20, 0.5]]
-    assert [text.get_text() for text in returns.get_legend().get_texts()] == ["asked for 5", "asked for 1"]
+    assert [text.get_text() for text in returns.get_legend().get_texts()] == ["target 5", "target 1"]
     assert returns.lines[0].get_xydata().tolist() == [[20, 4.0], [30, 4.5]]
 
 
