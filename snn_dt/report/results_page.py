@@ -144,10 +144,10 @@ def _together(records: Sequence[Record]) -> list[str]:
     head = ("variant", "seeds", "mean score", "IQM of scores (95 %)", "energy of dense, same tokens")
     note = (
         "Scores over all datasets. One failure counts in full in the mean; the interquartile mean (IQM) over runs and "
-        "datasets omits the lowest and the highest quarter. Brackets hold 95 % intervals."
+        "datasets omits the lowest and the highest quarter. In brackets: 95 % intervals."
     )
     if against:
-        note += f" The columns of datasets hold the return minus that of {BASELINE}, IQM."
+        note += f" Per dataset: the return minus that of {BASELINE}, IQM."
     return [note, "", table((*head, *labels), rows), ""]
 
 
