@@ -28,6 +28,8 @@ from types import FrameType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+PARTS = {"checkpoint": "evaluation", "run_checkpoint": "run"}
+"""Modules of the root that belong to another: a policy and its file know each other, and so do a run and its files."""
 LOSS_RUNS = ("dense", "snn_dt-full", "snn_dt_stream", "dsformer_pssa")
 
 
@@ -64,8 +66,9 @@ def imports(root: Path = ROOT) -> set[tuple[str, str]]:
 
 
 def package(module: str) -> str:
-    """Return the name under `snn_dt` in which a module lies: a package, or a module of the root."""
-    return module.split(".")[1] if "." in module else "snn_dt"
+    """Return the name under `snn_dt` to which a module belongs: a package, or a module of the root."""
+    name = module.split(".")[1] if "." in module else "snn_dt"
+    return PARTS.get(name, name)
 
 
 def crossings(root: Path = ROOT) -> dict[tuple[str, str], list[str]]:
@@ -106,6 +109,16 @@ def line_count(path: Path) -> int:
     return len(path.read_text().splitlines())
 
 
+def code_lines(path: Path) -> int:
+    """Return the number of lines that are neither empty nor comments nor docstrings."""
+    text, prose = path.read_text(), set[int]()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            prose |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = enumerate(map(str.strip, text.splitlines()), start=1)
+    return sum(bool(line) and not line.startswith("#") and i not in prose for i, line in lines)
+
+
 def comment_density(paths: list[Path]) -> float:
     """Return the lines with a `#` comment per 100 lines of Python."""
     comments = sum(
@@ -137,6 +150,7 @@ def static_measures(root: Path = ROOT) -> dict[str, Any]:
     core_lines = sum(map(line_count, core))
     return {
         "core lines": core_lines,
+        "core lines of code": sum(map(code_lines, core)),
         "experimental lines": sum(map(line_count, python)) - core_lines,
         "core packages": len({path.relative_to(inside).parts[0] for path in core if path.parent != inside}),
         "import cycles": cycles(set(crossings(root))),

@@ -10,7 +10,8 @@ from tests.conftest import ROOT, load_script
 
 house = load_script("house")
 LIMITS = {
-    "core lines": 17_000,
+    "core lines": 20_500,
+    "core lines of code": 13_000,  # without comments, docstrings and empty lines
     "core packages": 9,
     "import cycles": [],
     "names used twice in core": [],
@@ -18,7 +19,7 @@ LIMITS = {
     "tree MB": 35,
     "README lines": 170,
 }
-READING = {"training step": (20, 2_300), "decision": (12, 1_500)}
+READING = {"training step": (20, 2_400), "decision": (12, 1_600)}
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +63,10 @@ def test_circles_of_imports_are_found(edges, groups):
 
 def test_comments_and_commas_are_counted_without_code(tmp_path):
     path = tmp_path / "a.py"
-    path.write_text(
-        '"""One thing, and another. Shapes `[B, K, D]` do not count.\n\n    f(a, b, c)\n"""\n# why\nx = "#"\n'
-    )
+    path.write_text('"""One thing, and another. Shapes `[B, K, D]` do not count.\n\nTwo\n"""\n# why\nx = "#"\n')
     assert house.comment_density([path]) == pytest.approx(100 / 6)
-    assert house.commas_per_sentence([path]) <= 1.5
+    assert house.commas_per_sentence([path]) == 0.5
+    assert house.code_lines(path) == 1
 
 
 def test_only_the_package_s_own_files_are_traced(tmp_path):

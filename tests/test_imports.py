@@ -27,7 +27,6 @@ LAYERS = (
     {"data"},
     {"learning"},
     {"evaluation"},
-    {"checkpoint"},
     {"training"},
     {"report", "task"},
     {"run"},
@@ -38,7 +37,7 @@ LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
 # `data` stands beside the networks and under all configs but its own: the order above says more than is allowed.
 NEVER = {
     "data": {"snn", "models", "energy", "config", "model_config", "rule_config", "device", "cuda_graph"},
-    "training": {"evaluation", "checkpoint"},  # it is given `evaluate` and `save`
+    "training": {"evaluation"},  # it is given `evaluate` and `save`
     "cli": {"experimental"},  # cli/main.py names its commands as text, and loads the one that is typed
 }
 

@@ -93,36 +93,6 @@ def learning_curve(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def score_intervals(
-    scores: Mapping[str, tuple[float, float, float]],
-    label: str = "normalized score",
-    reference: Mapping[str, float] | None = None,
-) -> Figure:
-    """Draw the point estimate and interval of each method.
-
-    Args:
-        scores: (estimate, low, high) by name, from top to bottom.
-        label: of the axis: the score and the interval's meaning.
-        reference: named scores, drawn as dotted vertical lines.
-    """
-    figure = new_figure(7.0, 1.1 + 0.42 * len(scores))
-    axes = figure.add_subplot()
-    for i, (name, (estimate, low, high)) in enumerate(scores.items()):
-        colour = CYCLE[i % len(CYCLE)]
-        axes.plot([low, high], [i, i], color=colour, linewidth=7, alpha=0.3, solid_capstyle="butt")
-        axes.plot([estimate], [i], marker="|", markersize=16, markeredgewidth=3, color=colour, label=name)
-        text = f"{estimate:.4g}  [{low:.4g}, {high:.4g}]"
-        axes.annotate(text, (1.02, i), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=INK)
-    for name, value in (reference or {}).items():
-        axes.axvline(value, color=GREY, linestyle=":", linewidth=1.5)
-        axes.annotate(name, (value, -0.6), (3, 0), textcoords="offset points", va="bottom", fontsize=9, color=GREY)
-    axes.set(yticks=range(len(scores)), ylim=(len(scores) - 0.5, -0.7))
-    axes.set_yticklabels(list(scores))
-    axes.margins(x=0.06)
-    tidy(axes, xlabel=label, grid="x")
-    return figure
-
-
 def _histogram_along_bottom(axes: Axes, data: np.ndarray, low: float, high: float) -> None:
     counts, edges = np.histogram(data, bins=40)
     heights = 0.16 * (high - low) * counts / counts.max()
