@@ -1,4 +1,4 @@
-"""The benchmark: every speed as a ratio against a named peer in the same run.
+"""Run the benchmark: each speed is a ratio against a named peer in the same run.
 
     python scripts/bench.py [--quick] [--only lif model data rollout ...] [--lif-peers PYTHON] [--dt-peers PYTHON]
                             [--device cuda] [--threads 1] [--out results/bench]
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def line(row: dict[str, Any]) -> str:
-    """One row as a line of a Markdown table."""
+    """Return a row as a line of a Markdown table."""
     low, high = row.get("spread") or (None, None)
     spread = "" if low is None else f" ({_number(low)} to {_number(high)})"
     met = {True: "yes", False: "**no**", None: "not measured" if row["target"] else ""}[row["met"]]
@@ -69,7 +69,7 @@ def line(row: dict[str, Any]) -> str:
 
 
 def page(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
-    """The readable table, with what it was measured on."""
+    """Return the Markdown table and its conditions."""
     import torch
 
     peers = [f"--{name} PYTHON" for name in ("lif-peers", "dt-peers") if getattr(arguments, name.replace("-", "_"))]

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What the repository holds: refuses tracked files over 1 MB that nobody has agreed to, a tree over 35 MB and more than 60
-# YAML files. Usage: scripts/check_tree.sh [FOLDER]      this repository without one
+# Check the size of the repository: at most 35 MB, at most 60 YAML files, and no tracked file over 1 MB outside the list
+# below. Usage: scripts/check_tree.sh [FOLDER]      default: this repository
 set -euo pipefail
 cd "${1:-$(dirname "$0")/..}"
 
-# Data and checkpoints that tests and the README's first commands need; all else that is large belongs into a release.
+# Data and checkpoints for the tests and the first commands of README. Other large files belong in a release.
 agreed='^(datasets/(drone|sb3)/[a-z]+/mixed-v0/data/main_data\.hdf5|results/pretrained/hopper-[a-z_]+/model\.safetensors)$'
 limit=1000000 most=35000000 most_yaml=60
 
@@ -15,7 +15,7 @@ while IFS= read -r -d '' file; do
   bytes=$((bytes + size))
   case "$file" in *.yaml | *.yml) yaml=$((yaml + 1)) ;; esac
   if [ "$size" -gt "$limit" ] && ! [[ "$file" =~ $agreed ]]; then
-    echo "$file: expected at most 1 MB, found $size bytes; make it smaller, or agree to it in scripts/check_tree.sh" >&2
+    echo "$file: expected at most 1 MB, found $size bytes; make it smaller, or add it to the list in scripts/check_tree.sh" >&2
     large=$((large + 1))
   fi
 done < <(git ls-files -z)

@@ -1,4 +1,4 @@
-"""Door to `snn-dt evaluate`."""
+"""Run `snn-dt evaluate`."""
 
 import sys
 

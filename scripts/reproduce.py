@@ -27,10 +27,9 @@ from snn_dt.config_difference import difference
 from snn_dt.device import available_cores
 from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.jsonl import dumps, write_atomically
-from snn_dt.report.results_io import read_record, write_record, write_short_tables, write_table
-from snn_dt.report.suite_marks import uncommitted
-from snn_dt.report.suite_names import current
-from snn_dt.report.suite_pretrained import own_figure, read_figures, write_figures, write_page
+from snn_dt.report.results_io import write_short_tables, write_table
+from snn_dt.report.results_pretrained import own_figure, read_figures, write_figures, write_page
+from snn_dt.report.results_records import current, read_record, uncommitted, write_record
 from snn_dt.training.sweep.backends import LocalProcesses
 from snn_dt.training.sweep.folder import prepare, read
 from snn_dt.training.sweep.grid import Trial, read_sweep

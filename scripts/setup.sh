@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The set-up that every script shares: a virtual environment in .venv and the package in it, versions from constraints.txt.
+# Create a virtual environment in .venv and install the package in it, with the versions of constraints.txt.
 # Usage: source scripts/setup.sh [extras]      extras such as "dev,mujoco"; none installs the core
 # PYTHON names the interpreter (3.11 or newer), SNN_DT_VENV another folder than .venv.
 set -euo pipefail
@@ -18,7 +18,7 @@ unknown = [name for name in sys.argv[1].split(",") if name.strip() not in known]
 if unknown:
     sys.exit(f"setup: expected extras out of {', '.join(known)}, joined by commas, found {', '.join(map(repr, unknown))}")
 EOF
-# The stamp names what is installed: set-up is repeated only when that or the files behind it change.
+# The stamp identifies the installation: set-up runs again only when these files change.
 stamp="$({ cat pyproject.toml constraints.txt; grep __version__ snn_dt/__init__.py; } | cksum | cut -d' ' -f1) $(pwd)"
 done_file="$venv/.snn_dt-setup-${extras:-core}"
 if [ ! -x "$venv/bin/python" ] || [ "$(cat "$done_file" 2>/dev/null)" != "$stamp" ]; then

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The tests that compute, under settings that sum in another order, as another processor would:
-#   bash scripts/test_numerics.sh                      two settings, `products` and `plain`, a few minutes on two cores
+# Run the numerical tests under settings that change the order of sums, as another processor would:
+#   bash scripts/test_numerics.sh                      two settings, `products` and `plain`, minutes on two cores
 #   bash scripts/test_numerics.sh all                  every setting
-#   bash scripts/test_numerics.sh avx2 kernels         those that are named
+#   bash scripts/test_numerics.sh avx2 kernels         the named ones
 # Needs an environment in which the tests run (scripts/test.sh makes one). MKL_* change Intel's library only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,8 +17,8 @@ declare -A settings=(
 names=("$@")
 [ $# -gt 0 ] || names=(products plain)
 [ "${names[0]}" != all ] || names=(products plain avx2 sse42 strict kernels)
-folders=(tests/learning tests/snn tests/models tests/energy tests/evaluation tests/analysis tests/rsnn tests/test_energy.py)
-# Left out: long runs, gradient checks by finite differences, and runs that are compared with themselves.
+folders=(tests/learning tests/snn tests/models tests/energy tests/evaluation tests/experimental/analysis tests/experimental/rsnn tests/test_energy.py)
+# Not run: long trainings, gradient checks by finite differences, and runs that are compared with themselves.
 other="not gradient_check and not resumed and not goes_on and not the_command"
 for name in "${names[@]}"; do
   echo "numerics: $name (${settings[$name]:?no such setting, see the head of this script})"

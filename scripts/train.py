@@ -1,4 +1,4 @@
-"""Door to `snn-dt train`."""
+"""Run `snn-dt train`."""
 
 import sys
 

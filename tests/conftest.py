@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import gymnasium as gym
 import numpy as np
@@ -55,15 +56,19 @@ def _threads_as_asked_and_no_tracking(monkeypatch):
     torch.set_num_threads(int(os.environ.get("SNN_DT_TEST_THREADS", "1")))
 
 
+def load_script(name: str) -> ModuleType:
+    """Return scripts/NAME.py as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # where a dataclass looks for its module
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def reproduce(monkeypatch):
     """The script scripts/reproduce.py as a module, run from the root of the project."""
-    spec = importlib.util.spec_from_file_location("reproduce", ROOT / "scripts" / "reproduce.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "reproduce", module)
-    spec.loader.exec_module(module)
     monkeypatch.chdir(ROOT)
-    return module
+    return load_script("reproduce")
 
 
 @pytest.fixture(params=VARIANTS)

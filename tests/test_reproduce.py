@@ -16,11 +16,11 @@ from snn_dt.data.d4rl_files import URLS
 from snn_dt.device import choose_device, device_name
 from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.evaluation.statistics import interquartile_mean, stratified_interval
-from snn_dt.report.results_io import BEGIN, END, read_records, write_record, write_short_tables, write_table
-from snn_dt.report.suite import COLUMNS, page, short_table, to_csv
-from snn_dt.report.suite_figures import returns_against_energy, returns_against_target
-from snn_dt.report.suite_marks import gone, uncommitted
-from snn_dt.report.suite_names import ALIASES
+from snn_dt.report.results_csv import COLUMNS, to_csv
+from snn_dt.report.results_figures import returns_against_energy, returns_against_target
+from snn_dt.report.results_io import BEGIN, END, write_short_tables, write_table
+from snn_dt.report.results_page import page, short_table
+from snn_dt.report.results_records import ALIASES, gone, read_records, uncommitted, write_record
 from snn_dt.run import Run
 from snn_dt.training.sweep.grid import read_sweep
 from tests.conftest import ROOT
@@ -202,7 +202,7 @@ def test_a_run_of_uncommitted_code_is_marked_in_table_csv_and_figures(tmp_path):
     text = page("T", runs, {})
     assert line_of(text, "| full | 2 (1 ‡) |")
     assert line_of(text, "| dense | 1 | 2.0")
-    assert "‡ so many of the seeds were made while files had changes that were not committed" in text
+    assert "‡ the number of seeds that were made with uncommitted changes" in text
     assert "‡" not in page("T", [runs[0], runs[2]], {})
     assert line_of(short_table(runs, ["full"]), "| `full`")[-1] == "2 ‡"
     rows = {row["variant"] + row["seed"]: row["marks"] for row in csv.DictReader(to_csv(runs).splitlines())}

@@ -2,7 +2,7 @@
 
     python scripts/bench/data_parallel.py [--quick]
 
-What is timed: forward, backward and the sum of the gradients of a dense model of width 128, 3 layers, K 20.
+Timed: forward, backward and the sum of gradients of a dense model of width 128, 3 layers, K 20.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> l
 
 
 def worker(rounds: int) -> None:
-    """Time the three by turns, in every process; the first prints milliseconds."""
+    """Time the three in alternation in every process; the first process prints milliseconds."""
     import torch
     import torch.distributed as dist
     from torch.nn.parallel import DistributedDataParallel

@@ -26,7 +26,7 @@ from worker import Worker, serve
 
 SIZES = [(4, 491_520, 6.0), (10, 491_520, 6.0), (25, 491_520, 8.0), (100, 8_192, 10.0), (1000, 8_192, 10.0)]
 FLOOR = 1.3
-WARM_UP = 4  # rounds until kernels are built and the heap has found its size; the first clock's serve the second too
+WARM_UP = 4  # rounds until kernels are built and the heap has its size; they serve both clocks
 OURS = ("ours", "copy")
 PEERS = ("snnTorch", "SpikingJelly", "SpikingJelly SoftSign", "Norse")
 
@@ -98,7 +98,7 @@ def _rows(T: int, N: int, target: float, times: dict[str, list[float]], clock: s
 
 
 class Side:
-    """Makes each variant once and times it on tensors of one size at a time."""
+    """Builds each variant once and times it on tensors of one size at a time."""
 
     def __init__(self, device: str) -> None:
         self.device, self.size, self.variants, self.tensors = device, None, {}, ()
@@ -108,7 +108,7 @@ class Side:
         import torch
 
         if self.size != (T, N):
-            self.tensors = ()  # let go of the last size's memory first
+            self.tensors = ()  # free the memory of the last size first
             generator = torch.Generator().manual_seed(0)
             current, grad = (torch.randn(T, N, generator=generator).to(self.device) for _ in range(2))
             buffer = torch.empty(2, 2, T, N, device=self.device)

@@ -1,4 +1,4 @@
-"""Out-of-core rows of the benchmark: training on a dataset four times as large as the memory it may use.
+"""Out-of-core rows of the benchmark: training on a dataset four times as large as its memory limit.
 
     python scripts/bench/out_of_core.py [--quick]
 
@@ -64,7 +64,7 @@ def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> l
         spec = write_dataset(folder, 4 * cap)
         free: list[list[float]] = []
         capped: list[list[float]] = []
-        for i in range(repeats):  # by turns, so that a busy moment of the machine meets both
+        for i in range(repeats):  # alternate, so that a busy moment of the machine affects both
             free.append(_train([], folder, spec, updates, f"free{i}"))
             if prefix is not None:
                 forget(folder)
@@ -118,7 +118,7 @@ def write_dataset(folder: Path, megabytes: int) -> str:
 
 
 def forget(folder: Path) -> None:
-    """Throw the pages of all files out of memory."""
+    """Drop the page cache."""
     for path in folder.rglob("*.*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -128,7 +128,7 @@ def forget(folder: Path) -> None:
 
 @contextmanager
 def limited_group(megabytes: int) -> Iterator[list[str] | None]:
-    """Give the words that put a command into a control group with this much memory; None where that is impossible."""
+    """Return the command prefix that limits memory by a control group; None where that is impossible."""
     own = re.search(r"^\d+:memory:(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
     scope = ["systemd-run", "--scope", "--quiet", "-p", f"MemoryMax={megabytes}M", "-p", "MemorySwapMax=0"]
     if own is not None:

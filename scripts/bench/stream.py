@@ -1,4 +1,4 @@
-"""Streaming rows of the benchmark: what a decision costs, at which age, against a dense model; what TBPTT holds.
+"""Streaming rows of the benchmark: time of a decision early and late in an episode, and memory of truncated BPTT.
 
     python scripts/bench/stream.py [--quick]
 
@@ -47,7 +47,7 @@ def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> l
 
 
 def streaming(dense: Any) -> Any:
-    """A policy with random weights for the environment of a dense one."""
+    """Return a streaming policy with random weights for the environment of a dense policy."""
     import torch
 
     from snn_dt.config import load_config
@@ -60,7 +60,7 @@ def streaming(dense: Any) -> Any:
 
 
 def _decisions(policy: Any, warm: int, count: int = 100, begin: bool = True) -> float:
-    """Milliseconds of a decision, median of `count` that follow `warm` others."""
+    """Return the median milliseconds of `count` decisions after `warm` others."""
     import numpy as np
 
     observations = np.random.default_rng(0).normal(size=(warm + count, policy.model.state_dim)).astype(np.float32)
@@ -76,7 +76,7 @@ def _decisions(policy: Any, warm: int, count: int = 100, begin: bool = True) -> 
 
 
 def _ages(policy: Any, blocks: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of decisions 10 to 29, and of those from 10,000 on, in turn."""
+    """Return milliseconds of decisions 10 to 29, and of those from 10,000 on."""
     policy.reset(500.0)
     _decisions(policy, warm=0, count=10_000, begin=False)
     aged = policy.state()
@@ -89,7 +89,7 @@ def _ages(policy: Any, blocks: int) -> tuple[list[float], list[float]]:
 
 
 def _memory(quick: bool) -> dict[str, Any]:
-    """Bytes that autograd holds at most: truncated at 50 steps over 5,000 steps, against 500."""
+    """Return the peak bytes of autograd, truncated at 50 steps: over 5,000 steps and over 500."""
     import torch
 
     from snn_dt.learning.tbptt import TBPTT

@@ -1,4 +1,4 @@
-"""How many spikes differ in float32 between the parallel form of a streaming model and its single steps.
+"""Count the spikes that differ in float32 between the parallel form of a streaming model and its single steps.
 
     python scripts/bench/stream_flips.py [--checkpoint DIR] [--episodes 32]
 
@@ -26,7 +26,7 @@ STEPS = 1000
 
 
 def inputs(model: Any, episodes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns-to-go, states and actions of episodes that wander."""
+    """Return returns-to-go, states and actions of random-walk episodes."""
     g = torch.Generator().manual_seed(0)
     states = torch.randn(episodes, STEPS, model.state_dim, generator=g).cumsum(1)
     low, high = model.embedding.code.low, model.embedding.code.high
@@ -39,7 +39,7 @@ def inputs(model: Any, episodes: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def unroll(step: Any, model: Any, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Predictions `[B, K, A]` by single steps, and the membranes of all layers after each."""
+    """Return predictions `[B, K, A]` by single steps, and the membranes of all layers after each step."""
     rtg, states, actions = batch
     state, predictions, membranes = model.rest(len(states)), [], []
     for t in range(STEPS):

@@ -1,4 +1,4 @@
-"""Measuring two sides fairly: each in a process of its own, rounds interleaved, memory kept mapped."""
+"""Compare two implementations: a process for each, interleaved rounds, memory that stays mapped."""
 
 from __future__ import annotations
 

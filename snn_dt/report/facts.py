@@ -1,7 +1,4 @@
-"""What a run folder says about a run, read for a report.
-
-A report is no place to fail: what is odd is left out, and named.
-"""
+"""Read a run folder for a report. A file with unexpected content is left out and named; the report never fails."""
 
 from __future__ import annotations
 
@@ -21,22 +18,22 @@ T = TypeVar("T")
 
 
 class Parts:
-    """Makes the parts of a report, and remembers those that could not be made."""
+    """Makes the parts of a report and lists those that failed."""
 
     def __init__(self) -> None:
         self.left_out: list[str] = []
 
     def made(self, name: str, make: Callable[[], T]) -> T | None:
-        """Return what `make` returns; None, and a note, if it raises, whatever it raises."""
+        """Return the result of `make`, or None, with a note, if it raises."""
         try:
             return make()
-        except Exception as error:  # odd content of a file can be odd in any way
+        except Exception as error:  # content of a file can be wrong in any way
             reason = " ".join(str(error).split())[:120].encode(errors="replace").decode()
             self.left_out.append(f"{name} ({type(error).__name__}: {reason})")
             return None
 
     def mapping(self, name: str, value: Any) -> dict[str, Any]:
-        """Return `value` if it is a mapping that can be shown, else nothing, with a note unless it is missing."""
+        """Return `value` if it is a mapping that can be shown, else an empty one; note it unless `value` is None."""
 
         def check() -> dict[str, Any]:
             if not isinstance(value, dict):
@@ -47,7 +44,7 @@ class Parts:
         return {} if value is None else self.made(name, check) or {}
 
     def listed(self, name: str, make: Callable[[], list[Part]]) -> list[Part]:
-        """Return the parts that `make` returns, tried out as HTML; none, and a note, if one of them cannot be shown."""
+        """Return the parts that `make` returns; none, with a note, if one of them cannot be written as HTML."""
 
         def check() -> list[Part]:
             found = make()
@@ -59,7 +56,10 @@ class Parts:
 
 
 class RunFacts:
-    """What a run folder, or a checkpoint folder in or out of one, tells about a run."""
+    """Command, provenance, policy, config and metrics of a run.
+
+    `path` is a run folder or a checkpoint folder, inside or outside a run folder.
+    """
 
     def __init__(self, path: Path, parts: Parts) -> None:
         checkpoint = path / "checkpoints" / "last" if (path / "checkpoints").is_dir() else path
@@ -76,12 +76,12 @@ class RunFacts:
         self.metrics = found or []
 
     def title(self, evaluations: Rows) -> str:
-        """Return what was evaluated where."""
+        """Return the title: model and environment."""
         kind = self.model.get("kind")
         return " on ".join(str(name) for name in (kind, evaluations[0].get("env_id")) if name) or "evaluation"
 
     def reference(self, evaluations: Rows) -> dict[str, float]:
-        """Return the returns at score 0 and 100; none in another environment, which has no score."""
+        """Return the returns at score 0 and 100; empty for an environment without a score."""
         scored = evaluations[0].get("normalized_score") is not None
         scores = (self.policy.get("reference") if scored else None) or {}
         return {
@@ -92,7 +92,7 @@ class RunFacts:
 
 
 def _read(path: Path, parts: Parts) -> dict[str, Any]:
-    """Return the mapping in a JSON or YAML file; nothing if it is missing or damaged."""
+    """Return the mapping in a JSON or YAML file; empty if it is missing or damaged."""
 
     def read() -> Any:
         return io.read_json(path) if path.suffix == ".json" else parse_yaml(io.read_text(path))
@@ -107,7 +107,7 @@ def _text(value: Any) -> str:
 
 
 def numbers(values: Any) -> NDArray[np.float64]:
-    """Return finite numbers `[E]`; TypeError or ValueError for anything else, text of digits included."""
+    """Return finite numbers `[E]`; TypeError or ValueError for anything else, also for numbers as text."""
     found = np.asarray(values)
     if found.ndim != 1 or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
         raise ValueError(f"expected a list of finite numbers, found {values!r:.60}")

@@ -1,7 +1,7 @@
-"""Figures of returns and training: plain data in, a matplotlib Figure out.
+"""Figures of returns and training, as matplotlib Figures.
 
-An evaluation row is an object that `snn-dt evaluate --json` writes, of which `target_return`, `returns`, `return_mean`
-and `return_interval` are drawn.
+An evaluation row is an object that `snn-dt evaluate --json` writes. Its `target_return`, `returns`, `return_mean` and
+`return_interval` are drawn.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def return_vs_target(
     data_returns: ArrayLike | None = None,
     reference: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Draw the return that was achieved over the return that was asked for.
+    """Draw the achieved return over the target return.
 
     Args:
-        evaluations: one row per target return: a dot per episode, the mean, its interval.
-        data_returns: `[E]` episode returns of the training data; a histogram along the bottom.
-        reference: named returns, such as random and expert; dotted horizontal lines.
+        evaluations: one row per target return. Each episode is a dot; the mean has its interval.
+        data_returns: `[E]` episode returns of the training data, drawn as a histogram along the bottom.
+        reference: named returns, such as random and expert, drawn as dotted horizontal lines.
     """
     rows = sorted(evaluations, key=lambda row: row["target_return"])
     targets = np.array([row["target_return"] for row in rows], dtype=float)
@@ -45,13 +45,13 @@ def return_vs_target(
     axes = figure.add_subplot()
     if data.size:
         _histogram_along_bottom(axes, data, low, high)
-    axes.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1.2, label="achieved = asked")
+    axes.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1.2, label="achieved = target")
     for name, value in levels.items():
         axes.axhline(value, color=ORANGE, linestyle=":", linewidth=1.5)
         axes.annotate(name, (1.01, value), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=INK)
     for row in rows:
         returns = np.asarray(row.get("returns", []), dtype=float)
-        # Spread sideways in a fixed pattern, so that equal returns stay visible and equal data give equal figures.
+        # Equal returns are spread sideways by a fixed pattern: they stay visible, and equal data give equal figures.
         aside = (np.arange(returns.size) * 0.618034 % 1.0 - 0.5) * 0.03 * (high - low)
         axes.scatter(row["target_return"] + aside, returns, s=16, color=BLUE, alpha=0.4, linewidths=0)
     axes.plot(targets, means, color=BLUE, linewidth=1.5, alpha=0.6)
@@ -60,15 +60,15 @@ def return_vs_target(
         capsize=4, linewidth=2, label="mean and its 95 % interval",
     )  # fmt: skip
     axes.set(xlim=(low, high), ylim=(low, high))
-    tidy(axes, str(rows[0].get("env_id") or ""), "return asked for", "return achieved")
+    tidy(axes, str(rows[0].get("env_id") or ""), "target return", "achieved return")
     figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return figure
 
 
 def learning_curve(rows: Sequence[Row]) -> Figure:
-    """Draw rows of metrics.jsonl over the update: loss, return at each target, mean firing rate, as far as recorded.
+    """Draw rows of metrics.jsonl over the update: loss, return at each target and mean firing rate, if recorded.
 
-    Returns need evaluations at two updates or more. A row that repeats a step (after a resume) replaces the older one.
+    Returns need evaluations at two updates at least. Of two rows of one step (after a resume) the newer one is drawn.
     """
     panels = [
         (title, curves)
@@ -93,36 +93,6 @@ def learning_curve(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def score_intervals(
-    scores: Mapping[str, tuple[float, float, float]],
-    label: str = "normalized score",
-    reference: Mapping[str, float] | None = None,
-) -> Figure:
-    """Draw one line per method with its point estimate and interval.
-
-    Args:
-        scores: name to (estimate, low, high), drawn from top to bottom.
-        label: what the scores are, with the interval's meaning.
-        reference: named scores; dotted vertical lines.
-    """
-    figure = new_figure(7.0, 1.1 + 0.42 * len(scores))
-    axes = figure.add_subplot()
-    for i, (name, (estimate, low, high)) in enumerate(scores.items()):
-        colour = CYCLE[i % len(CYCLE)]
-        axes.plot([low, high], [i, i], color=colour, linewidth=7, alpha=0.3, solid_capstyle="butt")
-        axes.plot([estimate], [i], marker="|", markersize=16, markeredgewidth=3, color=colour, label=name)
-        text = f"{estimate:.4g}  [{low:.4g}, {high:.4g}]"
-        axes.annotate(text, (1.02, i), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=INK)
-    for name, value in (reference or {}).items():
-        axes.axvline(value, color=GREY, linestyle=":", linewidth=1.5)
-        axes.annotate(name, (value, -0.6), (3, 0), textcoords="offset points", va="bottom", fontsize=9, color=GREY)
-    axes.set(yticks=range(len(scores)), ylim=(len(scores) - 0.5, -0.7))
-    axes.set_yticklabels(list(scores))
-    axes.margins(x=0.06)
-    tidy(axes, xlabel=label, grid="x")
-    return figure
-
-
 def _histogram_along_bottom(axes: Axes, data: np.ndarray, low: float, high: float) -> None:
     counts, edges = np.histogram(data, bins=40)
     heights = 0.16 * (high - low) * counts / counts.max()
@@ -140,13 +110,13 @@ def _series(rows: Sequence[Row], name: str) -> dict[int, tuple[float, float, flo
 
 
 def _returns_by_target(rows: Sequence[Row]) -> dict[str, dict[int, tuple[float, float, float]]]:
-    """Return, for each target, step to (mean, low, high)."""
+    """Return (mean, low, high) by step, for each target."""
     curves: dict[str, dict[int, tuple[float, float, float]]] = {}
     for row in rows:
         for result in row.get("evaluation", []):
             mean = result["return_mean"]
             low, high = result.get("return_interval") or (mean, mean)
-            curves.setdefault(f"asked for {result['target_return']:g}", {})[row["step"]] = (mean, low, high)
+            curves.setdefault(f"target {result['target_return']:g}", {})[row["step"]] = (mean, low, high)
     evaluated = {step for curve in curves.values() for step in curve}
     return curves if len(evaluated) > 1 else {}
 

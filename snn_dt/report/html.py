@@ -1,4 +1,4 @@
-"""One self-contained HTML page: pictures inline, no script, no network; it can be mailed, archived and printed."""
+"""Self-contained HTML pages: inline pictures, no scripts, no network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines as they are, such as a command or a YAML file; `folded` under a line that opens them."""
+    """Preformatted text, such as a command or a YAML file. `folded` is the line that opens it; empty: always open."""
 
     text: str
     folded: str = ""
@@ -39,7 +39,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, shown at most `width` CSS pixels wide, with a caption that also serves readers who cannot see it."""
+    """A PNG, at most `width` CSS pixels wide, with a caption that is also its alternative text."""
 
     png: bytes
     caption: str
@@ -54,7 +54,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; numbers are written short and aligned to the right, as are columns that begin with one."""
+    """A table. Numbers are shortened and right-aligned, as is the head of a column that starts with one."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -72,7 +72,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and values, one pair a line; nested values are written on one line."""
+    """Names and values, one pair per line. Nested values take one line."""
 
     values: Mapping[str, Any]
 
@@ -86,7 +86,7 @@ Part = Text | Code | Picture | Table | Facts
 
 
 def write_report(path: Path, title: str, sections: Sequence[tuple[str, Sequence[Part]]]) -> None:
-    """Write the page, whole or not at all; every text is escaped.
+    """Write a page atomically. All text is escaped.
 
     Args:
         path: the .html file.
@@ -94,7 +94,7 @@ def write_report(path: Path, title: str, sections: Sequence[tuple[str, Sequence[
         sections: (heading, parts) from top to bottom.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     body = "".join(
         f"<section><h2>{escape(heading)}</h2>{''.join(part.html() for part in parts)}</section>"
@@ -106,11 +106,11 @@ def write_report(path: Path, title: str, sections: Sequence[tuple[str, Sequence[
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n"
         f"<body><main><h1>{escape(title)}</h1>{body}</main></body></html>\n"
     )
-    write_atomically(path, page.encode(errors="replace"))  # a lone surrogate, from JSON, is no text
+    write_atomically(path, page.encode(errors="replace"))  # JSON may hold a lone surrogate, which UTF-8 cannot
 
 
 def number(value: float) -> str:
-    """Return a number for people: thousands apart, four significant digits."""
+    """Return a number with four significant digits and separated thousands."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 

@@ -1,36 +1,38 @@
-"""Cells of the tables of a suite of runs. R runs (training seeds), M datasets, E episodes."""
+"""Cells of the tables of results.
+
+Shapes: R runs (training seeds), M datasets, E episodes.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from snn_dt.evaluation.statistics import interquartile_mean, nested_interval
+from snn_dt.report.results_records import Record
 
-Record = Mapping[str, Any]
 Returns = NDArray[np.float64]
 
 
 def by_dataset(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Group records by dataset, in the order in which they come."""
+    """Group records by dataset, in order of appearance."""
     return _grouped(records, lambda record: record["dataset"])
 
 
 def dataset_label(records: Sequence[Record]) -> str:
-    """Return the heading of one dataset's records: its environment and its own name, as environments have several."""
+    """Return the heading of one dataset's records: environment and dataset, as in "Hopper-v5 `medium-v0`"."""
     return f"{records[0]['env_id']} `{records[0]['dataset'].split('/')[-1]}`"
 
 
 def by_variant(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Group records by variant, in the order in which they come."""
+    """Group records by variant, in order of appearance."""
     return _grouped(records, lambda record: record["variant"] or record["model"])
 
 
-def _grouped(records: Sequence[Record], key: Any) -> dict[str, list[Record]]:
+def _grouped(records: Sequence[Record], key: Callable[[Record], str]) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(key(record), []).append(record)
@@ -43,7 +45,7 @@ def headline(runs: Sequence[Record]) -> list[Returns]:
 
 
 def scores(runs: Sequence[Record]) -> list[Returns]:
-    """Return the same as normalised scores; empty where no reference returns are known."""
+    """Return `headline` as normalised scores; empty without reference returns."""
     if not runs or not (reference := runs[0].get("reference")):
         return []
     low, high = reference["min"], reference["max"]
@@ -51,15 +53,15 @@ def scores(runs: Sequence[Record]) -> list[Returns]:
 
 
 def mean_score(columns: Sequence[Sequence[Returns]]) -> float | None:
-    """Return the mean over datasets of the mean over `scores` of their runs; None where a dataset has none."""
+    """Return the mean score over runs and episodes, then over datasets; None if a dataset has no scores."""
     return float(np.mean([np.mean(column) for column in columns])) if all(map(len, columns)) else None
 
 
 def interval(columns: Sequence[Sequence[Returns]]) -> tuple[float, float, float]:
-    """Return the IQM over runs and datasets, and its 95 % interval, runs and their episodes resampled.
+    """Return the interquartile mean over runs and datasets, and its 95 % interval by resampling runs and episodes.
 
-    `columns`: for each dataset its runs' returns. Where datasets have different numbers of runs or episodes, those
-    that all have count.
+    `columns` holds the returns `[E]` of each run, for each dataset. All datasets are cut to the smallest number of runs
+    and of episodes.
     """
     returns = _stacked(columns)
     low, high = nested_interval(interquartile_mean, returns, rng=np.random.default_rng(0))
@@ -67,7 +69,7 @@ def interval(columns: Sequence[Sequence[Returns]]) -> tuple[float, float, float]
 
 
 def difference(ours: Sequence[Returns], theirs: Sequence[Returns]) -> tuple[float, float, float]:
-    """Return the IQM over our runs minus that over theirs, and its 95 % interval."""
+    """Return the interquartile mean of `ours` minus that of `theirs`, and its 95 % interval."""
 
     def gap(a: Returns, b: Returns) -> Returns:
         return interquartile_mean(a) - interquartile_mean(b)
@@ -78,14 +80,14 @@ def difference(ours: Sequence[Returns], theirs: Sequence[Returns]) -> tuple[floa
 
 
 def _stacked(columns: Sequence[Sequence[Returns]]) -> Returns:
-    """Return `[R, M, E]`."""
+    """Return `[R, M, E]`, cut to the smallest number of runs and episodes."""
     runs = min(map(len, columns))
     episodes = min(len(run) for column in columns for run in column[:runs])
-    return np.array([[run[:episodes] for run in column[:runs]] for column in columns]).swapaxes(0, 1)
+    return np.array([[run[:episodes] for run in column[:runs]] for column in columns]).swapaxes(0, 1)  # [R, M, E]
 
 
 def flagged_layers(records: Sequence[Record]) -> str:
-    """Name the dead and the saturated layers of each variant, and in how many runs they are."""
+    """Return a sentence that names dead and saturated layers by variant, with the number of runs."""
     found = []
     for name, runs in by_variant(records).items():
         flags = Counter(pair for run in runs for pair in (run["evaluation"][0].get("layer_flags") or {}).items())
@@ -94,29 +96,29 @@ def flagged_layers(records: Sequence[Record]) -> str:
 
 
 def mean_of(runs: Sequence[Record], name: str, key: str = "evaluation") -> float | None:
-    """Return the mean over runs of one number of the first target; None if no run has it."""
+    """Return the mean over runs of one value at the first target; None if no run has it."""
     values = [run[key][0].get(name) for run in runs]
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return mean ± deviation."""
+    """Return mean ± standard deviation."""
     mean = f"{np.mean(values):.1f}"
     return f"{mean} ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else mean
 
 
 def number(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
-    """Return a number with so many digits after the point."""
+    """Return `value * scale` with `digits` decimals; empty for None."""
     return "" if value is None else f"{value * scale:,.{digits}f}"
 
 
 def percent(value: float | None) -> str:
-    """Return a share as a percentage."""
+    """Return a fraction as a percentage; empty for None."""
     return "" if value is None else f"{100 * value:.1f} %"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, numbers to the right."""
+    """Return a Markdown table; all columns but the first are right-aligned."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,4 +1,4 @@
-"""The report of an evaluated run: evaluation.json, figures, and a page that holds all of it with its conditions."""
+"""The report of an evaluation: evaluation.json, figures, and an HTML page with results and conditions."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def write_run_report(
 ) -> Path:
     """Write evaluation.json, the figures (PNG) and report.html to `out_dir`; return the page's path.
 
-    A report is no place to fail: what is asked for but cannot be shown, because a file says something odd, is left out.
+    A part that cannot be shown, because a file holds unexpected content, is left out.
 
     Args:
-        run_dir: a run folder or a checkpoint folder; what it lacks (metrics, config, provenance) the report leaves out.
+        run_dir: a run or checkpoint folder. Parts of missing files (metrics, config, provenance) are left out.
         evaluations: rows as `snn-dt evaluate --json` writes them, one per target return, at least one.
-        out_dir: made if missing; files of these names are replaced.
+        out_dir: created if missing. Existing files are replaced.
         raster: layer to `[decisions * T, neurons]` spikes (`snn_dt.evaluation.raster.record_raster`).
         data_returns: `[E]` episode returns of the training data.
         gates: layer to `[decisions, H]` gates of dendritic routing (`snn_dt.evaluation.raster.record_gates`).
-        command: what made the evaluation; the training's is in the provenance.
-        say: is told in one line what was left out, if anything was.
+        command: the command of the evaluation. That of the training is in the provenance.
+        say: called with a warning of one line if a part was left out.
 
     Raises:
         CheckpointError: `out_dir` cannot be written.
@@ -88,7 +88,7 @@ def _pictures(
     draw(
         "return_vs_target",
         lambda: figures.return_vs_target(evaluations, data, levels),
-        "Return that was achieved over the return that was asked for; a dot is an episode.",
+        "Achieved return over target return. A dot is an episode.",
         560,
     )
     if rates:
@@ -96,7 +96,7 @@ def _pictures(
         draw("firing_rates", lambda: spikes.firing_rates(rates, first.get("firing_rate")), caption, 680)
     if raster:
         stream = run.model.get("kind") == "snn_dt_stream"
-        caption = f"Spikes at the token that is read out, over the first decisions of an episode at target {target}."
+        caption = f"Spikes at the token of the action, over the first decisions of an episode at target {target}."
         draw(
             "spike_raster",
             lambda: spikes.spike_raster(raster, 1 if stream else int(run.model.get("sim_steps", 1))),
@@ -107,7 +107,7 @@ def _pictures(
         caption = f"Gates of dendritic routing over the first decisions of an episode at target {target}."
         draw("routing_gates", lambda: spikes.routing_gates(gates), caption, 680)
     if any(isinstance(row.get("loss"), float) for row in run.metrics):
-        caption = "The training as metrics.jsonl records it; bands are 95 % intervals."
+        caption = "Training, from metrics.jsonl. Bands are 95 % intervals."
         draw("learning_curve", lambda: figures.learning_curve(run.metrics), caption, 900)
     return pictures
 
@@ -119,13 +119,13 @@ def _sections(
     conditions = (
         f"{first.get('env_id')}, {first.get('episodes')} episodes per target return, reset seeds from "
         f"{first.get('seed')}. Scores 0 and 100: {first.get('score_reference') or 'no reference known'}. Counts are of "
-        "the whole network, for one decision of one environment."
+        "the whole network, for one decision in one environment."
     )
-    if "num_envs" in first:  # an evaluation that says how it decided
+    if "num_envs" in first:  # older rows do not say how actions were computed
         conditions += (
             f" Decided by {first.get('decided_by')} with num_envs {first['num_envs']}, meter_every "
-            f"{first.get('meter_every')}, {first.get('threads')} threads and kernel {first.get('kernel')}: others "
-            "change decisions by rounding."
+            f"{first.get('meter_every')}, {first.get('threads')} threads and kernel {first.get('kernel')}. Other "
+            "settings change decisions by rounding."
         )
     drawn: list[Part] = [pictures["return_vs_target"]] if "return_vs_target" in pictures else []
     results = parts.listed("table of results", lambda: [_table(evaluations)])
@@ -135,7 +135,7 @@ def _sections(
     ]
     if first.get("layer_flags"):
         flags = ", ".join(f"{layer} is {flag}" for layer, flag in first["layer_flags"].items())
-        spiking.append(Text(f"Layers that tell the next one next to nothing: {flags}."))
+        spiking.append(Text(f"Layers that pass on almost no information: {flags}."))
     if spiking:
         sections.append(("Spikes", spiking))
     if first.get("by_module"):
@@ -150,12 +150,12 @@ def _sections(
         origin += parts.listed(
             "config", lambda: [Code(yaml.safe_dump(run.config, sort_keys=False), folded="resolved config")]
         )
-    return [*sections, ("Where it comes from", origin)] if origin else sections
+    return [*sections, ("Provenance", origin)] if origin else sections
 
 
 def _table(evaluations: Rows) -> Table:
     columns = {
-        "asked for": lambda row: row["target_return"],
+        "target": lambda row: row["target_return"],
         "return": lambda row: row["return_mean"],
         "95 % interval": lambda row: " to ".join(number(end) for end in row.get("return_interval") or ()),
         "std": lambda row: row.get("return_std"),
@@ -173,15 +173,15 @@ def _table(evaluations: Rows) -> Table:
 
 
 def _energy(row: Mapping[str, Any]) -> list[Part]:
-    """Return where the energy of one decision goes, and what it is held against."""
+    """Return the energy of one decision by part and by module, and the baselines it is compared with."""
     total = row["energy_pj_per_decision"]
     conditions = (
-        f"One decision at target {row['target_return']:g}, on {number(row['context_steps'])} steps of context on "
-        f"average, takes {number(total / 1000)} nJ ({row['energy_constants']}): "
-        f"{_percent(row['energy_vs_same_tokens'])} of what a dense model on the same tokens takes, "
-        f"{_percent(row['energy_vs_dt'])} of a Decision Transformer on three tokens a step, both as wide and deep and "
-        "counted by the same rules on the same contexts. Memory traffic is a line of its own: at least "
-        f"{number(row['memory_bytes_per_decision'] / 1000)} kB, "
+        f"One decision at target {row['target_return']:g}, with {number(row['context_steps'])} steps of context on "
+        f"average, takes {number(total / 1000)} nJ ({row['energy_constants']}). This is "
+        f"{_percent(row['energy_vs_same_tokens'])} of a dense model with the same tokens and "
+        f"{_percent(row['energy_vs_dt'])} of a Decision Transformer with three tokens per step. Both baselines have "
+        "the same width and depth and are counted by the same rules on the same contexts. Memory traffic is not "
+        f"included: at least {number(row['memory_bytes_per_decision'] / 1000)} kB, "
         f"{number(row['memory_pj_per_decision'] / 1000)} nJ."
     )
     columns = {
@@ -199,7 +199,7 @@ def _energy(row: Mapping[str, Any]) -> list[Part]:
     return [
         Text(conditions),
         table(by_part(row["by_module"])),
-        Text("The same module by module:"),
+        Text("By module:"),
         table(row["by_module"]),
     ]
 

@@ -1,4 +1,4 @@
-"""Figures of spikes and gates: plain data in, a matplotlib Figure out."""
+"""Figures of spikes and gates, as matplotlib Figures."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SHOWN_NEURONS = 64
 def firing_rates(per_layer: Mapping[str, float], mean: float | None = None) -> Figure:
     """Draw the firing rate of each layer, in spikes per neuron and simulation step, the first layer on top.
 
-    A layer below 1e-3 is flagged as dead, one above 0.8 as saturated: both tell the next layer next to nothing.
-    `mean` is that of all neurons; layers have different numbers of them, so it cannot be had from their rates.
+    Layers below 1e-3 are flagged as dead, those above 0.8 as saturated: both pass on almost no information. `mean` is
+    the rate over all neurons. It is not the mean of the layers' rates, as layers differ in size.
     """
     if not per_layer:
         raise ValueError("expected the firing rate of at least one layer, found none: the model has no spikes")
@@ -51,9 +51,9 @@ def firing_rates(per_layer: Mapping[str, float], mean: float | None = None) -> F
 
 
 def routing_gates(gates: Mapping[str, ArrayLike]) -> Figure:
-    """Draw how far each gate of dendritic routing was open, decision by decision: one panel a layer, one line a head.
+    """Draw the gates of dendritic routing over decisions: one panel per layer, one line per head.
 
-    `gates`: layer to `[decisions, H]`, in [0, 1]. A gate that never moves routes nothing.
+    `gates` holds `[decisions, H]` in [0, 1] by layer. A constant gate routes nothing.
     """
     if not gates:
         raise ValueError("expected the gates of at least one layer, found none: the model has no routing")
@@ -72,12 +72,12 @@ def routing_gates(gates: Mapping[str, ArrayLike]) -> Figure:
 
 
 def spike_raster(rasters: Mapping[str, ArrayLike], sim_steps: int = 1, xlabel: str = "decision") -> Figure:
-    """Draw the spikes of each layer over time, one panel a layer, one line a neuron.
+    """Draw the spikes of each layer over time: one panel per layer, one line per neuron.
 
     Args:
-        rasters: layer to `[time, neurons]`, spikes or rates in [0, 1]; at most 64 evenly spread neurons are drawn.
-        sim_steps: points of time per unit of the horizontal axis.
-        xlabel: that unit.
+        rasters: `[time, neurons]` by layer, spikes or rates in [0, 1]. At most 64 evenly spread neurons are drawn.
+        sim_steps: time steps per unit of the horizontal axis.
+        xlabel: the unit of the horizontal axis.
     """
     if not rasters:
         raise ValueError("expected the spikes of at least one layer, found none: the model has no spikes")

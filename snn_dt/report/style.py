@@ -1,25 +1,32 @@
-"""The look that all figures share, set on each axes: no global style, no display, no pyplot."""
+"""The common style of all figures, set on each axes: without global style, display or pyplot."""
 
 from __future__ import annotations
 
 import io
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart with every common kind of colour blindness.
+# The palette of Okabe and Ito, which is safe for the common kinds of colour blindness.
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 INK, GREY, PALE = "#222222", "#6E6E6E", "#E3E6EA"
 
 
 def new_figure(width: float = 6.4, height: float = 4.2) -> Figure:
-    """Return an empty white figure, in inches."""
+    """Return an empty white figure of a size in inches."""
     return Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor="white")
 
 
-def tidy(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "", grid: str | None = "both") -> None:
-    """Give axes their title (left), labels, pale grid (`both`, `x`, `y`, None) and two spines."""
+def tidy(
+    axes: Axes,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    grid: Literal["both", "x", "y"] | None = "both",
+) -> None:
+    """Set the title (left), the labels, a pale grid and two spines."""
     axes.set_title(title, loc="left", fontsize=12, color=INK, fontweight="bold")
     axes.set_xlabel(xlabel, fontsize=11, color=INK)
     axes.set_ylabel(ylabel, fontsize=11, color=INK)
@@ -32,7 +39,7 @@ def tidy(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "", grid: 
 
 
 def png(figure: Figure, dpi: int = 160) -> bytes:
-    """Return the figure as a PNG of at most 256 colours, a third of the size of one with all shades."""
+    """Return the figure as a PNG of at most 256 colours, a third of the size of a full one."""
     from PIL import Image
 
     drawn, buffer = io.BytesIO(), io.BytesIO()

@@ -98,15 +98,8 @@ def test_learning_curve_takes_the_newer_of_two_rows_of_a_step_and_draws_only_wha
     rows.append({"step": 30, "evaluation": [row(5.0, 4.5), row(1.0, 1.0)]})
     loss, returns = figures.learning_curve(rows).axes
     assert loss.lines[0].get_xydata().tolist() == [[10, 1.0], [20, 0.5]]
-    assert [text.get_text() for text in returns.get_legend().get_texts()] == ["asked for 5", "asked for 1"]
+    assert [text.get_text() for text in returns.get_legend().get_texts()] == ["target 5", "target 1"]
     assert returns.lines[0].get_xydata().tolist() == [[20, 4.0], [30, 4.5]]
-
-
-def test_score_intervals_say_their_numbers():
-    figure = figures.score_intervals(
-        {"dense": (95.0, 90.0, 99.0), "snn_dt": (97.0, 94.0, 100.0)}, reference={"top": 100}
-    )
-    assert {"95  [90, 99]", "97  [94, 100]", "top"} <= set(texts(figure))
 
 
 def test_figures_without_data_are_refused():

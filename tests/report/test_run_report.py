@@ -103,7 +103,7 @@ def test_the_report_says_where_the_energy_goes_and_what_it_is_held_against(run_d
     (row,) = evaluate(countdown_policy(kind="snn_dt"), [2.0], episodes=2, seed=0)
     row["layer_flags"] = {"blocks.0.mlp.2": "dead"}
     words = Page(write_run_report(run_dir, [row], tmp_path / "out").read_text()).words
-    assert f"{100 * row['energy_vs_same_tokens']:.1f} % of what a dense model on the same tokens takes" in words
+    assert f"{100 * row['energy_vs_same_tokens']:.1f} % of a dense model with the same tokens" in words
     assert f"{100 * row['energy_vs_dt']:.1f} % of a Decision Transformer" in words
     assert "blocks.0.mlp.2 is dead" in words
     for name, module in row["by_module"].items():

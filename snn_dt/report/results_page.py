@@ -1,19 +1,12 @@
-"""The table of a suite of runs: one record per run in, `runs.csv` and a readable page out.
-
-A record is what a trial leaves (`snn_dt/cli/trial.py`): `evaluation` holds the rows of the last checkpoint, one per
-target return, of which the first is the headline; `best_evaluation` that of the best checkpoint on the way.
-"""
+"""Markdown tables of the runs of a plan."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
+from snn_dt.report.results_activity import fewest_spikes
+from snn_dt.report.results_records import MARK, MEANING, Record, uncommitted
 from snn_dt.report.results_table import (
-    Record,
     by_dataset,
     by_variant,
     dataset_label,
@@ -29,81 +22,19 @@ from snn_dt.report.results_table import (
     spread,
     table,
 )
-from snn_dt.report.suite_activity import fewest_spikes
-from snn_dt.report.suite_marks import MARK, MEANING, marks, uncommitted
 
-COLUMNS = (
-    "dataset",
-    "env_id",
-    "model",
-    "variant",
-    "seed",
-    "updates",
-    "target_return",
-    "last_return_mean",
-    "best_return_mean",
-    "normalized_score",
-    "spikes_per_decision",
-    "macs",
-    "acs",
-    "energy_pj",
-    "energy_vs_same_tokens",
-    "energy_vs_dt",
-    "decisions_per_second",
-    "minutes",
-    "num_envs",
-    "meter_every",
-    "decided_by",
-    "commit",
-    "command",
-    "marks",
-)
 BASELINE = "dense"
-ABOVE = "† above the best known agent: to be taken for a mistake until it is explained."
-
-
-def csv_row(record: Record, root: Path = Path()) -> dict[str, Any]:
-    """Return the row of `runs.csv` of one run; what was not measured is empty. Commands are typed in `root`.
-
-    A record of before evaluations said how they decided has `num_envs` in its configuration, and counted every step.
-    """
-    last, best = record["evaluation"][0], record["best_evaluation"][0]
-    how = {
-        "num_envs": last.get("num_envs", record["config"].get("eval", {}).get("num_envs")),
-        "meter_every": last.get("meter_every", 1),
-        "decided_by": last.get("decided_by", "modules"),
-    }
-    measured = {
-        "last_return_mean": (last["return_mean"], 3),
-        "best_return_mean": (best["return_mean"], 3),
-        "normalized_score": (last["normalized_score"], 3),
-        "spikes_per_decision": (last["spikes_per_decision"], 1),
-        "macs": (last["macs_per_decision"], 1),
-        "acs": (last["acs_per_decision"], 1),
-        "energy_pj": (last["energy_pj_per_decision"], 1),
-        "energy_vs_same_tokens": (last.get("energy_vs_same_tokens"), 4),
-        "energy_vs_dt": (last.get("energy_vs_dt"), 4),
-        "decisions_per_second": (last["decisions_per_second"], 0),
-        "minutes": (record["minutes"], 2),
-    }
-    rounded = {name: None if value is None else round(value, digits) for name, (value, digits) in measured.items()}
-    own = {"target_return": last["target_return"], "marks": marks(record, root)}
-    return {name: record.get(name) for name in COLUMNS} | own | rounded | how
-
-
-def to_csv(records: Sequence[Record], root: Path = Path()) -> str:
-    """Return `runs.csv`: a row for each run, also where two plans have it."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({tuple(row.items()): row for row in (csv_row(it, root) for it in records)}.values())
-    return text.getvalue()
+ABOVE = "† above the best known agent: treat it as a mistake until it is explained."
 
 
 def page(title: str, records: Sequence[Record], published: Mapping[str, Sequence[str]], key: str = "") -> str:
-    """Return the Markdown of one plan: all its datasets together, then a table for each.
+    """Return the Markdown of one plan: a table over all datasets, then a table for each dataset.
 
-    `published`: for an environment, and for the plan under `key`, notes to print below.
+    Args:
+        title: the heading.
+        records: of the plan's runs.
+        published: notes to print under the heading of an environment, by its id, or of the plan, by `key`.
+        key: the plan's name in `published`.
     """
     parts = [f"### {title}", "", *_notes(published.get(key, ())), *_together(records), *fewest_spikes(records)]
     parts += _conditioning(records)
@@ -114,7 +45,7 @@ def page(title: str, records: Sequence[Record], published: Mapping[str, Sequence
 
 
 def short_table(records: Sequence[Record], variants: Sequence[str]) -> str:
-    """Return a table of the mean last return of these variants on each dataset, as far as they ran."""
+    """Return a table of the mean last return on each dataset, for those of `variants` that have runs."""
     datasets = by_dataset(records)
     rows = []
     for name in variants:
@@ -150,7 +81,7 @@ def _dataset(records: Sequence[Record]) -> list[str]:
         rows += [[name, "", number(value), "", "", score, *[""] * 9] for name, value, score in bounds]
         notes.append(f"Scores: {reference['source']}.")
     row = records[0]["evaluation"][0]
-    note = f"Asked for {row['target_return']:g}, {row['episodes']} episodes per seed. {flagged_layers(records)}"
+    note = f"Target return {row['target_return']:g}, {row['episodes']} episodes per seed. {flagged_layers(records)}"
     return [note, "", table(head, rows), "", *(f"{note}\n" for note in notes)]
 
 
@@ -176,13 +107,13 @@ def _row(name: str, runs: Sequence[Record], reference: Mapping[str, float] | Non
 
 
 def seeds(runs: Sequence[Record]) -> str:
-    """Return how many runs there are, and how many of them bear the mark: `5 (4 ‡)`."""
+    """Return the number of runs and, if not zero, of those that carry the mark: `5 (4 ‡)`."""
     marked = sum(map(uncommitted, runs))
     return f"{len(runs)} ({marked} {MARK})" if marked else str(len(runs))
 
 
 def _times(runs: Sequence[Record]) -> tuple[str, str]:
-    """Return decisions/s and minutes: of the runs on a CPU if there are any, for these are what others compare with."""
+    """Return decisions/s and minutes, of the runs on a CPU if there are any."""
     on_cpu = [run for run in runs if run.get("device", "cpu") == "cpu"]
     timed = on_cpu or runs
     minutes = number(sum(run["minutes"] for run in timed) / len(timed))
@@ -190,7 +121,7 @@ def _times(runs: Sequence[Record]) -> tuple[str, str]:
 
 
 def _together(records: Sequence[Record]) -> list[str]:
-    """Of each variant: IQM of the scores on all datasets, and how far its return is from dense's on each, if it ran."""
+    """Return a table over all datasets: each variant's scores, energy, and difference to `dense` on each dataset."""
     datasets = by_dataset(records)
     against = datasets if BASELINE in by_variant(records) else {}
     rows = []
@@ -212,11 +143,11 @@ def _together(records: Sequence[Record]) -> list[str]:
     labels = [dataset_label(own) for own in against.values()]
     head = ("variant", "seeds", "mean score", "IQM of scores (95 %)", "energy of dense, same tokens")
     note = (
-        "Scores over all datasets: their mean, in which one failure counts in full; the interquartile mean (IQM) over "
-        "runs and datasets leaves out the lowest and the highest quarter. In brackets 95 % intervals."
+        "Scores over all datasets. One failure counts in full in the mean; the interquartile mean (IQM) over runs and "
+        "datasets omits the lowest and the highest quarter. In brackets: 95 % intervals."
     )
     if against:
-        note += f" Per dataset the return minus that of {BASELINE}, IQM."
+        note += f" Per dataset: the return minus that of {BASELINE}, IQM."
     return [note, "", table((*head, *labels), rows), ""]
 
 
@@ -228,7 +159,7 @@ def _against(runs: Sequence[Record], baseline: Sequence[Record], name: str) -> s
 
 
 def _conditioning(records: Sequence[Record]) -> list[str]:
-    """What each variant returns at each target: means over seeds, the headline first."""
+    """Return a table of the return at each target: means over seeds, the headline target first."""
     datasets = {
         dataset: own for dataset, own in by_dataset(records).items() if len(own[0]["evaluation"]) > 1
     }  # one target shows no conditioning
@@ -243,9 +174,9 @@ def _conditioning(records: Sequence[Record]) -> list[str]:
             cells.append(" / ".join(number(sum(at) / len(at)) for at in zip(*returns, strict=True)))
         rows.append([name, *cells])
     targets = [" / ".join(f"{row['target_return']:g}" for row in own[0]["evaluation"]) for own in datasets.values()]
-    head = [f"{dataset_label(own)}: {asked}" for own, asked in zip(datasets.values(), targets, strict=True)]
+    head = [f"{dataset_label(own)}: {target}" for own, target in zip(datasets.values(), targets, strict=True)]
     return [
-        "Asked for more and for less, mean return of the last checkpoints:",
+        "Mean return of the last checkpoints at each target return:",
         "",
         table(("variant", *head), rows),
         "",

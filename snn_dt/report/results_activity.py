@@ -1,21 +1,22 @@
-"""How little activity a spiking network gets by with, over the variants of a suite (records: see `suite.py`)."""
+"""The least activity with which a spiking model keeps its score, over the variants of a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snn_dt.report.results_table import Record, by_dataset, by_variant, dataset_label, mean_of, number, table
+from snn_dt.report.results_records import Record
+from snn_dt.report.results_table import by_dataset, by_variant, dataset_label, mean_of, number, table
 
 FREE = {"snn_dt": "snn_dt-full", "snn_dt_stream": "snn_dt_stream"}
-"""Of each kind of model, the variant whose activity nothing limits."""
+"""The variant without a budget, for each kind of model."""
 SHARE = 0.95
 
 
 def fewest_spikes(records: Sequence[Record]) -> list[str]:
-    """Return a table: per dataset and kind, the variant of fewest spikes with at least 95 % of the free one's score.
+    """Return a table: per dataset and kind, the variant with the fewest spikes and 95 % of the score without a budget.
 
-    Scores are 0 for a random policy, so that 95 % of them means the same whatever a return's sign. Empty where no
-    variant limits its activity.
+    A score is 0 for a random policy, so 95 % of it has a meaning whatever the sign of the returns. The table is empty
+    if no variant has a budget.
     """
     kinds = [kind for kind in FREE if any(_limited(record) for record in records if record["model"] == kind)]
     rows = [
@@ -24,12 +25,12 @@ def fewest_spikes(records: Sequence[Record]) -> list[str]:
         for kind in kinds
         if (row := _row(dataset_label(own), [run for run in own if run["model"] == kind], FREE[kind]))
     ]
-    head = ("dataset", "not limited", "spikes", "score", f"fewest spikes at {SHARE:.0%}", "spikes", "score", "µJ")
+    head = ("dataset", "no budget", "spikes", "score", f"fewest spikes at {SHARE:.0%}", "spikes", "score", "µJ")
     return ["Spikes of one decision, whole network:", "", table(head, rows), ""] if rows else []
 
 
 def _row(label: str, records: Sequence[Record], name: str) -> list[str] | None:
-    """Return a row of one kind's runs on one dataset, if some run of the variant `name` is among them."""
+    """Return the row of one kind's runs on one dataset; None without runs of `name`, the variant without a budget."""
     variants = by_variant([run for run in records if run["variant"] == name or _limited(run)])
     free = mean_of(variants[name], "normalized_score") if name in variants else None
     if free is None:

@@ -1,7 +1,7 @@
-"""The folder of checkpoints that ship: what each returns on episodes that it was not chosen by, and what does not ship.
+"""The folder of pretrained checkpoints: their returns on fresh episodes, and how to make those that are not included.
 
-The checkpoint of a name is the best of several training seeds by the episodes of the table, so the table's number for
-that seed is too good. `evaluations.json` has its own figure, on reset seeds that no choice has seen.
+A checkpoint is the best of several training seeds on the episodes of the table, so the table overestimates it.
+`evaluations.json` holds its return on reset seeds that were not used for that choice.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Any
 
 from snn_dt.checkpoint import from_pretrained, provenance
 from snn_dt.jsonl import dumps, write_atomically
-from snn_dt.report.results_table import Record, number, table
-from snn_dt.report.suite_marks import MARK, uncommitted
+from snn_dt.report.results_records import MARK, Record, uncommitted
+from snn_dt.report.results_table import number, table
 
 FRESH_SEED = 1_000_000
-"""Reset seed of the first fresh episode; evaluations in training and in the table begin at 10,000."""
+"""Reset seed of the first fresh episode. Evaluations during training and in the table start at 10,000."""
 EPISODES = 4
-"""So many times as many as in the table: 200 of a classic task, 80 of MuJoCo."""
+"""Fresh episodes per episode of the table: 200 of a classic task, 80 of MuJoCo."""
 BEGIN, END = "<!-- checkpoints: scripts/reproduce.py --pretrained -->", "<!-- end of checkpoints -->"
 KEPT = ("env_id", "target_return", "episodes", "seed", "returns", "return_mean", "return_std", "return_interval")
 
 
 def own_figure(checkpoint: Path, record: Record) -> dict[str, Any]:
-    """Evaluate a checkpoint at its record's headline target, on fresh episodes, with one thread of a CPU.
+    """Evaluate a checkpoint on fresh episodes, at the headline target, on one CPU thread.
 
     Args:
         checkpoint: the folder.
-        record: of the run that it is from; its headline is the number it was chosen by.
+        record: of the run that made it.
     """
     from snn_dt.device import set_threads
     from snn_dt.evaluation.rollout import evaluate
@@ -49,19 +49,24 @@ def own_figure(checkpoint: Path, record: Record) -> dict[str, Any]:
 
 
 def read_figures(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the own figures of the checkpoints in `folder`, by name."""
+    """Return the fresh evaluations of the checkpoints in `folder`, by name."""
     path = folder / "evaluations.json"
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def write_figures(folder: Path, figures: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write `evaluations.json`, a line for each checkpoint that is in `folder`."""
+    """Write `evaluations.json`, one line for each checkpoint in `folder`."""
     lines = [f"{json.dumps(name)}: {dumps(figures[name])}" for name in sorted(figures) if (folder / name).is_dir()]
     write_atomically(folder / "evaluations.json", "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def write_page(folder: Path, best: Mapping[str, Record]) -> None:
-    """Write the tables of `folder`'s README.md: what ships, and how to make what does not (`best`: name to record)."""
+    """Write the tables of `folder`'s README.md.
+
+    Args:
+        folder: the checkpoints.
+        best: the best record for each name. Those without a checkpoint are listed with the command that makes it.
+    """
     readme = folder / "README.md"
     text = readme.read_text() if readme.exists() else f"# Checkpoints\n\n{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
@@ -69,9 +74,9 @@ def write_page(folder: Path, best: Mapping[str, Record]) -> None:
     figures = read_figures(folder)
     shipped = [_shipped(name, figure) for name, figure in figures.items()]
     absent = [_absent(name, record) for name, record in best.items() if name not in figures]
-    parts = [table(("checkpoint", "asked for", "return (95 %)", "episodes", "in the table", "trial"), shipped), ""]
+    parts = [table(("checkpoint", "target return", "return (95 %)", "episodes", "in the table", "trial"), shipped), ""]
     if absent:
-        parts += ["What does not ship:", "", table(("checkpoint", "in the table", "commit", "command"), absent), ""]
+        parts += ["Not included:", "", table(("checkpoint", "in the table", "commit", "command"), absent), ""]
     write_atomically(readme, f"{before}{BEGIN}\n\n" + "\n".join(parts) + f"\n{END}{after}")
 
 

@@ -1,4 +1,4 @@
-"""Figures of a suite of runs (`suite.py` says what a record is)."""
+"""Figures of the runs of a plan."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from snn_dt.report.results_table import Record, by_dataset, by_variant
+from snn_dt.report.results_records import Record, uncommitted
+from snn_dt.report.results_table import by_dataset, by_variant
 from snn_dt.report.style import CYCLE, GREY, INK, new_figure, tidy
-from snn_dt.report.suite_marks import uncommitted
 
 MARKERS = "osD^vPX*<>"
 
 
 def returns_against_energy(records: Sequence[Record]) -> Figure:
-    """Draw, for each dataset, the last return over the energy of a decision: a small dot a seed, a large one the mean.
+    """Draw the last return over the energy of a decision, one panel per dataset.
 
-    The dotted line is the best known agent, where the data name one.
+    A small dot is a seed, a large one the mean. A dotted line shows the best known agent, if the dataset names one.
     """
     return _returns_against(records, "energy_pj_per_decision", 1e-6, "energy of a decision, µJ")
 
 
 def returns_against_spikes(records: Sequence[Record]) -> Figure:
-    """Draw the same over the spikes of a decision, of the models that spike."""
+    """Draw the last return over the spikes of a decision, for spiking models."""
     spiking = [record for record in records if record["evaluation"][0]["spikes_per_decision"]]
     return _returns_against(spiking, "spikes_per_decision", 1.0, "spikes of a decision")
 
@@ -43,7 +43,7 @@ def _returns_against(records: Sequence[Record], name: str, scale: float, label: 
     for axes in figure.axes:
         axes.set_xscale("log")
         low, high = axes.get_xlim()
-        if high / low < 10:  # a decade at least, or the locator labels every other number
+        if high / low < 10:  # below a decade the locator labels too many numbers
             low, high = (low * high / 10) ** 0.5, (low * high * 10) ** 0.5
             axes.set_xlim(low, high)
         steps = (1, 2, 5) if high / low < 100 else (1,)
@@ -53,7 +53,7 @@ def _returns_against(records: Sequence[Record], name: str, scale: float, label: 
 
 
 def returns_against_target(records: Sequence[Record]) -> Figure:
-    """Draw, for each dataset, the return over the return asked for: a small dot a seed, a line through the means."""
+    """Draw the return over the target return, one panel per dataset: a dot is a seed, a line joins the means."""
 
     def draw(axes: Axes, runs: Sequence[Record], style: dict[str, Any]) -> Any:
         targets = [row["target_return"] for row in runs[0]["evaluation"]]
@@ -64,7 +64,7 @@ def returns_against_target(records: Sequence[Record]) -> Figure:
         return line
 
     shown = [record for record in records if len(record["evaluation"]) > 1]
-    figure = _panels(shown, draw, "return asked for", "last return")
+    figure = _panels(shown, draw, "target return", "last return")
     for axes in figure.axes:
         low, high = axes.get_xlim()
         axes.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1, zorder=0)
@@ -73,7 +73,7 @@ def returns_against_target(records: Sequence[Record]) -> Figure:
 
 
 def _dot(axes: Axes, run: Record, x: Any, y: Any, style: dict[str, Any]) -> None:
-    """Draw one run, small; hollow if no commit holds what made it."""
+    """Draw the dot of one run; hollow if its code was not committed."""
     if uncommitted(run):
         look = {"facecolors": "none", "edgecolors": style["color"], "marker": style["marker"], "linewidths": 0.8}
     else:
@@ -84,7 +84,7 @@ def _dot(axes: Axes, run: Record, x: Any, y: Any, style: dict[str, Any]) -> None
 def _panels(
     records: Sequence[Record], draw: Callable[[Axes, Sequence[Record], dict[str, Any]], Any], xlabel: str, ylabel: str
 ) -> Figure:
-    """Make a panel for each dataset, in which `draw` draws each variant and returns its mark for the legend."""
+    """Return a figure with a panel per dataset; `draw` draws one variant and returns its artist for the legend."""
     datasets = by_dataset(records)
     columns = min(2, len(datasets))
     lines = -(-len(datasets) // columns)
