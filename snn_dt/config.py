@@ -14,7 +14,7 @@ import yaml
 
 from snn_dt import strict
 from snn_dt.errors import ConfigError
-from snn_dt.jsonl import write_atomically
+from snn_dt.io import write_atomically
 from snn_dt.model_config import Check, model_checks, thread_check
 from snn_dt.model_config import ModelConfig as ModelConfig
 from snn_dt.renamed import takes_old_names

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt import io
-from snn_dt.io import write_atomically as write_atomically
 
 MEASUREMENTS = {"evaluation", "validation_loss"}
 """Keys of lines that hold an evaluation or a validation loss."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt.errors import CheckpointError
-from snn_dt.jsonl import dumps, write_atomically
+from snn_dt.io import write_atomically
+from snn_dt.jsonl import dumps
 
 
 def is_first_process() -> bool:

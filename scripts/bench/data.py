@@ -49,7 +49,7 @@ _MEMORY = """
 import re, sys
 import gymnasium, h5py, minari.serialization, torch
 import snn_dt
-from snn_dt.data.windows import Windows
+from snn_dt.data.windows import WindowSampler
 
 def megabytes(name):
     return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
@@ -57,7 +57,7 @@ def megabytes(name):
 spec, steps, batch, context = sys.argv[1], *map(int, sys.argv[2:])
 resident, private = megabytes("VmRSS"), megabytes("RssAnon")
 trajectories = snn_dt.load_dataset(spec)
-windows = Windows(trajectories, context, rtg_scale=1000.0)
+windows = WindowSampler(trajectories, context, rtg_scale=1000.0)
 for step in range(steps):
     windows.batch(0, step, batch)
 print(megabytes("VmHWM") - resident, megabytes("RssAnon") - private)
@@ -93,12 +93,12 @@ def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> l
 
 def _rows(folder: Path, quick: bool, peers_python: str | None) -> list[dict[str, Any]]:
     import snn_dt
-    from snn_dt.data.windows import Windows
+    from snn_dt.data.windows import WindowSampler
 
     path, seconds, repeats = folder / "hopper_1m.hdf5", 1 if quick else 3, 3 if quick else 5
     write_dataset(path, 1_000_000)
     trajectories = snn_dt.load_dataset(f"d4rl:{path}")
-    windows = Windows(trajectories, CONTEXT, rtg_scale=1000.0)
+    windows = WindowSampler(trajectories, CONTEXT, rtg_scale=1000.0)
     ours = [_rate(lambda step: windows.batch(0, step, BATCH), seconds) for _ in range(repeats)]
     theirs = _d3rlpy(peers_python, path, seconds, repeats) if peers_python else None
     opened = [_cpu_seconds(lambda: snn_dt.load_dataset(f"d4rl:{path}")) for _ in range(repeats)]

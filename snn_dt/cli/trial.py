@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_dt.cli.arguments import parse
-from snn_dt.jsonl import dumps, read_rows, write_atomically
+from snn_dt.io import write_atomically
+from snn_dt.jsonl import dumps, read_rows
 from snn_dt.run_folder import remove_leftovers
 from snn_dt.training.sweep.folder import Attempt, read, read_config
 

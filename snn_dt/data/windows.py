@@ -152,8 +152,6 @@ class WindowSampler:
         ends: NDArray[np.int64] = self._offsets[self._chosen[position]] + draws - self._chosen_offsets[position]
         return ends
 
-    ends = _last_steps  # the name before 0.2
-
     def _rtg_increases(self, generator: np.random.Generator, n: int) -> NDArray[np.float32]:
         """Draw the increases of the returns-to-go of `n` windows or episodes, in environment units."""
         if not self._augmented:
@@ -178,6 +176,3 @@ def rank_rows(batch_size: int, rank: int, world_size: int) -> slice:
 def join(parts: Sequence[Batch]) -> Batch:
     """Concatenate batches."""
     return Batch(*map(torch.cat, zip(*(part.fields for part in parts), strict=True)))
-
-
-Windows = WindowSampler  # the name before 0.2

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from snn_dt.jsonl import write_atomically
+from snn_dt.io import write_atomically
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from snn_dt.errors import ConfigError
-from snn_dt.jsonl import write_atomically
+from snn_dt.io import write_atomically
 from snn_dt.report.results_csv import to_csv
 from snn_dt.report.results_figures import returns_against_energy, returns_against_spikes, returns_against_target
 from snn_dt.report.results_page import page, short_table

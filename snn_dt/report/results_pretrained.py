@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt.checkpoint import from_pretrained, provenance
-from snn_dt.jsonl import dumps, write_atomically
+from snn_dt.io import write_atomically
+from snn_dt.jsonl import dumps
 from snn_dt.report.results_records import MARK, Record, uncommitted
 from snn_dt.report.results_table import number, table
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from snn_dt import io
 from snn_dt.errors import ConfigError
-from snn_dt.jsonl import dumps, write_atomically
+from snn_dt.io import write_atomically
+from snn_dt.jsonl import dumps
 
 Record = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from numpy.typing import ArrayLike
 
-from snn_dt import jsonl
+from snn_dt import io, jsonl
 from snn_dt.energy import by_part
 from snn_dt.errors import CheckpointError
 from snn_dt.report import figures, spikes
@@ -56,9 +56,9 @@ def write_run_report(
         say(f"warning: the report leaves out {', '.join(parts.left_out)}")
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        jsonl.write_atomically(out_dir / "evaluation.json", jsonl.dumps(list(evaluations), indent=2) + "\n")
+        io.write_atomically(out_dir / "evaluation.json", jsonl.dumps(list(evaluations), indent=2) + "\n")
         for name, picture in pictures.items():
-            jsonl.write_atomically(out_dir / f"{name}.png", picture.png)
+            io.write_atomically(out_dir / f"{name}.png", picture.png)
         write_report(out_dir / "report.html", title, sections)
     except OSError as error:
         raise CheckpointError(

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from snn_dt.config import Config
-from snn_dt.data import Trajectories, Windows
+from snn_dt.data import Trajectories, WindowSampler
 from snn_dt.data.episode_streams import EpisodeStreams
 from snn_dt.data.oversampling import BEST, OversampledWindows
 from snn_dt.data.windows import Batch
@@ -53,9 +53,9 @@ def training_batches(
 ) -> Prefetch[Batch]:
     """Return the batches of a run as a function of the update's number: this process's slice of each."""
     data, train = config.data, config.train
-    make = partial(_windows, config, trajectories, rtg_scale, EpisodeStreams if train.stateful else Windows)
+    make = partial(_windows, config, trajectories, rtg_scale, EpisodeStreams if train.stateful else WindowSampler)
     chosen = trajectories.best(episodes, data.filter_top)
-    source: Windows | OversampledWindows
+    source: WindowSampler | OversampledWindows
     source = windows = make(chosen, data.rtg_augment)
     if data.oversample_top:
         best = make(trajectories.best(chosen, BEST), data.rtg_augment)
@@ -71,7 +71,7 @@ def validation_loss(
     config: Config, trajectories: Trajectories, episodes: NDArray[np.int64], rtg_scale: float, model: Any
 ) -> Callable[[], float]:
     """Return a function that gives the mean loss on windows of held-out episodes, the same windows every time."""
-    windows = _windows(config, trajectories, rtg_scale, Windows, episodes)
+    windows = _windows(config, trajectories, rtg_scale, WindowSampler, episodes)
     batch_size, device = config.train.batch_size, next(model.parameters()).device
 
     @torch.no_grad()
@@ -91,10 +91,10 @@ def _windows(
     config: Config,
     trajectories: Trajectories,
     rtg_scale: float,
-    kind: type[Windows],
+    kind: type[WindowSampler],
     episodes: NDArray[np.int64],
     raised: float = 0.0,
-) -> Windows:
+) -> WindowSampler:
     return kind(
         trajectories,
         config.model.context_length,

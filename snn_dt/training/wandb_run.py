@@ -23,7 +23,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from snn_dt import io
 from snn_dt.config import TrackConfig
-from snn_dt.jsonl import write_atomically
+from snn_dt.io import write_atomically
 
 CONNECT_SECONDS = 2.0
 INIT_SECONDS = 15.0

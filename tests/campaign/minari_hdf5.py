@@ -346,7 +346,7 @@ def spread_is_kept(folder: Path, dataset: str, scale: float) -> int:
     """Read a dataset; its windows have to hold normalised states, or the user is told that they cannot."""
     import sys
 
-    from snn_dt.data import Windows, load_dataset
+    from snn_dt.data import WindowSampler, load_dataset
     from snn_dt.errors import DataError
 
     try:
@@ -354,7 +354,7 @@ def spread_is_kept(folder: Path, dataset: str, scale: float) -> int:
     except DataError as error:
         print(f"snn-dt: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    batch = Windows(trajectories, 8, rtg_scale=1.0).batch(0, 0, 64)
+    batch = WindowSampler(trajectories, 8, rtg_scale=1.0).batch(0, 0, 64)
     spread = float(batch.states[batch.attention_mask].std())
     if not 0.5 < spread < 2 and not Path(".stderr").read_text():
         raise AssertionError(f"states of deviation {spread}, state_std {trajectories.state_std}, and no word")

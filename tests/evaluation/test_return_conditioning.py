@@ -9,7 +9,7 @@ import torch
 from minari.data_collector import EpisodeBuffer
 
 from snn_dt.checkpoint import from_pretrained
-from snn_dt.data import Windows, load_dataset
+from snn_dt.data import WindowSampler, load_dataset
 from snn_dt.evaluation.rollout import evaluate
 from tests.conftest import CountdownEnv, register_countdown
 from tests.runs import shared_cache as shared_cache
@@ -67,8 +67,8 @@ def test_a_lower_target_gives_a_lower_return_and_a_middle_one_a_middle_return(mi
 @pytest.mark.filterwarnings("ignore::UserWarning:minari.*")
 def test_half_of_the_windows_may_be_of_the_best_tenth(mixed_data, tmp_path, monkeypatch):
     seen: list[np.ndarray] = []
-    at = Windows.at
-    monkeypatch.setattr(Windows, "at", lambda self, ends, *more: seen.append(ends) or at(self, ends, *more))
+    at = WindowSampler.at
+    monkeypatch.setattr(WindowSampler, "at", lambda self, ends, *more: seen.append(ends) or at(self, ends, *more))
     changes = {"data__dataset": mixed_data, "data__validation_fraction": 0.0, "eval__episodes": 0}
     assert train(tmp_path / "run", **changes, data__oversample_top=0.5) == 0
     data = load_dataset(str(mixed_data))
@@ -87,8 +87,8 @@ def test_behaviour_cloning_of_the_best_episodes_trains_on_them_alone_and_plays_a
         **{"eval__episodes": 1, "eval__env_id": register_countdown()},
     }
     seen: list[np.ndarray] = []
-    at = Windows.at
-    monkeypatch.setattr(Windows, "at", lambda self, ends, *more: seen.append(ends) or at(self, ends, *more))
+    at = WindowSampler.at
+    monkeypatch.setattr(WindowSampler, "at", lambda self, ends, *more: seen.append(ends) or at(self, ends, *more))
     assert train(tmp_path / "run", **changes) == 0
     data = load_dataset(str(mixed_data))
     trained = np.unique(np.searchsorted(data.episode_offsets, np.concatenate(seen), side="right") - 1)

@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from snn_dt.cli.main import main
 from snn_dt.data.episode_streams import EpisodeStreams
-from snn_dt.data.windows import Windows
+from snn_dt.data.windows import WindowSampler
 from snn_dt.errors import ConfigError
 from snn_dt.training.distributed import Workers
 from snn_dt.training.gradient import StatefulForward
@@ -40,7 +40,7 @@ def test_predictions_are_those_of_whole_episodes(data):
     model = make_model(CONFIG, dataclasses.replace(DISCRETE, state_dim=3))
     forward, whole = carried(model), {}
     for length, end in zip(LENGTHS, data.episode_offsets[1:] - 1, strict=True):
-        episode = Windows(data, length, rtg_scale=10.0).at(np.array([end]))
+        episode = WindowSampler(data, length, rtg_scale=10.0).at(np.array([end]))
         whole[length] = (episode.states[0], model(*episode.fields)[0].detach())
     lengths = dict.fromkeys(range(3))
     compared = 0

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from snn_dt import jsonl
+from snn_dt import io, jsonl
 from snn_dt.config import TrackConfig
 from snn_dt.training import wandb_run
 from snn_dt.training.tracking import Tracker
@@ -174,7 +174,7 @@ def test_a_file_replaced_on_a_full_disk_keeps_its_old_text(tmp_path, monkeypatch
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        jsonl.write_atomically(path, "new")
+        io.write_atomically(path, "new")
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
     assert path.read_text() == "old"
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from snn_dt.config import config_from_dict
-from snn_dt.data import Windows, load_dataset
+from snn_dt.data import WindowSampler, load_dataset
 from snn_dt.data.windows import Batch
 from snn_dt.errors import ConfigError
 from snn_dt.evaluation.policy import Policy
@@ -42,7 +42,9 @@ def training_batches(
             f"{(model.state_dim, model.action_dim, model.discrete)}, found {found} in {trajectories.dataset_id}; "
             "choose the dataset that the checkpoint was trained on"
         )
-    windows = Windows(trajectories, model.context_length, rtg_scale=policy.spec.rtg_scale, normalize=data.normalize)
+    windows = WindowSampler(
+        trajectories, model.context_length, rtg_scale=policy.spec.rtg_scale, normalize=data.normalize
+    )
     return lambda i: windows.batch(seed, i, batch_size).to(policy.device)  # a batch is a function of (seed, i)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from snn_dt.data.source import Episode
 from snn_dt.data.trajectories import Trajectories
-from snn_dt.data.windows import Batch, Windows, join
+from snn_dt.data.windows import Batch, WindowSampler, join
 from snn_dt.evaluation.policy import Policy
 
 
@@ -72,7 +72,7 @@ class TrainingData:
         self.trajectories = replace(trajectories, state_mean=mean, state_std=std)
         best = self.trajectories.best(np.arange(trajectories.n_episodes), filter_top)  # episode numbers
         scale = policy.spec.rtg_scale
-        self.windows = Windows(self.trajectories, model.context_length, rtg_scale=scale, episodes=best)
+        self.windows = WindowSampler(self.trajectories, model.context_length, rtg_scale=scale, episodes=best)
         self._scale = scale
         ends = trajectories.episode_offsets
         rtg = np.concatenate([trajectories.returns_to_go[ends[e] : ends[e + 1]] for e in best])

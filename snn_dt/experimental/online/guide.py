@@ -23,7 +23,7 @@ from snn_dt.experimental.online.crazyflie_controller import pilot_of_skill
 from snn_dt.experimental.online.jump_start import Guide, fly
 from snn_dt.experimental.online.score import score_flights
 from snn_dt.experimental.online.td3 import Learner
-from snn_dt.jsonl import write_atomically
+from snn_dt.io import write_atomically
 
 PRIVILEGED_DIM = PLAIN_DIM + HISTORY * ACTION_DIM
 STEPS_PER_ROUND = 64

@@ -19,8 +19,7 @@ from snn_dt.experimental.online.config import OnlineConfig
 from snn_dt.experimental.online.guide import make_guide
 from snn_dt.experimental.online.hover_trainer import HoverTrainer, make_actor
 from snn_dt.experimental.online.saved import ACTOR, BEST_ACTOR, save_actor
-from snn_dt.io import require_file
-from snn_dt.jsonl import write_atomically
+from snn_dt.io import require_file, write_atomically
 from snn_dt.training.console import Console
 from snn_dt.training.state import restoring
 from snn_dt.training.tracking import Tracker

@@ -12,7 +12,7 @@ from snn_dt.errors import CheckpointError
 from snn_dt.experimental.online.actor_critic import SpikingActor
 from snn_dt.experimental.online.config import ActorConfig
 from snn_dt.experimental.online.hover_trainer import make_actor
-from snn_dt.jsonl import write_atomically
+from snn_dt.io import write_atomically
 
 ACTOR, BEST_ACTOR = "actor", "best_actor"
 

@@ -23,7 +23,7 @@ from snn_dt.experimental.rsnn.spiking_network import RecurrentSNN
 from snn_dt.experimental.rsnn.tasks import make_task
 from snn_dt.experimental.rsnn.topology import Topology
 from snn_dt.experimental.rsnn.trainer import Trained, make_optimizer, train
-from snn_dt.jsonl import write_atomically
+from snn_dt.io import write_atomically
 from snn_dt.training.signals import StopSignal
 from snn_dt.training.sinks import MetricSink
 from snn_dt.training.state import TrainingState, load_training_state, restoring

@@ -24,7 +24,8 @@ from snn_dt import io
 from snn_dt.config import Config, check_env_id, config_from_dict, config_to_dict
 from snn_dt.config_difference import check_whole, difference
 from snn_dt.errors import CheckpointError
-from snn_dt.jsonl import dumps, write_atomically
+from snn_dt.io import write_atomically
+from snn_dt.jsonl import dumps
 from snn_dt.training.sweep.grid import Trial
 
 WATCH_SECONDS = 0.5

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from snn_dt.jsonl import dumps, write_atomically
+from snn_dt.io import write_atomically
+from snn_dt.jsonl import dumps
 from snn_dt.training.sweep.folder import read
 from snn_dt.training.sweep.scheduler import TrialStatus
 
