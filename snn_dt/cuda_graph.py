@@ -17,7 +17,7 @@ MAX_GRAPHS = 64
 
 
 class CudaGraph:
-    """`compute(*tensors) -> result`, captured after some calls with inputs of the same shapes, then launched.
+    """`compute(*tensors) -> result`, captured after some calls with inputs of the same shapes, and launched afterwards.
 
     Host code of `compute` runs while it is called or captured, not when the graph is launched. So it may not depend on
     values of tensors, and it must change tensors in place. Its result, any structure of tensors, is overwritten by the

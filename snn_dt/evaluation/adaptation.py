@@ -17,9 +17,9 @@ from snn_dt.snn.plasticity import Eligibility
 class OnlinePlasticity(HeadPlasticity):
     """Learning while acting: at the end of an episode `F += eta delta E`, with `W + F` in the place of the head's W.
 
-    delta is the observed return minus the one asked for, over `rtg_scale`: what led to too little is unlearned, and an
-    episode that does what it was asked to teaches nothing. W itself, and so a checkpoint, stays as it is; episodes that
-    run side by side share F, and it grows in the order in which they end.
+    delta is the observed return minus the target return, over `rtg_scale`: an episode below its target weakens what led
+    to its actions, one that meets it changes nothing. W, which a checkpoint holds, stays as it is. Episodes of a batch
+    share F and update it in the order in which they end.
 
     Raises:
         ConfigError: `post: error` for continuous actions, which never differ from the output.
@@ -43,12 +43,12 @@ class OnlinePlasticity(HeadPlasticity):
         self.head.plastic = None
 
     def begin(self, asked: Tensor) -> None:
-        """Begin episodes that are asked for the returns `asked` [N], and forget what was running."""
+        """Begin episodes with the target returns `asked` [N], and discard the running ones."""
         self.trace = Eligibility(len(asked), self.head.weight, self.config.decay)
         self.missing = asked.clone()
 
     def step(self, predictions: Tensor, actions: Tensor) -> None:
-        """Take what the head has just said, [N, A], and the actions that were taken, [N] or [N, A]."""
+        """Add the last predictions, [N, A], and the actions that were taken, [N] or [N, A], to the trace."""
         self.trace.step(self.pre[:, -1], self.post(predictions, actions))
 
     def observe(self, reward: Tensor) -> None:
@@ -57,14 +57,14 @@ class OnlinePlasticity(HeadPlasticity):
 
     @torch.no_grad()
     def finish(self, rows: Tensor) -> None:
-        """Learn from the episodes of some rows, which are over."""
+        """Learn from the episodes of some rows, which have ended."""
         assert self.head.plastic is not None
         delta = (-self.missing[rows] / self.rtg_scale).clamp(-1, 1).to(self.trace.e.dtype)
         change = self.config.eta * torch.tensordot(delta, self.trace.e[rows], 1)
         self.head.plastic = self.grown(self.head.plastic, change, self.head.weight)
 
     def finish_all(self) -> None:
-        """Learn from whatever is running, which is over."""
+        """End all episodes and learn from them."""
         self.finish(torch.arange(len(self.missing), device=self.missing.device))
 
     def restart(self, rows: Tensor, asked: float) -> None:
@@ -74,7 +74,7 @@ class OnlinePlasticity(HeadPlasticity):
         self.missing = self.missing.index_fill(0, rows, asked)
 
     def keep(self, rows: Tensor) -> None:
-        """Learn from the episodes of all other rows, and go on with these."""
+        """End the episodes of all other rows and learn from them."""
         over = torch.ones(len(self.missing), dtype=torch.bool, device=rows.device).index_fill_(0, rows, False)
         self.finish(over.nonzero().squeeze(1))
         self.trace.keep(rows)
@@ -83,6 +83,6 @@ class OnlinePlasticity(HeadPlasticity):
     @property
     @torch.no_grad()
     def change(self) -> float:
-        """The norm of what was learned, in norms of the weights."""
+        """The norm of F over that of W."""
         assert self.head.plastic is not None
         return float(torch.linalg.vector_norm(self.head.plastic) / torch.linalg.vector_norm(self.head.weight))

@@ -25,7 +25,7 @@ from snn_dt.models.stream_fused import FusedStep, knows_step
 
 Way = Literal["modules", "cpp", "cuda_graph"]
 Decide = Callable[..., Any]
-"""`(rtg, states, actions, timesteps, attention_mask) -> [B, A]`; streaming: `(rtg, states, state) -> [B, A], state`."""
+"""`(rtg, states, actions, timesteps, attention_mask) -> [B, A]`; streaming `(rtg, states, state) -> [B, A], state`."""
 GRAPH_AFTER = 20
 """Decisions of a shape before their CUDA graph is captured, which takes as long as some fifty of them."""
 USUAL = frozenset(vars(nn.Module())) - {"training"}

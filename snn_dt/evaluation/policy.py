@@ -329,8 +329,7 @@ class Policy:
         self._warned = True
         warnings.warn(
             "expected policy.observe(reward) after each policy.act(observation), found two decisions without it: the "
-            "policy goes on asking for all of its target return; call observe with every reward, or with 0 to keep "
-            "asking for the same",
+            "return-to-go stays at its old value; call observe with every reward, or with 0 to keep the return-to-go",
             stacklevel=5,
         )
 

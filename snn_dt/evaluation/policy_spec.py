@@ -1,4 +1,4 @@
-"""What a policy needs besides its model, and whether what a checkpoint holds of it can be used."""
+"""The specification of a policy: spaces, scales and names; and the checks of one that a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from snn_dt.models import TaskShape
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """What a policy needs besides its model; travels in the checkpoint."""
+    """What a policy needs besides its model; a checkpoint holds it."""
 
     dataset_id: str
     observation_space: str
@@ -26,15 +26,14 @@ class PolicySpec:
     delayed: bool
     """Trained on delayed rewards: the return-to-go stays at the target through the episode."""
     target_return: float
-    """Asked for when nobody says otherwise: the first `eval.target_return` of the training, else the best return in its
-    dataset."""
+    """The default target: the first `eval.target_return` of the training, else the best return in its dataset."""
     env_id: str | None = None
     env_spec: str | None = None
     """JSON of the environment's specification, with its keyword arguments, wrappers and step limit."""
     reference: dict[str, Any] | None = None
     """`min`, `max`, `source` of the normalised score."""
     action_deviation: tuple[float, ...] | None = None
-    """Deviation of each action column of the dataset; None for choices, and in checkpoints that do not hold it."""
+    """Standard deviation of each action column of the dataset; None for discrete actions and in older checkpoints."""
 
 
 def read_space(text: str) -> Any:
@@ -45,7 +44,7 @@ def read_space(text: str) -> Any:
 
 
 def check_spec(spec: PolicySpec, task: TaskShape) -> None:
-    """Read all that a policy reads only once it acts or is evaluated.
+    """Check the parts of a specification that a policy reads only when it acts or is evaluated.
 
     Raises:
         ValueError: a part of it cannot be read, or belongs to another task.
@@ -62,7 +61,7 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
     for name, expected, good in checks:
         try:
             holds = good()
-        except Exception:  # what is no space, and what is no JSON, each raise kinds of their own
+        except Exception:  # a text that is no JSON, or no space, raises errors of many types
             holds = False
         if not holds:
             raise ValueError(f"policy.{name}: expected {expected}, found {str(getattr(spec, name))[:80]!r}")
@@ -95,5 +94,5 @@ def _is_reference(values: dict[str, Any] | None) -> bool:
     from snn_dt.data.scores import ReferenceScores
 
     if values is not None:
-        strict.build(ReferenceScores, values, "reference")  # raises where no score can be told from them
+        strict.build(ReferenceScores, values, "reference")  # raises unless a score can be computed
     return True

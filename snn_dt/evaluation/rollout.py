@@ -64,7 +64,7 @@ def evaluate(
 
     Args:
         policy: where it lives (CPU or GPU) is where its decisions are made.
-        target_returns: one or several, environment units; None or empty asks for the policy's default.
+        target_returns: one or several, environment units; None or empty takes the policy's default.
         episodes: per target; exactly these are run, each to its end.
         num_envs: environments stepped side by side, for speed; decisions change by rounding, see above.
         env_id: another environment than the policy's own.
@@ -98,8 +98,8 @@ def evaluate(
         raise ValueError(f"meter_every: expected at least 1, found {meter_every}")
     if max_steps is not None and max_steps < 1:
         raise ValueError(f"max_steps: expected at least 1, found {max_steps}")
-    asked: list[float] = [] if target_returns is None else np.ravel(target_returns).tolist()
-    targets = asked or [policy.spec.target_return]
+    requested: list[float] = [] if target_returns is None else np.ravel(target_returns).tolist()
+    targets = requested or [policy.spec.target_return]
     num_envs = 1 if reference else num_envs
     how = {
         "num_envs": num_envs,
@@ -111,7 +111,7 @@ def evaluate(
     rows = []
     envs = make_environments(policy, min(num_envs, episodes), env_id, max_steps)
     try:
-        name = envs[0].name  # with its version, even if it was asked for without
+        name = envs[0].name  # with its version, which `env_id` may lack
         known = policy.spec.reference if name == policy.spec.env_id else None
         scores = ReferenceScores(**known) if known else None
         for i, target in enumerate(targets):
