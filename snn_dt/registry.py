@@ -6,7 +6,7 @@
 | ATTENTIONS   | `model.attention`   | `build(config) -> nn.Module`, see `snn_dt.models.mixing`          |
 | POSITIONS    | `model.positions`   | `build(config, n_timesteps) -> nn.Module or None`                 |
 | KINDS        | `model.kind`        | `Kind`                                                            |
-| LOSSES       | `train.loss`        | `loss(model, batch, predictions) -> (scalar, metrics)`            |
+| LOSSES       | `model.loss`        | `loss(model, batch, predictions) -> (scalar, metrics)`            |
 | DATA_SOURCES | `data.dataset`      | what reads `NAME:REST`, see `snn_dt.data.source`                  |
 
 An own entry is registered by a line in a module that is imported before the config is checked, or by an installed
@@ -114,8 +114,8 @@ class Kind:
 NEURONS: Table[Build] = Table("model.neuron", "register_neuron", ("snn_dt.snn.neurons",))
 ATTENTIONS: Table[Build] = Table("model.attention", "register_attention", ("snn_dt.models.mixing",))
 POSITIONS: Table[Build] = Table("model.positions", "register_positions", ("snn_dt.models.positions",))
-KINDS: Table[Kind] = Table("model.kind", "register_kind", ("snn_dt.models",))
-LOSSES: Table[Build] = Table("train.loss", "register_loss", ("snn_dt.learning.losses",))
+KINDS: Table[Kind] = Table("model.kind", "register_kind", ("snn_dt.models.kinds",))
+LOSSES: Table[Build] = Table("model.loss", "register_loss", ("snn_dt.learning.losses",))
 DATA_SOURCES: Table[Any] = Table("data.dataset", "register_data_source", ("snn_dt.data.load",))
 
 
@@ -153,7 +153,7 @@ def register_kind(
 
 
 def register_loss(name: str, loss: Build) -> None:
-    """Add a loss: `loss(model, batch, predictions) -> (scalar, metrics)` for `train.loss: NAME`."""
+    """Add a loss: `loss(model, batch, predictions) -> (scalar, metrics)` for `model.loss: NAME`."""
     LOSSES.add(name, loss)
 
 

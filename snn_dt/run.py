@@ -22,7 +22,7 @@ from snn_dt.errors import CheckpointError, ConfigError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.rollout import evaluate
 from snn_dt.learning.eprop_blocks import use_eprop
-from snn_dt.learning.losses import action_loss
+from snn_dt.learning.losses import loss_of
 from snn_dt.learning.plasticity import TrainingPlasticity
 from snn_dt.learning.slopes import make_schedule
 from snn_dt.models import build_model
@@ -30,7 +30,6 @@ from snn_dt.models.norms import set_transition
 from snn_dt.task import action_space, make_policy, rtg_scale, task_shape
 from snn_dt.training.console import Console
 from snn_dt.training.distributed import Workers
-from snn_dt.training.gradient import action_half_range
 from snn_dt.training.loop import train
 from snn_dt.training.optimizer import make_optimizer
 from snn_dt.training.prefetch import Prefetch
@@ -188,13 +187,12 @@ class Run:
     def _validate(self) -> float:
         """Mean loss on windows of the held-out episodes, the same ones every time."""
         windows, batch_size = self.held_out, self.config.train.batch_size
-        half_range = action_half_range(self.policy.model)
         assert windows is not None
         losses = []
         for step in range(max(1, min(20, len(windows) // batch_size))):
             batch = windows.batch(self.config.data.split_seed, step, batch_size).to(self.device)
             predictions = self.policy.model(*batch.fields)
-            losses.append(float(action_loss(predictions, batch.actions, batch.attention_mask, half_range)[0]))
+            losses.append(float(loss_of(self.policy.model, batch, predictions)[0]))
         return math.fsum(losses) / len(losses)
 
     def _save(self, name: str, state: TrainingState) -> None:

@@ -19,7 +19,7 @@ from stream import CHECKPOINT, streaming
 from torch import Tensor
 
 from snn_dt import from_pretrained
-from snn_dt.models.stream_block import TokenLIF
+from snn_dt.snn import TokenLIF
 from snn_dt.models.stream_fused import fused_step
 
 STEPS = 1000

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.energy.baselines import decision_transformer, dense_count, same_tokens
-from snn_dt.energy.costs import Call, Real, rule_of
+from snn_dt.energy.costs import Call, Real, declared
 from snn_dt.energy.counts import Count, EnergyTable
 from snn_dt.energy.memory import VALUE_BYTES, state_bytes, traffic_bytes
 from snn_dt.energy.recorder import Recorder
@@ -96,9 +96,10 @@ class DecisionMeter:
         self.seconds += time.perf_counter() - begin
 
     def _add(self, name: str, module: nn.Module, call: Call) -> None:
-        found = rule_of(module)
+        found = declared(module)
         assert found is not None
-        cost = found[0](module, call)
+        assert found.rule is not None
+        cost = found.rule(module, call)
         parts = cost if isinstance(cost, dict) else {"": cost}
         named = {f"{name}.{part}" if part else name: count for part, count in parts.items()}
         for part, count in named.items():

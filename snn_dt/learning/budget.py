@@ -8,38 +8,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snn_dt.config import BudgetConfig
-from snn_dt.energy.costs import Call, Real, rule_of
+from snn_dt.energy.costs import Call, Real, declared
 from snn_dt.energy.counts import Count
 from snn_dt.energy.recorder import Recorder
 from snn_dt.errors import ConfigError
-from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
-from snn_dt.models.blocks import Block
-from snn_dt.models.decay import DecayAttention
-from snn_dt.models.embedding import TokenEmbedding
-from snn_dt.models.heads import PopulationDecode
-from snn_dt.models.layers import SpikeLinear, TimeMean
-from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
-from snn_dt.models.norms import PTBN
-from snn_dt.models.positions import PhaseGate, PhasePositions, SinusoidalPositions
-from snn_dt.models.routing import DendriticRouting
-from snn_dt.models.stream_block import StreamBlock
-from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
-from snn_dt.snn import LIF
-
-SYNAPSES = (SpikeLinear, SpikeAttention, LinearSpikeAttention, TSSA, PSSA, DecayAttention)
-ANALOGUE = (
-    nn.LayerNorm, nn.ReLU, nn.Sigmoid, nn.Embedding, PTBN, TimeMean, DenseSelfAttention, SpikingSelfAttention,
-    Block, TokenEmbedding, PhasePositions, PhaseGate, SinusoidalPositions, DendriticRouting, SoftmaxAttention,
-    PopulationDecode, StreamBlock, ReturnCode, StreamEmbedding,
-)  # fmt: skip
-"""What this package's rules count as additions that no spike causes. Modules of other kinds, a user's own among them,
-are synapses as far as their rule has accumulates."""
+from snn_dt.snn.record import Recorded
 
 
 class Budget:
@@ -61,7 +39,7 @@ class Budget:
                 "train.budget: expected a model whose every module has an energy rule, found none for "
                 f"{', '.join(self._recorder.unknown)}; register one with snn_dt.energy.costs, or set no limit"
             )
-        self._calls: list[tuple[str, nn.Module, tuple[Any, ...], Any]] = []
+        self._calls: list[Recorded] = []
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
@@ -108,17 +86,17 @@ class Budget:
         embedded = Real({length: tokens, context: attention_mask}, on_device=True)  # positions, of all steps
         synapses, neurons = Count(), Count()
         for name, module, inputs, output in self._calls:
-            if isinstance(module, SYNAPSES) or not isinstance(module, ANALOGUE):
-                found = rule_of(module)
-                assert found is not None
-                real = embedded if name.startswith("embedding.") else read
-                cost = found[0](module, Call(inputs, output, real, streams))
-                # the other parts that our own rules name, a norm or a softmax, are analogue
-                count = cost if isinstance(cost, Count) else cost[""] if "" in cost else sum(cost.values(), Count())
-                if isinstance(module, LIF):
-                    neurons += count
-                else:
-                    synapses += count
+            found = declared(module)
+            if found is None or found.rule is None or found.role not in ("synapses", "neurons"):
+                continue
+            real = embedded if name.startswith("embedding.") else read
+            cost = found.rule(module, Call(inputs, output, real, streams))
+            # The other parts that a rule names, a norm or a softmax, are analogue.
+            count = cost if isinstance(cost, Count) else cost[""] if "" in cost else sum(cost.values(), Count())
+            if found.role == "neurons":
+                neurons += count
+            else:
+                synapses += count
         decisions = attention_mask.sum() if streams else len(attention_mask)
         return {
             "synaptic_operations": torch.as_tensor(synapses.acs) / decisions,

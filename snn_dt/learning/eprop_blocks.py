@@ -42,9 +42,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from snn_dt.models.layers import ActionHead, Chain, TimedLIF, through
+from snn_dt.models.layers import ActionHead, Chain, through
 from snn_dt.rule_config import EpropConfig
-from snn_dt.snn import get_surrogate
+from snn_dt.snn import TimedLIF, get_surrogate
 from snn_dt.snn.reference import reset
 from snn_dt.snn.scan import HALF
 

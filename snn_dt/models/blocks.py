@@ -5,18 +5,19 @@ B batch, L tokens, D width, T simulation steps; `[(T,) B, L, D]` has a time axis
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
-from snn_dt.models.layers import Chain, SpikeLinear, TimedLIF, TimeMean, through
-from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SpikeAttention
+from snn_dt.models.layers import Chain, SpikeLinear, TimeMean, through
+from snn_dt.models.mixing import PSSA, TSSA
 from snn_dt.models.norms import PTBN, UNTOLD, transition_of
 from snn_dt.models.routing import DendriticRouting
 from snn_dt.models.tokens import Tokens
-from snn_dt.snn import RateLIF
+from snn_dt.registry import ATTENTIONS, KINDS
+from snn_dt.snn import RateLIF, TimedLIF, build_neuron
 
 
 class Block(nn.Module):
@@ -37,21 +38,20 @@ class Block(nn.Module):
 
 def build_block(config: ModelConfig, n_tokens: int, last: bool) -> Block:
     """Build a block of `config.kind`, nulls resolved, for windows of `n_tokens` tokens; `last` is the one read out."""
-    if config.kind == "dense":
-        return dense_block(config)
-    if config.kind == "snn_dt":
-        return snn_dt_block(config, last)
-    return dsformer_block(config, n_tokens)
+    block = KINDS[config.kind].block
+    assert block is not None, "a kind with a model of its own does not come here"
+    built: Block = block(config, n_tokens, last)
+    return built
 
 
-def dense_block(config: ModelConfig) -> Block:
+def dense_block(config: ModelConfig, n_tokens: int = 0, last: bool = False) -> Block:
     """Build the pre-norm GPT-2 block of the Decision Transformer (ReLU, as in the authors' Gym code)."""
     d, hidden = config.d_model, config.mlp_ratio * config.d_model
     mlp = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, hidden), nn.ReLU(), nn.Linear(hidden, d))
     return Block(DenseSelfAttention(d, config.n_heads, config.dropout), mlp, config.dropout)
 
 
-def snn_dt_block(config: ModelConfig, last: bool = False) -> Block:
+def snn_dt_block(config: ModelConfig, n_tokens: int = 0, last: bool = False) -> Block:
     """Build the SNN-DT block: pre-norm, a layer norm before every neuron, every weight matrix fed by spikes.
 
     Without the norms the currents drift out of the range in which a change of return-to-go changes a spike. With
@@ -71,17 +71,13 @@ def snn_dt_block(config: ModelConfig, last: bool = False) -> Block:
         TimeMean() if last else nn.Identity(),
         SpikeLinear(hidden, d, steps),
     )
-    if config.attention == "linear":
-        attend: nn.Module = LinearSpikeAttention(heads, steps)
-    else:
-        attend = SpikeAttention(heads, (d // heads) ** -0.5, steps, config.dropout)
     width = d // heads if config.routing else d
     attention = SpikingSelfAttention(
         neuron(norm_width=d),
         query=projection(),
         key=projection(),
         value=projection(),
-        attend=attend,
+        attend=ATTENTIONS[config.attention](config),
         route=DendriticRouting(heads) if config.routing else nn.Identity(),
         lif_out=neuron(norm_width=width),
         out=SpikeLinear(width, d, steps),
@@ -89,7 +85,7 @@ def snn_dt_block(config: ModelConfig, last: bool = False) -> Block:
     return Block(attention, mlp, config.dropout)
 
 
-def dsformer_block(config: ModelConfig, n_tokens: int) -> Block:
+def dsformer_block(config: ModelConfig, n_tokens: int, last: bool = False) -> Block:
     """Build the DSFormer block (arXiv 2504.03800): neurons straight on the residual stream, a norm after every linear.
 
     The norms fold into the linear layers (`folding.py`): nothing else is left between spikes and spikes.
@@ -119,15 +115,11 @@ def dsformer_block(config: ModelConfig, n_tokens: int) -> Block:
     return Block(attention, mlp, config.dropout)
 
 
-def neurons(config: ModelConfig) -> partial[RateLIF | TimedLIF]:
-    """Return what makes a layer of the configured neurons."""
-    return partial(
-        TimedLIF if config.coding == "spikes" else RateLIF,
-        config.sim_steps,
-        tau_mem=config.tau_mem,
-        v_threshold=config.v_threshold,
-        reset=config.reset,
-        detach_reset=config.detach_reset,
-        surrogate=config.surrogate,
-        surrogate_slope=config.surrogate_slope,
-    )
+def neurons(config: ModelConfig) -> Callable[..., RateLIF | TimedLIF]:
+    """Return what makes a layer of neurons: `(norm_width=None) -> layer`."""
+    layer = TimedLIF if config.coding == "spikes" else RateLIF
+
+    def make(norm_width: int | None = None) -> RateLIF | TimedLIF:
+        return layer(config.sim_steps, norm_width, build_neuron(config))
+
+    return make

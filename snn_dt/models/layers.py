@@ -6,37 +6,10 @@ What passes between layers is `[B, L, D]`, one value for all of simulation time 
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snn_dt.snn import LIF
 from snn_dt.snn.spike_linear import spike_linear
-
-
-class TimedLIF(LIF):
-    """`LIF` from rest, as a module: `forward(current [B, L, D] or [T, B, L, D]) -> spikes [T, B, L, D]`.
-
-    With `norm_width` D the current is first layer-normalised, as in `RateLIF`.
-    """
-
-    def __init__(self, sim_steps: int, norm_width: int | None = None, **lif: Any) -> None:
-        super().__init__(**lif)
-        self.sim_steps = sim_steps
-        self.norm = None if norm_width is None else nn.LayerNorm(norm_width)
-
-    def forward(self, current: Tensor) -> Tensor:
-        """Return the spikes of each step; a current without a time axis is the same in all of them."""
-        if self.norm is not None:
-            current = self.norm(current)
-        if current.dim() == 3:
-            current = current.expand(self.sim_steps, *current.shape)
-        return super().forward(current)[0]
-
-    def extra_repr(self) -> str:
-        """Show the steps and the constants."""
-        return f"sim_steps={self.sim_steps}, {super().extra_repr()}"
 
 
 class TimeMean(nn.Module):

@@ -11,8 +11,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snn_dt.model_config import ModelConfig
 from snn_dt.models.layers import TimeMean
 from snn_dt.models.tokens import Tokens
+from snn_dt.registry import register_attention
 
 
 class SoftmaxAttention(nn.Module):
@@ -128,3 +130,12 @@ def _mean_over_keys(q: Tensor, k: Tensor, v: Tensor, asked: Tensor) -> Tensor:
     """Return `1/n_i sum_j (q_i . k_j) v_j` for `q [B, H, Q, d]`, `k`, `v [B, H, L, d]`, over what `asked` allows."""
     scores = (q @ k.transpose(-1, -2)).masked_fill(~asked, 0)
     return (scores @ v) / asked.sum(-1, keepdim=True)
+
+
+def _softmax(config: ModelConfig) -> SpikeAttention:
+    scale = (config.d_model // config.n_heads) ** -0.5
+    return SpikeAttention(config.n_heads, scale, config.sim_steps, config.dropout)
+
+
+register_attention("softmax", _softmax)
+register_attention("linear", lambda config: LinearSpikeAttention(config.n_heads, config.sim_steps))

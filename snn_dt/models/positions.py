@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snn_dt.model_config import ModelConfig
 from snn_dt.models.layers import SpikeLinear
+from snn_dt.registry import POSITIONS, register_positions
 from snn_dt.snn.surrogate import spike
 
 INITIAL_SCALE = 0.02
@@ -128,3 +130,24 @@ class PhaseGate(PhaseGenerators):
     def forward(self, timesteps: Tensor) -> Tensor:
         """Spread the spikes over the features they gate, `[B, K] -> [B, K, D]`."""
         return self.spikes(timesteps).repeat_interleave(self.features, dim=-1)
+
+
+def build_positions(config: ModelConfig, n_timesteps: int) -> nn.Module | None:
+    """Build what is added to the tokens; None for `none`, and for `phase_input: gate`, which adds nothing."""
+    if config.phase_input == "gate":
+        return None
+    positions: nn.Module | None = POSITIONS[config.positions or "none"](config, n_timesteps)
+    return positions
+
+
+def build_phase(config: ModelConfig, n_timesteps: int, module: type[PhasePositions | PhaseGate]) -> nn.Module:
+    """Build generators of phase-shifted spikes for all heads of a block."""
+    slope = config.surrogate_slope
+    assert slope is not None, "nulls of a config are resolved before anything is built"
+    return module(config.n_heads * config.phase_generators, n_timesteps, config.d_model, slope)
+
+
+register_positions("none", lambda config, n_timesteps: None)
+register_positions("learned", lambda config, n_timesteps: LearnedPositions(n_timesteps, config.d_model))
+register_positions("sinusoidal", lambda config, n_timesteps: SinusoidalPositions(config.d_model))
+register_positions("phase", lambda config, n_timesteps: build_phase(config, n_timesteps, PhasePositions))

@@ -15,14 +15,14 @@ from snn_dt.models.decay import DecayAttention
 from snn_dt.models.hooks import Watch, alike, biased, only
 from snn_dt.models.layers import ActionHead, SpikeLinear
 from snn_dt.models.stream import StreamTransformer
-from snn_dt.models.stream_block import State, StreamBlock, TokenLIF
+from snn_dt.models.stream_block import State, StreamBlock
 from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
-from snn_dt.snn import LIF
+from snn_dt.snn import LIF, TokenLIF
 from snn_dt.snn.backends import backend_for
 from snn_dt.snn.cpp import SUFFIX, load, pointer_to_constants
 
 KINDS = (
-    StreamTransformer, StreamEmbedding, ReturnCode, StreamBlock, TokenLIF, DecayAttention, SpikeLinear, ActionHead,
+    StreamTransformer, StreamEmbedding, ReturnCode, StreamBlock, TokenLIF, LIF, DecayAttention, SpikeLinear, ActionHead,
     nn.Embedding, nn.Linear, nn.LayerNorm, nn.ModuleList, nn.Dropout,
 )  # fmt: skip
 """Types of the modules that the kernel knows."""
@@ -104,7 +104,7 @@ def fused_step(model: nn.Module) -> FusedStep | None:
 
 
 def _neurons(model: Any) -> list[Any]:
-    return [m for m in model.modules() if isinstance(m, LIF)]
+    return [m for m in model.modules() if isinstance(m, TokenLIF)]
 
 
 def _known(model: Any) -> bool:

@@ -16,7 +16,8 @@ from snn_dt.errors import ConfigError
 from snn_dt.experimental.analysis.jacobian import linearise
 from snn_dt.learning.eprop_blocks import same_step, use_eprop
 from snn_dt.learning.losses import action_loss
-from snn_dt.models.layers import Chain, SpikeLinear, TimedLIF
+from snn_dt.models.layers import Chain, SpikeLinear
+from snn_dt.snn import TimedLIF
 from snn_dt.snn.variants import rest, step
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model, run
 from tests.runs import left_behind, resume, stop_at_update, train

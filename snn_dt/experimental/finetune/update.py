@@ -34,10 +34,9 @@ from snn_dt.experimental.finetune.config import UpdateConfig
 from snn_dt.experimental.finetune.replay import Transitions
 from snn_dt.experimental.online.critics import TwinCritic
 from snn_dt.experimental.online.td3 import masked_mean, smoothed, td_target
-from snn_dt.learning.losses import action_loss
+from snn_dt.learning.losses import action_half_range, loss_of
 from snn_dt.models.embedding import widen_returns
 from snn_dt.models.norms import set_transition
-from snn_dt.training.gradient import action_half_range
 from snn_dt.training.optimizer import make_optimizer
 
 
@@ -124,7 +123,7 @@ class FineTuner:
         else:
             both = join([windows, asking(windows, returns, asked)])
             predictions, own = self.model(*both.fields).chunk(2)
-        loss, metrics = action_loss(predictions, windows.actions, windows.attention_mask, self.half_range)
+        loss, metrics = loss_of(self.model, windows, predictions)
         if self.critic is not None:
             self.critic.requires_grad_(False)  # the gradient goes through the critic, not into it
             q = self.critic.first(windows.states, self.units(own))[windows.attention_mask]
