@@ -60,10 +60,10 @@ class Table(Generic[T]):
         self._entries[name] = entry
 
     def names(self) -> list[str]:
-        """Return the names of all entries, plugins included."""
+        """Return the names of all entries, those of plugins included, in the order of registration."""
         self._import_homes()
         load_plugins()
-        return sorted(self._entries)
+        return list(self._entries)
 
     def __contains__(self, name: object) -> bool:
         if name not in self._entries:
