@@ -50,13 +50,15 @@ class Table(Generic[T]):
         """Add an entry.
 
         Raises:
-            ConfigError: the name is no identifier, or another entry has it. The same function may come again, as from
-                a notebook cell that runs twice.
+            ConfigError: the name is no identifier, or another module has registered it. The same module may do so
+                again, as from a notebook cell that runs twice.
         """
         if not _NAME.fullmatch(name):
             raise ConfigError(f"{self.register_by}: expected a name of letters, digits, _ . or -, found {name!r}")
-        if name in self._entries and _identity(self._entries[name]) != _identity(entry):
-            raise ConfigError(f"{self.register_by}: {name!r} is registered already; choose another name")
+        if not _module_of(entry).startswith("snn_dt."):
+            self._import_homes()  # so that a built-in name is taken already
+        if name in self._entries and (before := _module_of(self._entries[name])) != _module_of(entry):
+            raise ConfigError(f"{self.register_by}: {name!r} is registered already, by {before}; choose another name")
         self._entries[name] = entry
 
     def names(self) -> list[str]:
@@ -180,11 +182,10 @@ def load_plugins() -> None:
             )
 
 
-def _identity(entry: Any) -> tuple[str, str] | Any:
-    """Return what tells two entries apart: module and name of a function or class; of a `Kind`, of what builds it."""
-    made = (entry.build or entry.block) if isinstance(entry, Kind) else entry
-    name = getattr(made, "__qualname__", None)
-    return made if name is None or "<lambda>" in name else (made.__module__, name)
+def _module_of(entry: Any) -> str:
+    """Return the name of the module that made an entry, or what an entry of several functions builds or reads with."""
+    made = (entry.build or entry.block) if isinstance(entry, Kind) else getattr(entry, "read", entry)
+    return str(getattr(made, "__module__", ""))
 
 
 def _suggestion(name: object, known: list[str]) -> str:

@@ -93,11 +93,7 @@ def test_a_data_source_of_your_own_trains(section):
 
 
 def test_positions_and_a_kind_of_your_own_train(section):
-    section("An attention", first=1)  # imports nn
-    names = section("An attention", first=1)
-    names.update(names)
-    for block in blocks_of("A position code or a kind"):
-        exec(block, names)
+    names = section("A position code or a kind")
     assert names["run"].policy.model.config.positions == "clock"
 
 
@@ -165,10 +161,12 @@ def test_an_unknown_name_is_refused_in_one_line_with_the_known_ones(field):
 
 def test_a_name_has_one_entry_and_is_an_identifier():
     with own_entries():
-        snn_dt.register_loss("one", len)
-        snn_dt.register_loss("one", len)
-        with pytest.raises(ConfigError, match="'one' is registered already"):
-            snn_dt.register_loss("one", sum)
+        snn_dt.register_loss("one", lambda model, batch, predictions: None)
+        snn_dt.register_loss("one", lambda model, batch, predictions: None)  # a notebook cell that runs twice
+        with pytest.raises(ConfigError, match="'one' is registered already, by test_extending"):
+            snn_dt.register_loss("one", run)
+        with pytest.raises(ConfigError, match="'action' is registered already"):
+            snn_dt.register_loss("action", run)
         with pytest.raises(ConfigError, match="expected a name of letters"):
             snn_dt.register_loss("a:b", len)
 
@@ -176,7 +174,7 @@ def test_a_name_has_one_entry_and_is_an_identifier():
 def test_what_a_neuron_builds_must_be_a_neuron():
     with own_entries():
         snn_dt.register_neuron("wrong", lambda config: torch.nn.ReLU())
-        with pytest.raises(ConfigError, match="expected 'wrong' to build a snn_dt.snn.Neuron, found ReLU"):
+        with pytest.raises(ConfigError, match=r"expected 'wrong' to build a snn_dt\.snn\.Neuron, found ReLU"):
             own_model(neuron="wrong")
 
 
