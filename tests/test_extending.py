@@ -163,7 +163,7 @@ def test_a_name_has_one_entry_and_is_an_identifier():
     with own_entries():
         snn_dt.register_loss("one", lambda model, batch, predictions: None)
         snn_dt.register_loss("one", lambda model, batch, predictions: None)  # a notebook cell that runs twice
-        with pytest.raises(ConfigError, match="'one' is registered already, by test_extending"):
+        with pytest.raises(ConfigError, match=r"'one' is registered already, by tests\.test_extending"):
             snn_dt.register_loss("one", run)
         with pytest.raises(ConfigError, match="'action' is registered already"):
             snn_dt.register_loss("action", run)
