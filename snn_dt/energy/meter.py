@@ -41,7 +41,8 @@ class DecisionMeter:
     """
 
     def __init__(self, model: nn.Module, table: EnergyTable | None = None) -> None:
-        self.model, self.table = model, table or EnergyTable()
+        self.model: Any = model  # torch types the attributes of a module as Tensor or Module
+        self.table = table or EnergyTable()
         self.by_module: dict[str, Count] = defaultdict(Count)
         self.state_bytes: dict[str, float] = defaultdict(float)
         self.traffic_bytes: dict[str, float] = defaultdict(float)
@@ -110,7 +111,7 @@ class DecisionMeter:
             self.traffic_bytes[first] += traffic_bytes(module, call, count, self.parameter_bytes[name])
 
     def _bytes_of_a_step(self) -> float:
-        model: Any = self.model  # return-to-go, state, action, timestep
+        model = self.model  # return-to-go, state, action, timestep
         return VALUE_BYTES * (1 + model.state_dim + (1 if model.discrete else model.action_dim) + 1)
 
     def total(self) -> Count:

@@ -32,7 +32,7 @@ def record_raster(
         assert isinstance(call.module, SpikingLayer)
         return call.module.train_of_last_token(call.inputs, call.output)
 
-    layers = {name: m for name, m in policy.model.named_modules() if isinstance(m, SpikingLayer)}
+    layers: dict[str, nn.Module] = {name: m for name, m in policy.model.named_modules() if isinstance(m, SpikingLayer)}
     trains = _decide(policy, target_return, layers, train, decisions, seed, env_id)
     return {name: np.concatenate([part.numpy().astype(bool) for part in parts]) for name, parts in trains.items()}
 
@@ -50,7 +50,8 @@ def record_gates(
         alpha: Tensor = call.output[..., 0, -1, :]  # the last token, [H] or [T, H]
         return alpha.reshape(-1, alpha.shape[-1]).mean(0).double()  # [H]
 
-    gates = {name: m.gate for name, m in policy.model.named_modules() if isinstance(m, DendriticRouting)}
+    modules = policy.model.named_modules()
+    gates: dict[str, nn.Module] = {name: m.gate for name, m in modules if isinstance(m, DendriticRouting)}
     found = _decide(policy, target_return, gates, mean_gates, decisions, seed, env_id)
     return {name: np.stack([part.numpy() for part in parts]) for name, parts in found.items()}
 

@@ -92,13 +92,15 @@ def dsformer_block(config: ModelConfig, n_tokens: int, last: bool = False) -> Bl
     """
     d, hidden, steps = config.d_model, config.mlp_ratio * config.d_model, config.sim_steps
     neuron = neurons(config)
+    threshold = config.v_threshold
+    assert threshold is not None, "nulls of a config are resolved before anything is built"
     transition = transition_of(config.norm_transition, UNTOLD)  # until `set_transition` says how long the training is
 
     def linear(d_in: int, d_out: int) -> Chain:
-        return Chain(SpikeLinear(d_in, d_out, steps), PTBN(d_out, config.v_threshold, transition))
+        return Chain(SpikeLinear(d_in, d_out, steps), PTBN(d_out, threshold, transition))
 
     if config.kind == "dsformer_tssa":
-        attend: nn.Module = TSSA(config.n_heads, config.v_threshold)
+        attend: nn.Module = TSSA(config.n_heads, threshold)
     else:
         attend = PSSA(config.n_heads, n_tokens, config.attention_window)
     attention = SpikingSelfAttention(

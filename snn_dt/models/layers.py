@@ -44,7 +44,7 @@ class Chain(nn.Sequential):
 
     masked = True
 
-    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:  # type: ignore[override]  # the mask is more than Sequential has
         """Apply one after the other."""
         for part in self:
             x = through(part, x, real)
@@ -76,7 +76,7 @@ class ActionHead(nn.Linear):
         super().__init__(d_model, action_dim)
         self.plastic: Tensor | None = None
         self.bounded = low is not None and high is not None
-        if self.bounded:
+        if low is not None and high is not None:
             self.register_buffer("low", low.float())
             self.register_buffer("high", high.float())
 

@@ -48,12 +48,14 @@ class SpikingLayer(nn.Module):
     @property
     def constants(self) -> LIFParameters:
         """The constants of `LIF` neurons; other neurons have none."""
-        constants: LIFParameters = self.neuron.constants
+        neuron: Any = self.neuron
+        constants: LIFParameters = neuron.constants
         return constants
 
     @constants.setter
     def constants(self, constants: LIFParameters) -> None:
-        self.neuron.constants = constants
+        neuron: Any = self.neuron
+        neuron.constants = constants
 
     @property
     def surrogate_slope(self) -> float:

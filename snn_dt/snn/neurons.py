@@ -77,6 +77,9 @@ class LIF(Neuron):
     Source: the order of SpikingJelly and Norse; `psi_k` in `snn_dt.snn.surrogate`.
     """
 
+    raw_leak: nn.Parameter | None
+    raw_threshold: nn.Parameter | None
+
     def __init__(
         self,
         tau_mem: float = 2.0,
@@ -136,7 +139,7 @@ class LIF(Neuron):
         return p.v_threshold if self.raw_threshold is None else p.v_rest + softplus(self.raw_threshold)
 
     @property
-    def surrogate_slope(self) -> float:  # type: ignore[override]  # a property instead of an attribute
+    def surrogate_slope(self) -> float:
         """`k`, in 1 / volt."""
         return self.constants.surrogate_slope
 

@@ -5,14 +5,14 @@ The probe of firing rates, the energy meter, the activity budget, rasters and th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-Choice = type[nn.Module] | tuple[type[nn.Module], ...] | Callable[[nn.Module], bool] | dict[str, nn.Module]
+Choice = type[nn.Module] | tuple[type[nn.Module], ...] | Callable[[nn.Module], bool] | Mapping[str, nn.Module]
 
 
 class Recorded(NamedTuple):
@@ -32,7 +32,7 @@ class Record:
         calls: in the order in which they ended; a new forward of the model clears them. They outlive the context.
     """
 
-    def __init__(self, model: nn.Module, modules: dict[str, nn.Module]) -> None:
+    def __init__(self, model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
         self.model, self.modules = model, modules
         self.calls: list[Recorded] = []
         self._handles: list[RemovableHandle] = []
@@ -70,8 +70,9 @@ def record(model: nn.Module, chosen: Choice) -> Record:
     recording.calls[0].output
     ```
     """
-    if isinstance(chosen, dict):
+    if isinstance(chosen, Mapping):
         return Record(model, chosen)
+    modules: dict[str, nn.Module] = dict(model.named_modules())
     if isinstance(chosen, type | tuple):
-        return Record(model, {name: m for name, m in model.named_modules() if isinstance(m, chosen)})
-    return Record(model, {name: m for name, m in model.named_modules() if chosen(m)})
+        return Record(model, {name: m for name, m in modules.items() if isinstance(m, chosen)})
+    return Record(model, {name: m for name, m in modules.items() if chosen(m)})
