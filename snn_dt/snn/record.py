@@ -5,6 +5,7 @@ The probe of firing rates, the energy meter, the activity budget, rasters and th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -39,8 +40,10 @@ class Record:
 
     def start(self) -> Record:
         """Begin to record; a context does this."""
-        self._handles.append(self.model.register_forward_pre_hook(lambda *_: self.calls.clear()))
-        self._handles += [module.register_forward_hook(self._hook(name)) for name, module in self.modules.items()]
+        # Bound methods, not closures: a copied or pickled model must record into the copy of this record.
+        self._handles.append(self.model.register_forward_pre_hook(self._clear))
+        for name, module in self.modules.items():
+            self._handles.append(module.register_forward_hook(functools.partial(self._note, name)))
         return self
 
     def stop(self) -> None:
@@ -54,11 +57,11 @@ class Record:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
-    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            self.calls.append(Recorded(name, module, inputs, output))
+    def _clear(self, model: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self.calls.clear()
 
-        return note
+    def _note(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self.calls.append(Recorded(name, module, inputs, output))
 
 
 def record(model: nn.Module, chosen: Choice) -> Record:
