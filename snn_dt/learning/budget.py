@@ -1,7 +1,7 @@
-"""A limit on the activity of a spiking network: what lies above it is added to the loss.
+"""Activity budget: a penalty on synaptic operations or firing rates above a limit, added to the loss.
 
-B windows, K steps, L tokens. Counted with the rules of `snn_dt.energy`, so that what training limits is what evaluation
-counts, and with a gradient, since a spike count has one through the surrogate.
+B windows, K steps, L tokens. Activity is counted with the rules of `snn_dt.energy`, so that training limits the same
+numbers that an evaluation reports. A spike count has a gradient through the surrogate.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Budget:
 
     Args:
         config: the limits.
-        model: whose training forwards are watched.
+        model: the model whose training forwards are counted.
 
     Raises:
-        ConfigError: a module that no energy rule knows: its activity would be left out of what is limited.
+        ConfigError: a module without an energy rule, whose activity would not be limited.
     """
 
     def __init__(self, config: BudgetConfig, model: nn.Module) -> None:
@@ -43,8 +43,8 @@ class Budget:
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
-        """Note what the layers do in the forward that is made meanwhile."""
-        self._calls = []  # or the graph of the last forward would live through this one
+        """Record the calls of the layers in a forward."""
+        self._calls = []  # frees the graph of the last forward
         with self._recorder as recorder:
             yield
             self._calls = recorder.calls.copy()
@@ -52,14 +52,14 @@ class Budget:
     def excess(self, progress: Tensor, attention_mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return `w sum max(0, log(measured / limit))` over the limits, and what was measured.
 
-        The logarithm makes a loss that asks for the same relative change however far above the limit the network is;
-        with a weight w larger than what a percent of activity is worth to the prediction, the limit is kept. w grows
-        from 0 to `config.weight` over the first half of the training: a network that is silenced before it has learned
-        anything stays behind one that is made sparse while it learns.
+        The gradient of the logarithm demands the same relative change at any distance from the limit. The limit is kept
+        if w is larger than the gain in prediction loss per relative change of activity. w grows from 0 to
+        `config.weight` over the first half of the training: networks that are silenced before they have learned end
+        with lower returns.
 
         Args:
-            progress: share of the updates that are done, in [0, 1], a scalar.
-            attention_mask: of the windows that were watched, `[B, K]` bool.
+            progress: share of the updates that are done, a scalar in [0, 1].
+            attention_mask: that of the recorded forward, `[B, K]` bool.
         """
         measured = self.activity(attention_mask)
         above = [(measured[name] / limit).clamp(min=1.0).log() for name, limit in self.config.limits.items()]

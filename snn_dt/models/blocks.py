@@ -1,6 +1,6 @@
-"""One transformer block, `x + attention(x)` then `x + mlp(x)`, and the parts that make it dense, SNN-DT or DSFormer.
+"""The transformer block, `x + attention(x)` then `x + mlp(x)`, and builders of its dense, SNN-DT and DSFormer forms.
 
-B batch, L tokens, D width, T simulation steps; `[(T,) B, L, D]` has a time axis or not, see `layers.py`.
+B batch, L tokens, D width, T simulation steps. `[(T,) B, L, D]` may have a time axis, see `layers.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from snn_dt.snn import RateLIF, TimedLIF, build_neuron
 
 
 class Block(nn.Module):
-    """Residual block; what normalises the input of a branch is part of the branch."""
+    """Residual block. The norm of the input of a branch is part of the branch."""
 
     def __init__(self, attention: nn.Module, mlp: nn.Module, dropout: float) -> None:
         super().__init__()
@@ -30,14 +30,15 @@ class Block(nn.Module):
         self.time_mean = TimeMean()
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
-        """Map `x [(T,) B, L, D]` to the tokens asked for."""
+        """Map `x [(T,) B, L, D]` to the query tokens `[(T,) B, Q, D]`."""
         y = x[..., tokens.query_slice, :] + self.dropout(self.attention(x, tokens))
+        # The MLP of a last block returns a mean over time, and then the residual is averaged too.
         branch = self.dropout(through(self.mlp, y, tokens.valid[:, tokens.query_slice]))
         return branch + (self.time_mean(y) if branch.dim() < y.dim() else y)
 
 
 def build_block(config: ModelConfig, n_tokens: int, last: bool) -> Block:
-    """Build a block of `config.kind`, nulls resolved, for windows of `n_tokens` tokens; `last` is the one read out."""
+    """Build a block of `config.kind`, nulls resolved, for `n_tokens` tokens; predictions are read from the `last`."""
     block = KINDS[config.kind].block
     assert block is not None, "a kind with a model of its own does not come here"
     built: Block = block(config, n_tokens, last)
@@ -54,9 +55,10 @@ def dense_block(config: ModelConfig, n_tokens: int = 0, last: bool = False) -> B
 def snn_dt_block(config: ModelConfig, n_tokens: int = 0, last: bool = False) -> Block:
     """Build the SNN-DT block: pre-norm, a layer norm before every neuron, every weight matrix fed by spikes.
 
-    Without the norms the currents drift out of the range in which a change of return-to-go changes a spike. With
-    `coding: spikes`, only the mean over simulation time is read of the `last` block, and `mean(W s_t) =
-    W mean(s_t)`: its last linear layer runs once, on the mean of its spikes.
+    Without the norms the currents drift out of the range in which a change of return-to-go changes a spike.
+
+    With `coding: spikes`, predictions are read from the mean over time of the `last` block. As `mean(W s_t) =
+    W mean(s_t)`, its last linear layer runs once, on the mean of its spikes.
     """
     d, hidden, steps, heads = config.d_model, config.mlp_ratio * config.d_model, config.sim_steps, config.n_heads
     neuron = neurons(config)
@@ -88,13 +90,13 @@ def snn_dt_block(config: ModelConfig, n_tokens: int = 0, last: bool = False) -> 
 def dsformer_block(config: ModelConfig, n_tokens: int, last: bool = False) -> Block:
     """Build the DSFormer block (arXiv 2504.03800): neurons straight on the residual stream, a norm after every linear.
 
-    The norms fold into the linear layers (`folding.py`): nothing else is left between spikes and spikes.
+    The norms fold into the linear layers for inference (`folding.py`). Then only linear layers are between neurons.
     """
     d, hidden, steps = config.d_model, config.mlp_ratio * config.d_model, config.sim_steps
     neuron = neurons(config)
     threshold = config.v_threshold
     assert threshold is not None, "nulls of a config are resolved before anything is built"
-    transition = transition_of(config.norm_transition, UNTOLD)  # until `set_transition` says how long the training is
+    transition = transition_of(config.norm_transition, UNTOLD)  # `set_transition` replaces it when the length is known
 
     def linear(d_in: int, d_out: int) -> Chain:
         return Chain(SpikeLinear(d_in, d_out, steps), PTBN(d_out, threshold, transition))

@@ -1,4 +1,4 @@
-"""Read-outs of a prediction: linear, or by the firing rates of a population of neurons.
+"""Heads: the prediction as a linear read-out, or as the firing rates of a population of neurons.
 
 B batch, L tokens, D width, A actions or action dimensions, P neurons of each, T simulation steps.
 """
@@ -13,7 +13,7 @@ from snn_dt.model_config import ModelConfig
 from snn_dt.models.layers import ActionHead
 from snn_dt.snn import Neuron, RateLIF, build_neuron
 
-SILENCE = 1e-4  # weight, in rates, of the middle of the bounds: the action of a population in which nobody fires
+SILENCE = 1e-4  # weight, in rates, of the middle of the bounds: the action of a silent population
 
 
 class PopulationDecode(nn.Module):
@@ -39,8 +39,8 @@ class PopulationDecode(nn.Module):
             self.register_buffer("centres", centres.float(), persistent=False)
 
     def forward(self, rates: Tensor) -> Tensor:
-        """Decode."""
-        rates = rates.unflatten(-1, (-1, self.neurons))
+        """Map rates to logits or actions."""
+        rates = rates.unflatten(-1, (-1, self.neurons))  # [..., A, P]
         if not self.bounded:
             return rates.mean(-1) / self.temperature
         middle = self.centres.mean(-1)

@@ -1,7 +1,7 @@
-"""Layers named by what drives them, so that energy accounting can tell an accumulate from a multiplication.
+"""Linear layers, containers and the action head.
 
-What passes between layers is `[B, L, D]`, one value for all of simulation time (a constant current, a spike rate), or
-`[T, B, L, D]`, one for each simulation step. Layers without neurons do not tell the two apart.
+B batch, L tokens, D width, T simulation steps. Tensors between layers are `[B, L, D]`, one value for all of simulation
+time (a constant current, a spike rate), or `[T, B, L, D]`, one for each step. Layers without neurons take either.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from snn_dt.snn.spike_linear import spike_linear
 
 
 class TimeMean(nn.Module):
-    """Spikes `[T, B, L, D]` to their mean rate `[B, L, D]`; a rate passes."""
+    """Mean over simulation time, `[T, B, L, D]` to `[B, L, D]`; a rate `[B, L, D]` stays as it is."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Average over simulation time."""
@@ -23,9 +23,8 @@ class TimeMean(nn.Module):
 class SpikeLinear(nn.Linear):
     """A linear layer fed by spikes: `y = W s + b`, `s` binary spikes or rates of T-step spike trains in [0, 1].
 
-    `W r` of a rate equals the mean over the T steps of `W s_t`, so on event-driven hardware either costs one accumulate
-    per spike and output, and no multiplication. `sim_steps` is T, by which a rate is turned back into spikes when they
-    are counted.
+    `W r` of a rate equals the mean of `W s_t` over the T steps. On event-driven hardware either costs one accumulate
+    per spike and output, and no multiplication. The energy count multiplies a rate by `sim_steps`, T, to get spikes.
     """
 
     def __init__(self, in_features: int, out_features: int, sim_steps: int) -> None:
@@ -40,19 +39,19 @@ class SpikeLinear(nn.Linear):
 
 
 class Chain(nn.Sequential):
-    """Modules in a row, of which those with a true `masked` are also told which tokens are real, `[B, L]`."""
+    """Modules in sequence; those with an attribute `masked = True` also get the mask of valid tokens `[B, L]`."""
 
     masked = True
 
     def forward(self, x: Tensor, real: Tensor) -> Tensor:  # type: ignore[override]  # the mask is more than Sequential has
-        """Apply one after the other."""
+        """Apply the modules in order."""
         for part in self:
             x = through(part, x, real)
         return x
 
 
 def through(part: nn.Module, x: Tensor, real: Tensor) -> Tensor:
-    """Apply a module, with the mask if it asks for one."""
+    """Apply a module, with the mask of valid tokens `real [B, L]` if it takes one."""
     return part(x, real) if getattr(part, "masked", False) else part(x)
 
 
@@ -65,8 +64,8 @@ class ActionHead(nn.Linear):
         low, high: bounds `[action_dim]` in environment units; None for discrete or unbounded actions.
 
     Attributes:
-        plastic: what a policy has learned while it acts `[action_dim, d_model]`, on top of `weight`, which stays as it
-            is; in no checkpoint. None: nothing.
+        plastic: weights `[action_dim, d_model]` that a policy adds to `weight` while it acts; no checkpoint has them.
+            None: none.
     """
 
     low: Tensor
@@ -88,5 +87,5 @@ class ActionHead(nn.Linear):
         return self.low + (self.high - self.low) * (y.tanh() + 1) / 2
 
     def drive(self, x: Tensor) -> Tensor:
-        """Return what the synapses add up to, before the bounds."""
+        """Return the sum of the synapses, before the bounds."""
         return F.linear(x, self.weight if self.plastic is None else self.weight + self.plastic, self.bias)

@@ -11,7 +11,8 @@ The neurons are `LIF` with the given options, or any other `Neuron`. Half precis
 
 from __future__ import annotations
 
-from typing import Any
+# ruff: noqa: F722, the shapes of jaxtyping are text
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -19,6 +20,9 @@ from snn_dt.errors import ConfigError
 from snn_dt.snn.neurons import LIF, Neuron
 from snn_dt.snn.norm_rate import norm_rate
 from snn_dt.snn.parameters import LIFParameters, LIFState
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
 
 
 class SpikingLayer(nn.Module):
@@ -94,7 +98,7 @@ class RateLIF(SpikingLayer):
             raise ValueError(f"sim_steps: expected at least 1; found {sim_steps!r}")
         self.sim_steps = sim_steps
 
-    def forward(self, current: Tensor) -> Tensor:
+    def forward(self, current: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         """Return the mean of `sim_steps` spikes per neuron, shape of `current`."""
         neuron = self.neuron
         if self.norm is None:
@@ -116,7 +120,7 @@ class TimedLIF(SpikingLayer):
         super().__init__(norm_width, neuron, **lif)
         self.sim_steps = sim_steps
 
-    def forward(self, current: Tensor) -> Tensor:
+    def forward(self, current: Float[Tensor, "*t B L D"]) -> Float[Tensor, "T B L D"]:
         """Return the spikes of each step; a current without a time axis is the same in all of them."""
         if self.norm is not None:
             current = self.norm(current)
@@ -147,7 +151,9 @@ class TokenLIF(SpikingLayer):
                 f"{type(neuron).__name__}, which does not say `membrane_only = True`; choose another neuron or kind"
             )
 
-    def forward(self, current: Tensor, valid: Tensor, v_mem: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, current: Float[Tensor, "T B D"], valid: Bool[Tensor, "T B 1"], v_mem: Float[Tensor, "B D"] | None
+    ) -> tuple[Float[Tensor, "T B D"], Float[Tensor, "B D"]]:
         """Advance over `current`; `valid [T, B, 1]` is False on pads, `v_mem` None is rest."""
         if self.norm is not None:
             current = self.norm(current)
