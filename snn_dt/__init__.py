@@ -20,6 +20,12 @@ _PUBLIC = {
     "load_config": "snn_dt.config",
     "load_dataset": "snn_dt.data",
     "train": "snn_dt.run",
+    "register_attention": "snn_dt.registry",
+    "register_data_source": "snn_dt.registry",
+    "register_kind": "snn_dt.registry",
+    "register_loss": "snn_dt.registry",
+    "register_neuron": "snn_dt.registry",
+    "register_positions": "snn_dt.registry",
 }
 
 moved.install()
@@ -35,6 +41,12 @@ if TYPE_CHECKING:
     from snn_dt.errors import SnnDtError as SnnDtError
     from snn_dt.evaluation.policy import Policy as Policy
     from snn_dt.evaluation.rollout import evaluate as evaluate
+    from snn_dt.registry import register_attention as register_attention
+    from snn_dt.registry import register_data_source as register_data_source
+    from snn_dt.registry import register_kind as register_kind
+    from snn_dt.registry import register_loss as register_loss
+    from snn_dt.registry import register_neuron as register_neuron
+    from snn_dt.registry import register_positions as register_positions
     from snn_dt.run import train as train
 
 

@@ -6,7 +6,7 @@
 | ATTENTIONS   | `model.attention`   | `build(config) -> nn.Module`, see `snn_dt.models.mixing`          |
 | POSITIONS    | `model.positions`   | `build(config, n_timesteps) -> nn.Module or None`                 |
 | KINDS        | `model.kind`        | `Kind`                                                            |
-| LOSSES       | `train.loss`        | `loss(model, batch, predictions) -> (scalar, metrics)`            |
+| LOSSES       | `model.loss`        | `loss(model, batch, predictions) -> (scalar, metrics)`            |
 | DATA_SOURCES | `data.dataset`      | what reads `NAME:REST`, see `snn_dt.data.source`                  |
 
 An own entry is registered by a line in a module that is imported before the config is checked, or by an installed
@@ -50,20 +50,22 @@ class Table(Generic[T]):
         """Add an entry.
 
         Raises:
-            ConfigError: the name is no identifier, or another entry has it. The same function may come again, as from
-                a notebook cell that runs twice.
+            ConfigError: the name is no identifier, or another module has registered it. The same module may do so
+                again, as from a notebook cell that runs twice.
         """
         if not _NAME.fullmatch(name):
             raise ConfigError(f"{self.register_by}: expected a name of letters, digits, _ . or -, found {name!r}")
-        if name in self._entries and _identity(self._entries[name]) != _identity(entry):
-            raise ConfigError(f"{self.register_by}: {name!r} is registered already; choose another name")
+        if not _module_of(entry).startswith("snn_dt."):
+            self._import_homes()  # so that a built-in name is taken already
+        if name in self._entries and (before := _module_of(self._entries[name])) != _module_of(entry):
+            raise ConfigError(f"{self.register_by}: {name!r} is registered already, by {before}; choose another name")
         self._entries[name] = entry
 
     def names(self) -> list[str]:
-        """Return the names of all entries, plugins included."""
+        """Return the names of all entries, those of plugins included, in the order of registration."""
         self._import_homes()
         load_plugins()
-        return sorted(self._entries)
+        return list(self._entries)
 
     def __contains__(self, name: object) -> bool:
         if name not in self._entries:
@@ -114,8 +116,8 @@ class Kind:
 NEURONS: Table[Build] = Table("model.neuron", "register_neuron", ("snn_dt.snn.neurons",))
 ATTENTIONS: Table[Build] = Table("model.attention", "register_attention", ("snn_dt.models.mixing",))
 POSITIONS: Table[Build] = Table("model.positions", "register_positions", ("snn_dt.models.positions",))
-KINDS: Table[Kind] = Table("model.kind", "register_kind", ("snn_dt.models",))
-LOSSES: Table[Build] = Table("train.loss", "register_loss", ("snn_dt.learning.losses",))
+KINDS: Table[Kind] = Table("model.kind", "register_kind", ("snn_dt.models.kinds",))
+LOSSES: Table[Build] = Table("model.loss", "register_loss", ("snn_dt.learning.losses",))
 DATA_SOURCES: Table[Any] = Table("data.dataset", "register_data_source", ("snn_dt.data.load",))
 
 
@@ -153,7 +155,7 @@ def register_kind(
 
 
 def register_loss(name: str, loss: Build) -> None:
-    """Add a loss: `loss(model, batch, predictions) -> (scalar, metrics)` for `train.loss: NAME`."""
+    """Add a loss: `loss(model, batch, predictions) -> (scalar, metrics)` for `model.loss: NAME`."""
     LOSSES.add(name, loss)
 
 
@@ -180,11 +182,10 @@ def load_plugins() -> None:
             )
 
 
-def _identity(entry: Any) -> tuple[str, str] | Any:
-    """Return what tells two entries apart: module and name of a function or class; of a `Kind`, of what builds it."""
-    made = (entry.build or entry.block) if isinstance(entry, Kind) else entry
-    name = getattr(made, "__qualname__", None)
-    return made if name is None or "<lambda>" in name else (made.__module__, name)
+def _module_of(entry: Any) -> str:
+    """Return the name of the module that made an entry, or what an entry of several functions builds or reads with."""
+    made = (entry.build or entry.block) if isinstance(entry, Kind) else getattr(entry, "read", entry)
+    return str(getattr(made, "__module__", ""))
 
 
 def _suggestion(name: object, known: list[str]) -> str:

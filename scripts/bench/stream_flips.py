@@ -20,7 +20,7 @@ from torch import Tensor
 
 from snn_dt import from_pretrained
 from snn_dt.evaluation.decide import make_decider
-from snn_dt.models.stream_block import TokenLIF
+from snn_dt.snn import TokenLIF
 
 STEPS = 1000
 

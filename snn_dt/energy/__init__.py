@@ -10,12 +10,12 @@ A decision is one action of one environment; pads cost nothing. Counted are
 - bytes of weights, of state, and of memory traffic, as lines of their own (`memory.py`): they are not in the energy.
 
 A linear layer's bias is the initial value of its accumulator and costs nothing; neither does a norm that inference
-folds into the linear layer before it, nor a binary gate, which is a wire cut. `DecisionMeter` counts, `rules.py` says
-what each kind of module costs, `costs.py` how a further one joins in, `yardsticks.py` counts dense models beside it.
+folds into the linear layer before it, nor a binary gate. `DecisionMeter` counts, `rules.py` declares the cost of each
+module type, `costs.py` explains how to declare a further one, `baselines.py` counts dense models for comparison.
 """
 
 from snn_dt.energy.baselines import decision_transformer, dense_count, recurrent_baseline, same_tokens
-from snn_dt.energy.costs import Call, costs
+from snn_dt.energy.costs import Call, costs, declared, role_of, wire
 from snn_dt.energy.counts import HOROWITZ, LOIHI, Count, EnergyTable
 from snn_dt.energy.meter import DecisionMeter, by_part
 from snn_dt.energy.rules import NORM_ACS, NORM_MACS, TRANSCENDENTAL_MACS
@@ -33,7 +33,10 @@ __all__ = [
     "by_part",
     "costs",
     "decision_transformer",
+    "declared",
     "dense_count",
     "recurrent_baseline",
+    "role_of",
     "same_tokens",
+    "wire",
 ]

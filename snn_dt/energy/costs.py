@@ -1,30 +1,38 @@
-r"""What one call of a module costs, one rule per kind of module, and how a further kind joins in.
+r"""Energy rules: what one call of a module costs and what drives it, declared once per module type.
 
 B batch, L tokens, D width, T simulation steps. The rules for the modules of this package are in `rules.py`.
 
-A new kind of model needs no new meter: every module of it that computes anything needs a rule, and most have one, since
-rules hold for subclasses too (`LIF`, `SpikeLinear`, `nn.Linear`, `nn.LayerNorm`, ...). For a module of its own:
+A rule holds for subclasses too, so that a new model often needs none (`SpikingLayer`, `SpikeLinear`, `nn.Linear`, ...).
+For a module of your own:
 
 ```
-@costs(DecayAttention)
+@costs(DecayAttention, role="synapses")
 def decay_attention(module: DecayAttention, call: Call) -> Count:
     q, k, v = call.inputs[:3]
     return Count(macs=..., acs=...)
 ```
 
+| role       | the module                                                                                          |
+|------------|-----------------------------------------------------------------------------------------------------|
+| `synapses` | is driven by spikes: its accumulates are what `train.budget.synaptic_operations` limits (default)    |
+| `neurons`  | is a layer of neurons, whose spikes `train.budget.mean_firing_rate` limits                           |
+| `analogue` | computes on real numbers; no budget limits it                                                        |
+| `wire`     | hands on what its parts compute (`wire(...)` declares one that costs nothing); subclasses excluded   |
+
+From these roles the budget, the proof that blocks are spike-driven and the tests derive their lists.
+
 The rule stands for everything inside the module, unless it is registered with `inside=True`: then it adds what the
-module itself computes to what its parts cost. It may return `{"": Count, "softmax": Count}` to name parts, and `{}` for
-what is but a wire. Tensors are `[B, L, D]` or `[T, B, L, D]`; a model whose tokens come first, `[L, B, D]`, says so
-with an attribute `streams = True`. A module that carries state from one decision to the next returns `(output,
-*state)`, and the meter finds the bytes of it; decisions of such a model are counted with `meter.count(mask, steps)`.
-The meter's `uncounted` names modules that have no rule, with weights or without, and it warns of them; a module that
-only calls its parts says so with a rule that returns `{}`, registered with `inside=True`.
+module itself computes to what its parts cost. It may return `{"": Count, "softmax": Count}` to name parts; a budget
+limits the part `""` alone. `{}` costs nothing. Tensors are `[B, L, D]` or `[T, B, L, D]`; a model whose tokens come
+first, `[L, B, D]`, says so with an attribute `streams = True`. A module that carries state from one decision to
+the next returns `(output, *state)`, and the meter finds its bytes; decisions of such a model are counted with
+`meter.count(mask, steps)`. A module without a rule, with weights or without, is named in `uncounted` and in a warning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +41,7 @@ from snn_dt.energy.counts import Count
 
 
 class Real:
-    """Which tokens of a forward are no pads, `{L: mask [B, L]}`; how many, each L is counted once.
+    """The masks of a forward's valid tokens, `{L: mask [B, L]}`, and their totals, which are counted once per L.
 
     Args:
         masks: by length.
@@ -55,17 +63,17 @@ class Real:
         return self._totals[length]
 
     def number(self, total: Tensor) -> Any:
-        """Return a sum as it is asked for: a float, or a tensor that keeps its gradient."""
+        """Return a sum as a float, or with `on_device` as a tensor that keeps its gradient."""
         return total if self._on_device else float(total)
 
 
 class Call:
-    """One call of a module: `inputs`, `output`, the state it `carried` on, and which tokens of all these are no pads.
+    """One call of a module: `inputs`, `output`, the state it `carried` on, and the masks of valid tokens.
 
     Args:
         inputs: positional arguments.
         returned: the output, or `(output, *state)`.
-        real: masks by length; a module works on the steps, on all tokens or on the last one: its length tells.
+        real: masks by length; the length of a tensor tells whether it holds steps, all tokens or the last one.
         tokens_first: tensors are `[L, B, D]`.
     """
 
@@ -96,7 +104,7 @@ class Call:
         return self.number((x.sum(-1, dtype=torch.float64) * self.mask(x)).sum())
 
     def number(self, total: Tensor) -> Any:
-        """Return a sum as it is asked for, see `Real`."""
+        """Return a sum as a number or as a tensor, see `Real`."""
         return self.real.number(total)
 
     @property
@@ -111,19 +119,46 @@ class Call:
 
 Cost = Count | dict[str, Count]
 Rule = Callable[[Any, Call], Cost]
-_RULES: dict[type, tuple[Rule, bool]] = {}
+Role = Literal["synapses", "neurons", "analogue", "wire"]
 
 
-def costs(*kinds: type[nn.Module], inside: bool = False) -> Callable[[Rule], Rule]:
-    """Register a rule for modules of these types; `inside`: their submodules are counted beside them."""
+class Declared(NamedTuple):
+    """What is declared of a module type; `rule` None costs nothing, `inside`: its submodules are counted beside it."""
+
+    rule: Rule | None
+    role: Role
+    inside: bool
+
+
+_DECLARED: dict[type, Declared] = {}
+
+
+def costs(*types: type[nn.Module], role: Role = "synapses", inside: bool = False) -> Callable[[Rule], Rule]:
+    """Declare the rule and the role of modules of these types; `inside`: their submodules are counted beside them."""
 
     def register(rule: Rule) -> Rule:
-        _RULES.update(dict.fromkeys(kinds, (rule, inside)))
+        _DECLARED.update(dict.fromkeys(types, Declared(rule, role, inside)))
         return rule
 
     return register
 
 
-def rule_of(module: nn.Module) -> tuple[Rule, bool] | None:
-    """Return the rule of the nearest type that has one, and whether its submodules are counted beside it."""
-    return next((_RULES[kind] for kind in type(module).__mro__ if kind in _RULES), None)
+def wire(*types: type[nn.Module]) -> None:
+    """Declare modules of these types, not of subclasses, to compute nothing besides what their parts do."""
+    _DECLARED.update(dict.fromkeys(types, Declared(None, "wire", True)))
+
+
+def declared(module: nn.Module) -> Declared | None:
+    """Return what is declared of the nearest type of a module, None if nothing is."""
+    for kind in type(module).__mro__:
+        found = _DECLARED.get(kind)
+        # A subclass of a container may compute anything, so that a wire is exactly the type that was declared.
+        if found is not None and (found.role != "wire" or kind is type(module)):
+            return found
+    return None
+
+
+def role_of(module: nn.Module) -> Role | None:
+    """Return the role of a module, None if nothing is declared of its type."""
+    found = declared(module)
+    return None if found is None else found.role

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.energy.baselines import decision_transformer, dense_count, same_tokens
-from snn_dt.energy.costs import Call, Real, rule_of
+from snn_dt.energy.costs import Call, Real, declared
 from snn_dt.energy.counts import Count, EnergyTable
 from snn_dt.energy.memory import VALUE_BYTES, state_bytes, traffic_bytes
 from snn_dt.energy.recorder import Recorder
@@ -42,7 +42,8 @@ class DecisionMeter:
     """
 
     def __init__(self, model: nn.Module, table: EnergyTable | None = None) -> None:
-        self.model, self.table = model, table or EnergyTable()
+        self.model: Any = model  # torch types the attributes of a module as Tensor or Module
+        self.table = table or EnergyTable()
         self.by_module: dict[str, Count] = defaultdict(Count)
         self.state_bytes: dict[str, float] = defaultdict(float)
         self.traffic_bytes: dict[str, float] = defaultdict(float)
@@ -97,9 +98,10 @@ class DecisionMeter:
         self.seconds += time.perf_counter() - begin
 
     def _add(self, name: str, module: nn.Module, call: Call) -> None:
-        found = rule_of(module)
+        found = declared(module)
         assert found is not None
-        cost = found[0](module, call)
+        assert found.rule is not None
+        cost = found.rule(module, call)
         parts = cost if isinstance(cost, dict) else {"": cost}
         named = {f"{name}.{part}" if part else name: count for part, count in parts.items()}
         for part, count in named.items():
@@ -110,7 +112,7 @@ class DecisionMeter:
             self.traffic_bytes[first] += traffic_bytes(module, call, count, self.parameter_bytes[name])
 
     def _bytes_of_a_step(self) -> float:
-        model: Any = self.model  # return-to-go, state, action, timestep
+        model = self.model  # return-to-go, state, action, timestep
         return VALUE_BYTES * (1 + model.state_dim + (1 if model.discrete else model.action_dim) + 1)
 
     def total(self) -> Count:

@@ -1,62 +1,81 @@
-"""Hooks on the modules of a model that note what its last forward did."""
+"""Record the calls that energy rules count, and prove that blocks are spike-driven."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from snn_dt.energy.costs import rule_of
+from snn_dt.energy.costs import declared, role_of
 from snn_dt.energy.memory import parameter_bytes
-from snn_dt.models.heads import RateHead
-from snn_dt.models.layers import Chain
-
-WIRING = (nn.Sequential, Chain, nn.ModuleList, nn.ModuleDict, nn.Identity, nn.Dropout, nn.Flatten, RateHead)
-"""Types, not their subclasses, that compute nothing in a decision besides what their parts do."""
+from snn_dt.models.layers import SpikeLinear
+from snn_dt.snn.record import Recorded, record
 
 
 class Recorder:
-    """Notes every call of a module that a rule of `costs.py` knows, while the context is open.
+    """Records every call of a module that has an energy rule, while the context is open.
 
     Attributes:
-        calls: `(name, module, inputs, output)` of the model's last forward.
         parameter_bytes: of each such module; the outer of two that count the same weights has them.
-        unknown: modules that no rule knows, with weights or without, but for the model itself and for `WIRING`.
+        unknown: modules of undeclared types, with weights or without, except the model itself.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.calls: list[tuple[str, nn.Module, tuple[Any, ...], Any]] = []
         self.parameter_bytes: dict[str, float] = {}
         self.unknown: list[str] = []
-        self._handles: list[Any] = []
-        self._known: list[tuple[str, nn.Module]] = []
+        known: dict[str, nn.Module] = {}
         covered: set[nn.Module] = set()  # by the rule of a module around them
         for name, module in model.named_modules():
             if module in covered:
                 continue
-            found = rule_of(module)
+            found = declared(module)
             if found is None:
                 weights = next(module.parameters(recurse=False), None) is not None
-                if weights or (module is not model and type(module) not in WIRING):
+                if weights or module is not model:
                     self.unknown.append(name)
                 continue
-            _, inside = found
-            if not inside:
+            if found.rule is None:
+                continue
+            if not found.inside:
                 covered.update(module.modules())
-            self.parameter_bytes[name] = parameter_bytes(module, whole=not inside)
-            self._known.append((name, module))
+            self.parameter_bytes[name] = parameter_bytes(module, whole=not found.inside)
+            known[name] = module
+        self._record = record(model, known)
+
+    @property
+    def calls(self) -> list[Recorded]:
+        """The calls of the model's last forward."""
+        return self._record.calls
 
     def __enter__(self) -> Recorder:
-        self._handles.append(self.model.register_forward_pre_hook(lambda *_: self.calls.clear()))
-        self._handles += [module.register_forward_hook(self._hook(name)) for name, module in self._known]
+        self._record.__enter__()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        while self._handles:
-            self._handles.pop().remove()
-        self.calls.clear()
+        self._record.__exit__(kind, error, trace)
+        self._record.calls.clear()
 
-    def _hook(self, name: str) -> Any:
-        return lambda module, inputs, output: self.calls.append((name, module, inputs, output))
+
+@torch.no_grad()
+def assert_spike_driven(model: nn.Module, *batch: Tensor) -> None:
+    """Raise `AssertionError` unless spikes drive all that the blocks of `model` compute.
+
+    Only linear layers, neurons and spiking attention may compute in a block; while the model predicts a `batch` (rtg,
+    states, actions, timesteps, attention_mask), each of these linear layers must get binary spikes.
+    """
+    blocks: nn.ModuleList = model.blocks  # type: ignore[assignment]  # torch types attributes as Tensor or Module
+    linears: dict[str, nn.Module] = {}
+    for i, block in enumerate(blocks):
+        for name, module in block.named_modules():
+            composed, role = module is block or module is block.attention, role_of(module)
+            driven = composed or role in ("synapses", "neurons", "wire")
+            assert driven, f"{name}: {type(module).__name__} is analogue"
+            if isinstance(module, SpikeLinear):
+                linears[f"blocks.{i}.{name}"] = module
+    with record(model, linears) as recording:
+        model(*batch)
+    for call in recording.calls:
+        s = call.inputs[0]
+        binary = bool(((s == 0) | (s == 1)).all())
+        assert binary, f"{call.name}: expected binary spikes, found values up to {s.max():g}"

@@ -1,6 +1,6 @@
-"""What the modules of this package cost, a rule for each kind (`costs.py`).
+"""The cost and role of every module type of this package, see `costs.py`.
 
-B batch, L tokens, Q tokens asked for, H heads, D width, T simulation steps, G generators.
+B batch, L tokens, Q query tokens, H heads, D width, T simulation steps, G generators.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_dt.energy.costs import Call, Cost, costs
+from snn_dt.energy.costs import Call, Cost, costs, wire
 from snn_dt.energy.counts import Count
 from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.blocks import Block
 from snn_dt.models.decay import DecayAttention
 from snn_dt.models.embedding import TokenEmbedding
-from snn_dt.models.heads import PopulationDecode
-from snn_dt.models.layers import ActionHead, SpikeLinear, TimeMean
+from snn_dt.models.heads import PopulationDecode, RateHead
+from snn_dt.models.layers import ActionHead, Chain, SpikeLinear, TimeMean
 from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
 from snn_dt.models.norms import PTBN
 from snn_dt.models.positions import PhaseGate, PhaseGenerators, PhasePositions, SinusoidalPositions
@@ -25,7 +25,7 @@ from snn_dt.models.routing import DendriticRouting
 from snn_dt.models.stream_block import StreamBlock
 from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
 from snn_dt.models.tokens import Tokens
-from snn_dt.snn import LIF
+from snn_dt.snn import Neuron, SpikingLayer
 
 # Multiply-accumulates of exp, tanh, sin or cos: range reduction and a cubic polynomial.
 TRANSCENDENTAL_MACS = 4.0
@@ -33,32 +33,33 @@ TRANSCENDENTAL_MACS = 4.0
 NORM_MACS, NORM_ACS = 3.0, 2.0
 
 
-@costs(LIF)
-def neurons(module: LIF, call: Call) -> Cost:
-    """One update per neuron and simulation step, and the norm of the current."""
+wire(nn.Sequential, Chain, nn.ModuleList, nn.ModuleDict, nn.Identity, nn.Dropout, nn.Flatten, RateHead)
+
+
+@costs(SpikingLayer, Neuron, role="neurons")
+def neurons(module: SpikingLayer | Neuron, call: Call) -> Cost:
+    """One update per neuron and simulation step, what adaptation adds to it, and the norm of the current."""
     rate = getattr(module, "sim_steps", 1) / call.steps(call.output)  # spikes per unit of the output
     updates = call.elements(call.output) * rate
-    p = module.constants  # an adaptive threshold is moved and added; an adaptation current is moved, and pulled at
-    extra = 2 * bool(p.threshold_adaptation) + bool(p.current_adaptation or p.voltage_adaptation)
-    extra += bool(p.voltage_adaptation)
-    own = Count(macs=updates * extra, neuron_updates=updates, spikes=call.sum(call.output) * rate)
+    neuron = module.neuron if isinstance(module, SpikingLayer) else module
+    own = Count(macs=updates * neuron.macs_per_update, neuron_updates=updates, spikes=call.sum(call.output) * rate)
     norm = getattr(module, "norm", None)
     return own if norm is None else {"": own, "norm": norm_count(call.elements(call.inputs[0]))}
 
 
-@costs(SpikeLinear)
+@costs(SpikeLinear, role="synapses")
 def spike_linear(module: SpikeLinear, call: Call) -> Cost:
     """One accumulate per spike and output."""
     return Count(acs=_spikes(call, call.inputs[0], module.sim_steps) * module.out_features)
 
 
-@costs(nn.Linear)
+@costs(nn.Linear, role="analogue")
 def linear(module: nn.Linear, call: Call) -> Cost:
     """One multiply-accumulate per weight."""
     return Count(macs=call.tokens(call.output) * module.in_features * module.out_features)
 
 
-@costs(ActionHead)
+@costs(ActionHead, role="analogue")
 def action_head(module: ActionHead, call: Call) -> Cost:
     """The linear layer, `tanh` and stretch of bounded actions, and the eligibilities of one that learns while it acts.
 
@@ -69,20 +70,20 @@ def action_head(module: ActionHead, call: Call) -> Cost:
     return Count(macs=call.elements(call.output) * (per_output + squash))
 
 
-@costs(PopulationDecode)
+@costs(PopulationDecode, role="analogue")
 def population_decode(module: PopulationDecode, call: Call) -> Cost:
     """One addition per spike, two where its value and the number of spikes are added up; a scale per action."""
     spikes = call.sum(call.inputs[0]) * module.sim_steps
     return Count(macs=call.elements(call.output), acs=spikes * (2 if module.bounded else 1))
 
 
-@costs(nn.Embedding)
+@costs(nn.Embedding, role="analogue")
 def lookup(module: nn.Embedding, call: Call) -> Cost:
     """A row of a table: traffic, no arithmetic."""
     return Count()
 
 
-@costs(nn.LayerNorm)
+@costs(nn.LayerNorm, role="analogue")
 def layer_norm(module: nn.LayerNorm, call: Call) -> Cost:
     """See `norm_count`."""
     return norm_count(call.elements(call.output))
@@ -93,25 +94,25 @@ def norm_count(elements: float) -> Count:
     return Count(macs=elements * NORM_MACS, acs=elements * NORM_ACS)
 
 
-@costs(PTBN)
+@costs(PTBN, role="analogue")
 def folded_norm(module: PTBN, call: Call) -> Cost:
     """Nothing: inference folds it into the linear layer before it (`snn_dt.models.folding`)."""
     return Count()
 
 
-@costs(nn.ReLU)
+@costs(nn.ReLU, role="analogue")
 def relu(module: nn.ReLU, call: Call) -> Cost:
     """One comparison per element, as dear as an addition."""
     return Count(acs=call.elements(call.output))
 
 
-@costs(nn.Sigmoid)
+@costs(nn.Sigmoid, role="analogue")
 def sigmoid(module: nn.Sigmoid, call: Call) -> Cost:
     """exp and division."""
     return Count(macs=call.elements(call.output) * (TRANSCENDENTAL_MACS + 1))
 
 
-@costs(TimeMean)
+@costs(TimeMean, role="wire")
 def time_mean(module: TimeMean, call: Call) -> Cost:
     """One addition per element and simulation step; spikes are counted where they are fired, for nothing."""
     x = call.inputs[0]
@@ -119,19 +120,19 @@ def time_mean(module: TimeMean, call: Call) -> Cost:
     return Count(acs=call.elements(x)) if analogue else {}
 
 
-@costs(DenseSelfAttention, SpikingSelfAttention, inside=True)
+@costs(DenseSelfAttention, SpikingSelfAttention, role="analogue", inside=True)
 def attention_branch(module: nn.Module, call: Call) -> Cost:
     """The addition of the branch to the residual stream."""
     return {"residual": Count(acs=call.elements(call.output))}
 
 
-@costs(Block, inside=True)
+@costs(Block, role="analogue", inside=True)
 def block(module: Block, call: Call) -> Cost:
     """The addition of the MLP's branch; its output is that of the whole block."""
     return {"mlp.residual": Count(acs=call.elements(call.output))}
 
 
-@costs(TokenEmbedding, inside=True)
+@costs(TokenEmbedding, role="analogue", inside=True)
 def token_embedding(module: TokenEmbedding, call: Call) -> Cost:
     """The additions of positions, and of the parts of a merged token; the action before the window is unknown."""
     width, mask = call.output.shape[-1], call.inputs[4]
@@ -141,27 +142,27 @@ def token_embedding(module: TokenEmbedding, call: Call) -> Cost:
     return Count(acs=additions * width)
 
 
-@costs(PhasePositions, PhaseGate, inside=True)
+@costs(PhasePositions, PhaseGate, role="analogue", inside=True)
 def phase_generators(module: PhaseGenerators, call: Call) -> Cost:
     """A sine per generator and step. What the spikes drive is a linear layer of its own, or a gate."""
     generators = call.tokens(call.output) * module.cycles.numel()
     return Count(macs=generators * (1 + TRANSCENDENTAL_MACS), spikes=call.sum(module.spikes(call.inputs[0])))
 
 
-@costs(SinusoidalPositions)
+@costs(SinusoidalPositions, role="analogue")
 def sinusoidal(module: SinusoidalPositions, call: Call) -> Cost:
     """A sine or cosine per element, and the gain."""
     return Count(macs=call.elements(call.output) * (1 + TRANSCENDENTAL_MACS))
 
 
-@costs(DendriticRouting, inside=True)
+@costs(DendriticRouting, role="analogue", inside=True)
 def routing(module: DendriticRouting, call: Call) -> Cost:
     """Means of the heads, and their sum under the gates; the gates are counted beside it."""
     elements = call.elements(call.inputs[0])
     return Count(macs=elements, acs=elements)
 
 
-@costs(SoftmaxAttention)
+@costs(SoftmaxAttention, role="analogue")
 def dense_attention(module: SoftmaxAttention, call: Call) -> Cost:
     """Scores, softmax, and the mix of values."""
     q, tokens = call.inputs[0], call.inputs[3]
@@ -169,7 +170,7 @@ def dense_attention(module: SoftmaxAttention, call: Call) -> Cost:
     return {"": Count(macs=2 * pairs * q.shape[-1]), "softmax": softmax_count(pairs * module.n_heads)}
 
 
-@costs(SpikeAttention)
+@costs(SpikeAttention, role="synapses")
 def spike_attention(module: SpikeAttention, call: Call) -> Cost:
     """A spike of q adds a key's count to each of its scores, a spike of v a weight for each query; and the softmax."""
     pairs = _pairs(call, call.inputs[3])
@@ -179,14 +180,14 @@ def spike_attention(module: SpikeAttention, call: Call) -> Cost:
     }
 
 
-@costs(LinearSpikeAttention)
+@costs(LinearSpikeAttention, role="synapses")
 def linear_attention(module: LinearSpikeAttention, call: Call) -> Cost:
     """The same products, and the scale of each output, which depends on the token's place."""
     products = _spike_products(call, _pairs(call, call.inputs[3]), module.sim_steps)
     return products + Count(macs=call.elements(call.output))
 
 
-@costs(TSSA)
+@costs(TSSA, role="synapses")
 def tssa(module: TSSA, call: Call) -> Cost:
     """Linear attention over trains laid side by side: a score counts the coincidences of all simulation steps."""
     q, _, v, tokens = call.inputs
@@ -195,7 +196,7 @@ def tssa(module: TSSA, call: Call) -> Cost:
     return Count(macs=call.elements(call.output), acs=products)
 
 
-@costs(PSSA)
+@costs(PSSA, role="synapses")
 def pssa(module: PSSA, call: Call) -> Cost:
     """A coincidence of k and v adds a bias for each query whose window it is in; q gates the sum."""
     q, k, v, tokens = call.inputs
@@ -203,7 +204,7 @@ def pssa(module: PSSA, call: Call) -> Cost:
     return Count(acs=_fan_out(call, k * v, pairs.sum(1)))
 
 
-@costs(DecayAttention)
+@costs(DecayAttention, role="synapses")
 def decay_attention(module: DecayAttention, call: Call) -> Cost:
     """Token by token: the sum decays, a coincidence of k and v adds to it, a spike of q reads a row; and the gain."""
     q, k, v = call.inputs[:3]
@@ -213,19 +214,19 @@ def decay_attention(module: DecayAttention, call: Call) -> Cost:
     return Count(macs=decay + call.elements(call.output), acs=call.sum(k_heads * v_heads) + call.sum(q) * width)
 
 
-@costs(StreamBlock, inside=True)
+@costs(StreamBlock, role="analogue", inside=True)
 def stream_block(module: StreamBlock, call: Call) -> Cost:
     """The additions of both branches to the residual stream."""
     return {"residual": Count(acs=2 * call.elements(call.output))}
 
 
-@costs(ReturnCode)
+@costs(ReturnCode, role="analogue")
 def return_code(module: ReturnCode, call: Call) -> Cost:
     """A scale and a tanh per unit."""
     return Count(macs=call.elements(call.output) * (1 + TRANSCENDENTAL_MACS))
 
 
-@costs(StreamEmbedding, inside=True)
+@costs(StreamEmbedding, role="analogue", inside=True)
 def stream_embedding(module: StreamEmbedding, call: Call) -> Cost:
     """The sum of state and known action; one more than the gain, times the token, and the shift."""
     elements = call.elements(call.output)
@@ -245,8 +246,8 @@ def _spikes(call: Call, x: Tensor, sim_steps: int) -> Any:
 
 def _pairs(call: Call, tokens: Tokens) -> Tensor:
     """Return which real query may see which real key, `[B, Q, L]`."""
-    asked = tokens.query_mask[:, 0]
-    return asked & call.real[asked.shape[1]][..., None] & call.real[asked.shape[2]][:, None]
+    pairs = tokens.query_mask[:, 0]  # [B, Q, L], the same for all heads
+    return pairs & call.real[pairs.shape[1]][..., None] & call.real[pairs.shape[2]][:, None]
 
 
 def _spike_products(call: Call, pairs: Tensor, sim_steps: int) -> Count:

@@ -28,7 +28,7 @@ class OnlinePlasticity(HeadPlasticity):
     def __init__(self, config: PlasticityConfig, model: nn.Module, rtg_scale: float) -> None:
         super().__init__(config, model)
         if config.post == "error" and not self.discrete:
-            self.hook.remove()
+            self.recording.stop()
             raise ConfigError(
                 "plasticity.post: expected output for a policy of continuous actions, which acts as it says and makes "
                 "no error to learn from; found error; choose output"
@@ -39,7 +39,7 @@ class OnlinePlasticity(HeadPlasticity):
 
     def close(self) -> None:
         """Forget all that was learned, and learn no more."""
-        self.hook.remove()
+        self.recording.stop()
         self.head.plastic = None
 
     def begin(self, asked: Tensor) -> None:

@@ -1,46 +1,24 @@
-"""A limit on the activity of a spiking network: what lies above it is added to the loss.
+"""Activity budget: a penalty on synaptic operations or firing rates above a limit, added to the loss.
 
-B windows, K steps, L tokens. Counted with the rules of `snn_dt.energy`, so that what training limits is what evaluation
-counts, and with a gradient, since a spike count has one through the surrogate.
+B windows, K steps, L tokens. Activity is counted with the rules of `snn_dt.energy`, so that training limits the same
+numbers that an evaluation reports. A spike count has a gradient through the surrogate.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snn_dt.config import BudgetConfig
-from snn_dt.energy.costs import Call, Real, rule_of
+from snn_dt.energy.costs import Call, Real, declared
 from snn_dt.energy.counts import Count
 from snn_dt.energy.recorder import Recorder
 from snn_dt.errors import ConfigError
-from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
-from snn_dt.models.blocks import Block
-from snn_dt.models.decay import DecayAttention
-from snn_dt.models.embedding import TokenEmbedding
-from snn_dt.models.heads import PopulationDecode
 from snn_dt.models.interface import is_streaming
-from snn_dt.models.layers import SpikeLinear, TimeMean
-from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
-from snn_dt.models.norms import PTBN
-from snn_dt.models.positions import PhaseGate, PhasePositions, SinusoidalPositions
-from snn_dt.models.routing import DendriticRouting
-from snn_dt.models.stream_block import StreamBlock
-from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
-from snn_dt.snn import LIF
-
-SYNAPSES = (SpikeLinear, SpikeAttention, LinearSpikeAttention, TSSA, PSSA, DecayAttention)
-ANALOGUE = (
-    nn.LayerNorm, nn.ReLU, nn.Sigmoid, nn.Embedding, PTBN, TimeMean, DenseSelfAttention, SpikingSelfAttention,
-    Block, TokenEmbedding, PhasePositions, PhaseGate, SinusoidalPositions, DendriticRouting, SoftmaxAttention,
-    PopulationDecode, StreamBlock, ReturnCode, StreamEmbedding,
-)  # fmt: skip
-"""What this package's rules count as additions that no spike causes. Modules of other kinds, a user's own among them,
-are synapses as far as their rule has accumulates."""
+from snn_dt.snn.record import Recorded
 
 
 class Budget:
@@ -48,10 +26,10 @@ class Budget:
 
     Args:
         config: the limits.
-        model: whose training forwards are watched.
+        model: the model whose training forwards are counted.
 
     Raises:
-        ConfigError: a module that no energy rule knows: its activity would be left out of what is limited.
+        ConfigError: a module without an energy rule, whose activity would not be limited.
     """
 
     def __init__(self, config: BudgetConfig, model: nn.Module) -> None:
@@ -62,12 +40,12 @@ class Budget:
                 "train.budget: expected a model whose every module has an energy rule, found none for "
                 f"{', '.join(self._recorder.unknown)}; register one with snn_dt.energy.costs, or set no limit"
             )
-        self._calls: list[tuple[str, nn.Module, tuple[Any, ...], Any]] = []
+        self._calls: list[Recorded] = []
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
-        """Note what the layers do in the forward that is made meanwhile."""
-        self._calls = []  # or the graph of the last forward would live through this one
+        """Record the calls of the layers in a forward."""
+        self._calls = []  # frees the graph of the last forward
         with self._recorder as recorder:
             yield
             self._calls = recorder.calls.copy()
@@ -75,14 +53,14 @@ class Budget:
     def excess(self, progress: Tensor, attention_mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return `w sum max(0, log(measured / limit))` over the limits, and what was measured.
 
-        The logarithm makes a loss that asks for the same relative change however far above the limit the network is;
-        with a weight w larger than what a percent of activity is worth to the prediction, the limit is kept. w grows
-        from 0 to `config.weight` over the first half of the training: a network that is silenced before it has learned
-        anything stays behind one that is made sparse while it learns.
+        The gradient of the logarithm demands the same relative change at any distance from the limit. The limit is kept
+        if w is larger than the gain in prediction loss per relative change of activity. w grows from 0 to
+        `config.weight` over the first half of the training: networks that are silenced before they have learned end
+        with lower returns.
 
         Args:
-            progress: share of the updates that are done, in [0, 1], a scalar.
-            attention_mask: of the windows that were watched, `[B, K]` bool.
+            progress: share of the updates that are done, a scalar in [0, 1].
+            attention_mask: that of the recorded forward, `[B, K]` bool.
         """
         measured = self.activity(attention_mask)
         above = [(measured[name] / limit).clamp(min=1.0).log() for name, limit in self.config.limits.items()]
@@ -109,17 +87,17 @@ class Budget:
         embedded = Real({length: tokens, context: attention_mask}, on_device=True)  # positions, of all steps
         synapses, neurons = Count(), Count()
         for name, module, inputs, output in self._calls:
-            if isinstance(module, SYNAPSES) or not isinstance(module, ANALOGUE):
-                found = rule_of(module)
-                assert found is not None
-                real = embedded if name.startswith("embedding.") else read
-                cost = found[0](module, Call(inputs, output, real, streams))
-                # the other parts that our own rules name, a norm or a softmax, are analogue
-                count = cost if isinstance(cost, Count) else cost[""] if "" in cost else sum(cost.values(), Count())
-                if isinstance(module, LIF):
-                    neurons += count
-                else:
-                    synapses += count
+            found = declared(module)
+            if found is None or found.rule is None or found.role not in ("synapses", "neurons"):
+                continue
+            real = embedded if name.startswith("embedding.") else read
+            cost = found.rule(module, Call(inputs, output, real, streams))
+            # The other parts that a rule names, a norm or a softmax, are analogue.
+            count = cost if isinstance(cost, Count) else cost[""] if "" in cost else sum(cost.values(), Count())
+            if found.role == "neurons":
+                neurons += count
+            else:
+                synapses += count
         decisions = attention_mask.sum() if streams else len(attention_mask)
         return {
             "synaptic_operations": torch.as_tensor(synapses.acs) / decisions,

@@ -36,22 +36,24 @@ steps. Source: Bellec et al. 2020; the hand-down of the same step is that of OTT
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from snn_dt.models.layers import ActionHead, Chain, TimedLIF, through
+from snn_dt.errors import ConfigError
+from snn_dt.models.layers import ActionHead, Chain, through
 from snn_dt.rule_config import EpropConfig
-from snn_dt.snn import get_surrogate
+from snn_dt.snn import LIF, TimedLIF, get_surrogate
 from snn_dt.snn.reference import reset
 from snn_dt.snn.scan import HALF
 
 Undo = Callable[[], None]
 
 
-def use_eprop(model: nn.Module, config: EpropConfig, seed: int = 0) -> Undo:
+def use_eprop(model: Any, config: EpropConfig, seed: int = 0) -> Undo:
     """Give `model` (`kind: snn_dt`) the gradients of e-prop; its predictions stay as they are, bit for bit.
 
     Args:
@@ -60,8 +62,17 @@ def use_eprop(model: nn.Module, config: EpropConfig, seed: int = 0) -> Undo:
         seed: of random feedback, which no checkpoint holds.
 
     Returns:
-        What takes it back.
+        A function that restores the gradients of backpropagation.
+
+    Raises:
+        ConfigError: layers of spike trains whose neurons are not plain `LIF`, whose derivative is known here.
     """
+    for name, layer in model.named_modules():
+        if isinstance(layer, TimedLIF) and not _has_plain_lif(layer):
+            raise ConfigError(
+                f"train.rule: expected neurons `lif` for eprop with coding spikes, found {type(layer.neuron).__name__} "
+                f"with other dynamics in {name}; choose model.neuron lif, or train.rule bptt"
+            )
     last = len(model.blocks) - 1
     local = [block for i, block in enumerate(model.blocks) if i == last or config.below == "eprop"]
     below = [model.embedding, *model.blocks[:-1], *([model.phase_gate] if model.phase_gate is not None else [])]
@@ -83,6 +94,12 @@ def use_eprop(model: nn.Module, config: EpropConfig, seed: int = 0) -> Undo:
             p.requires_grad_(True)
 
     return take_back
+
+
+def _has_plain_lif(layer: TimedLIF) -> bool:
+    neuron = layer.neuron
+    fixed = isinstance(neuron, LIF) and neuron.raw_leak is None and neuron.raw_threshold is None
+    return fixed and layer.constants.plain
 
 
 def hand_down(before: Sequence[nn.Module], neurons: TimedLIF, own: Tensor, x: Tensor) -> Tensor:

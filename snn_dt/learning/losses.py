@@ -1,14 +1,32 @@
-"""What training minimises. A loss returns a scalar and a flat dict of floats for the log."""
+"""Losses: each returns a scalar and a flat dict of detached scalars for the log.
+
+B windows, K steps, A action dimensions or number of discrete actions. `model.loss` selects one of the table `LOSSES`;
+training, validation, fine-tuning and analysis all call `loss_of`, so that none of them misses a user's own loss.
+"""
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
+
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from snn_dt.data.windows import Batch
+from snn_dt.registry import LOSSES, register_loss
+
+Metrics = dict[str, Tensor]
+
+
+def loss_of(model: nn.Module, batch: Batch, predictions: Tensor) -> tuple[Tensor, Metrics]:
+    """Return the loss that the config of `model` names, and its metrics, of `predictions` [B, K, A] for a batch."""
+    name = getattr(getattr(model, "config", None), "loss", "action")
+    found: tuple[Tensor, Metrics] = LOSSES[name](model, batch, predictions.float())
+    return found
 
 
 def action_loss(
     predictions: Tensor, actions: Tensor, attention_mask: Tensor, half_range: Tensor | None = None
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, Metrics]:
     """Mean loss over real steps: cross-entropy of discrete actions, squared error of continuous ones.
 
     Args:
@@ -37,3 +55,19 @@ def action_loss(
 def positive_range(half_range: Tensor) -> Tensor:
     """Return half widths of bounds to divide by: 1 where they are 0, as of an action that is a constant."""
     return half_range.where(half_range > 0, 1.0)
+
+
+def action_half_range(model: nn.Module) -> Tensor | None:
+    """Return half the width of each action's bounds [A], in which errors are measured; None without bounds.
+
+    Bounds without width count as 1: the action is a constant, which the head predicts exactly.
+    """
+    head: Any = getattr(model, "head", None)
+    return positive_range((head.high - head.low) / 2) if getattr(head, "bounded", False) else None
+
+
+def _action(model: nn.Module, batch: Batch, predictions: Tensor) -> tuple[Tensor, Metrics]:
+    return action_loss(predictions, batch.actions, batch.attention_mask, action_half_range(model))
+
+
+register_loss("action", _action)

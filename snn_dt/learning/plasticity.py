@@ -17,6 +17,7 @@ from snn_dt.models.interface import is_streaming
 from snn_dt.models.layers import ActionHead
 from snn_dt.rule_config import PlasticityConfig
 from snn_dt.snn.plasticity import RunningMean, bounded, modulated
+from snn_dt.snn.record import record
 
 
 def output_activity(head: ActionHead, predictions: Tensor, discrete: bool) -> Tensor:
@@ -37,19 +38,24 @@ def action_activity(head: ActionHead, actions: Tensor, discrete: bool) -> Tensor
 
 
 class HeadPlasticity:
-    """What training and acting share: to see what the head of `model` reads, `[B, K, D]`, and the post factor."""
+    """The part that training and acting share: the input of the head of `model` (pre), and the post factor.
+
+    Attributes:
+        recording: of the calls of the head, until `recording.stop()`.
+    """
 
     def __init__(self, config: PlasticityConfig, model: nn.Module) -> None:
         model_: Any = model
         self.config, self.discrete = config, model_.discrete
         self.head: ActionHead = model_.head
         self._tokens_first = is_streaming(model)
-        self.pre = self.head.weight.new_empty(0)
-        self.hook = self.head.register_forward_pre_hook(self._watch)
+        self.recording = record(model, {"head": self.head}).start()
 
-    def _watch(self, head: ActionHead, inputs: tuple[Any, ...]) -> None:
-        pre = inputs[0].detach()
-        self.pre = pre.transpose(0, 1) if self._tokens_first else pre
+    @property
+    def pre(self) -> Tensor:
+        """The input of the head in the last forward, `[B, K, D]`."""
+        pre: Tensor = self.recording.calls[-1].inputs[0].detach()
+        return pre.transpose(0, 1) if self._tokens_first else pre
 
     def post(self, predictions: Tensor, actions: Tensor) -> Tensor:
         """Return the post factor `[..., A]`."""

@@ -1,4 +1,4 @@
-"""Tokens in, actions out: the one place that maps `model.kind` to a model."""
+"""Sequence models: tokens in, actions out. `build_model` builds the kind that a config names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from snn_dt.config import ModelConfig
 from snn_dt.errors import ConfigError
 from snn_dt.models.decision_transformer import DecisionTransformer
 from snn_dt.models.interface import TaskShape
-from snn_dt.models.stream import StreamTransformer
+from snn_dt.registry import KINDS
 
 __all__ = ["DecisionTransformer", "TaskShape", "build_model"]
 
@@ -20,13 +20,14 @@ def build_model(config: ModelConfig, task: TaskShape) -> nn.Module:
     """Build the model of `config.kind` for a task; weights come from torch's current random state.
 
     Raises:
-        ConfigError: it is larger than the memory.
+        ConfigError: no such kind, or the model is larger than the memory.
     """
     if config.kind.startswith("dsformer") and config.norm_transition > 1:
         _warn_of_count(config.norm_transition)
     try:
-        return (StreamTransformer if config.kind == "snn_dt_stream" else DecisionTransformer)(config, task)
-    except RuntimeError as error:  # torch has no kind of its own for this on a CPU
+        model: nn.Module = (KINDS[config.kind].build or DecisionTransformer)(config, task)
+        return model
+    except RuntimeError as error:  # on a CPU torch has no exception type for lack of memory
         if "allocate memory" not in str(error):
             raise
         raise ConfigError(f"model: expected one that fits in memory, found: {error}; lower model.d_model") from error

@@ -1,15 +1,21 @@
-"""Self-attention as a block sees it, dense and spiking; what mixes the tokens is in `mixing.py`.
+"""Self-attention of a block, dense and spiking: projections around one of the mixing forms of `mixing.py`.
 
-B batch, L tokens, Q tokens asked for (L or fewer), D width, T simulation steps.
+B batch, L tokens, Q query tokens (L or fewer), D width, T simulation steps.
 """
 
 from __future__ import annotations
+
+# ruff: noqa: F722, the shapes of jaxtyping are text
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from snn_dt.models.layers import through
 from snn_dt.models.mixing import SoftmaxAttention
 from snn_dt.models.tokens import Tokens
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class DenseSelfAttention(nn.Module):
@@ -23,10 +29,11 @@ class DenseSelfAttention(nn.Module):
         self.attend = SoftmaxAttention(n_heads, (d_model // n_heads) ** -0.5, dropout)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
-        """Map `x [B, L, D]` to `[B, Q, D]`, for the tokens asked for."""
+    def forward(self, x: Float[Tensor, "B L D"], tokens: Tokens) -> Float[Tensor, "B Q D"]:
+        """Map `x [B, L, D]` to `[B, Q, D]`, for the query tokens."""
         x = self.norm(x)
-        k, v = self.key_value(x).chunk(2, dim=-1)
+        k, v = self.key_value(x).chunk(2, dim=-1)  # [B, L, D] each
+        # Only query tokens are predicted from: queries of the others are not computed.
         return self.out(self.attend(self.query(x[:, tokens.query_slice]), k, v, tokens))
 
 
@@ -37,8 +44,7 @@ class SpikingSelfAttention(nn.Module):
     s = LIF(x);  Q, K, V = LIF(W s);  Y = attend(Q, K, V);  out = W_o LIF(route(Y))
     ```
 
-    Every weight matrix is fed by spikes. The modules it is given make the kinds (`blocks.py`); where their norms are,
-    in the neurons or between linear and neurons, is theirs to know.
+    Every weight matrix is fed by spikes. `blocks.py` chooses the modules. Each of them applies its own normalisation.
     """
 
     def __init__(
@@ -56,13 +62,13 @@ class SpikingSelfAttention(nn.Module):
         self.lif_in, self.query, self.key, self.value = lif_in, query, key, value
         self.attend, self.route, self.lif_out, self.out = attend, route, lif_out, out
 
-    def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
-        """Map `x [(T,) B, L, D]` to `[(T,) B, Q, D]`, for the tokens asked for."""
-        asked = tokens.valid[:, tokens.query_slice]
-        s = self.lif_in(x)
-        q = through(self.query, s[..., tokens.query_slice, :], asked)
+    def forward(self, x: Float[Tensor, "*T B L D"], tokens: Tokens) -> Float[Tensor, "*t B Q D"]:
+        """Map `x [(T,) B, L, D]` to `[(T,) B, Q, D]`, for the query tokens."""
+        valid_queries = tokens.valid[:, tokens.query_slice]  # [B, Q]
+        s = self.lif_in(x)  # [(T,) B, L, D], as all that follows
+        q = through(self.query, s[..., tokens.query_slice, :], valid_queries)
         k, v = through(self.key, s, tokens.valid), through(self.value, s, tokens.valid)
-        if tokens.gate is not None:
+        if tokens.gate is not None:  # phase-shifted spikes [B, L, D] that cut spikes off
             q, k, v = q * tokens.gate[:, tokens.query_slice], k * tokens.gate, v * tokens.gate
         y = self.route(self.attend(q, k, v, tokens))
-        return through(self.out, self.lif_out(y), asked)
+        return through(self.out, self.lif_out(y), valid_queries)

@@ -1,26 +1,27 @@
-"""One transformer block, `x + attention(x)` then `x + mlp(x)`, and the parts that make it dense, SNN-DT or DSFormer.
+"""The transformer block, `x + attention(x)` then `x + mlp(x)`, and builders of its dense, SNN-DT and DSFormer forms.
 
-B batch, L tokens, D width, T simulation steps; `[(T,) B, L, D]` has a time axis or not, see `layers.py`.
+B batch, L tokens, D width, T simulation steps. `[(T,) B, L, D]` may have a time axis, see `layers.py`.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
-from snn_dt.models.layers import Chain, SpikeLinear, TimedLIF, TimeMean, through
-from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SpikeAttention
+from snn_dt.models.layers import Chain, SpikeLinear, TimeMean, through
+from snn_dt.models.mixing import PSSA, TSSA
 from snn_dt.models.norms import PTBN, UNTOLD, transition_of
 from snn_dt.models.routing import DendriticRouting
 from snn_dt.models.tokens import Tokens
-from snn_dt.snn import RateLIF
+from snn_dt.registry import ATTENTIONS, KINDS
+from snn_dt.snn import RateLIF, TimedLIF, build_neuron
 
 
 class Block(nn.Module):
-    """Residual block; what normalises the input of a branch is part of the branch."""
+    """Residual block. The norm of the input of a branch is part of the branch."""
 
     def __init__(self, attention: nn.Module, mlp: nn.Module, dropout: float) -> None:
         super().__init__()
@@ -29,34 +30,35 @@ class Block(nn.Module):
         self.time_mean = TimeMean()
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
-        """Map `x [(T,) B, L, D]` to the tokens asked for."""
+        """Map `x [(T,) B, L, D]` to the query tokens `[(T,) B, Q, D]`."""
         y = x[..., tokens.query_slice, :] + self.dropout(self.attention(x, tokens))
+        # The MLP of a last block returns a mean over time, and then the residual is averaged too.
         branch = self.dropout(through(self.mlp, y, tokens.valid[:, tokens.query_slice]))
         return branch + (self.time_mean(y) if branch.dim() < y.dim() else y)
 
 
 def build_block(config: ModelConfig, n_tokens: int, last: bool) -> Block:
-    """Build a block of `config.kind`, nulls resolved, for windows of `n_tokens` tokens; `last` is the one read out."""
-    if config.kind == "dense":
-        return dense_block(config)
-    if config.kind == "snn_dt":
-        return snn_dt_block(config, last)
-    return dsformer_block(config, n_tokens)
+    """Build a block of `config.kind`, nulls resolved, for `n_tokens` tokens; predictions are read from the `last`."""
+    block = KINDS[config.kind].block
+    assert block is not None, "a kind with a model of its own does not come here"
+    built: Block = block(config, n_tokens, last)
+    return built
 
 
-def dense_block(config: ModelConfig) -> Block:
+def dense_block(config: ModelConfig, n_tokens: int = 0, last: bool = False) -> Block:
     """Build the pre-norm GPT-2 block of the Decision Transformer (ReLU, as in the authors' Gym code)."""
     d, hidden = config.d_model, config.mlp_ratio * config.d_model
     mlp = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, hidden), nn.ReLU(), nn.Linear(hidden, d))
     return Block(DenseSelfAttention(d, config.n_heads, config.dropout), mlp, config.dropout)
 
 
-def snn_dt_block(config: ModelConfig, last: bool = False) -> Block:
+def snn_dt_block(config: ModelConfig, n_tokens: int = 0, last: bool = False) -> Block:
     """Build the SNN-DT block: pre-norm, a layer norm before every neuron, every weight matrix fed by spikes.
 
-    Without the norms the currents drift out of the range in which a change of return-to-go changes a spike. With
-    `coding: spikes`, only the mean over simulation time is read of the `last` block, and `mean(W s_t) =
-    W mean(s_t)`: its last linear layer runs once, on the mean of its spikes.
+    Without the norms the currents drift out of the range in which a change of return-to-go changes a spike.
+
+    With `coding: spikes`, predictions are read from the mean over time of the `last` block. As `mean(W s_t) =
+    W mean(s_t)`, its last linear layer runs once, on the mean of its spikes.
     """
     d, hidden, steps, heads = config.d_model, config.mlp_ratio * config.d_model, config.sim_steps, config.n_heads
     neuron = neurons(config)
@@ -71,17 +73,13 @@ def snn_dt_block(config: ModelConfig, last: bool = False) -> Block:
         TimeMean() if last else nn.Identity(),
         SpikeLinear(hidden, d, steps),
     )
-    if config.attention == "linear":
-        attend: nn.Module = LinearSpikeAttention(heads, steps)
-    else:
-        attend = SpikeAttention(heads, (d // heads) ** -0.5, steps, config.dropout)
     width = d // heads if config.routing else d
     attention = SpikingSelfAttention(
         neuron(norm_width=d),
         query=projection(),
         key=projection(),
         value=projection(),
-        attend=attend,
+        attend=ATTENTIONS[config.attention](config),
         route=DendriticRouting(heads) if config.routing else nn.Identity(),
         lif_out=neuron(norm_width=width),
         out=SpikeLinear(width, d, steps),
@@ -89,20 +87,22 @@ def snn_dt_block(config: ModelConfig, last: bool = False) -> Block:
     return Block(attention, mlp, config.dropout)
 
 
-def dsformer_block(config: ModelConfig, n_tokens: int) -> Block:
+def dsformer_block(config: ModelConfig, n_tokens: int, last: bool = False) -> Block:
     """Build the DSFormer block (arXiv 2504.03800): neurons straight on the residual stream, a norm after every linear.
 
-    The norms fold into the linear layers (`folding.py`): nothing else is left between spikes and spikes.
+    The norms fold into the linear layers for inference (`folding.py`). Then only linear layers are between neurons.
     """
     d, hidden, steps = config.d_model, config.mlp_ratio * config.d_model, config.sim_steps
     neuron = neurons(config)
-    transition = transition_of(config.norm_transition, UNTOLD)  # until `set_transition` says how long the training is
+    threshold = config.v_threshold
+    assert threshold is not None, "nulls of a config are resolved before anything is built"
+    transition = transition_of(config.norm_transition, UNTOLD)  # `set_transition` replaces it when the length is known
 
     def linear(d_in: int, d_out: int) -> Chain:
-        return Chain(SpikeLinear(d_in, d_out, steps), PTBN(d_out, config.v_threshold, transition))
+        return Chain(SpikeLinear(d_in, d_out, steps), PTBN(d_out, threshold, transition))
 
     if config.kind == "dsformer_tssa":
-        attend: nn.Module = TSSA(config.n_heads, config.v_threshold)
+        attend: nn.Module = TSSA(config.n_heads, threshold)
     else:
         attend = PSSA(config.n_heads, n_tokens, config.attention_window)
     attention = SpikingSelfAttention(
@@ -119,15 +119,11 @@ def dsformer_block(config: ModelConfig, n_tokens: int) -> Block:
     return Block(attention, mlp, config.dropout)
 
 
-def neurons(config: ModelConfig) -> partial[RateLIF | TimedLIF]:
-    """Return what makes a layer of the configured neurons."""
-    return partial(
-        TimedLIF if config.coding == "spikes" else RateLIF,
-        config.sim_steps,
-        tau_mem=config.tau_mem,
-        v_threshold=config.v_threshold,
-        reset=config.reset,
-        detach_reset=config.detach_reset,
-        surrogate=config.surrogate,
-        surrogate_slope=config.surrogate_slope,
-    )
+def neurons(config: ModelConfig) -> Callable[..., RateLIF | TimedLIF]:
+    """Return what makes a layer of neurons: `(norm_width=None) -> layer`."""
+    layer = TimedLIF if config.coding == "spikes" else RateLIF
+
+    def make(norm_width: int | None = None) -> RateLIF | TimedLIF:
+        return layer(config.sim_steps, norm_width, build_neuron(config))
+
+    return make

@@ -1,4 +1,4 @@
-r"""Softmax-free attention as a running sum with decay: what is remembered of the past has one size, however long it is.
+r"""Softmax-free attention as a running sum with decay: a state of constant size, whatever the length of the past.
 
 T tokens, B batch, H heads, d width of a head, D = H d; C tokens of a chunk. Time first: `[T, B, D]`.
 """
@@ -43,7 +43,7 @@ class DecayAttention(nn.Module):
             y, state = self.recurrent(q, k, v, state)
         else:
             y, state = self.chunked(q, k, v, state)
-        return y.flatten(2), state
+        return y.flatten(2), state  # [T, B, H, d] -> [T, B, D]
 
     def recurrent(self, q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Advance token by token: `q, k, v, y [T, B, H, d]`."""
@@ -51,8 +51,8 @@ class DecayAttention(nn.Module):
         ys = []
         for q_t, k_t, v_t in zip(q.unbind(0), k.unbind(0), v.unbind(0), strict=True):
             state = decay * state + k_t.unsqueeze(-1) * v_t.unsqueeze(-2)
-            ys.append((gain * (q_t.unsqueeze(-2) @ state)).squeeze(-2))
-        return torch.stack(ys), state
+            ys.append((gain * (q_t.unsqueeze(-2) @ state)).squeeze(-2))  # [B, H, d]
+        return torch.stack(ys), state  # [T, B, H, d]
 
     def chunked(self, q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Advance chunk by chunk, the same to rounding: within a chunk by its scores, between chunks by the sum.
@@ -76,7 +76,7 @@ class DecayAttention(nn.Module):
         powers = (log_decay * steps).exp()  # [H, C]: g^0 .. g^(C-1)
         distance = steps[:, None] - steps
         within = (log_decay[..., None] * distance.clamp(min=0)).exp() * (distance >= 0)  # [H, C, C]
-        scores = (q @ k.transpose(-1, -2)) * within[:, None]
+        scores = (q @ k.transpose(-1, -2)) * within[:, None]  # [B, H, n, C, C]
         added = (k * powers.flip(-1)[:, None, :, None]).transpose(-1, -2) @ v  # [B, H, n, d, d]
         over_chunk = (log_decay * length).exp()[..., None]
         before = []
@@ -86,4 +86,4 @@ class DecayAttention(nn.Module):
         since = (powers * self.decay[:, None])[:, None, :, None]  # g^1 .. g^C
         y = scores @ v + since * (q @ torch.stack(before, 2))
         y = torch.sigmoid(-self.raw)[:, None, None, None] * y
-        return y.permute(2, 3, 0, 1, 4).flatten(0, 1), state
+        return y.permute(2, 3, 0, 1, 4).flatten(0, 1), state  # [B, H, n, C, d] -> [n C, B, H, d]

@@ -16,7 +16,7 @@ from snn_dt.models.embedding import TokenEmbedding
 from snn_dt.models.heads import build_head
 from snn_dt.models.interface import TaskShape
 from snn_dt.models.layers import TimeMean
-from snn_dt.models.positions import LearnedPositions, PhaseGate, PhasePositions, SinusoidalPositions
+from snn_dt.models.positions import PhaseGate, build_phase, build_positions
 from snn_dt.models.tokens import Tokens, causal_mask
 
 
@@ -43,11 +43,11 @@ class DecisionTransformer(nn.Module):
             task.action_dim,
             task.discrete,
             config.d_model,
-            _positions(config, task.n_timesteps),
+            build_positions(config, task.n_timesteps),
             merged=config.tokens == "merged",
             rtg_range=task.rtg_range if config.return_conditioned else (0.0, 0.0),
         )
-        self.phase_gate = _phase(config, task.n_timesteps, PhaseGate) if config.phase_input == "gate" else None
+        self.phase_gate = build_phase(config, task.n_timesteps, PhaseGate) if config.phase_input == "gate" else None
         self.dropout = nn.Dropout(config.dropout)
         n_tokens, last = self.embedding.n_tokens(config.context_length), config.n_layers - 1
         self.blocks = nn.ModuleList(build_block(config, n_tokens, i == last) for i in range(config.n_layers))
@@ -84,18 +84,3 @@ class DecisionTransformer(nn.Module):
         valid = self.token_mask(attention_mask)
         gate = None if self.phase_gate is None else self.embedding.per_token(self.phase_gate(timesteps))
         return Tokens(valid, causal_mask(valid), gate=gate)
-
-
-def _positions(config: ModelConfig, n_timesteps: int) -> nn.Module | None:
-    if config.positions == "none" or config.phase_input == "gate":
-        return None
-    if config.positions == "learned":
-        return LearnedPositions(n_timesteps, config.d_model)
-    if config.positions == "sinusoidal":
-        return SinusoidalPositions(config.d_model)
-    return _phase(config, n_timesteps, PhasePositions)
-
-
-def _phase(config: ModelConfig, n_timesteps: int, module: type[PhasePositions | PhaseGate]) -> nn.Module:
-    assert config.surrogate_slope is not None, "nulls are resolved"
-    return module(config.n_heads * config.phase_generators, n_timesteps, config.d_model, config.surrogate_slope)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from snn_dt.snn import LIF
+from snn_dt.snn import SpikingLayer
 
 
 def only(model: nn.Module, *kinds: type[nn.Module]) -> bool:
@@ -36,9 +36,9 @@ def alike(*tensors: Tensor) -> bool:
     return len({x.dtype for x in tensors}) == 1 and all(x.device.type == "cpu" and x.is_contiguous() for x in tensors)
 
 
-def neurons(model: nn.Module) -> list[LIF]:
-    """Return the neurons of a model."""
-    return [m for m in model.modules() if isinstance(m, LIF)]
+def neurons(model: nn.Module) -> list[SpikingLayer]:
+    """Return the layers of neurons of a model."""
+    return [m for m in model.modules() if isinstance(m, SpikingLayer)]
 
 
 def pair(layer: nn.Module) -> list[Tensor | None]:

@@ -1,11 +1,9 @@
-"""Read-outs of a prediction: linear, or by the firing rates of a population of neurons.
+"""Heads: the prediction as a linear read-out, or as the firing rates of a population of neurons.
 
 B batch, L tokens, D width, A actions or action dimensions, P neurons of each, T simulation steps.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +11,9 @@ from torch import Tensor, nn
 from snn_dt.errors import ConfigError
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.layers import ActionHead
-from snn_dt.snn.neurons import RateLIF
+from snn_dt.snn import Neuron, RateLIF, build_neuron
 
-SILENCE = 1e-4  # weight, in rates, of the middle of the bounds: the action of a population in which nobody fires
+SILENCE = 1e-4  # weight, in rates, of the middle of the bounds: the action of a silent population
 
 
 class PopulationDecode(nn.Module):
@@ -41,8 +39,8 @@ class PopulationDecode(nn.Module):
             self.register_buffer("centres", centres.float(), persistent=False)
 
     def forward(self, rates: Tensor) -> Tensor:
-        """Decode."""
-        rates = rates.unflatten(-1, (-1, self.neurons))
+        """Map rates to logits or actions."""
+        rates = rates.unflatten(-1, (-1, self.neurons))  # [..., A, P]
         if not self.bounded:
             return rates.mean(-1) / self.temperature
         middle = self.centres.mean(-1)
@@ -71,7 +69,7 @@ class RateHead(nn.Module):
         neurons: int,
         sim_steps: int,
         temperature: float,
-        lif: dict[str, Any],
+        neuron: Neuron,
     ) -> None:
         super().__init__()
         self.bounded = low is not None and high is not None
@@ -80,7 +78,7 @@ class RateHead(nn.Module):
             self.register_buffer("high", high.float())
         self.synapses = nn.Linear(d_model, action_dim * neurons)
         nn.init.normal_(self.synapses.weight, std=d_model**-0.5)
-        self.lif = RateLIF(sim_steps, **lif)
+        self.lif = RateLIF(sim_steps, neuron=neuron)
         bounds = (low, high) if low is not None and high is not None else None
         self.decode = PopulationDecode(neurons, sim_steps, temperature, bounds)
 
@@ -104,9 +102,5 @@ def build_head(
             "model.head: expected linear for actions without finite bounds, found rate; a population stands for values "
             "between two bounds"
         )
-    lif = {name: getattr(config, name) for name in LIF_FIELDS}
     neurons, temperature = config.head_neurons, config.head_temperature
-    return RateHead(config.d_model, action_dim, low, high, neurons, config.sim_steps, temperature, lif)
-
-
-LIF_FIELDS = ("tau_mem", "v_threshold", "reset", "detach_reset", "surrogate", "surrogate_slope")
+    return RateHead(config.d_model, action_dim, low, high, neurons, config.sim_steps, temperature, build_neuron(config))

@@ -1,6 +1,6 @@
 """The contract of a model: what it is built from, its forward, and how a decision is made with it.
 
-The loss is no part of a model: `snn_dt.learning.losses.action_loss` takes its predictions.
+The loss is no part of a model: `snn_dt.learning.losses.loss_of` takes its predictions.
 
 B batch, K context length in steps, L tokens, A action dimensions or number of discrete actions.
 """

@@ -22,7 +22,7 @@ from snn_dt.models.fused_checks import biased, float32, neurons, only, pair
 from snn_dt.models.layers import Chain, SpikeLinear, TimeMean
 from snn_dt.models.mixing import SoftmaxAttention, SpikeAttention
 from snn_dt.models.routing import DendriticRouting
-from snn_dt.snn import RateLIF, cpp
+from snn_dt.snn import LIF, RateLIF, cpp
 from snn_dt.snn.backends import backend_for
 from snn_dt.snn.parameters import LIFParameters
 
@@ -31,7 +31,7 @@ DENSE = (
     Block, DenseSelfAttention, SoftmaxAttention, nn.Sequential, nn.LayerNorm, nn.Linear, nn.ReLU, nn.Dropout, TimeMean,
 )  # fmt: skip
 SPIKING = (
-    Block, SpikingSelfAttention, SpikeAttention, Chain, SpikeLinear, RateLIF, nn.LayerNorm, DendriticRouting,
+    Block, SpikingSelfAttention, SpikeAttention, Chain, SpikeLinear, RateLIF, LIF, nn.LayerNorm, DendriticRouting,
     nn.Sequential, nn.Linear, nn.Sigmoid, nn.Identity, nn.Dropout, TimeMean,
 )  # fmt: skip
 """Types of the modules in the two blocks that the kernel knows."""

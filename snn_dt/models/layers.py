@@ -1,46 +1,19 @@
-"""Layers named by what drives them, so that energy accounting can tell an accumulate from a multiplication.
+"""Linear layers, containers and the action head.
 
-What passes between layers is `[B, L, D]`, one value for all of simulation time (a constant current, a spike rate), or
-`[T, B, L, D]`, one for each simulation step. Layers without neurons do not tell the two apart.
+B batch, L tokens, D width, T simulation steps. Tensors between layers are `[B, L, D]`, one value for all of simulation
+time (a constant current, a spike rate), or `[T, B, L, D]`, one for each step. Layers without neurons take either.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snn_dt.snn import LIF
 from snn_dt.snn.spike_linear import spike_linear
 
 
-class TimedLIF(LIF):
-    """`LIF` from rest, as a module: `forward(current [B, L, D] or [T, B, L, D]) -> spikes [T, B, L, D]`.
-
-    With `norm_width` D the current is first layer-normalised, as in `RateLIF`.
-    """
-
-    def __init__(self, sim_steps: int, norm_width: int | None = None, **lif: Any) -> None:
-        super().__init__(**lif)
-        self.sim_steps = sim_steps
-        self.norm = None if norm_width is None else nn.LayerNorm(norm_width)
-
-    def forward(self, current: Tensor) -> Tensor:
-        """Return the spikes of each step; a current without a time axis is the same in all of them."""
-        if self.norm is not None:
-            current = self.norm(current)
-        if current.dim() == 3:
-            current = current.expand(self.sim_steps, *current.shape)
-        return super().forward(current)[0]
-
-    def extra_repr(self) -> str:
-        """Show the steps and the constants."""
-        return f"sim_steps={self.sim_steps}, {super().extra_repr()}"
-
-
 class TimeMean(nn.Module):
-    """Spikes `[T, B, L, D]` to their mean rate `[B, L, D]`; a rate passes."""
+    """Mean over simulation time, `[T, B, L, D]` to `[B, L, D]`; a rate `[B, L, D]` stays as it is."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Average over simulation time."""
@@ -50,9 +23,8 @@ class TimeMean(nn.Module):
 class SpikeLinear(nn.Linear):
     """A linear layer fed by spikes: `y = W s + b`, `s` binary spikes or rates of T-step spike trains in [0, 1].
 
-    `W r` of a rate equals the mean over the T steps of `W s_t`, so on event-driven hardware either costs one accumulate
-    per spike and output, and no multiplication. `sim_steps` is T, by which a rate is turned back into spikes when they
-    are counted.
+    `W r` of a rate equals the mean of `W s_t` over the T steps. On event-driven hardware either costs one accumulate
+    per spike and output, and no multiplication. The energy count multiplies a rate by `sim_steps`, T, to get spikes.
     """
 
     def __init__(self, in_features: int, out_features: int, sim_steps: int) -> None:
@@ -67,19 +39,19 @@ class SpikeLinear(nn.Linear):
 
 
 class Chain(nn.Sequential):
-    """Modules in a row, of which those with a true `masked` are also told which tokens are real, `[B, L]`."""
+    """Modules in sequence; those with an attribute `masked = True` also get the mask of valid tokens `[B, L]`."""
 
     masked = True
 
-    def forward(self, x: Tensor, real: Tensor) -> Tensor:
-        """Apply one after the other."""
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:  # type: ignore[override]  # the mask is more than Sequential has
+        """Apply the modules in order."""
         for part in self:
             x = through(part, x, real)
         return x
 
 
 def through(part: nn.Module, x: Tensor, real: Tensor) -> Tensor:
-    """Apply a module, with the mask if it asks for one."""
+    """Apply a module, with the mask of valid tokens `real [B, L]` if it takes one."""
     return part(x, real) if getattr(part, "masked", False) else part(x)
 
 
@@ -92,8 +64,8 @@ class ActionHead(nn.Linear):
         low, high: bounds `[action_dim]` in environment units; None for discrete or unbounded actions.
 
     Attributes:
-        plastic: what a policy has learned while it acts `[action_dim, d_model]`, on top of `weight`, which stays as it
-            is; in no checkpoint. None: nothing.
+        plastic: weights `[action_dim, d_model]` that a policy adds to `weight` while it acts; no checkpoint has them.
+            None: none.
     """
 
     low: Tensor
@@ -103,7 +75,7 @@ class ActionHead(nn.Linear):
         super().__init__(d_model, action_dim)
         self.plastic: Tensor | None = None
         self.bounded = low is not None and high is not None
-        if self.bounded:
+        if low is not None and high is not None:
             self.register_buffer("low", low.float())
             self.register_buffer("high", high.float())
 
@@ -115,5 +87,5 @@ class ActionHead(nn.Linear):
         return self.low + (self.high - self.low) * (y.tanh() + 1) / 2
 
     def drive(self, x: Tensor) -> Tensor:
-        """Return what the synapses add up to, before the bounds."""
+        """Return the sum of the synapses, before the bounds."""
         return F.linear(x, self.weight if self.plastic is None else self.weight + self.plastic, self.bias)

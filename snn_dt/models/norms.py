@@ -1,4 +1,4 @@
-"""A norm that leaves nothing behind: layer norm early in training, batch norm later, folded away for inference."""
+"""PTBN: a layer norm that turns into a batch norm during training, and folds into a linear layer for inference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from snn_dt.snn.batch_norm import batch_norm
 
 UNTOLD = 2000
-"""Training forwards that a model is built for until somebody says how many there are."""
+"""Number of training forwards that is assumed until `set_transition` sets it."""
 
 
 class PTBN(nn.Module):
@@ -80,7 +80,7 @@ class PTBN(nn.Module):
         return y.view_as(x)
 
     def _blends(self, x: Tensor) -> bool:
-        """Tell whether theta may be above 0; to look would make a GPU wait, and break a compiled graph."""
+        """Tell whether theta may be above 0. Reading it would stall a GPU and break a compiled graph."""
         waits = x.is_cuda or torch.compiler.is_compiling()
         return self.transition > 0 and (waits or int(self.forwards) < self.transition)
 
@@ -96,7 +96,7 @@ def transition_of(norm_transition: float, forwards: int) -> int:
 
 
 def set_transition(model: nn.Module, norm_transition: float, forwards: int) -> None:
-    """Tell the norms of a model for how many forwards it is trained; see `transition_of`."""
+    """Set the number of training forwards of the norms of a model; see `transition_of`."""
     for module in model.modules():
         if isinstance(module, PTBN):
             module.transition = transition_of(norm_transition, forwards)

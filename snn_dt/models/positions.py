@@ -1,32 +1,38 @@
-"""How a token knows its timestep: each scheme maps `timesteps [B, K]` to something added to the tokens `[B, K, D]`.
+"""Position codes of the environment timestep: `timesteps [B, K]` to `[B, K, D]`, which is added to the tokens.
 
-Every scheme starts small beside the tokens: a position as large as a token drowns the return-to-go, and the policy then
-ignores the target it is given.
+B batch, K steps, D width, G generators. Every code starts small beside the tokens: with a position as large as a token,
+the policy ignores its target return. `model.positions` selects one of the table `POSITIONS`.
 """
 
 from __future__ import annotations
 
+# ruff: noqa: F722, the shapes of jaxtyping are text
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from snn_dt.model_config import ModelConfig
 from snn_dt.models.layers import SpikeLinear
+from snn_dt.registry import POSITIONS, register_positions
 from snn_dt.snn.surrogate import spike
 
 INITIAL_SCALE = 0.02
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 
 class LearnedPositions(nn.Embedding):
     """A learned vector per timestep (Chen et al. 2021, Decision Transformer); later ones share the last trained one.
 
-    A table is as long as an episode may be, data often have shorter ones: the rows behind those are what chance put
-    there, and no decision may rest on them.
+    The table is as long as an episode may be. Training data often have shorter episodes, and later rows keep random
+    initial values. A decision at a later timestep uses the last trained row.
 
     Attributes:
-        last: latest timestep seen in training, -1 before there was any; part of the state dict. A checkpoint that does
-            not tell stands for a table that was trained throughout.
+        last: latest timestep seen in training, -1 before there was any; part of the state dict. A checkpoint
+            without it counts as trained in all rows.
     """
 
     last: Tensor
@@ -36,8 +42,8 @@ class LearnedPositions(nn.Embedding):
         nn.init.normal_(self.weight, std=INITIAL_SCALE)
         self.register_buffer("last", torch.tensor(-1))
 
-    def forward(self, timesteps: Tensor) -> Tensor:
-        """Look up `[B, K] -> [B, K, D]`."""
+    def forward(self, timesteps: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
+        """Look up `[B, K] -> [B, K, D]`; in training, note the latest timestep."""
         timesteps = timesteps.clamp(max=self.num_embeddings - 1)
         if self.training:
             self.last.copy_(torch.maximum(self.last, timesteps.max()))
@@ -62,9 +68,9 @@ class SinusoidalPositions(nn.Module):
         self.gain = nn.Parameter(torch.tensor(INITIAL_SCALE))
         self.d_model = d_model
 
-    def forward(self, timesteps: Tensor) -> Tensor:
+    def forward(self, timesteps: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
         """Compute `[B, K] -> [B, K, D]`."""
-        angles = timesteps.unsqueeze(-1) * self.frequencies
+        angles = timesteps.unsqueeze(-1) * self.frequencies  # [B, K, D / 2]
         return self.gain * torch.cat([angles.sin(), angles.cos()], dim=-1)[..., : self.d_model]
 
 
@@ -89,7 +95,7 @@ class PhaseGenerators(nn.Module):
 
     @property
     def surrogate_slope(self) -> float:
-        """`k`, which may be assigned at any time; kept as a tensor, which a compiled graph does not take as its own."""
+        """`k`, which may be assigned at any time; a tensor, so that a compiled graph takes it as an input."""
         return float(self._slope)
 
     @surrogate_slope.setter
@@ -99,7 +105,7 @@ class PhaseGenerators(nn.Module):
     def spikes(self, timesteps: Tensor) -> Tensor:
         """Emit `[B, K] -> [B, K, G]`, binary."""
         angle = timesteps.unsqueeze(-1) * (2 * math.pi / self.n_timesteps) * self.cycles + self.phase
-        return spike(angle.sin(), self._slope)
+        return spike(angle.sin(), self._slope)  # [B, K, G]
 
 
 class PhasePositions(PhaseGenerators):
@@ -110,7 +116,7 @@ class PhasePositions(PhaseGenerators):
         self.projection = SpikeLinear(n_generators, d_model, sim_steps=1)
         nn.init.normal_(self.projection.weight, std=INITIAL_SCALE)
 
-    def forward(self, timesteps: Tensor) -> Tensor:
+    def forward(self, timesteps: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
         """Project the spikes to a current `[B, K] -> [B, K, D]`."""
         return self.projection(self.spikes(timesteps))
 
@@ -125,6 +131,27 @@ class PhaseGate(PhaseGenerators):
         super().__init__(n_generators, n_timesteps, surrogate_slope)
         self.features = d_model // n_generators
 
-    def forward(self, timesteps: Tensor) -> Tensor:
+    def forward(self, timesteps: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
         """Spread the spikes over the features they gate, `[B, K] -> [B, K, D]`."""
         return self.spikes(timesteps).repeat_interleave(self.features, dim=-1)
+
+
+def build_positions(config: ModelConfig, n_timesteps: int) -> nn.Module | None:
+    """Build what is added to the tokens; None for `none`, and for `phase_input: gate`, which adds nothing."""
+    if config.phase_input == "gate":
+        return None
+    positions: nn.Module | None = POSITIONS[config.positions or "none"](config, n_timesteps)
+    return positions
+
+
+def build_phase(config: ModelConfig, n_timesteps: int, module: type[PhasePositions | PhaseGate]) -> nn.Module:
+    """Build generators of phase-shifted spikes for all heads of a block."""
+    slope = config.surrogate_slope
+    assert slope is not None, "nulls of a config are resolved before anything is built"
+    return module(config.n_heads * config.phase_generators, n_timesteps, config.d_model, slope)
+
+
+register_positions("none", lambda config, n_timesteps: None)
+register_positions("learned", lambda config, n_timesteps: LearnedPositions(n_timesteps, config.d_model))
+register_positions("sinusoidal", lambda config, n_timesteps: SinusoidalPositions(config.d_model))
+register_positions("phase", lambda config, n_timesteps: build_phase(config, n_timesteps, PhasePositions))

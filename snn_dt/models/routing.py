@@ -1,9 +1,15 @@
-"""Dendritic routing: heads meet at a soma, each through a gate. H heads, D width."""
+"""Dendritic routing: the sum of the heads under learned gates. H heads, D width."""
 
 from __future__ import annotations
 
+# ruff: noqa: F722, the shapes of jaxtyping are text
+from typing import TYPE_CHECKING
+
 from einops import rearrange
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class DendriticRouting(nn.Module):
@@ -19,8 +25,8 @@ class DendriticRouting(nn.Module):
         self.n_heads = n_heads
         self.gate = nn.Sequential(nn.Linear(n_heads, n_heads), nn.Sigmoid())
 
-    def forward(self, y: Tensor) -> Tensor:
+    def forward(self, y: Float[Tensor, "*T B Q D"]) -> Float[Tensor, "*T B Q d"]:
         """Map `[..., D]` to `[..., D / H]`."""
         heads = rearrange(y, "... (h d) -> ... h d", h=self.n_heads)
-        alpha = self.gate(heads.mean(-1))
-        return (alpha.unsqueeze(-1) * heads).sum(-2)
+        alpha = self.gate(heads.mean(-1))  # [..., H]
+        return (alpha.unsqueeze(-1) * heads).sum(-2)  # [..., D / H]

@@ -6,7 +6,6 @@ T tokens, B batch, D width, M width of the hidden layer of the MLP. Time comes f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,26 +13,7 @@ from snn_dt.model_config import ModelConfig
 from snn_dt.models.decay import DecayAttention
 from snn_dt.models.interface import State
 from snn_dt.models.layers import SpikeLinear
-from snn_dt.snn import LIF
-from snn_dt.snn.parameters import LIFState
-
-
-class TokenLIF(LIF):
-    """`LIF` whose step is a token: `forward(current [T, B, D], valid, v_mem) -> spikes [T, B, D], v_mem [B, D]`.
-
-    With `norm_width` D the current is first layer-normalised. The current of a pad is 0, which keeps a neuron at rest.
-    """
-
-    def __init__(self, norm_width: int | None = None, **lif: Any) -> None:
-        super().__init__(**lif)
-        self.norm = None if norm_width is None else nn.LayerNorm(norm_width)
-
-    def forward(self, current: Tensor, valid: Tensor, v_mem: Tensor | None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Advance over `current`; `valid [T, B, 1]` is False on pads, `v_mem` None is rest."""
-        if self.norm is not None:
-            current = self.norm(current)
-        spikes, state = super().forward(current * valid, None if v_mem is None else LIFState(v_mem))
-        return spikes, state.v_mem
+from snn_dt.snn import TokenLIF, build_neuron
 
 
 class StreamBlock(nn.Module):
@@ -50,23 +30,15 @@ class StreamBlock(nn.Module):
             **{"v_in": (d,), "v_qkv": (3 * d,), "sum": (config.n_heads, head, head)},
             **{"v_out": (d,), "v_mlp": (d,), "v_hidden": (hidden,)},
         }
-        neuron: dict[str, Any] = {
-            "tau_mem": config.tau_mem,
-            "v_threshold": config.v_threshold,
-            "reset": config.reset,
-            "detach_reset": config.detach_reset,
-            "surrogate": config.surrogate,
-            "surrogate_slope": config.surrogate_slope,
-        }
-        self.lif_in = TokenLIF(d, **neuron)
+        self.lif_in = TokenLIF(d, build_neuron(config))
         self.qkv = SpikeLinear(d, 3 * d, sim_steps=1)
-        self.lif_qkv = TokenLIF(**neuron)
+        self.lif_qkv = TokenLIF(None, build_neuron(config))
         self.attend = DecayAttention(config.n_heads)
-        self.lif_out = TokenLIF(d, **neuron)
+        self.lif_out = TokenLIF(d, build_neuron(config))
         self.out = SpikeLinear(d, d, sim_steps=1)
-        self.lif_mlp = TokenLIF(d, **neuron)
+        self.lif_mlp = TokenLIF(d, build_neuron(config))
         self.mlp_in = SpikeLinear(d, hidden, sim_steps=1)
-        self.lif_hidden = TokenLIF(**neuron)
+        self.lif_hidden = TokenLIF(None, build_neuron(config))
         self.mlp_out = SpikeLinear(hidden, d, sim_steps=1)
         self.dropout = nn.Dropout(config.dropout)
         # No norm follows these two, so their currents start at about the threshold.

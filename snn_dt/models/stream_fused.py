@@ -18,13 +18,14 @@ from snn_dt.models.fused_checks import alike, biased, neurons, only, pair
 from snn_dt.models.interface import State
 from snn_dt.models.layers import ActionHead, SpikeLinear
 from snn_dt.models.stream import StreamTransformer
-from snn_dt.models.stream_block import StreamBlock, TokenLIF
+from snn_dt.models.stream_block import StreamBlock
 from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
+from snn_dt.snn import LIF, TokenLIF
 from snn_dt.snn.backends import backend_for
 from snn_dt.snn.cpp import SUFFIX, load, pointer_to_constants
 
 KINDS = (
-    StreamTransformer, StreamEmbedding, ReturnCode, StreamBlock, TokenLIF, DecayAttention, SpikeLinear, ActionHead,
+    StreamTransformer, StreamEmbedding, ReturnCode, StreamBlock, TokenLIF, LIF, DecayAttention, SpikeLinear, ActionHead,
     nn.Embedding, nn.Linear, nn.LayerNorm, nn.ModuleList, nn.Dropout,
 )  # fmt: skip
 """Types of the modules that the kernel knows."""

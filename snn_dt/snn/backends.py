@@ -65,7 +65,9 @@ def _resolve(device: str, asked: str, interpreted: bool) -> str:
 
 def kernels(name: str) -> ModuleType:
     """Return the module of the kernels called `cpp` or `triton`."""
-    return cpp if name == "cpp" else _triton()
+    found = cpp if name == "cpp" else _triton()
+    assert found is not None, "`backend_for` names what can run"
+    return found
 
 
 def norm_kernels(name: str) -> ModuleType:

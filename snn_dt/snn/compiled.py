@@ -1,3 +1,5 @@
+# mypy: disable-error-code="untyped-decorator"
+# torch.library.custom_op returns an object without types.
 """The fused kernels as operators of torch's dispatcher: what `torch.compile` and `torch.export` see of them.
 
 Eager code does not come here, since a dispatched operator costs more than a small layer's arithmetic. The slope is a
@@ -32,7 +34,7 @@ def _parameters(slope: Tensor, constants: tuple[Any, ...]) -> LIFParameters:
 
 @lru_cache(maxsize=256)
 def _neuron(slope: float, *constants: Any) -> LIFParameters:
-    return LIFParameters(*constants, surrogate_slope=slope)
+    return LIFParameters(**dict(zip(NAMES, constants, strict=True)), surrogate_slope=slope)
 
 
 def _dense(x: Tensor | None) -> Tensor | None:

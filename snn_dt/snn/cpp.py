@@ -74,6 +74,7 @@ def _function(name: str, dtype: torch.dtype) -> Any:
 
 
 def _call(name: str, tensors: tuple[Tensor | None, ...], *others: Any) -> None:
+    assert tensors[0] is not None
     function = _function(name, tensors[0].dtype)
     function(*[None if x is None else x.data_ptr() for x in tensors], *others, torch.get_num_threads())
 
@@ -114,7 +115,8 @@ def own_backward(
     grad_current, sums = torch.empty_like(membranes), membranes.new_zeros(2, *v0.shape)
     tensors = membranes, v0, decay, threshold, grad_spikes, grad_current, *sums.unbind()
     _call("own_backward", tensors, *membranes.shape, slope)
-    return grad_current, *sums.sum(1).unbind()
+    d_decay, d_threshold = sums.sum(1).unbind()  # [N], [N]
+    return grad_current, d_decay, d_threshold
 
 
 def rate_forward(current: Tensor, sim_steps: int, p: LIFParameters, derivative: bool) -> tuple[Tensor, Tensor | None]:

@@ -1,6 +1,9 @@
-"""Leaky integrate-and-fire neurons: a state goes in, a state comes out, nothing is kept in between.
+"""Spiking neurons: a state goes in, a state comes out, nothing is kept in between.
 
-Shapes: `current` [T, ...], spikes [T, ...], `v_mem` [...]; `...` is any, usually [B, L, D].
+Shapes: `current` [T, ...], spikes [T, ...], `v_mem` [...]; `...` is any, usually [B, L, D]. T is simulation time.
+
+A neuron is a `Neuron`: a module that maps currents and a state to spikes and the next state. The layers of
+`snn_dt.snn.layers` hold one and give it a place in a network. `model.neuron` selects one of the table `NEURONS`.
 """
 
 from __future__ import annotations
@@ -14,15 +17,46 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from snn_dt.errors import ConfigError
+from snn_dt.model_config import ModelConfig
+from snn_dt.registry import NEURONS, register_neuron
 from snn_dt.snn import variants
-from snn_dt.snn.norm_rate import norm_rate
 from snn_dt.snn.parameters import LIFParameters, LIFState
 from snn_dt.snn.scan import HALF, lif_rate, lif_scan
 
 LEARNABLE = ("tau_mem", "v_threshold")
+LIF_FIELDS = ("tau_mem", "v_threshold", "reset", "detach_reset", "surrogate", "surrogate_slope")
+"""Fields of `ModelConfig` that are arguments of `LIF`."""
 
 
-class LIF(nn.Module):
+class Neuron(nn.Module):
+    """Base class of neurons. A subclass defines `forward`, and `rate` where there is a faster way than steps.
+
+    Attributes:
+        surrogate_slope: k of the surrogate derivative, which a schedule may assign between updates.
+        macs_per_update: multiply-accumulates of one update beside the leak, which is counted as the update itself.
+        membrane_only: the state is `LIFState(v_mem)`, at 0 at rest. `snn_dt_stream` takes no other neurons.
+    """
+
+    surrogate_slope: float = 10.0
+    macs_per_update: float = 0.0
+    membrane_only: bool = False
+
+    @property
+    def _fused(self) -> bool:
+        """Whether the C++ and Triton kernels compute this neuron."""
+        return False
+
+    def forward(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
+        """Integrate `current` [T, ...] from `state` (`None`: at rest); return spikes [T, ...] and the next state."""
+        raise NotImplementedError(f"{type(self).__name__}: expected a method forward(current, state)")
+
+    def rate(self, current: Tensor, sim_steps: int) -> Tensor:
+        """Return the mean spike over `sim_steps` steps of the constant `current` [...], from rest: in [0, 1]."""
+        return self(current.expand(sim_steps, *current.shape))[0].mean(0)
+
+
+class LIF(Neuron):
     """Leaky integrate-and-fire, charge-fire-reset within one step.
 
     ```
@@ -42,6 +76,9 @@ class LIF(nn.Module):
 
     Source: the order of SpikingJelly and Norse; `psi_k` in `snn_dt.snn.surrogate`.
     """
+
+    raw_leak: nn.Parameter | None
+    raw_threshold: nn.Parameter | None
 
     def __init__(
         self,
@@ -110,12 +147,24 @@ class LIF(nn.Module):
     def surrogate_slope(self, slope: float) -> None:
         self.constants = replace(self.constants, surrogate_slope=float(slope))
 
+    @property
+    def macs_per_update(self) -> float:  # type: ignore[override]  # a property instead of an attribute
+        """Multiplications of adaptation: a trace decays and is scaled, an adaptation current decays and may couple."""
+        p = self.constants
+        adapts = 2 * bool(p.threshold_adaptation) + bool(p.current_adaptation or p.voltage_adaptation)
+        return adapts + bool(p.voltage_adaptation)
+
+    @property
+    def membrane_only(self) -> bool:  # type: ignore[override]  # a property instead of an attribute
+        """Whether nothing adapts."""
+        return self.constants.v_rest == 0 and self.macs_per_update == 0
+
     def forward(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
         """Integrate `current` [T, ...] from `state` (`None`: at rest); return spikes [T, ...] and the next state."""
         return self.integrate(current, state)
 
     def integrate(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
-        """Do what `LIF.forward` says; with `rate`, all that a layer built on `LIF` has its neurons do."""
+        """Compute `forward`, without its hooks."""
         if self._fused:
             spikes, v_mem = lif_scan(current, None if state is None else state.v_mem, self.constants)
             return spikes, LIFState(v_mem)
@@ -135,37 +184,34 @@ class LIF(nn.Module):
         return ", ".join(f"{field.name}={value!r}" for field, value in values if value != field.default)
 
 
-def _is_plain(norm: nn.Module) -> bool:
-    """Tell whether a kernel may stand for calling this norm: torch's own, with weights, heard by nobody."""
-    plain = type(norm) is nn.LayerNorm and norm.weight is not None and norm.bias is not None
-    return plain and not (norm._forward_hooks or norm._forward_pre_hooks)
-
-
 def _single(current: Tensor) -> Tensor:
+    """Return half precision as float32: a membrane sums many small steps."""
     return current.float() if current.dtype in HALF else current
 
 
-class RateLIF(LIF):
-    """`LIF.rate` with `sim_steps` fixed, as a module: `forward(current [..., D]) -> rate`; options as in `LIF`.
+def build_neuron(config: ModelConfig) -> Neuron:
+    """Build the neuron `config.neuron`, nulls of `config` resolved.
 
-    With `norm_width` D the current is first layer-normalised, in one pass with the neurons where there is a kernel.
+    Raises:
+        ConfigError: no such neuron, or what the table builds is no `Neuron`.
     """
+    neuron = NEURONS[config.neuron](config)
+    if not isinstance(neuron, Neuron):
+        raise ConfigError(
+            f"model.neuron: expected {config.neuron!r} to build a snn_dt.snn.Neuron, found {type(neuron).__name__}; "
+            "derive its class from Neuron"
+        )
+    return neuron
 
-    def __init__(self, sim_steps: int, norm_width: int | None = None, **lif: Any) -> None:
-        super().__init__(**lif)
-        if sim_steps < 1:
-            raise ValueError(f"sim_steps: expected at least 1; found {sim_steps!r}")
-        self.sim_steps = sim_steps
-        self.norm = None if norm_width is None else nn.LayerNorm(norm_width)
 
-    def forward(self, current: Tensor) -> Tensor:
-        """Return the mean of `sim_steps` spikes per neuron, shape of `current`."""
-        if self.norm is None:
-            return self.rate(current, self.sim_steps)
-        if self._fused and type(self).rate is LIF.rate and _is_plain(self.norm):
-            return norm_rate(current, self.norm, self.sim_steps, self.constants)
-        return self.rate(self.norm(current), self.sim_steps)
+def _lif(config: ModelConfig, **options: Any) -> LIF:
+    return LIF(**{name: getattr(config, name) for name in LIF_FIELDS}, **options)
 
-    def extra_repr(self) -> str:
-        """Show the steps and the constants that are not the default."""
-        return ", ".join(filter(None, (f"sim_steps={self.sim_steps}", super().extra_repr())))
+
+def _parametric_lif(config: ModelConfig) -> LIF:
+    """Build a LIF whose layer learns one time constant (PLIF, Fang et al. 2021)."""
+    return _lif(config, learnable=("tau_mem",))
+
+
+register_neuron("lif", _lif)
+register_neuron("plif", _parametric_lif)

@@ -48,9 +48,11 @@ class LIFParameters:
 
     Times are in simulation steps; the potentials, `c_m * current` and the adaptations in one arbitrary unit of voltage.
     `slope` is `surrogate_slope` as a tensor, which a compiled graph takes as an input; a number would be part of it.
+    `plain` neurons are those of the fused kernels: reset within the step, no adaptation.
     """
 
     slope: ClassVar[Tensor]
+    plain: ClassVar[bool]
     _tensors: ClassVar[dict[tuple[torch.device, torch.dtype], Tensor]]
 
     tau_mem: float = 2.0
@@ -90,6 +92,9 @@ class LIFParameters:
         get_surrogate(self.surrogate)
         object.__setattr__(self, "slope", torch.tensor(self.surrogate_slope, dtype=torch.float64))
         object.__setattr__(self, "_tensors", {})
+        adapts = self.threshold_adaptation or self.current_adaptation or self.voltage_adaptation
+        # No cached property: its lock would break a compiled graph.
+        object.__setattr__(self, "plain", self.reset_order == "charge_fire_reset" and not adapts)
 
     @property
     def leak(self) -> float:
@@ -100,12 +105,6 @@ class LIFParameters:
     def gain(self) -> float:
         """`dt C_m`, volts per unit of current in one step."""
         return self.dt * self.c_m
-
-    @property
-    def plain(self) -> bool:
-        """Whether the neuron is the one of the fused kernels: reset within the step, no adaptation."""
-        adapts = self.threshold_adaptation or self.current_adaptation or self.voltage_adaptation
-        return self.reset_order == "charge_fire_reset" and not adapts
 
     @cached_property
     def coefficients(self) -> Coefficients:

@@ -59,7 +59,7 @@ def triangle(u: Tensor, slope: Slope) -> Tensor:
 
 def triangle_integral(u: Tensor, slope: Slope) -> Tensor:
     """Return `1/2 + w - k w |w| / 2` with `w = clip(u, -1/k, 1/k)`."""
-    w = u.clamp(-1.0 / slope, 1.0 / slope)
+    w = _clip(u, slope)
     return 0.5 + w - 0.5 * slope * w * w.abs()
 
 
@@ -80,7 +80,13 @@ def rectangular(u: Tensor, slope: Slope) -> Tensor:
 
 def rectangular_integral(u: Tensor, slope: Slope) -> Tensor:
     """Return `1/2 + clip(u, -1/k, 1/k)`."""
-    return 0.5 + u.clamp(-1.0 / slope, 1.0 / slope)
+    return 0.5 + _clip(u, slope)
+
+
+def _clip(u: Tensor, slope: Slope) -> Tensor:
+    """Return `u` in [-1/k, 1/k]."""
+    edge: Any = 1.0 / slope  # clamp takes two numbers or two tensors, and is typed as either
+    return u.clamp(-edge, edge)
 
 
 class Surrogate(NamedTuple):

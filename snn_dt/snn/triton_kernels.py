@@ -1,3 +1,5 @@
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+# The functions of a kernel are in the language of Triton, which has no types.
 """The kernels of `lif.cpp` for CUDA tensors, in Triton: one program runs a block of neurons through all T steps.
 
 Shapes: `current` and spikes [T, ...], `v0` and the last membrane [...]; for a rate all [...]. Dtypes: float32, float64.

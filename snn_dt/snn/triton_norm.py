@@ -1,3 +1,5 @@
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+# The functions of a kernel are in the language of Triton, which has no types.
 """A layer norm and the neurons behind it in one Triton kernel: one program normalises a token and counts its spikes.
 
 Shapes: `x` and the rate [..., D]; weight and bias [D]. Dtypes: float32, float64.

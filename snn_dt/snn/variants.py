@@ -23,7 +23,14 @@ def rest(like: Tensor, p: LIFParameters) -> LIFState:
 def begin(like: Tensor, state: LIFState | None, p: LIFParameters) -> LIFState:
     """Return `state` with rest for what is `None` in it, or for all of it."""
     start = rest(like, p)
-    return start if state is None else LIFState(*(r if x is None else x for x, r in zip(state, start, strict=True)))
+    if state is None:
+        return start
+    trace, adaptation = state.spike_trace, state.adaptation
+    return LIFState(
+        state.v_mem,
+        start.spike_trace if trace is None else trace,
+        start.adaptation if adaptation is None else adaptation,
+    )
 
 
 def step(
@@ -52,6 +59,8 @@ def step(
     Source: ALIF of Bellec et al. 2020; the delayed order is that of snnTorch with `reset_mechanism="subtract"`.
     """
     v, b, w = state.v_mem, state.spike_trace, state.adaptation
+    assert b is not None, "a state without gaps, see `begin`"
+    assert w is not None, "a state without gaps, see `begin`"
     rho = 1.0 - p.dt / p.tau_adaptation
     h = v + leak * (p.v_rest - v) + drive(current, p) - w
     if p.reset_order == "charge_fire_reset":

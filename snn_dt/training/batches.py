@@ -20,9 +20,8 @@ from snn_dt.data import Trajectories, WindowSampler
 from snn_dt.data.episode_streams import EpisodeStreams
 from snn_dt.data.oversampling import BEST, OversampledWindows
 from snn_dt.data.windows import Batch
-from snn_dt.learning.losses import action_loss
+from snn_dt.learning.losses import loss_of
 from snn_dt.training.distributed import Workers
-from snn_dt.training.gradient import action_half_range
 
 T = TypeVar("T")
 MAX_VALIDATION_BATCHES = 20
@@ -76,12 +75,11 @@ def validation_loss(
 
     @torch.no_grad()
     def validate() -> float:
-        half_range = action_half_range(model)
         losses = []
         for step in range(max(1, min(MAX_VALIDATION_BATCHES, len(windows) // batch_size))):
             batch = windows.batch(config.data.split_seed, step, batch_size).to(device)
             predictions = model(*batch.fields)
-            losses.append(float(action_loss(predictions, batch.actions, batch.attention_mask, half_range)[0]))
+            losses.append(float(loss_of(model, batch, predictions)[0]))
         return math.fsum(losses) / len(losses)
 
     return validate

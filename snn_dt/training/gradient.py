@@ -16,7 +16,7 @@ from snn_dt.config import TrainConfig
 from snn_dt.cuda_graph import CudaGraph
 from snn_dt.data.windows import Batch
 from snn_dt.learning.budget import Budget
-from snn_dt.learning.losses import action_loss, positive_range
+from snn_dt.learning.losses import loss_of
 from snn_dt.learning.tbptt import TBPTT
 from snn_dt.training.state import TrainingState
 
@@ -36,7 +36,6 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
     forward: Any = torch.compile(model) if config.compile else model
     if config.stateful:
         forward = StatefulForward(forward, state)
-    half_range = action_half_range(model)
     budget = Budget(config.budget, model) if config.budget.limits else None
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16" and _has_bf16(device))
 
@@ -48,7 +47,7 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
         for part in _split(Batch(*fields), config.accumulate):
             with autocast, contextlib.nullcontext() if budget is None else budget.watch():
                 predictions = forward(*part.fields)
-            loss, metrics = action_loss(predictions.float(), part.actions, part.attention_mask, half_range)
+            loss, metrics = loss_of(model, part, predictions)
             if state.plasticity is not None:
                 state.plasticity.observe(part, predictions.float())
             if budget is not None:
@@ -62,15 +61,6 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
 
     captured = device.type == "cuda" and config.cuda_graph and not _needs_the_host(config, state)
     return CudaGraph(gradient, after=WARM_UP) if captured else gradient
-
-
-def action_half_range(model: nn.Module) -> Tensor | None:
-    """Return half the width of each action's bounds, the unit of action errors; None without bounds.
-
-    Bounds of width 0 give 1: the action is constant, and the head returns that constant.
-    """
-    head: Any = getattr(model, "head", None)
-    return positive_range((head.high - head.low) / 2) if getattr(head, "bounded", False) else None
 
 
 class StatefulForward:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from snn_dt.config import BudgetConfig
 from snn_dt.energy import Count, DecisionMeter, costs
-from snn_dt.energy.costs import rule_of
+from snn_dt.energy.costs import declared
 from snn_dt.errors import ConfigError
 from snn_dt.learning.budget import Budget
 from snn_dt.models.layers import SpikeLinear
@@ -46,7 +46,7 @@ class Stream(nn.Module):
 
 
 def test_a_rule_and_an_attribute_are_all_it_takes():
-    assert rule_of(Trace()) is None
+    assert declared(Trace()) is None
     costs(Trace)(lambda module, call: Count(macs=call.elements(call.output), acs=call.sum(call.inputs[0])))
     model, mask = Stream(), torch.ones(B, 1, dtype=torch.bool)
     spikes, membrane, trace = 0.0, None, None

@@ -9,17 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from snn_dt.energy import LOIHI, Count, DecisionMeter, by_part
-from snn_dt.models.decay import DecayAttention
+from snn_dt.energy import LOIHI, Count, DecisionMeter, by_part, role_of
 from snn_dt.models.folding import fold_norms
-from snn_dt.models.layers import SpikeLinear
-from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SpikeAttention
 from snn_dt.models.norms import PTBN
-from snn_dt.snn import LIF
+from snn_dt.snn import SpikingLayer
 from tests.conftest import CONTINUOUS, TINY, VARIANTS, make_batch, make_model, run
 from tests.energy.tiny import all_neurons, counted
 
-SPIKE_DRIVEN = (SpikeLinear, SpikeAttention, LinearSpikeAttention, TSSA, PSSA, DecayAttention)
 EVERY_KIND = pytest.mark.parametrize("variant", VARIANTS)
 
 
@@ -36,11 +32,13 @@ def test_no_layer_with_weights_or_neurons_is_left_out(variant):
     model = variant_model(variant)
     meter = counted(model, (6, 4), task=CONTINUOUS)
     assert meter.uncounted == []
-    within = {part for m in model.modules() if isinstance(m, LIF | PTBN) for part in m.modules() if part is not m}
+    within = {
+        part for m in model.modules() if isinstance(m, SpikingLayer | PTBN) for part in m.modules() if part is not m
+    }
     working = {
         name
         for name, m in model.named_modules()
-        if isinstance(m, LIF)
+        if isinstance(m, SpikingLayer)
         or (m not in within and not isinstance(m, nn.Embedding | PTBN) and list(m.parameters(recurse=False)))
     }
     assert {name for name in working if not any(operations(meter.by_module[name]))} == set()
@@ -49,12 +47,12 @@ def test_no_layer_with_weights_or_neurons_is_left_out(variant):
 @EVERY_KIND
 def test_a_silenced_model_costs_its_analogue_part_and_the_updates_of_its_neurons(variant):
     model = variant_model(variant)
-    analogue = {n for n, m in model.named_modules() if not isinstance(m, SPIKE_DRIVEN)}
+    analogue = {n for n, m in model.named_modules() if role_of(m) != "synapses"}
     meter = counted(all_neurons(model, fire=False), (6, 4), task=CONTINUOUS)
     total, spikes_of_positions = meter.total(), meter.by_module["embedding.positions"].spikes
     assert all(rate == 0 for rate in meter.firing_rates().values())
     for name, module in model.named_modules():
-        if isinstance(module, SPIKE_DRIVEN) and name != "embedding.positions.projection":
+        if role_of(module) == "synapses" and name != "embedding.positions.projection":
             assert meter.by_module[name].acs == 0, name
     if "phase" not in variant:
         assert total.spikes == spikes_of_positions == 0

@@ -10,7 +10,7 @@ from torch import nn
 from snn_dt.config import ModelConfig
 from snn_dt.energy import DecisionMeter
 from snn_dt.models import TaskShape
-from snn_dt.snn import LIF
+from snn_dt.snn import SpikingLayer
 from tests.conftest import make_batch, make_model, run
 
 D, H, S, A, T, HIDDEN = 4, 2, 3, 2, 3, 8
@@ -27,7 +27,7 @@ def model_of(**changes) -> nn.Module:
 def all_neurons(model: nn.Module, fire: bool) -> nn.Module:
     """Replace what every neuron hands on by spikes in all steps, or in none."""
     for module in model.modules():
-        if isinstance(module, LIF):
+        if isinstance(module, SpikingLayer):
             module.register_forward_hook(lambda _, __, out: _replaced(out, float(fire)))
     return model
 

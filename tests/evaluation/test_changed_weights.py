@@ -16,10 +16,9 @@ from torch import nn
 
 from snn_dt.evaluation.decide import make_decider
 from snn_dt.models.layers import SpikeLinear
-from snn_dt.models.stream_block import TokenLIF
 from snn_dt.models.stream_fused import knows_step
 from snn_dt.rule_config import PlasticityConfig
-from snn_dt.snn import LIF, RateLIF, cpp
+from snn_dt.snn import LIF, RateLIF, TokenLIF, cpp
 from tests.conftest import CONTINUOUS, VARIANTS, make_model
 from tests.models.test_stream import CONFIG
 from tests.policies import make_policy
@@ -163,7 +162,7 @@ class Loud(TokenLIF):
 def learned(block):
     block.lif_mlp = TokenLIF(32, learnable=("tau_mem",), neurons=32).eval()
     with torch.no_grad():
-        block.lif_mlp.raw_leak.copy_(torch.linspace(-3, 3, 32))
+        block.lif_mlp.neuron.raw_leak.copy_(torch.linspace(-3, 3, 32))
 
 
 def slower(block):
@@ -222,7 +221,7 @@ def test_a_fused_step_refuses_layers_that_it_does_not_know(change):
         assert torch.equal(found, expected)
 
 
-class Sharp(RateLIF):
+class Sharp(LIF):
     """A rate of a user's own, behind a norm."""
 
     def rate(self, current, sim_steps):
@@ -230,7 +229,7 @@ class Sharp(RateLIF):
 
 
 def test_a_neuron_behind_a_norm_is_asked_for_its_own_rate():
-    neuron, x = Sharp(5, norm_width=8), torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+    neuron, x = RateLIF(5, norm_width=8, neuron=Sharp()), torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
     assert set(neuron(x).unique().tolist()) <= {0.0, 1.0}
 
 

@@ -16,7 +16,8 @@ from snn_dt.errors import ConfigError
 from snn_dt.experimental.analysis.jacobian import linearise
 from snn_dt.learning.eprop_blocks import same_step, use_eprop
 from snn_dt.learning.losses import action_loss
-from snn_dt.models.layers import Chain, SpikeLinear, TimedLIF
+from snn_dt.models.layers import Chain, SpikeLinear
+from snn_dt.snn import TimedLIF
 from snn_dt.snn.variants import rest, step
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model, run
 from tests.runs import left_behind, resume, stop_at_update, train
@@ -89,12 +90,12 @@ def test_a_layer_learns_and_hands_down_what_traces_forward_in_time_say(reset, de
     state, eps, grad_weight, grad_x = rest(spikes[0].detach(), p), torch.zeros(B, L, N, D).double(), 0.0, []
     for t in range(T):
         current, inputs = F.linear(x[t].detach(), weight, chain[0].bias.detach()), x[t].detach().unsqueeze(-2)
-        now = linearise(current, state, p, neurons.leak, neurons.v_threshold)
+        now = linearise(current, state, p, neurons.neuron.leak, neurons.neuron.v_threshold)
         e = now.spike * eps + now.spike_by_current.unsqueeze(-1) * inputs
         grad_weight += (signal_[t].unsqueeze(-1) * e).sum((0, 1))
         grad_x.append((signal_[t] * now.spike_by_current) @ weight)
         eps = now.state[..., 0] * eps + now.grad_current * inputs
-        s, state = step(current, state, p, neurons.leak, neurons.v_threshold)
+        s, state = step(current, state, p, neurons.neuron.leak, neurons.neuron.v_threshold)
         assert torch.equal(s, spikes[t].detach())
     torch.testing.assert_close(chain[0].weight.grad, grad_weight, rtol=0, atol=1e-12 * grad_weight.abs().max().item())
     torch.testing.assert_close(x.grad, torch.stack(grad_x), rtol=0, atol=1e-12)

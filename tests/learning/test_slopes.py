@@ -9,7 +9,7 @@ import torch
 from snn_dt.config import config_from_dict
 from snn_dt.errors import ConfigError
 from snn_dt.learning.slopes import Adaptive, Fixed, Interval, make_schedule, score_of, set_slope
-from snn_dt.snn import LIF
+from snn_dt.snn import SpikingLayer
 from tests.conftest import DISCRETE, make_batch, make_model, run
 from tests.runs import CARTPOLE, left_behind, lines_of, resume, state_of, stop_at_update, train
 
@@ -115,7 +115,7 @@ def test_no_slope_changes_the_forward_pass_of_any_model(config, task):
 def test_a_block_takes_its_own_factor_and_what_is_in_no_block_takes_none():
     model = make_model(config_from_dict({"model": {"d_model": 16, "n_heads": 2, "positions": "phase"}}).model, DISCRETE)
     set_slope(model, 8.0, (0.25, 2.0))
-    slopes = {name: m.surrogate_slope for name, m in model.named_modules() if isinstance(m, LIF)}
+    slopes = {name: m.surrogate_slope for name, m in model.named_modules() if isinstance(m, SpikingLayer)}
     assert {slopes[n] for n in slopes if n.startswith("blocks.0.")} == {2.0}
     assert {slopes[n] for n in slopes if n.startswith("blocks.1.")} == {16.0}
     assert model.embedding.positions.surrogate_slope == 8.0

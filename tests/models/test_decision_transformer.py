@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import snn_dt.snn.layers as layers
 import snn_dt.snn.neurons as neurons
 from snn_dt.config import ModelConfig
 from snn_dt.errors import ConfigError
@@ -86,7 +87,7 @@ def test_a_spiking_block_with_the_smooth_spike_passes_a_full_gradient_check(name
         return rate_reference(x, steps, p, fire=smooth_spike)
 
     monkeypatch.setattr(neurons, "lif_rate", rate)
-    monkeypatch.setattr(neurons, "norm_rate", lambda x, norm, steps, p: rate(norm(x), steps, p))
+    monkeypatch.setattr(layers, "norm_rate", lambda x, norm, steps, p: rate(norm(x), steps, p))
     monkeypatch.setattr(
         neurons, "lif_scan", lambda x, v0, p: scan_reference(x, torch.zeros_like(x[0]), p, fire=smooth_spike)
     )

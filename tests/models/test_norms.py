@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from snn_dt.models.folding import assert_spike_driven, fold_norms
+from snn_dt.energy.recorder import assert_spike_driven
+from snn_dt.models.folding import fold_norms
 from snn_dt.models.norms import PTBN, set_transition
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, doubled, make_batch, make_model, run
 

@@ -10,8 +10,8 @@ import torch
 from snn_dt.config import ModelConfig
 from snn_dt.models import TaskShape
 from snn_dt.models.decay import CHUNK, DecayAttention
-from snn_dt.models.stream_block import TokenLIF
 from snn_dt.models.stream_embedding import ReturnCode
+from snn_dt.snn import TokenLIF
 from tests.conftest import CONTINUOUS, DISCRETE, doubled, make_batch, make_model, run
 
 CONFIG = ModelConfig(kind="snn_dt_stream", d_model=32, n_layers=2, n_heads=4, mlp_ratio=2, context_length=64)

@@ -294,8 +294,8 @@ def test_options_keep_the_dtype_and_train_through_a_rate_layer(dtype):
     rate = layer(current)
     rate.float().sum().backward()
     assert rate.dtype == current.grad.dtype == dtype
-    assert layer.raw_threshold.grad.shape == (6,)
-    assert layer.raw_threshold.grad.abs().sum() > 0
+    assert layer.neuron.raw_threshold.grad.shape == (6,)
+    assert layer.neuron.raw_threshold.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ from snn_dt.data import WindowSampler, load_dataset
 from snn_dt.data.windows import Batch
 from snn_dt.errors import ConfigError
 from snn_dt.evaluation.policy import Policy
-from snn_dt.learning.losses import action_loss
-from snn_dt.training.gradient import action_half_range
+from snn_dt.learning.losses import loss_of
 
 
 def training_batches(
@@ -57,4 +56,4 @@ def whole_windows(batch: Batch) -> Batch:
 def training_loss(policy: Policy, batch: Batch) -> Tensor:
     """Return the training loss of the policy's model on a batch."""
     predictions = policy.model(*batch.fields)
-    return action_loss(predictions, batch.actions, batch.attention_mask, action_half_range(policy.model))[0]
+    return loss_of(policy.model, batch, predictions)[0]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.snn import LIF, LIFState, variants
+from snn_dt.snn.layers import spiking_modules
 
 
 @dataclass
@@ -38,7 +39,8 @@ def recording(model: nn.Module) -> Iterator[dict[str, Trace]]:
     step by step in plain torch, with the same results.
     """
     traces: dict[str, Trace] = {}
-    layers = {name or "neurons": layer for name, layer in model.named_modules() if isinstance(layer, LIF)}
+    found = {name: getattr(m, "neuron", m) for name, m in spiking_modules(model).items()}
+    layers = {name or "neurons": neuron for name, neuron in found.items() if isinstance(neuron, LIF)}
     fused = {name: layer._fused for name, layer in layers.items()}
     for name, layer in layers.items():
         _record(layer, name, traces)

@@ -34,10 +34,9 @@ from snn_dt.experimental.finetune.config import UpdateConfig
 from snn_dt.experimental.finetune.replay_buffer import Transitions
 from snn_dt.experimental.online.actor_critic import TwinCritic
 from snn_dt.experimental.online.td3 import masked_mean, smoothed, td_target
-from snn_dt.learning.losses import action_loss
+from snn_dt.learning.losses import action_half_range, loss_of
 from snn_dt.models.embedding import widen_returns
 from snn_dt.models.norms import set_transition
-from snn_dt.training.gradient import action_half_range
 from snn_dt.training.state import make_optimizer
 
 
@@ -136,7 +135,7 @@ class FineTuner:
             # one pass over 2 B windows: recorded and target return-to-go
             both = join([windows, with_target_return(windows, returns, target)])
             predictions, own = self.model(*both.fields).chunk(2)  # [B, K, A] each
-        loss, metrics = action_loss(predictions, windows.actions, windows.attention_mask, self.half_range)
+        loss, metrics = loss_of(self.model, windows, predictions)
         if self.critic is not None:
             self.critic.requires_grad_(False)  # the gradient goes through the critic, not into it
             q = self.critic.first(windows.states, self.to_unit_range(own))[windows.attention_mask]  # [real steps]

@@ -21,7 +21,7 @@ from snn_dt.experimental.analysis.stability import (
     spectral_radius,
     stability_rows,
 )
-from snn_dt.snn import LIF, LIFParameters, LIFState, RateLIF
+from snn_dt.snn import LIF, LIFParameters, LIFState, RateLIF, SpikingLayer
 from tests.conftest import DISCRETE, ROOT, TINY, VARIANTS, doubled, make_batch, make_model, run
 
 
@@ -141,7 +141,7 @@ def test_recording_changes_no_output_and_reaches_every_layer(name):
     with recording(model) as traces:
         found = run(model, batch)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-    layers = [name for name, m in model.named_modules() if isinstance(m, LIF)]
+    layers = [name for name, m in model.named_modules() if isinstance(m, SpikingLayer)]
     assert set(layers) == {key.partition("#")[0] for key in traces}
     assert torch.equal(run(model, batch), expected), "afterwards the layers are their own again"
     rows = stability_rows(model, lambda: run(model, batch).square().sum())

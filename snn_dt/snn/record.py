@@ -1,0 +1,81 @@
+"""Record what modules of a model do: one hook for everything that reads a model from outside.
+
+The probe of firing rates, the energy meter, the activity budget, rasters and the plasticity of a head all use it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+Choice = type[nn.Module] | tuple[type[nn.Module], ...] | Callable[[nn.Module], bool] | Mapping[str, nn.Module]
+
+
+class Recorded(NamedTuple):
+    """One call of a module; `inputs` are its positional arguments, nothing is detached or copied."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[Any, ...]
+    output: Any
+
+
+class Record:
+    """The calls of chosen modules in the last forward of a model, recorded while the context is open.
+
+    Attributes:
+        modules: what is recorded, by name.
+        calls: in the order in which they ended; a new forward of the model clears them. They outlive the context.
+    """
+
+    def __init__(self, model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+        self.model, self.modules = model, modules
+        self.calls: list[Recorded] = []
+        self._handles: list[RemovableHandle] = []
+
+    def start(self) -> Record:
+        """Begin to record; a context does this."""
+        # Bound methods, not closures: a copied or pickled model must record into the copy of this record.
+        self._handles.append(self.model.register_forward_pre_hook(self._clear))
+        for name, module in self.modules.items():
+            self._handles.append(module.register_forward_hook(functools.partial(self._note, name)))
+        return self
+
+    def stop(self) -> None:
+        """Take the hooks away; the calls stay."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def __enter__(self) -> Record:
+        return self.start()
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def _clear(self, model: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self.calls.clear()
+
+    def _note(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self.calls.append(Recorded(name, module, inputs, output))
+
+
+def record(model: nn.Module, chosen: Choice) -> Record:
+    """Return a context that records modules of these types, those that a function chooses, or those given by name.
+
+    ```
+    with record(model, nn.LayerNorm) as recording:
+        model(...)
+    recording.calls[0].output
+    ```
+    """
+    if isinstance(chosen, Mapping):
+        return Record(model, chosen)
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    if isinstance(chosen, type | tuple):
+        return Record(model, {name: m for name, m in modules.items() if isinstance(m, chosen)})
+    return Record(model, {name: m for name, m in modules.items() if chosen(m)})
