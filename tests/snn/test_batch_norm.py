@@ -45,7 +45,8 @@ def test_rows_of_weight_zero_are_normalised_but_not_counted(backend):
 
 @pytest.mark.skipif(backend_for() != "cpp", reason="no C++ compiler")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("rows", "width"), [(1, 1), (63, 5), (64, 16), (1000, 33), (700, 128)])
+# Four rows at least: a single row that counts has no variance, and its gradient is rounding alone.
+@pytest.mark.parametrize(("rows", "width"), [(4, 1), (63, 5), (64, 16), (1000, 33), (700, 128)])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_kernels_equal_torch_whatever_the_size_and_the_threads(dtype, rows, width, threads):
     arguments = inputs(rows + 1, width, dtype)
