@@ -20,6 +20,7 @@ from snn_dt.errors import EnvironmentMismatchError
 TRUST = "if you trust the file, --trust-env-spec (in Python: trust=True) makes what it describes"
 NO_LIMIT = -1
 """How `gymnasium.make` is told of an environment without a step limit."""
+MOST_WRAPPERS = 100  # one calls the next: thousands are beyond what Python's stack holds
 LARGEST_LIMIT = 10_000_000
 LARGEST_COUNT = 10_000
 _LARGEST_TEXT = 1_000_000
@@ -99,6 +100,10 @@ def parse_spec(text: Any, env_id: str | None = None) -> RecordedSpec:
 def _list(env_id: str, wrappers: Any) -> list[Any]:
     if wrappers is not None and not isinstance(wrappers, list):
         raise ValueError(f"additional_wrappers of {env_id!r}: expected a list, found {_short(wrappers)}")
+    if len(wrappers or []) > MOST_WRAPPERS:
+        raise ValueError(
+            f"additional_wrappers of {env_id!r}: expected {MOST_WRAPPERS} at most, found {len(wrappers or [])}"
+        )
     return wrappers or []
 
 
