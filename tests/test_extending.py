@@ -17,7 +17,7 @@ from snn_dt.energy import DecisionMeter
 from snn_dt.errors import CheckpointError, ConfigError
 from snn_dt.learning.budget import Budget
 from snn_dt.models import build_model
-from snn_dt.models.last_token import LastToken
+from snn_dt.models.last_token import knows_window
 from snn_dt.snn import Probe
 from tests.conftest import DISCRETE, ROOT, TINY, make_batch, run
 
@@ -111,8 +111,7 @@ def test_own_parts_are_causal_probed_and_limited_and_no_kernel_takes_their_place
     assert set(probe.firing_rates()) == set(DecisionMeter(model).firing_rates() or probe.firing_rates())
     with torch.no_grad():
         assert torch.equal(found, run(model, changed))
-        x, valid = torch.randn(2, 17, TINY.d_model), torch.ones(2, 17).bool()
-        assert ("neuron" in fields) <= (LastToken()(model, x, valid) is None)
+        assert ("neuron" in fields) <= (not knows_window(model))
     limits = config_from_dict({"train": {"budget": {"synaptic_operations": 1.0}}}).train.budget
     budget = Budget(limits, model.train())
     with budget.watch():

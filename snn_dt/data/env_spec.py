@@ -16,6 +16,8 @@ from typing import Any
 from snn_dt.errors import EnvironmentMismatchError
 
 TRUST = "if you trust the file, --trust-env-spec (in Python: trust=True) makes what it describes"
+MAX_WRAPPERS = 100
+"""A wrapper calls the next: Python's stack does not hold thousands."""
 NO_LIMIT = -1
 """Value of `max_episode_steps` with which `gymnasium.make` sets no step limit."""
 MAX_LIMIT = 10_000_000
@@ -95,6 +97,8 @@ def parse_spec(text: Any, env_id: str | None = None) -> RecordedSpec:
 def _list(env_id: str, wrappers: Any) -> list[Any]:
     if wrappers is not None and not isinstance(wrappers, list):
         raise ValueError(f"additional_wrappers of {env_id!r}: expected a list, found {short(wrappers)}")
+    if len(wrappers or []) > MAX_WRAPPERS:
+        raise ValueError(f"additional_wrappers of {env_id!r}: expected {MAX_WRAPPERS} at most, found {len(wrappers)}")
     return wrappers or []
 
 

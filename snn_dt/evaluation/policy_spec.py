@@ -49,6 +49,7 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
     Raises:
         ValueError: a part of it cannot be read, or belongs to another task.
     """
+    _check_task(task)
     actions = f"a {'Discrete' if task.discrete else 'Box'} space of size {task.action_dim}, as JSON"
     checks: list[tuple[str, str, Callable[[], bool]]] = [
         ("observation_space", f"a space of size {task.state_dim}, as JSON", lambda: _observes(spec, task)),
@@ -65,6 +66,25 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
             holds = False
         if not holds:
             raise ValueError(f"policy.{name}: expected {expected}, found {str(getattr(spec, name))[:80]!r}")
+
+
+def _check_task(task: TaskShape) -> None:
+    """Raise ValueError for ranges that a model reads only once it acts."""
+    n = task.action_dim
+    for name, least, most in (("rtg_range", 2, 2), ("rtg_quantiles", 2, 10_000)):
+        values = getattr(task, name)
+        if values is not None and not (least <= len(values) <= most and _ascend(values)):
+            raise ValueError(f"task.{name}: expected ascending numbers, {least} at least, found {str(values)[:80]}")
+    low, high = task.action_low, task.action_high
+    if (low, high) == (None, None):
+        return
+    if not low or not high or not len(low) == len(high) == n or any(a > b for a, b in zip(low, high, strict=True)):
+        found = f"{str(low)[:60]} and {str(high)[:60]}"
+        raise ValueError(f"task.action_low, action_high: expected {n} bounds each, low below high, found {found}")
+
+
+def _ascend(values: tuple[float, ...]) -> bool:
+    return list(values) == sorted(values) and all(abs(x) <= 3.4e38 for x in values)  # float32
 
 
 def _observes(spec: PolicySpec, task: TaskShape) -> bool:

@@ -21,7 +21,7 @@ class Command:
     stdout: str = "file"
     """`closed`, `broken` (a pipe that nobody reads) or `ascii`; a file otherwise."""
     signal_after: float = 0.0
-    """Seconds after which it is sent SIGTERM; 0 leaves it alone."""
+    """Seconds after which it is sent SIGTERM, and then again and again; 0 leaves it alone."""
 
 
 @dataclass(frozen=True)

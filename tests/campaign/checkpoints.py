@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.campaign.case import Case, Command, Expect, Result, accepted, loud, refused, sound
+from tests.campaign.case import Case, Command, Expect, Result, accepted, refused, sound
 from tests.campaign.inputs import CARTPOLE, checkpoint, checkpoint_template, edit_json, evaluate
 from tests.campaign.minari_metadata import DEEP, EVIL, HUGE
 
@@ -160,7 +160,7 @@ def _environments() -> Iterator[Case]:
             [{"name": "Doubled", "entry_point": "tests.campaign.bad_envs:Doubled", "kwargs": {}}],
             refused("Doubled"),
         ),
-        "video": ([_wrapper("RecordVideo", video_folder="CANARY")], loud()),
+        "video": ([_wrapper("RecordVideo", video_folder="CANARY")], sound()),
         "unknown": ([_wrapper("NoSuchWrapper")], refused("NoSuchWrapper")),
         "vector": ([{"name": "v", "entry_point": "gymnasium.wrappers.vector:ClipReward", "kwargs": {}}], refused()),
         "dunder": ([{"name": "x", "entry_point": "gymnasium.wrappers:__loader__", "kwargs": {}}], refused()),
@@ -172,7 +172,7 @@ def _environments() -> Iterator[Case]:
         "text": (["ClipReward"], refused()),
         "no-list": ("ClipReward", refused()),
         "number": (5, refused()),
-        "many": ([_wrapper("ClipReward", min_reward=0.0, max_reward=0.5)] * 5000, loud()),
+        "many": ([_wrapper("ClipReward", min_reward=0.0, max_reward=0.5)] * 5000, refused()),
     }
     for label, (value, expect) in wrappers.items():
         yield _spec(f"wrapper-{label}", {"additional_wrappers": value}, expect)

@@ -90,14 +90,14 @@ def _fields() -> Iterator[Case]:
                 yield _case(f"{section.name}.{name}={kind}", _with(section.name, f"{name}: {value}"), expect)
     bounds = {
         "train": ["steps: 0", "steps: -1", "steps: 1e400", "batch_size: 0", "batch_size: -5", f"batch_size: {10**30}",
-                  f"batch_size: {10**12}", "accumulate: 0", "accumulate: 3", "learning_rate: 0", "learning_rate: -1",
+                  "accumulate: 0", "accumulate: 3", "learning_rate: 0", "learning_rate: -1",
                   "weight_decay: -1", "seed: -1", f"seed: {2**32}", "threads: -1", "threads: 100000", "log_every: 0",
                   "save_every: 0", "eval_every: -1", "device: gpu", "device: cuda:99", "device: ''", "rule: magic"],
         "model": ["d_model: 0", f"d_model: {10**9}", f"d_model: {10**30}", "n_heads: 3", "n_heads: 0",
                   "n_layers: 0", f"n_layers: {10**9}", "context_length: 0", f"context_length: {10**9}", "dropout: 1.0",
                   "dropout: -0.1", "kind: dens", "kind: ''", "tau_mem: 0", "v_threshold: 0",
                   "surrogate_slope: 0", "sim_steps: 0",
-                  "mlp_ratio: 0", "norm_transition: 0", "norm_transition: -1", "reset: softly"],
+                  "mlp_ratio: 0", "norm_transition: -1", "reset: softly"],
         "data": ["dataset: ''", "dataset: /nowhere", f"dataset: {'a' * 300}", f"dataset: minari:{'a' * 5000}",
                  f"dataset: d4rl:{'a' * 5000}", "rtg_scale: 0", "rtg_scale: -1", "validation_fraction: 1",
                  "validation_fraction: -0.1", "filter_top: 0", "filter_top: 1.1", "oversample_top: 1", "rtg_augment: 2",

@@ -68,15 +68,15 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     pid = os.fork()
     if pid == 0:
         _child(request, out, err)
-    hung, told = False, False
+    hung, told = False, 0
     while True:
         done, status, usage = os.wait4(pid, os.WNOHANG)
         if done:
             break
         passed = time.monotonic() - started
-        if request["signal_after"] and passed > request["signal_after"] and not told:
+        if request["signal_after"] and passed > request["signal_after"] * (told + 1):
             os.kill(pid, signal.SIGTERM)
-            told = True
+            told += 1
         if passed > request["limit"]:
             hung = True
             os.kill(pid, signal.SIGKILL)
