@@ -31,7 +31,7 @@ from snn_dt.jsonl import dumps
 from snn_dt.report.results_io import write_short_tables, write_table
 from snn_dt.report.results_pretrained import own_figure, read_figures, write_figures, write_page
 from snn_dt.report.results_records import current, read_record, uncommitted, write_record
-from snn_dt.training.sweep.backends import LocalProcesses
+from snn_dt.training.sweep.executors import LocalProcesses
 from snn_dt.training.sweep.folder import prepare, read
 from snn_dt.training.sweep.grid import Trial, read_sweep
 from snn_dt.training.sweep.scheduler import TrialStatus, run_sweep

@@ -64,6 +64,8 @@ MOVED = {
     "snn.network": "experimental.rsnn.spiking_network",
     "snn.own_constants": "experimental.online.heterogeneous_lif",
     "snn.recurrent": "experimental.rsnn.recurrent",
+    "sweep.backends": "training.sweep.executors",
+    "snn.plasticity": "snn.three_factor",
     "sweep": "training.sweep",
     "training.carried": "training.gradient",
     "training.jsonl": "jsonl",

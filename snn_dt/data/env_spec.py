@@ -97,9 +97,10 @@ def parse_spec(text: Any, env_id: str | None = None) -> RecordedSpec:
 def _list(env_id: str, wrappers: Any) -> list[Any]:
     if wrappers is not None and not isinstance(wrappers, list):
         raise ValueError(f"additional_wrappers of {env_id!r}: expected a list, found {short(wrappers)}")
-    if len(wrappers or []) > MAX_WRAPPERS:
-        raise ValueError(f"additional_wrappers of {env_id!r}: expected {MAX_WRAPPERS} at most, found {len(wrappers)}")
-    return wrappers or []
+    found = wrappers or []
+    if len(found) > MAX_WRAPPERS:
+        raise ValueError(f"additional_wrappers of {env_id!r}: expected {MAX_WRAPPERS} at most, found {len(found)}")
+    return found
 
 
 def _wrapper(env_id: str, values: Any) -> RecordedWrapper:

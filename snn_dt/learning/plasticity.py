@@ -1,4 +1,4 @@
-"""Three-factor plasticity of an action head (`snn_dt.snn.plasticity`) on logged data, beside the optimizer.
+"""Three-factor plasticity of an action head (`snn_dt.snn.three_factor`) on logged data, beside the optimizer.
 
 B windows of K steps; D width, A action dimensions or number of discrete actions.
 """
@@ -16,8 +16,8 @@ from snn_dt.data.windows import Batch
 from snn_dt.models.interface import is_streaming
 from snn_dt.models.layers import ActionHead
 from snn_dt.rule_config import PlasticityConfig
-from snn_dt.snn.plasticity import RunningMean, bounded, modulated
 from snn_dt.snn.record import record
+from snn_dt.snn.three_factor import RunningMean, bounded, modulated
 
 
 def output_activity(head: ActionHead, predictions: Tensor, discrete: bool) -> Tensor:

@@ -1,7 +1,7 @@
 """Spiking neurons: surrogate derivatives, neurons, layers of them, kernels, a probe of firing rates."""
 
 from snn_dt.snn.backends import backend_for
-from snn_dt.snn.layers import RateLIF, SpikingLayer, TimedLIF, TokenLIF
+from snn_dt.snn.neuron_layers import RateLIF, SpikingLayer, TimedLIF, TokenLIF
 from snn_dt.snn.neurons import LIF, Neuron, build_neuron
 from snn_dt.snn.parameters import LIFParameters, LIFState
 from snn_dt.snn.probe import Probe

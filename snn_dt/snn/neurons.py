@@ -3,7 +3,7 @@
 Shapes: `current` [T, ...], spikes [T, ...], `v_mem` [...]; `...` is any, usually [B, L, D]. T is simulation time.
 
 A neuron is a `Neuron`: a module that maps currents and a state to spikes and the next state. The layers of
-`snn_dt.snn.layers` hold one and give it a place in a network. `model.neuron` selects one of the table `NEURONS`.
+`snn_dt.snn.neuron_layers` hold one and give it a place in a network. `model.neuron` selects one of the table `NEURONS`.
 """
 
 from __future__ import annotations

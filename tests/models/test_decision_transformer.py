@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-import snn_dt.snn.layers as layers
+import snn_dt.snn.neuron_layers as layers
 import snn_dt.snn.neurons as neurons
 from snn_dt.config import ModelConfig
 from snn_dt.errors import ConfigError

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.snn import LIF, LIFState, variants
-from snn_dt.snn.layers import spiking_modules
+from snn_dt.snn.neuron_layers import spiking_modules
 
 
 @dataclass

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from snn_dt.training.signals import StopSignal
-from snn_dt.training.sweep.backends import POLL_SECONDS, Backend
+from snn_dt.training.sweep.executors import POLL_SECONDS, Backend
 from snn_dt.training.sweep.folder import TAKEN_OVER, read
 from snn_dt.training.sweep.grid import Trial
 from snn_dt.training.sweep.progress import Progress
