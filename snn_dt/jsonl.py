@@ -88,3 +88,12 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         if isinstance(row, dict):
             yield line, row
+
+
+def write_json(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write rows to a JSON file, whole or not at all.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    io.write_file(path, dumps(rows, indent=2) + "\n")

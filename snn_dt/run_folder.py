@@ -7,14 +7,11 @@ import fcntl
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from snn_dt.errors import CheckpointError
-from snn_dt.io import write_atomically
-from snn_dt.jsonl import dumps
+from snn_dt.io import writable_folder
 
 
 def is_first_process() -> bool:
@@ -60,45 +57,6 @@ def remove_leftovers(run_dir: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def writable_folder(folder: Path) -> None:
-    """Make a folder and check that files can be created in it.
-
-    Raises:
-        CheckpointError: they cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # has no name if the system allows it, so a kill leaves nothing
-            pass
-    except OSError as error:
-        raise CheckpointError(
-            f"expected a folder that can be written at {folder}, found: {error.strerror}; choose another one"
-        ) from error
-
-
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file, whole or not at all.
-
-    Raises:
-        CheckpointError: it cannot be written.
-    """
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise CheckpointError(
-            f"expected to write {path}, found: {error.strerror}; free space or choose another place"
-        ) from error
-
-
-def write_json(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows to a JSON file, whole or not at all.
-
-    Raises:
-        CheckpointError: it cannot be written.
-    """
-    write_file(path, dumps(rows, indent=2) + "\n")
 
 
 @contextlib.contextmanager

@@ -13,8 +13,9 @@ from snn_dt import strict
 from snn_dt.cli.arguments import parse
 from snn_dt.command import plain_console
 from snn_dt.errors import ConfigError, SnnDtError
+from snn_dt.io import writable_folder
+from snn_dt.jsonl import write_json
 from snn_dt.rule_config import PlasticityConfig, plasticity_checks
-from snn_dt.run_folder import writable_folder, write_json
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from snn_dt.cli.arguments import parse
 from snn_dt.device import available_cores
 from snn_dt.errors import ConfigError, TrainingError
-from snn_dt.run_folder import writable_folder
+from snn_dt.io import writable_folder
 from snn_dt.training.sweep.executors import Backend, LocalProcesses, RayTasks
 from snn_dt.training.sweep.folder import prepare
 from snn_dt.training.sweep.grid import SweepConfig, read_sweep

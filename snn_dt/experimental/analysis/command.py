@@ -11,7 +11,7 @@ from snn_dt.command import Command, plain_console
 from snn_dt.errors import ConfigError
 from snn_dt.experimental.analysis.eprop_command import EPROP
 from snn_dt.experimental.analysis.files import load_policy, model_config, set_up, write_analysis
-from snn_dt.run_folder import writable_folder
+from snn_dt.io import writable_folder
 
 
 @dataclass(frozen=True)

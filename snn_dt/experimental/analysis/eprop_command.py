@@ -10,7 +10,7 @@ from snn_dt.command import Command, plain_console
 from snn_dt.config import Config, load_config, validate
 from snn_dt.errors import ConfigError
 from snn_dt.experimental.analysis.files import load_policy, model_config, set_up, write_analysis
-from snn_dt.run_folder import writable_folder
+from snn_dt.io import writable_folder
 
 if TYPE_CHECKING:
     from snn_dt.evaluation.policy import Policy

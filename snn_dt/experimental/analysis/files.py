@@ -7,7 +7,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn_dt.run_folder import write_file, write_json
+from snn_dt.io import write_file
+from snn_dt.jsonl import write_json
 
 if TYPE_CHECKING:
     import torch
