@@ -19,44 +19,54 @@ from snn_dt.registry import POSITIONS, register_positions
 from snn_dt.snn.surrogate import spike
 
 INITIAL_SCALE = 0.02
+NO_LIMIT = 2**62
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 
-class LearnedPositions(nn.Embedding):
-    """A learned vector per timestep (Chen et al. 2021, Decision Transformer); later ones share the last trained one.
+class TrainedTimesteps(nn.Module):
+    """Base of the codes: a decision at a timestep later than any in training uses the code of the last trained one.
 
-    The table is as long as an episode may be. Training data often have shorter episodes, and later rows keep random
-    initial values. A decision at a later timestep uses the last trained row.
+    Training data often have shorter episodes than the environment allows. Nothing is learned of later timesteps: rows
+    of a table keep random initial values, and the model has seen no later phase of a sinusoid or generator.
 
     Attributes:
         last: latest timestep seen in training, -1 before there was any; part of the state dict. A checkpoint
-            without it counts as trained in all rows.
+            without it, as 0.1.0 wrote them, has no limit.
     """
 
     last: Tensor
 
-    def __init__(self, n_timesteps: int, d_model: int) -> None:
-        super().__init__(n_timesteps, d_model)
-        nn.init.normal_(self.weight, std=INITIAL_SCALE)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.register_buffer("last", torch.tensor(-1))
 
-    def forward(self, timesteps: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
-        """Look up `[B, K] -> [B, K, D]`; in training, note the latest timestep."""
-        timesteps = timesteps.clamp(max=self.num_embeddings - 1)
+    def trained(self, timesteps: Tensor) -> Tensor:
+        """Limit `[B, K]` to what was trained; in training, note the latest timestep instead."""
         if self.training:
             self.last.copy_(torch.maximum(self.last, timesteps.max()))
-        else:
-            timesteps = torch.where(self.last < 0, timesteps, timesteps.minimum(self.last))
-        return super().forward(timesteps)
+            return timesteps
+        return torch.where(self.last < 0, timesteps, timesteps.minimum(self.last))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        state_dict.setdefault(f"{prefix}last", torch.tensor(self.num_embeddings - 1))
+        state_dict.setdefault(f"{prefix}last", torch.tensor(NO_LIMIT))
         super()._load_from_state_dict(state_dict, prefix, *others)
 
 
-class SinusoidalPositions(nn.Module):
+class LearnedPositions(TrainedTimesteps, nn.Embedding):
+    """A learned vector per timestep (Chen et al. 2021, Decision Transformer)."""
+
+    def __init__(self, n_timesteps: int, d_model: int) -> None:
+        super().__init__(n_timesteps, d_model)
+        nn.init.normal_(self.weight, std=INITIAL_SCALE)
+
+    def forward(self, timesteps: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
+        """Look up `[B, K] -> [B, K, D]`."""
+        return nn.Embedding.forward(self, self.trained(timesteps.clamp(max=self.num_embeddings - 1)))
+
+
+class SinusoidalPositions(TrainedTimesteps):
     """The fixed code of Vaswani et al. 2017, on environment timesteps, times a learned gain: `g sin, g cos(w_i t)`."""
 
     frequencies: Tensor
@@ -70,11 +80,11 @@ class SinusoidalPositions(nn.Module):
 
     def forward(self, timesteps: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
         """Compute `[B, K] -> [B, K, D]`."""
-        angles = timesteps.unsqueeze(-1) * self.frequencies  # [B, K, D / 2]
+        angles = self.trained(timesteps).unsqueeze(-1) * self.frequencies  # [B, K, D / 2]
         return self.gain * torch.cat([angles.sin(), angles.cos()], dim=-1)[..., : self.d_model]
 
 
-class PhaseGenerators(nn.Module):
+class PhaseGenerators(TrainedTimesteps):
     r"""Phase-shifted positional spikes (SNN-DT, arXiv 2508.21505): generator g emits `1[sin(w_g t + p_g) > 0]`.
 
     `t` is the environment timestep (the published code used the simulation step, which tells no two tokens apart) and
@@ -104,7 +114,7 @@ class PhaseGenerators(nn.Module):
 
     def spikes(self, timesteps: Tensor) -> Tensor:
         """Emit `[B, K] -> [B, K, G]`, binary."""
-        angle = timesteps.unsqueeze(-1) * (2 * math.pi / self.n_timesteps) * self.cycles + self.phase
+        angle = self.trained(timesteps).unsqueeze(-1) * (2 * math.pi / self.n_timesteps) * self.cycles + self.phase
         return spike(angle.sin(), self._slope)  # [B, K, G]
 
 

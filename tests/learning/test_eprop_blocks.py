@@ -212,7 +212,10 @@ def test_training_follows_the_rule_and_bptt_is_what_it_was(tmp_path):
     assert weights["off"] == weights["bptt"]
     assert weights["eprop"] != weights["bptt"]
     first = make_untrained(tmp_path / "none", quiet | rules["frozen"])
-    moved = {name for name, value in weights["frozen"].items() if value != first[name]}
+    # the latest timestep that positions have seen is no weight, and every update may move it
+    moved = {
+        name for name, value in weights["frozen"].items() if value != first[name] and name.split(".")[-1] != "last"
+    }
     assert moved
     assert all(name.startswith(("blocks.1.", "norm.", "head.")) for name in moved)
     assert weights["frozen"]["embedding.rtg.weight"] == first["embedding.rtg.weight"]

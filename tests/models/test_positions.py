@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
 from einops import rearrange
 
@@ -85,6 +86,21 @@ def test_learned_positions_end_at_the_last_timestep_that_was_trained():
     other = LearnedPositions(50, 4)
     other.load_state_dict(code.state_dict())
     assert torch.equal(other.eval()(torch.arange(60)[None])[0], rows)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: SinusoidalPositions(4), lambda: PhasePositions(4, 50, 4), lambda: PhaseGate(4, 50, 4)]
+)
+def test_computed_codes_end_at_the_last_timestep_that_was_trained_too(make):
+    code = make()
+    code.train()(torch.tensor([[3, 4, 5], [0, 0, 11]]))
+    rows = code.eval()(torch.arange(60)[None])[0]
+    assert torch.equal(rows[:12], code(torch.arange(12)[None])[0])
+    assert torch.equal(rows[12:], rows[11].expand(48, -1))
+    old = {name: value for name, value in code.state_dict().items() if name != "last"}
+    other = make()
+    other.load_state_dict(old)  # of a checkpoint of 0.1.0, which has no limit
+    assert not torch.equal(other.eval()(torch.arange(60)[None])[0, 12:], rows[12:])
 
 
 def test_a_checkpoint_that_does_not_tell_stands_for_a_table_trained_throughout():
