@@ -133,6 +133,8 @@ def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = Fals
         mean, std = stats["state_mean"], stats["state_std"]
         if not mean.shape == std.shape == (task.state_dim,):
             raise ValueError(f"statistics of shape {tuple(mean.shape)} for states of size {task.state_dim}")
+        if not (mean.is_floating_point() and std.is_floating_point()):
+            raise ValueError(f"statistics of type {mean.dtype} and {std.dtype}, not floating point")
         if not (std > 0).all():
             raise ValueError("a state_std that is not above 0")
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, SnnDtError, _safetensors_error()) as error:

@@ -22,6 +22,9 @@ class _Parser(argparse.ArgumentParser):
 def data_main(argv: list[str]) -> int:
     """Run `snn-dt data ...`; returns the exit status, raises `SnnDtError` for the user's mistakes."""
     arguments = _parser().parse_args(argv)
+    for name in ("plot", "root"):
+        if getattr(arguments, name, None) == "":
+            raise ConfigError(f"expected a path after --{name}, found none; name one or leave it out")
     command = {"info": _info, "cache": _cache, "collect": run_collect, "list": _list}[arguments.command]
     command(arguments)
     return 0
