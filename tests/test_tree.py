@@ -66,7 +66,9 @@ def test_every_figure_in_results_is_shown_by_a_page():
     assert figures - shown <= {(ROOT / "results/figures/quickstart-return-vs-target.png").resolve()}
 
 
-@pytest.mark.parametrize("folder", sorted((ROOT / "experiments").iterdir()), ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "folder", sorted(path for path in (ROOT / "experiments").iterdir() if path.is_dir()), ids=lambda folder: folder.name
+)
 def test_an_experiment_says_what_it_is_and_its_plan_can_be_swept(folder):
     text = (folder / "README.md").read_text()
     assert "results" in text

@@ -125,8 +125,8 @@ def gone(record: Record, root: Path) -> list[str]:
 
 def older_transition(record: Record) -> bool:
     """Return whether a DSFormer was trained as in 0.1.0: 200 forwards of transition, the first of them left out."""
-    model = record["config"]["model"]
-    return str(model["kind"]).startswith("dsformer") and model["norm_transition"] > 1
+    model = record.get("config", {}).get("model", {})
+    return str(model.get("kind")).startswith("dsformer") and model.get("norm_transition", 0) > 1
 
 
 def marks(record: Record, root: Path) -> str:

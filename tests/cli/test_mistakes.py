@@ -125,7 +125,7 @@ def test_an_unknown_dataset(said, tmp_path, dataset_id, expected):
         ({"eval__env_id": "CartPoll-v1"}, "expected the environment 'CartPoll-v1'"),
         ({"eval__env_id": "Acrobot-v1"}, "in Acrobot-v1; evaluate in CartPole-v1"),
         ({"model__n_heads": 5}, "model.n_heads: expected a divisor of 16, found 5"),
-        ({"model__kind": "sdt"}, "--model.kind"),
+        ({"model__kind": "sdt"}, "model.kind: expected one of dense, "),
         ({"train__batch_size": 0}, "train.batch_size: expected at least 1, found 0"),
         ({"train__learning_rate": "fast"}, "--train.learning_rate: expected a number, found 'fast'"),
         ({"train__learning_rat": 1}, "did you mean --train.learning_rate?"),

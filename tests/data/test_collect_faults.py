@@ -69,7 +69,7 @@ def test_a_flag_that_cannot_be_used_says_what_was_expected(said, words, expected
         ("none", "the policy gives None at step 0"),
         ("word", "the policy gives 'left' at step 0"),
         ("half", "the policy gives 0.5 at step 0"),
-        ("not_callable", "expected that it gives a function observation -> action, found 5"),
+        ("not_callable", "expected it to return a function observation -> action, found 5"),
         ("made_of_nothing", "expected MODULE:NAME of a function (episodes, seed) -> policy, found TypeError("),
         ("absent", "has no attribute 'absent'"),
     ],

@@ -183,7 +183,7 @@ def test_a_run_that_follows_its_loss_goes_on_bit_for_bit(tmp_path, monkeypatch):
 
 
 def test_a_dataset_without_reference_returns_cannot_be_followed_by_its_score(tmp_path, monkeypatch, capsys):
-    from snn_dt import run as module
+    from snn_dt import task as module
 
     monkeypatch.setattr(module, "load_dataset", without_reference(module.load_dataset))
     adaptive = {"model__kind": "snn_dt", "train__slope_schedule__kind": "adaptive", "data__dataset": CARTPOLE}
