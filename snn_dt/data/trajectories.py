@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RewardMode = Literal["dense", "delayed"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trajectories:
     """A dataset as flat arrays plus episode offsets.
 
@@ -129,6 +129,15 @@ class Trajectories:
 
         facts = arrays.Facts(dataset_id, env_id, observation_space, action_space, reference, reward_mode)
         return arrays.from_episodes(episodes, facts)
+
+    def __repr__(self) -> str:
+        """Name the dataset, its environment and its size; arrays are left out."""
+        returns = self.episode_returns
+        return (
+            f"Trajectories(dataset_id={self.dataset_id!r}, env_id={self.env_id!r}, episodes={self.n_episodes}, "
+            f"steps={self.n_steps}, obs_dim={self.obs_dim}, action_space={self.action_space}, "
+            f"returns={returns.min():.6g} to {returns.max():.6g})"
+        )
 
     @property
     def n_episodes(self) -> int:

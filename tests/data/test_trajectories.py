@@ -109,3 +109,13 @@ def test_the_best_episodes_are_those_of_highest_return_that_hold_the_share_of_th
     data = SimpleNamespace(episode_lengths=lengths, episode_returns=returns)
     np.testing.assert_array_equal(Trajectories.best(data, np.arange(4), fraction), expected)
     np.testing.assert_array_equal(Trajectories.best(data, np.array([0, 2]), 0.1), [0])
+
+
+def test_a_representation_names_the_dataset_and_its_size_without_its_arrays():
+    rewards = np.array([1.0, 2.0, 4.0])
+    ends = np.array([False, True, True])
+    data = Trajectories.from_arrays(np.eye(3), np.array([0, 1, 1]), rewards, ends, np.zeros(3, bool), dataset_id="mine")
+    assert repr(data) == (
+        "Trajectories(dataset_id='mine', env_id=None, episodes=2, steps=3, obs_dim=3, action_space=Discrete(2), "
+        "returns=3 to 4)"
+    )
