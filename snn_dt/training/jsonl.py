@@ -38,9 +38,15 @@ def dumps(value: Any, indent: int | None = None) -> str:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file through a neighbour that then takes its name, so that a crash or a full disk leaves the old one.
 
+    A link stays one: what it leads to is replaced. What is no file is not: a root user's `/dev/null` would be a file
+    from then on, for everybody.
+
     Raises:
-        OSError: the folder cannot be written, or the disk is full.
+        OSError: the folder cannot be written, the disk is full, or a device, pipe or folder is at `path`.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists():
+        io.require_file(path)
     partial = path.with_name(f".{path.name[:60]}.partial")  # 60: a name may be as long as the system allows
     try:
         with partial.open("wb") as file:
