@@ -19,7 +19,7 @@ NAMES = {
     "newline": "a\nb/c",
     "below-a-file": "config.yaml/x",
     "absent": "nowhere/at/all",
-    "device": "null",  # a link to /dev/null: by its own name a fault could hurt the machine that runs this
+    "device": "device-link",  # a link to /dev/null: by its own name a fault could hurt the machine that runs this
     "proc": "/proc/self/mem",
     "markup": "[/red]nowhere",
 }
@@ -41,7 +41,7 @@ def _case(name: str, words: tuple[str, ...], expect: Expect) -> Case:
         d4rl(folder)
         checkpoint(folder)
         (folder / "config.yaml").write_text("train: {steps: 1}\n")
-        (folder / "null").symlink_to("/dev/null")
+        (folder / "device-link").symlink_to("/dev/null")
         return Command(words)
 
     return Case(name, make, expect)
