@@ -144,9 +144,14 @@ def check_plain(value: Any, finite: bool = False) -> None:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a neighbour file and rename it to `path`, so that a crash or a full disk leaves the old file.
 
+    A link stays a link: its target is replaced. A device is never replaced: for root, `/dev/null` would become a file.
+
     Raises:
-        OSError: the folder cannot be written, or the disk is full.
+        OSError: the folder cannot be written, the disk is full, or a device, pipe or folder is at `path`.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists():
+        require_file(path)
     partial = path.with_name(f".{path.name[:60]}.partial")  # 60: `path.name` may have the maximal length already
     try:
         with partial.open("wb") as file:

@@ -19,6 +19,7 @@ from snn_dt.learning.plasticity import TrainingPlasticity
 from snn_dt.learning.slopes import make_schedule
 from snn_dt.models import build_model
 from snn_dt.models.norms import set_transition
+from snn_dt.models.positions import note_longest_episode
 from snn_dt.run_checkpoint import restore_run, save_run
 from snn_dt.run_folder import lock_run_folder
 from snn_dt.task import can_evaluate, load_trajectories, make_policy, rtg_scale, task_shape
@@ -117,6 +118,7 @@ class Run:
         torch.manual_seed(config.train.seed)
         self.task = task_shape(self.trajectories, scale)
         model = build_model(config.model, self.task).to(self.device)
+        note_longest_episode(model, self.trajectories.max_episode_length)
         set_transition(model, config.model.norm_transition, config.train.steps * config.train.accumulate)
         if config.train.rule == "eprop":
             use_eprop(model, config.train.eprop, config.train.seed)

@@ -83,6 +83,8 @@ def evaluate_main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"expected --max-steps of at least 1, found {args.max_steps}")
     if args.json is not None and args.json.is_dir():
         raise ConfigError(f"expected a file for --json, found the folder {args.json}; name a file in it")
+    if args.json is not None and args.json.exists() and not args.json.is_file():
+        raise ConfigError(f"expected a file for --json, found a device or pipe at {args.json}; name another file")
     from snn_dt.checkpoint import from_pretrained
     from snn_dt.device import set_threads, tune_allocator
     from snn_dt.evaluation.rollout import evaluate

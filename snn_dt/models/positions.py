@@ -54,6 +54,13 @@ class TrainedTimesteps(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *others)
 
 
+def note_longest_episode(model: nn.Module, steps: int) -> None:
+    """Count the timesteps of the longest training episode as trained, whichever of them a process draws."""
+    for module in model.modules():
+        if isinstance(module, TrainedTimesteps):
+            module.last.fill_(max(int(module.last), steps - 1))
+
+
 class LearnedPositions(TrainedTimesteps, nn.Embedding):
     """A learned vector per timestep (Chen et al. 2021, Decision Transformer)."""
 

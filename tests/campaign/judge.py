@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -175,6 +176,8 @@ def run_family(
         folder = Path(tempfile.mkdtemp(prefix="campaign-"))
         try:
             result = server.run(case.make(folder), folder, limit)
+            if not stat.S_ISCHR(os.stat(os.devnull).st_mode):
+                raise RuntimeError(f"{family}/{case.name} has replaced {os.devnull}: mend the machine, then the code")
             failed = report.add(case, judge(result, case.expect), result)
             if failed and say:
                 say(report.failures[-1])

@@ -50,10 +50,10 @@ def _import_all() -> None:
     from snn_dt.experimental.online import crazyflie  # noqa: F401
     from tests.campaign import bad_envs
 
-    for module, _, _ in main.COMMANDS.values():
-        importlib.import_module(module)
+    for place, _ in main.COMMANDS.values():
+        importlib.import_module(place.partition(":")[0])
     late = ("torch._refs", "torch._dynamo", "torch.profiler", "matplotlib.pyplot", "PIL.Image")
-    for name in (*late, "snn_dt.cli.run", "snn_dt.cli.finetune_run", "snn_dt.cli.online_run"):
+    for name in (*late, "snn_dt.run", "snn_dt.experimental.finetune.run", "snn_dt.experimental.online.run"):
         importlib.import_module(name)
     torch.set_num_threads(1)
     bad_envs.register()

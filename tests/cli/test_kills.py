@@ -21,7 +21,7 @@ EVERY = os.environ.get("SNN_DT_ALL_KILLS")
 """Set it to kill at every operation, which takes half an hour; else at the last ones and some of the others."""
 GUIDE = {"guide__kind": "td3", "guide__most_steps": 1, "guide__hidden": "8"}
 SHORT = {"train__steps": 4, "train__log_every": 1, "train__save_every": 2, "train__eval_every": 2, "eval__episodes": 1}
-CHECKPOINT = ROOT / "results/pretrained/pendulum-dense"
+CHECKPOINT = ROOT / "results/pretrained/pendulum-snn_dt"
 COMMANDS = {
     "train": (lambda run: ["train", *flags(run, **SHORT)], left_behind),
     "online": (lambda run: online_words(run, train__iterations=2, train__eval_every=1, **GUIDE), online_left),

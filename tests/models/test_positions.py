@@ -8,7 +8,13 @@ import pytest
 import torch
 from einops import rearrange
 
-from snn_dt.models.positions import LearnedPositions, PhaseGate, PhasePositions, SinusoidalPositions
+from snn_dt.models.positions import (
+    LearnedPositions,
+    PhaseGate,
+    PhasePositions,
+    SinusoidalPositions,
+    note_longest_episode,
+)
 from tests.conftest import DISCRETE, TINY, make_batch, make_model, run
 
 
@@ -108,3 +114,11 @@ def test_a_checkpoint_that_does_not_tell_stands_for_a_table_trained_throughout()
     code.load_state_dict({"weight": code.weight.detach()})
     code.train()(torch.tensor([[3]]))
     assert torch.equal(code.eval()(torch.arange(50)[None])[0], code.weight)
+
+
+def test_the_longest_episode_of_the_data_counts_as_trained():
+    model = make_model(dataclasses.replace(TINY, positions="phase"), DISCRETE)
+    note_longest_episode(model, 12)
+    assert [int(m.last) for m in model.modules() if hasattr(m, "last")] == [11]
+    note_longest_episode(model, 5)
+    assert int(model.embedding.positions.last) == 11

@@ -352,3 +352,17 @@ def test_real_wandb_writes_an_offline_run_into_the_run_folder_and_prints_one_lin
     assert len(lines) == 2, done.stderr  # one for each start
     for line in lines:
         assert Path(line.split("wandb sync ")[1]).is_dir()
+
+
+def test_what_is_no_file_is_not_replaced_by_one_and_a_link_stays_a_link(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to(os.devnull)
+    for name in ("pipe", "device"):
+        with pytest.raises(OSError, match="instead of a regular file"):
+            jsonl.write_atomically(tmp_path / name, "new")
+    assert (tmp_path / "pipe").is_fifo()
+    assert Path(os.devnull).is_char_device()
+    (tmp_path / "link").symlink_to("target")
+    jsonl.write_atomically(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
