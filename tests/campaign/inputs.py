@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import shutil
@@ -193,7 +194,9 @@ def checkpoint_template(kind: str = "dense") -> Path:
         reference={"min": 1.0, "max": 9.0, "source": "toy"},
     )
     policy = Policy(build_model(config, task).eval(), spec, torch.zeros(4), torch.ones(4), {})
-    folder = Path(tempfile.mkdtemp(prefix="campaign-template-")) / "mine"
+    made = tempfile.mkdtemp(prefix="campaign-template-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    folder = Path(made) / "mine"
     facts = {
         "dataset_id": "toy/set-v0",
         "dataset_checksum": "0" * 64,
