@@ -134,8 +134,7 @@ class PSSA(nn.Module):
     r"""Positional spiking self-attention (DSFormer): `Y_i = Q_i * \sum_{j <= i, i - j < S} P_ij (K_j * V_j)`.
 
     All operations except the sum with the bias P are elementwise. P is learned and starts at 1. Every head h has its
-    own P, unlike in the published code. Rows and columns count from the end of the window, which holds
-    the last step.
+    own P, unlike in the published code. Rows and columns count from the end of the window.
     """
 
     band: Tensor
