@@ -31,6 +31,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         """Map `x [(T,) B, L, D]` to the query tokens `[(T,) B, Q, D]`."""
+        # Only query tokens have a residual, because the block returns no others: [(T,) B, Q, D].
         y = x[..., tokens.query_slice, :] + self.dropout(self.attention(x, tokens))
         # The MLP of a last block returns a mean over time. The residual is then averaged too.
         branch = self.dropout(through(self.mlp, y, tokens.valid[:, tokens.query_slice]))

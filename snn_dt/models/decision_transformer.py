@@ -73,7 +73,7 @@ class DecisionTransformer(nn.Module):
         # Predictions are read from the state tokens, so the last block computes only these.
         queries = slice(-1, None) if last_only else self.embedding.query_slice
         x = self.blocks[-1](x, replace(tokens, query_slice=queries))  # [(T,) B, K, D], or [(T,) B, 1, D]
-        prediction: Tensor = self.head(self.norm(self.time_mean(x)))
+        prediction: Tensor = self.head(self.norm(self.time_mean(x)))  # [B, K, A], or [B, 1, A]
         return prediction
 
     def token_mask(self, attention_mask: Tensor) -> Tensor:
@@ -82,5 +82,5 @@ class DecisionTransformer(nn.Module):
 
     def _tokens(self, timesteps: Tensor, attention_mask: Tensor) -> Tokens:
         valid = self.token_mask(attention_mask)
-        gate = None if self.phase_gate is None else self.embedding.per_token(self.phase_gate(timesteps))
+        gate = None if self.phase_gate is None else self.embedding.per_token(self.phase_gate(timesteps))  # [B, L, D]
         return Tokens(valid, causal_mask(valid), gate=gate)

@@ -78,7 +78,7 @@ class SpikingLayer(nn.Module):
         """Return the spikes `[T, D]` of the last token in the first row of one call."""
         current = inputs[0][..., 0, -1, :]  # [D] or [T, D]
         current = current if self.norm is None else self.norm(current)
-        spikes: Tensor = self.neuron(current.expand(self.sim_steps, current.shape[-1]))[0]
+        spikes: Tensor = self.neuron(current.expand(self.sim_steps, current.shape[-1]))[0]  # [T, D]
         return spikes
 
     def extra_repr(self) -> str:
@@ -166,7 +166,7 @@ class TokenLIF(SpikingLayer):
 
     def train_of_last_token(self, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> Tensor:
         """Return the spikes of the last token `[1, D]`. Each token is one step of the neurons."""
-        return output[0][-1, :1]
+        return output[0][-1, :1]  # [T, B, D] -> [1, D]
 
 
 def spiking_modules(model: nn.Module) -> dict[str, nn.Module]:

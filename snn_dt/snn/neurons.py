@@ -53,7 +53,7 @@ class Neuron(nn.Module):
 
     def rate(self, current: Tensor, sim_steps: int) -> Tensor:
         """Return the mean spike over `sim_steps` steps of the constant `current` [...], from rest: in [0, 1]."""
-        return self(current.expand(sim_steps, *current.shape))[0].mean(0)
+        return self(current.expand(sim_steps, *current.shape))[0].mean(0)  # [T, ...] -> [...]
 
 
 class LIF(Neuron):
@@ -108,9 +108,11 @@ class LIF(Neuron):
             raise ValueError(f"learnable: expected some of {LEARNABLE}, with tau_mem > dt; found {learnable!r}")
         raw_leak, raw_threshold = None, None
         if "tau_mem" in learnable:
+            # inverse of the sigmoid in `leak`
             raw_leak = nn.Parameter(torch.full((neurons,), math.log(p.leak / (1.0 - p.leak))))
         if "v_threshold" in learnable:
             height = v_threshold - v_rest
+            # inverse of the softplus in `v_threshold`, without overflow for large heights
             raw_threshold = nn.Parameter(torch.full((neurons,), height + math.log(-math.expm1(-height))))
         self._kernels = True
         self.register_parameter("raw_leak", raw_leak)
@@ -137,13 +139,13 @@ class LIF(Neuron):
 
     @property
     def v_threshold(self) -> Tensor | float:
-        """The threshold, a tensor where it is learned."""
+        """Threshold. It is a tensor if it is learned."""
         p = self.constants
         return p.v_threshold if self.raw_threshold is None else p.v_rest + softplus(self.raw_threshold)
 
     @property
     def surrogate_slope(self) -> float:
-        """`k`, in 1 / volt."""
+        """Surrogate slope `k` in 1 / volt."""
         return self.constants.surrogate_slope
 
     @surrogate_slope.setter

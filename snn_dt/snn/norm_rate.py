@@ -50,6 +50,7 @@ def norm_rate(x: Tensor, norm: nn.LayerNorm, sim_steps: int, params: LIFParamete
     differently (about 1e-7 of a float32 current). A membrane that close to the threshold may fire in only one of them.
     """
     weight, bias = norm.weight, norm.bias
+    # Mixed dtypes (autocast), empty tensors and compiled graphs take the separate steps.
     plain = x.dtype in cpp.SUFFIX and weight.dtype == x.dtype and x.numel() > 0 and not torch.compiler.is_compiling()
     if not plain or (name := backend_for(x.device.type, backend)) == "reference":
         return lif_rate(F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps), sim_steps, params, backend)

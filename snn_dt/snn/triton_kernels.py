@@ -88,11 +88,14 @@ def _scan_backward(
         v = tl.where(h - v_threshold >= 0, keep * h + add, h)
         x, gs, gx = x + n, gs + n, gx + n
     tl.debug_barrier()  # the second sweep reads what the first has written
+    # Backward sweep: the pointers start one step past the end.
     for _ in tl.range(0, T, num_stages=STAGES):
         gs, gx = gs - n, gx - n
         h = tl.load(gx, mask=real)
         u = h - v_threshold
+        # dL/ds: directly and through the reset, unless the reset is detached (attach = 0)
         by_s = tl.load(gs, mask=real) + attach * ((keep - 1) * h + add) * gv
+        # dL/dh: through the reset membrane and through the surrogate of the spike
         gh = tl.where(u >= 0, keep, 1.0) * gv + _psi(u, slope, SURROGATE) * by_s
         tl.store(gx, gain * gh, mask=real)
         gv = (1 - leak) * gh
@@ -113,6 +116,7 @@ def rate_steps(drive, c, T, DERIVATIVE: tl.constexpr, SURROGATE: tl.constexpr):
         spikes += fired.to(h.dtype)
         v = tl.where(fired, keep * h + add, h)
         if DERIVATIVE:
+            # Forward-mode derivatives by the current: of h, the spike and the membrane after the reset
             dh = (1 - leak) * dv + gain
             ds = _psi(u, slope, SURROGATE) * dh
             dspikes += ds
@@ -169,6 +173,7 @@ def scan_backward(
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of `current` and `v0`. The kernel recomputes h instead of storing it."""
     grad_current, grad_v0 = torch.empty_like(current), current.new_empty(current.shape[1:])
+    # The kernel has no branch for an absent gradient of the spikes.
     grad_spikes = torch.zeros_like(current) if grad_spikes is None else grad_spikes
     tensors = current, v0, grad_spikes, grad_v, grad_current, grad_v0, p.on(current.device, current.dtype)
     surrogate = p.coefficients.surrogate
