@@ -93,5 +93,6 @@ class DecayAttention(nn.Module):
             state = over_chunk * state + chunk
         since = (powers * self.decay[:, None])[:, None, :, None]  # g^1 .. g^C [H, 1, C, 1]
         y = scores @ v + since * (q @ torch.stack(before, 2))  # [B, H, n, C, d]
+        # The factor 1 - g [H, 1, 1, 1] keeps the average from growing with the number of tokens.
         y = torch.sigmoid(-self.raw)[:, None, None, None] * y
         return y.permute(2, 3, 0, 1, 4).flatten(0, 1), state  # [B, H, n, C, d] -> [n C, B, H, d]

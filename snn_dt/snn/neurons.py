@@ -48,11 +48,11 @@ class Neuron(nn.Module):
         return False
 
     def forward(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
-        """Integrate `current` [T, ...] from `state` (`None`: at rest); return spikes [T, ...] and the next state."""
+        """Integrate `current` [T, ...]. Return spikes [T, ...] and the next state. `state=None` starts at rest."""
         raise NotImplementedError(f"{type(self).__name__}: expected a method forward(current, state)")
 
     def rate(self, current: Tensor, sim_steps: int) -> Tensor:
-        """Return the mean spike over `sim_steps` steps of the constant `current` [...], from rest: in [0, 1]."""
+        """Return the mean spike in [0, 1] over `sim_steps` steps of a constant `current` [...] from rest."""
         return self(current.expand(sim_steps, *current.shape))[0].mean(0)  # [T, ...] -> [...]
 
 
@@ -168,7 +168,7 @@ class LIF(Neuron):
         return self.constants.v_rest == 0 and self.macs_per_update == 0
 
     def forward(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
-        """Integrate `current` [T, ...] from `state` (`None`: at rest); return spikes [T, ...] and the next state."""
+        """Integrate `current` [T, ...]. Return spikes [T, ...] and the next state. `state=None` starts at rest."""
         return self.integrate(current, state)
 
     def integrate(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
@@ -180,7 +180,7 @@ class LIF(Neuron):
         return spikes.to(current.dtype), state
 
     def rate(self, current: Tensor, sim_steps: int) -> Tensor:
-        """Return the mean spike over `sim_steps` steps of the constant `current` [...], from rest: in [0, 1]."""
+        """Return the mean spike in [0, 1] over `sim_steps` steps of a constant `current` [...] from rest."""
         if self._fused:
             return lif_rate(current, sim_steps, self.constants)
         rate = variants.rate(_single(current), sim_steps, self.constants, self.leak, self.v_threshold)
