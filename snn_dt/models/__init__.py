@@ -1,4 +1,4 @@
-"""Sequence models: tokens in, actions out. `build_model` builds the kind that a config names."""
+"""Sequence models that map tokens to actions. `build_model` builds the kind named in a config."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["DecisionTransformer", "TaskShape", "build_model"]
 
 
 def build_model(config: ModelConfig, task: TaskShape) -> nn.Module:
-    """Build the model of `config.kind` for a task; weights come from torch's current random state.
+    """Build the model of `config.kind` for a task. The weights depend on torch's random state.
 
     Raises:
-        ConfigError: no such kind, or the model is larger than the memory.
+        ConfigError: the kind is unknown or the model does not fit into memory.
     """
     if config.kind.startswith("dsformer") and config.norm_transition > 1:
         _warn_of_count(config.norm_transition)
     try:
         model: nn.Module = (KINDS[config.kind].build or DecisionTransformer)(config, task)
         return model
-    except RuntimeError as error:  # on a CPU torch has no exception type for lack of memory
+    except RuntimeError as error:  # on a CPU torch has no exception type for a failed allocation
         if "allocate memory" not in str(error):
             raise
         raise ConfigError(f"model: expected one that fits in memory, found: {error}; lower model.d_model") from error

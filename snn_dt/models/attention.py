@@ -1,4 +1,4 @@
-"""Self-attention of a block, dense and spiking: projections around one of the mixing forms of `mixing.py`.
+"""Dense and spiking self-attention of a block: projections around a form of attention from `mixing.py`.
 
 B batch, L tokens, Q query tokens (L or fewer), D width, T simulation steps.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class DenseSelfAttention(nn.Module):
-    """Multi-head attention behind a layer norm, as in GPT-2."""
+    """Pre-norm multi-head attention as in GPT-2."""
 
     def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
         super().__init__()
@@ -30,21 +30,21 @@ class DenseSelfAttention(nn.Module):
         self.out = nn.Linear(d_model, d_model)
 
     def forward(self, x: Float[Tensor, "B L D"], tokens: Tokens) -> Float[Tensor, "B Q D"]:
-        """Map `x [B, L, D]` to `[B, Q, D]`, for the query tokens."""
+        """Map `x [B, L, D]` to the query tokens `[B, Q, D]`."""
         x = self.norm(x)
         k, v = self.key_value(x).chunk(2, dim=-1)  # [B, L, D] each
-        # Only query tokens are predicted from: queries of the others are not computed.
+        # Predictions are read from query tokens only, so no other queries are computed.
         return self.out(self.attend(self.query(x[:, tokens.query_slice]), k, v, tokens))
 
 
 class SpikingSelfAttention(nn.Module):
-    r"""Spikes in, three spiking projections, a mix of tokens, spikes out through a linear layer.
+    r"""Spiking self-attention: spiking projections, attention, spiking neurons and a linear output layer.
 
     ```
     s = LIF(x);  Q, K, V = LIF(W s);  Y = attend(Q, K, V);  out = W_o LIF(route(Y))
     ```
 
-    Every weight matrix is fed by spikes. `blocks.py` chooses the modules. Each of them applies its own normalisation.
+    The input of every weight matrix is spikes. `blocks.py` selects the modules. Each applies its own normalisation.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class SpikingSelfAttention(nn.Module):
         self.attend, self.route, self.lif_out, self.out = attend, route, lif_out, out
 
     def forward(self, x: Float[Tensor, "*T B L D"], tokens: Tokens) -> Float[Tensor, "*t B Q D"]:
-        """Map `x [(T,) B, L, D]` to `[(T,) B, Q, D]`, for the query tokens."""
+        """Map `x [(T,) B, L, D]` to the query tokens `[(T,) B, Q, D]`."""
         valid_queries = tokens.valid[:, tokens.query_slice]  # [B, Q]
-        s = self.lif_in(x)  # [(T,) B, L, D], as all that follows
-        q = through(self.query, s[..., tokens.query_slice, :], valid_queries)
+        s = self.lif_in(x)  # [(T,) B, L, D]
+        q = through(self.query, s[..., tokens.query_slice, :], valid_queries)  # [(T,) B, Q, D]
         k, v = through(self.key, s, tokens.valid), through(self.value, s, tokens.valid)
-        if tokens.gate is not None:  # phase-shifted spikes [B, L, D] that cut spikes off
+        if tokens.gate is not None:  # phase-shifted spikes [B, L, D] that mask spikes
             q, k, v = q * tokens.gate[:, tokens.query_slice], k * tokens.gate, v * tokens.gate
-        y = self.route(self.attend(q, k, v, tokens))
+        y = self.route(self.attend(q, k, v, tokens))  # [(T,) B, Q, D], or D / H with routing
         return through(self.out, self.lif_out(y), valid_queries)

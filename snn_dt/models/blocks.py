@@ -1,6 +1,6 @@
-"""The transformer block, `x + attention(x)` then `x + mlp(x)`, and builders of its dense, SNN-DT and DSFormer forms.
+"""Transformer block `x + attention(x)`, then `x + mlp(x)`. Builders make its dense, SNN-DT and DSFormer forms.
 
-B batch, L tokens, D width, T simulation steps. `[(T,) B, L, D]` may have a time axis, see `layers.py`.
+B batch, L tokens, D width, T simulation steps. The time axis of `[(T,) B, L, D]` is optional; see `layers.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from snn_dt.snn import RateLIF, TimedLIF, build_neuron
 
 
 class Block(nn.Module):
-    """Residual block. The norm of the input of a branch is part of the branch."""
+    """Residual block. Each branch contains its input norm."""
 
     def __init__(self, attention: nn.Module, mlp: nn.Module, dropout: float) -> None:
         super().__init__()
@@ -31,14 +31,18 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         """Map `x [(T,) B, L, D]` to the query tokens `[(T,) B, Q, D]`."""
+        # Only query tokens have a residual, because the block returns no others: [(T,) B, Q, D].
         y = x[..., tokens.query_slice, :] + self.dropout(self.attention(x, tokens))
-        # The MLP of a last block returns a mean over time, and then the residual is averaged too.
+        # The MLP of a last block returns a mean over time. The residual is then averaged too.
         branch = self.dropout(through(self.mlp, y, tokens.valid[:, tokens.query_slice]))
         return branch + (self.time_mean(y) if branch.dim() < y.dim() else y)
 
 
 def build_block(config: ModelConfig, n_tokens: int, last: bool) -> Block:
-    """Build a block of `config.kind`, nulls resolved, for `n_tokens` tokens; predictions are read from the `last`."""
+    """Build a block of `config.kind` for `n_tokens` tokens. The nulls of `config` must be resolved.
+
+    `last` marks the block that predictions are read from.
+    """
     block = KINDS[config.kind].block
     assert block is not None, "a kind with a model of its own does not come here"
     built: Block = block(config, n_tokens, last)
@@ -46,19 +50,19 @@ def build_block(config: ModelConfig, n_tokens: int, last: bool) -> Block:
 
 
 def dense_block(config: ModelConfig, n_tokens: int = 0, last: bool = False) -> Block:
-    """Build the pre-norm GPT-2 block of the Decision Transformer (ReLU, as in the authors' Gym code)."""
+    """Build the pre-norm GPT-2 block of the Decision Transformer with ReLU as in the authors' Gym code."""
     d, hidden = config.d_model, config.mlp_ratio * config.d_model
     mlp = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, hidden), nn.ReLU(), nn.Linear(hidden, d))
     return Block(DenseSelfAttention(d, config.n_heads, config.dropout), mlp, config.dropout)
 
 
 def snn_dt_block(config: ModelConfig, n_tokens: int = 0, last: bool = False) -> Block:
-    """Build the SNN-DT block: pre-norm, a layer norm before every neuron, every weight matrix fed by spikes.
+    """Build the pre-norm SNN-DT block. A layer norm precedes every neuron and every weight matrix reads spikes.
 
-    Without the norms the currents drift out of the range in which a change of return-to-go changes a spike.
+    Without the norms the currents leave the range in which a change of the return-to-go changes a spike.
 
-    With `coding: spikes`, predictions are read from the mean over time of the `last` block. As `mean(W s_t) =
-    W mean(s_t)`, its last linear layer runs once, on the mean of its spikes.
+    With `coding: spikes` predictions are read from the mean over time of the `last` block. `mean(W s_t) = W mean(s_t)`,
+    so its last linear layer runs only once on the mean of its input spikes.
     """
     d, hidden, steps, heads = config.d_model, config.mlp_ratio * config.d_model, config.sim_steps, config.n_heads
     neuron = neurons(config)
@@ -73,7 +77,7 @@ def snn_dt_block(config: ModelConfig, n_tokens: int = 0, last: bool = False) -> 
         TimeMean() if last else nn.Identity(),
         SpikeLinear(hidden, d, steps),
     )
-    width = d // heads if config.routing else d
+    width = d // heads if config.routing else d  # routing sums the heads
     attention = SpikingSelfAttention(
         neuron(norm_width=d),
         query=projection(),
@@ -88,15 +92,16 @@ def snn_dt_block(config: ModelConfig, n_tokens: int = 0, last: bool = False) -> 
 
 
 def dsformer_block(config: ModelConfig, n_tokens: int, last: bool = False) -> Block:
-    """Build the DSFormer block (arXiv 2504.03800): neurons straight on the residual stream, a norm after every linear.
+    """Build the DSFormer block (arXiv 2504.03800). Neurons read the residual stream without a norm.
 
-    The norms fold into the linear layers for inference (`folding.py`). Then only linear layers are between neurons.
+    A PTBN follows every linear layer and folds into it for inference (`folding.py`). Then only linear layers are
+    between neurons.
     """
     d, hidden, steps = config.d_model, config.mlp_ratio * config.d_model, config.sim_steps
     neuron = neurons(config)
     threshold = config.v_threshold
     assert threshold is not None, "nulls of a config are resolved before anything is built"
-    transition = transition_of(config.norm_transition, UNTOLD)  # `set_transition` replaces it when the length is known
+    transition = transition_of(config.norm_transition, UNTOLD)  # until `set_transition` knows the length
 
     def linear(d_in: int, d_out: int) -> Chain:
         return Chain(SpikeLinear(d_in, d_out, steps), PTBN(d_out, threshold, transition))
@@ -120,7 +125,7 @@ def dsformer_block(config: ModelConfig, n_tokens: int, last: bool = False) -> Bl
 
 
 def neurons(config: ModelConfig) -> Callable[..., RateLIF | TimedLIF]:
-    """Return what makes a layer of neurons: `(norm_width=None) -> layer`."""
+    """Return a factory of spiking layers: `(norm_width=None) -> layer`."""
     layer = TimedLIF if config.coding == "spikes" else RateLIF
 
     def make(norm_width: int | None = None) -> RateLIF | TimedLIF:

@@ -1,4 +1,4 @@
-"""The Decision Transformer (Chen et al. 2021, arXiv 2106.01345) and its spiking counterpart: one shell, two blocks.
+"""Decision Transformer (Chen et al. 2021, arXiv 2106.01345) and its spiking counterparts, which differ in the block.
 
 B batch, K context length in steps, L tokens, D width, A action dimensions or number of discrete actions.
 """
@@ -21,13 +21,13 @@ from snn_dt.models.tokens import Tokens, causal_mask
 
 
 class DecisionTransformer(nn.Module):
-    """Causal sequence model of actions: `p(a_t | R_<=t, s_<=t, a_<t)`.
+    """Causal sequence model of actions `p(a_t | R_<=t, s_<=t, a_<t)`.
 
-    The prediction for step t is read from its state token, so it cannot see `a_t` or anything later.
+    The prediction for step t is read from its state token, so it cannot depend on `a_t` or later inputs.
 
     Attributes:
-        config, task: what the model was built from, nulls resolved.
-        state_dim, action_dim, discrete, context_length: the sizes of a batch.
+        config, task: configuration and task shape that the model was built from. Nulls are resolved.
+        state_dim, action_dim, discrete, context_length: sizes of a batch.
     """
 
     streams = False
@@ -65,22 +65,22 @@ class DecisionTransformer(nn.Module):
         attention_mask: Tensor,
         last_only: bool = False,
     ) -> Tensor:
-        """Predict the action of every step, or of the last one; see `SequenceModel.forward` for the shapes."""
-        x = self.dropout(self.embedding(rtg, states, actions, timesteps, attention_mask))
+        """Predict the action of every step or only of the last one. `SequenceModel.forward` lists the shapes."""
+        x = self.dropout(self.embedding(rtg, states, actions, timesteps, attention_mask))  # [B, L, D]
         tokens = self._tokens(timesteps, attention_mask)
         for block in self.blocks[:-1]:
             x = block(x, tokens)
-        # Predictions are read from the state tokens, so the last block computes no others.
+        # Predictions are read from the state tokens, so the last block computes only these.
         queries = slice(-1, None) if last_only else self.embedding.query_slice
-        x = self.blocks[-1](x, replace(tokens, query_slice=queries))
-        prediction: Tensor = self.head(self.norm(self.time_mean(x)))
+        x = self.blocks[-1](x, replace(tokens, query_slice=queries))  # [(T,) B, K, D], or [(T,) B, 1, D]
+        prediction: Tensor = self.head(self.norm(self.time_mean(x)))  # [B, K, A], or [B, 1, A]
         return prediction
 
     def token_mask(self, attention_mask: Tensor) -> Tensor:
-        """Return which tokens belong to real steps, `[B, K] -> [B, L]`."""
+        """Return which tokens belong to real steps: `[B, K] -> [B, L]`."""
         return self.embedding.per_token(attention_mask)
 
     def _tokens(self, timesteps: Tensor, attention_mask: Tensor) -> Tokens:
         valid = self.token_mask(attention_mask)
-        gate = None if self.phase_gate is None else self.embedding.per_token(self.phase_gate(timesteps))
+        gate = None if self.phase_gate is None else self.embedding.per_token(self.phase_gate(timesteps))  # [B, L, D]
         return Tokens(valid, causal_mask(valid), gate=gate)

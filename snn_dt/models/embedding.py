@@ -1,7 +1,7 @@
-"""The embedding of a window: return-to-go, state and action of each step become tokens.
+"""Embed a window: return-to-go, state and action of each step become tokens.
 
-B batch, K context length in steps, D width, L tokens: 3K - 1 interleaved (no prediction depends on the last action, so
-it has no token), K merged.
+B batch, K context length in steps, D width, L tokens. L is K for merged tokens and 3K - 1 for interleaved ones. The
+last action has no token, because no prediction depends on it.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from snn_dt.models.tokens import ALL
 
 
 class TokenEmbedding(nn.Module):
-    """Embed a window, with positions added, and normalise the tokens.
+    """Embed a window, add positions and normalise the tokens.
 
-    Interleaved, a step has three tokens, `(R_1, s_1, a_1, ..., R_K, s_K)`, and its prediction is read from `s_t`.
-    Merged, it has one, the sum of linear maps of `R_t`, `s_t` and `a_(t-1)`. The action before the window is unknown
-    and adds 0.
+    Interleaved: three tokens per step, `(R_1, s_1, a_1, ..., R_K, s_K)`. The prediction is read from `s_t`.
+
+    Merged: one token per step. It is the sum of linear maps of `R_t`, `s_t` and `a_(t-1)`. The action before the window
+    is unknown and adds 0.
 
     Args:
         state_dim: size of a state.
-        action_dim: number of discrete actions, or of action dimensions.
+        action_dim: number of discrete actions or of action dimensions.
         discrete: whether actions are indices.
         d_model: width D.
-        positions: module `timesteps [B, K] -> [B, K, D]`, or None.
+        positions: module `timesteps [B, K] -> [B, K, D]` or None.
         merged: one token per step.
-        rtg_range: lowest and highest scaled return-to-go of the training data. `rtg` is clamped to it, as a policy
-            leaves it when it falls behind its target. Equal bounds disable return conditioning.
+        rtg_range: lowest and highest scaled return-to-go of the training data. `rtg` is clamped to this range, because
+            a policy that falls behind its target leaves it. Equal bounds disable return conditioning.
 
     Attributes:
-        query_slice: the tokens that predictions are read from.
+        query_slice: tokens that predictions are read from.
     """
 
     def __init__(
@@ -68,23 +69,26 @@ class TokenEmbedding(nn.Module):
         rtg, states, actions = self.rtg(rtg), self.state(states), self.action(actions)  # [B, K, D] each
         position = None if self.positions is None else self.positions(timesteps)  # [B, K, D]
         if self.merged:
+            # The embedding of a pad is not 0 and must not reach the first real step.
             actions = actions.masked_fill(~mask.unsqueeze(-1), 0)
-            x = rtg + states + F.pad(actions[:, :-1], (0, 0, 1, 0))  # a_(t-1) beside s_t
+            x = rtg + states + F.pad(actions[:, :-1], (0, 0, 1, 0))  # a_(t-1) is added to s_t; [B, K, D]
             x = x if position is None else x + position
         else:
             parts = torch.stack([rtg, states, actions], dim=2)  # [B, K, 3, D]
-            parts = parts if position is None else parts + position.unsqueeze(2)
-            x = rearrange(parts, "b k part d -> b (k part) d")[:, :-1]  # [B, L, D]
+            parts = parts if position is None else parts + position.unsqueeze(2)  # [B, K, 1, D] is added
+            # [B, K, 3, D] -> [B, 3K, D]; the last action has no token: [B, L, D]
+            x = rearrange(parts, "b k part d -> b (k part) d")[:, :-1]
         tokens: Tensor = self.norm(x)
         return tokens
 
     @torch.no_grad()
     def _balance(self) -> None:
-        """Scale the first weights so that the return-to-go is not lost in the sum.
+        """Scale the initial weights so that the return-to-go is visible in the sum.
 
-        Returns-to-go spread over about a quarter of their range, states have unit deviation, and actions, which
-        identify the policy that acted almost as well as the return does, start small. With the first weights of torch,
-        models of all kinds returned 500 on CartPole at any target; with these they returned 32 to 37 at a target of 29.
+        The standard deviation of a return-to-go is about a quarter of its range. That of a state is 1. Actions identify
+        the acting policy almost as well as the return does, so their weights start small. With torch's default
+        initialisation all kinds of models returned 500 on CartPole at any target. With this one they returned 32 to 37
+        at a target of 29.
         """
         low, high = self.rtg_range or (0.0, 1.0)
         bound = 4 / (high - low) if high > low else 0.0
@@ -92,19 +96,19 @@ class TokenEmbedding(nn.Module):
         nn.init.normal_(self.action.weight, std=INITIAL_SCALE)
 
     def n_tokens(self, context_length: int) -> int:
-        """Return L of a window of `context_length` steps."""
+        """Return the number of tokens L for a window of `context_length` steps."""
         return context_length if self.merged else 3 * context_length - 1
 
     def per_token(self, x: Tensor) -> Tensor:
         """Repeat the value of each step for its tokens: `[B, K, ...] -> [B, L, ...]`."""
-        return x if self.merged else x.repeat_interleave(3, dim=1)[:, :-1]
+        return x if self.merged else x.repeat_interleave(3, dim=1)[:, :-1]  # [B, 3K, ...] -> [B, 3K - 1, ...]
 
 
 def widen_returns(model: nn.Module, low: float, high: float) -> None:
-    """Extend the range of scaled returns-to-go that a model distinguishes to `low` and `high`.
+    """Extend the range of scaled returns-to-go of a model to `low` and `high`.
 
-    `model.task`, which a checkpoint holds, is extended too. Predictions inside the old range stay the same. A model
-    without return conditioning stays as it is.
+    `model.task` is extended too and is saved in checkpoints. Predictions inside the old range do not change. A model
+    without return conditioning is not changed.
     """
     known: Any = model
     config, task, embedding = known.config, known.task, known.embedding
@@ -112,7 +116,7 @@ def widen_returns(model: nn.Module, low: float, high: float) -> None:
         return
     low, high = min(low, task.rtg_range[0]), max(high, task.rtg_range[1])
     quantiles = task.rtg_quantiles
-    if quantiles is not None:  # the inner ones have placed the units of the return code, and stay
+    if quantiles is not None:  # inner quantiles set the centres of the return code: keep them
         quantiles = (min(low, quantiles[0]), *quantiles[1:-1], max(high, quantiles[-1]))
     known.task = replace(task, rtg_range=(low, high), rtg_quantiles=quantiles)
     if isinstance(embedding, TokenEmbedding):

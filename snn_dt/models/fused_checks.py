@@ -1,7 +1,6 @@
-"""Checks of a model before a C++ kernel computes several of its modules in one call.
+"""Checks that decide whether a C++ kernel may replace several modules of a model.
 
-A kernel computes what the classes of this package compute. A subclass, a `forward` of a user's own or a missing bias
-must be left to the modules.
+A kernel implements the classes of this package. A subclass, a replaced `forward` or a missing bias needs the modules.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from snn_dt.snn import SpikingLayer
 
 
 def only(model: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Tell whether all modules are of exactly these types, with the `forward` of their class, none of them in training.
+    """Return whether all modules have exactly these types, run the `forward` of their class and are in evaluation.
 
-    Layer norms have a weight and a bias, which the kernels read.
+    Layer norms must have a weight and a bias because the kernels read both.
     """
     return all(
         type(m) in kinds
-        and "forward" not in vars(m)
+        and "forward" not in vars(m)  # a `forward` assigned to the instance
         and not m.training
         and not (isinstance(m, nn.LayerNorm) and (m.weight is None or m.bias is None))
         for m in model.modules()
@@ -27,27 +26,27 @@ def only(model: nn.Module, *kinds: type[nn.Module]) -> bool:
 
 
 def biased(model: nn.Module) -> bool:
-    """Tell whether all linear layers have a bias."""
+    """Return whether all linear layers have a bias."""
     return all(m.bias is not None for m in model.modules() if isinstance(m, nn.Linear))
 
 
 def alike(*tensors: Tensor) -> bool:
-    """Tell whether all tensors have one type and are contiguous on the CPU, as the kernels read them."""
+    """Return whether all tensors share one dtype and are contiguous on the CPU, as the kernels require."""
     return len({x.dtype for x in tensors}) == 1 and all(x.device.type == "cpu" and x.is_contiguous() for x in tensors)
 
 
 def neurons(model: nn.Module) -> list[SpikingLayer]:
-    """Return the layers of neurons of a model."""
+    """Return the spiking layers of a model."""
     return [m for m in model.modules() if isinstance(m, SpikingLayer)]
 
 
 def pair(layer: nn.Module) -> list[Tensor | None]:
-    """Return the two tensors of a linear layer or a layer norm, detached."""
+    """Return the detached weight and bias of a linear layer or layer norm."""
     found = [layer.get_parameter("weight"), layer.get_parameter("bias")]
     return [x.detach() for x in found]
 
 
 def float32(model: nn.Module) -> bool:
-    """Tell whether all parameters are contiguous float32 tensors on the CPU."""
+    """Return whether all parameters are contiguous float32 tensors on the CPU."""
     tensors = list(model.parameters())
     return alike(*tensors) and tensors[0].dtype == torch.float32

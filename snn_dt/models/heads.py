@@ -1,6 +1,6 @@
-"""Heads: the prediction as a linear read-out, or as the firing rates of a population of neurons.
+"""Prediction heads: a linear read-out or the firing rates of neuron populations.
 
-B batch, L tokens, D width, A actions or action dimensions, P neurons of each, T simulation steps.
+B batch, L tokens, D width, A actions or action dimensions, P neurons per action, T simulation steps.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from snn_dt.model_config import ModelConfig
 from snn_dt.models.layers import ActionHead
 from snn_dt.snn import Neuron, RateLIF, build_neuron
 
-SILENCE = 1e-4  # weight, in rates, of the middle of the bounds: the action of a silent population
+SILENCE = 1e-4  # weight of the middle of the bounds, in units of a rate: the action of a silent population
 
 
 class PopulationDecode(nn.Module):
-    """Rates `[..., A P]` to actions `[..., A]`; r_p is the rate of the p-th of an action's P neurons.
+    """Decode rates `[..., A P]` to logits or actions `[..., A]`. r_p is the rate of neuron p of an action.
 
     ```
     discrete    logit = 1/(P temperature) sum_p r_p
-    bounded     a = (sum_p r_p c_p + eps middle) / (sum_p r_p + eps),    c_p evenly from the low to the high bound
+    bounded     a = (sum_p r_p c_p + eps middle) / (sum_p r_p + eps),    c_p evenly spaced from low to high bound
     ```
 
-    The second is the centre of mass of the values that neurons stand for (Georgopoulos et al. 1986), so within bounds.
+    The second form is the centre of mass of the neurons' preferred values (Georgopoulos et al. 1986). It is always
+    within the bounds.
     """
 
     centres: Tensor
@@ -42,19 +43,20 @@ class PopulationDecode(nn.Module):
         """Map rates to logits or actions."""
         rates = rates.unflatten(-1, (-1, self.neurons))  # [..., A, P]
         if not self.bounded:
-            return rates.mean(-1) / self.temperature
-        middle = self.centres.mean(-1)
+            return rates.mean(-1) / self.temperature  # [..., A]
+        middle = self.centres.mean(-1)  # [A]
         return ((rates * self.centres).sum(-1) + SILENCE * middle) / (rates.sum(-1) + SILENCE)
 
 
 class RateHead(nn.Module):
-    """P neurons for each action, or action dimension, whose mean rates over T steps are the prediction.
+    """Predict from the mean rates of P neurons per action or action dimension over T steps.
 
-    `D -> A P` currents, `RateLIF`, `PopulationDecode`. With cross-entropy the logits make it that of `softmax(r / T)`
-    of `snn_dt.experimental.rsnn.rates`: the loss's gradient by a population's rate is `(p - y) / temperature`.
+    A linear layer maps D to A P currents. `RateLIF` and `PopulationDecode` follow. Cross-entropy of the logits equals
+    that of `softmax(r / T)` in `snn_dt.experimental.rsnn.rates`: the gradient by the rate of a population is
+    `(p - y) / temperature`.
 
     Attributes:
-        bounded, low, high: as of `ActionHead`.
+        bounded, low, high: as in `ActionHead`.
     """
 
     low: Tensor
@@ -84,16 +86,16 @@ class RateHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B, L, D]` to logits or actions `[B, L, A]`."""
-        return self.decode(self.lif(self.synapses(x)))
+        return self.decode(self.lif(self.synapses(x)))  # [B, L, A P] -> [B, L, A]
 
 
 def build_head(
     config: ModelConfig, action_dim: int, discrete: bool, low: Tensor | None, high: Tensor | None
 ) -> ActionHead | RateHead:
-    """Build the head of `config.head`, nulls of `config` resolved.
+    """Build the head `config.head`. The nulls of `config` must be resolved.
 
     Raises:
-        ConfigError: a population must stand for actions without bounds.
+        ConfigError: a rate head is selected for continuous actions without bounds.
     """
     if config.head == "linear":
         return ActionHead(config.d_model, action_dim, low, high)

@@ -1,6 +1,6 @@
-"""The kinds of models of this package: their defaults, what is fixed, what builds them. `registry.Kind` explains each.
+"""Register the model kinds of this package with their defaults, fixed options and builders; see `registry.Kind`.
 
-A further kind is one `register_kind` here, or in a module of a user's own.
+A new kind needs one call of `register_kind`, here or in a user's module.
 """
 
 from __future__ import annotations

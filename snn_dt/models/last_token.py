@@ -1,9 +1,9 @@
-"""The blocks of a model by one C++ call, for the last token only: a decision without the cost of a call per layer.
+"""Compute the last token of all blocks in one C++ call. A decision then needs no call per layer.
 
-`snn_dt/snn/blocks.cpp` computes what the modules compute, to rounding. Its threads synchronise once per block, it skips
-the products of absent spikes, and its last block computes one token. It knows the dense block, and the block of SNN-DT
-with rate coding, softmax attention and no phase gate, in float32 on a CPU. The embedding and the head are computed by
-their modules.
+`snn_dt/snn/blocks.cpp` gives the results of the modules to rounding. Its threads synchronise once per block. It skips
+products with absent spikes and its last block computes only one token. It supports two blocks in float32 on a CPU: the
+dense block and the SNN-DT block with rate coding, softmax attention and no phase gate. Embedding and head are run as
+modules.
 
 B sequences, K steps, L tokens, D width, A action dimensions or number of discrete actions.
 """
@@ -34,15 +34,15 @@ SPIKING = (
     Block, SpikingSelfAttention, SpikeAttention, Chain, SpikeLinear, RateLIF, LIF, nn.LayerNorm, DendriticRouting,
     nn.Sequential, nn.Linear, nn.Sigmoid, nn.Identity, nn.Dropout, TimeMean,
 )  # fmt: skip
-"""Types of the modules in the two blocks that the kernel knows."""
+"""Module types of the two blocks that the kernel supports."""
 
 
 class FusedWindow:
-    """The last prediction of a window, `(rtg, states, actions, timesteps, attention_mask) -> [B, A]`, by the kernel.
+    """Predict the last action of a window with the kernel.
 
-    The kernel reads a packed copy of the weights of the blocks. The copy is made anew when the checksum of these
-    weights differs from that of the decision before, so a write into a weight is seen however it was made. A replaced
-    module, parameter or constant requires a new `FusedWindow`.
+    The call is `(rtg, states, actions, timesteps, attention_mask) -> [B, A]`. The kernel reads a packed copy of the
+    block weights. The copy is renewed when the checksum of the weights has changed, so every write into a weight is
+    noticed. A replaced module, parameter or constant requires a new `FusedWindow`.
     """
 
     def __init__(self, model: DecisionTransformer) -> None:
@@ -55,19 +55,19 @@ class FusedWindow:
         """Return predictions `[B, A]` of the last step."""
         model, attention_mask = self._model, window[-1]
         x = model.dropout(model.embedding(*window))  # [B, L, D]
-        if x.dtype != torch.float32 or x.numel() == 0:  # autocast, or no row
+        if x.dtype != torch.float32 or x.numel() == 0:  # the kernel takes neither autocast nor an empty batch
             prediction: Tensor = model(*window, last_only=True)
-            return prediction[:, -1]
+            return prediction[:, -1]  # [B, 1, A] -> [B, A]
         sums = self._checksum()
         if self._stack is None or sums != self._sums:
             self._sums, self._stack = sums, _stack(list(model.blocks))
         last = cpp.last_token(x.contiguous(), model.token_mask(attention_mask).contiguous(), self._stack)  # [B, 1, D]
-        prediction = model.head(model.norm(last))
+        prediction = model.head(model.norm(last))  # [B, 1, A]
         return prediction[:, -1]
 
 
 def knows_window(model: nn.Module) -> bool:
-    """Tell whether `FusedWindow` computes what the modules of `model` do."""
+    """Return whether `FusedWindow` computes the same as the modules of `model`."""
     if type(model) is not DecisionTransformer or "forward" in vars(model) or model.training:
         return False
     if model.phase_gate is not None or backend_for(model.norm.weight.device.type) != "cpp":
@@ -76,9 +76,10 @@ def knows_window(model: nn.Module) -> bool:
 
 
 def _known(blocks: list[Any]) -> bool:
-    """Tell whether the kernel knows the types of these blocks, and whether they agree in what it takes once for all."""
+    """Return whether the kernel supports these blocks and they share the constants that it takes only once."""
     if not all(biased(block) and (_is_dense(block) or _is_spiking(block)) for block in blocks):
         return False
+    # Each of these sets must have one element at most.
     rates = {
         (type(n.norm) is nn.LayerNorm, n._fused, n.sim_steps, n.constants)
         for block in blocks
@@ -93,7 +94,7 @@ def _known(blocks: list[Any]) -> bool:
 
 
 def _stack(blocks: list[Any]) -> cpp.Stack:
-    """Pack the weights of blocks that the kernel knows."""
+    """Pack the weights of blocks that the kernel supports."""
     weights = [_dense(block) if _is_dense(block) else _spiking(block) for block in blocks]
     neuron = next((m for m in blocks[0].modules() if isinstance(m, RateLIF)), None)
     attend = blocks[0].attention.attend
@@ -119,6 +120,7 @@ def _is_spiking(block: Any) -> bool:
     if not only(block, *SPIKING):
         return False
     a, mlp = block.attention, [type(m) for m in block.mlp if type(m) not in (nn.Identity, TimeMean)]
+    # Every projection must be one linear layer and its neurons, without further norms.
     projections = all([type(m) for m in chain] == [SpikeLinear, RateLIF] for chain in (a.query, a.key, a.value))
     routed = type(a.route) in (nn.Identity, DendriticRouting)
     return projections and routed and mlp == [RateLIF, SpikeLinear, RateLIF, SpikeLinear]
@@ -126,7 +128,7 @@ def _is_spiking(block: Any) -> bool:
 
 def _dense(block: Any) -> Weights:
     attention, mlp = block.attention, list(block.mlp)
-    none: Weights = [None, None]
+    none: Weights = [None, None]  # a pair that only the spiking block has
     return [
         *pair(attention.norm),
         *_packed(attention.query, dense=True),
@@ -163,6 +165,7 @@ def _spiking(block: Any) -> Weights:
 
 
 def _packed(*linears: nn.Linear, dense: bool = False) -> Weights:
-    """Return the packed weight and the bias of linear layers side by side."""
+    """Return the packed weight and the bias of linear layers, concatenated along their outputs."""
+    # weights [O, I], biases [O]; O sums over the layers
     weight, bias = (torch.cat([getattr(m, name).detach() for m in linears]) for name in ("weight", "bias"))
     return [cpp.pack_weight(weight, dense), bias]

@@ -1,7 +1,8 @@
 """Linear layers, containers and the action head.
 
-B batch, L tokens, D width, T simulation steps. Tensors between layers are `[B, L, D]`, one value for all of simulation
-time (a constant current, a spike rate), or `[T, B, L, D]`, one for each step. Layers without neurons take either.
+B batch, L tokens, D width, T simulation steps. Tensors between layers are either `[B, L, D]` or `[T, B, L, D]`. The
+first form has one value for all steps (a constant current or a spike rate). The second has one value per step. Layers
+without neurons take both forms.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from snn_dt.snn.spike_linear import spike_linear
 
 
 class TimeMean(nn.Module):
-    """Mean over simulation time, `[T, B, L, D]` to `[B, L, D]`; a rate `[B, L, D]` stays as it is."""
+    """Mean over simulation time: `[T, B, L, D] -> [B, L, D]`. A rate `[B, L, D]` is returned unchanged."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Average over simulation time."""
@@ -21,10 +22,10 @@ class TimeMean(nn.Module):
 
 
 class SpikeLinear(nn.Linear):
-    """A linear layer fed by spikes: `y = W s + b`, `s` binary spikes or rates of T-step spike trains in [0, 1].
+    """Linear layer with spikes as input: `y = W s + b`. `s` is binary spikes or rates in [0, 1] over T steps.
 
-    `W r` of a rate equals the mean of `W s_t` over the T steps. On event-driven hardware either costs one accumulate
-    per spike and output, and no multiplication. The energy count multiplies a rate by `sim_steps`, T, to get spikes.
+    `W r` of a rate r equals the mean of `W s_t` over the T steps. Event-driven hardware needs one accumulate per spike
+    and output for both and no multiplication. The energy count multiplies a rate by `sim_steps` (T) to get spikes.
     """
 
     def __init__(self, in_features: int, out_features: int, sim_steps: int) -> None:
@@ -39,7 +40,7 @@ class SpikeLinear(nn.Linear):
 
 
 class Chain(nn.Sequential):
-    """Modules in sequence; those with an attribute `masked = True` also get the mask of valid tokens `[B, L]`."""
+    """Modules in sequence. A module with `masked = True` also gets the mask of valid tokens `[B, L]`."""
 
     masked = True
 
@@ -51,21 +52,23 @@ class Chain(nn.Sequential):
 
 
 def through(part: nn.Module, x: Tensor, real: Tensor) -> Tensor:
-    """Apply a module, with the mask of valid tokens `real [B, L]` if it takes one."""
+    """Apply a module and pass the mask of valid tokens `real [B, L]` if the module takes it."""
     return part(x, real) if getattr(part, "masked", False) else part(x)
 
 
 class ActionHead(nn.Linear):
-    """Read-out of a prediction: logits of discrete actions, or `tanh` stretched to finite action bounds.
+    """Linear read-out of logits for discrete actions or of continuous actions.
+
+    With finite bounds `tanh` maps the output into the bounds.
 
     Args:
         d_model: width of the input.
-        action_dim: number of discrete actions, or of action dimensions.
-        low, high: bounds `[action_dim]` in environment units; None for discrete or unbounded actions.
+        action_dim: number of discrete actions or of action dimensions.
+        low, high: bounds `[action_dim]` in environment units. None for discrete or unbounded actions.
 
     Attributes:
-        plastic: weights `[action_dim, d_model]` that a policy adds to `weight` while it acts; no checkpoint has them.
-            None: none.
+        plastic: weights `[action_dim, d_model]` that a policy adds to `weight` during an episode. They are not saved in
+            checkpoints. None adds nothing.
     """
 
     low: Tensor
@@ -73,7 +76,7 @@ class ActionHead(nn.Linear):
 
     def __init__(self, d_model: int, action_dim: int, low: Tensor | None = None, high: Tensor | None = None) -> None:
         super().__init__(d_model, action_dim)
-        self.plastic: Tensor | None = None
+        self.plastic: Tensor | None = None  # a plain attribute, so the state dict lacks it
         self.bounded = low is not None and high is not None
         if low is not None and high is not None:
             self.register_buffer("low", low.float())
@@ -84,8 +87,9 @@ class ActionHead(nn.Linear):
         y = self.drive(x)
         if not self.bounded:
             return y
+        # tanh in (-1, 1) -> (low, high)
         return self.low + (self.high - self.low) * (y.tanh() + 1) / 2
 
     def drive(self, x: Tensor) -> Tensor:
-        """Return the sum of the synapses, before the bounds."""
+        """Return the weighted sum of the inputs before the bounds are applied."""
         return F.linear(x, self.weight if self.plastic is None else self.weight + self.plastic, self.bias)

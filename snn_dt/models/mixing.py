@@ -1,8 +1,8 @@
-"""Mixing of tokens: forms of attention from queries, keys and values, under the same causal mask.
+"""Forms of attention over queries, keys and values with the same causal mask.
 
 B batch, L tokens, Q query tokens (L or fewer), H heads, D width, d = D / H, T simulation steps. The spiking forms take
-spike trains `[T, B, L, D]`. Those over spike counts also take rates `[B, L, D]`, which are counts divided by T.
-`model.attention` selects one of the table `ATTENTIONS` for the kind snn_dt. DSFormer has its own two.
+spike trains `[T, B, L, D]`. The forms over spike counts also take rates `[B, L, D]` (counts divided by T).
+`model.attention` selects an entry of the table `ATTENTIONS` for the kind snn_dt. DSFormer has two forms of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class SoftmaxAttention(nn.Module):
-    """`softmax(scale q k^T) v` per head, over the tokens that the attention mask allows."""
+    """Softmax attention `softmax(scale q k^T) v` per head under the attention mask."""
 
     def __init__(self, n_heads: int, scale: float, dropout: float = 0.0) -> None:
         super().__init__()
@@ -48,14 +48,15 @@ class SoftmaxAttention(nn.Module):
 
 
 class SpikeAttention(SoftmaxAttention):
-    r"""`softmax(Q K^T / (T sqrt(d_h))) V` over spike counts (SNN-DT, arXiv 2508.21505), and causal.
+    r"""Causal softmax attention `softmax(Q K^T / (T sqrt(d_h))) V` over spike counts (SNN-DT, arXiv 2508.21505).
 
-    The published code has no causal mask. A product with a count is a sum: every spike of q adds the count of a key to
-    a score, every spike of v adds a weight. The factor `1 / T` is not in the paper. It makes the softmax independent of
-    T. Without it an untrained model attends to a few random tokens, and reaches lower returns.
+    The published code has no causal mask. Products with counts are sums. Each spike of q adds the count of a key to a
+    score. Each spike of v adds an attention weight. The factor `1 / T` is not in the paper. It makes the softmax
+    independent of T. Without it an untrained model attends to a few random tokens and reaches lower returns.
     """
 
     def __init__(self, n_heads: int, scale: float, sim_steps: int, dropout: float = 0.0) -> None:
+        # Rates are counts / T: scale / T Q K^T of counts is scale T Q K^T of rates.
         super().__init__(n_heads, scale * sim_steps, dropout)
         self.sim_steps = sim_steps
         self.rate = TimeMean()
@@ -67,7 +68,7 @@ class SpikeAttention(SoftmaxAttention):
         v: Float[Tensor, "*T B L D"],
         tokens: Tokens,
     ) -> Float[Tensor, "B Q D"]:
-        """Return counts `[B, Q, D]`, one current for all of simulation time."""
+        """Return counts `[B, Q, D]`. They are one current for all simulation steps."""
         return super().forward(self.rate(q), self.rate(k), self.rate(v), tokens) * self.sim_steps
 
 
@@ -75,7 +76,7 @@ class LinearSpikeAttention(nn.Module):
     r"""Softmax-free attention over spike counts: `y_i = 1 / (n_i sqrt(d_h)) \sum_{j <= i} (q_i . k_j) v_j`.
 
     `n_i` is the number of tokens that i may attend to. The division keeps activity independent of the context length.
-    With counts, `(q_i . k_j) v_j` needs additions only.
+    With counts `(q_i . k_j) v_j` needs only additions.
     """
 
     def __init__(self, n_heads: int, sim_steps: int) -> None:
@@ -90,23 +91,24 @@ class LinearSpikeAttention(nn.Module):
         v: Float[Tensor, "*T B L D"],
         tokens: Tokens,
     ) -> Float[Tensor, "B Q D"]:
-        """Return `[B, Q, D]`, one current for all of simulation time."""
+        """Return `[B, Q, D]`. It is one current for all simulation steps."""
         q, k, v = (rearrange(self.rate(x), "b l (h d) -> b h l d", h=self.n_heads) for x in (q, k, v))
-        # Rates are counts / T, and a product of three of them lacks T^3.
+        # Rates are counts / T, so a product of three rates must be multiplied by T^3.
         scale = self.sim_steps**3 * q.shape[-1] ** -0.5
         return rearrange(scale * _mean_over_keys(q, k, v, tokens.query_mask), "b h l d -> b l (h d)")
 
 
 class TSSA(nn.Module):
-    r"""Temporal spiking self-attention (DSFormer, arXiv 2504.03800), with a scale that its published code lacks.
+    r"""Temporal spiking self-attention (DSFormer, arXiv 2504.03800) with a scale that the published code lacks.
 
     ```
     Qbar = [Q^1 .. Q^T], Kbar, Vbar in {0, 1}^{L x T d_h}
     Y_i = a_h / (n_i T d_h) \sum_{j <= i} (Qbar_i . Kbar_j) Vbar_j
     ```
 
-    per head h, split back to T steps. Unscaled, the integers `(Qbar Kbar^T) Vbar` are far above the threshold, and
-    any coincidence causes a spike. `a_h` is learned. It starts where a firing rate of 0.2 gives about the threshold.
+    for each head h. Y is then split into T steps. Without a scale the integers `(Qbar Kbar^T) Vbar` are far above the
+    threshold and any coincidence causes a spike. `a_h` is learned. At its initial value a firing rate of 0.2 gives
+    about the threshold.
     """
 
     def __init__(self, n_heads: int, v_threshold: float) -> None:
@@ -123,7 +125,7 @@ class TSSA(nn.Module):
     ) -> Float[Tensor, "*T B Q D"]:
         """Return currents `[T, B, Q, D]`."""
         steps = len(q)
-        q, k, v = (rearrange(x, "t b l (h d) -> b h l (t d)", h=self.n_heads) for x in (q, k, v))
+        q, k, v = (rearrange(x, "t b l (h d) -> b h l (t d)", h=self.n_heads) for x in (q, k, v))  # [B, H, ., T d]
         y = _mean_over_keys(q, k, v, tokens.query_mask) * (self.log_scale.exp() / q.shape[-1]).view(-1, 1, 1)
         return rearrange(y, "b h l (t d) -> t b l (h d)", t=steps)
 
@@ -131,8 +133,8 @@ class TSSA(nn.Module):
 class PSSA(nn.Module):
     r"""Positional spiking self-attention (DSFormer): `Y_i = Q_i * \sum_{j <= i, i - j < S} P_ij (K_j * V_j)`.
 
-    All operations are elementwise but the sum with the bias P. P is learned and starts at 1. Unlike the published one,
-    every head h has its own. Rows and columns count from the end of the window, which always holds a prediction.
+    All operations except the sum with the bias P are elementwise. P is learned and starts at 1. Every head h has its
+    own P, unlike in the published code. Rows and columns count from the end of the window.
     """
 
     band: Tensor
@@ -153,14 +155,14 @@ class PSSA(nn.Module):
     ) -> Float[Tensor, "*T B Q D"]:
         """Return currents `[T, B, Q, D]`."""
         steps = len(q)
-        kv = rearrange(k * v, "t b l (h d) -> b h l (t d)", h=self.n_heads)
-        # A shorter window takes the last rows and columns of P.
+        kv = rearrange(k * v, "t b l (h d) -> b h l (t d)", h=self.n_heads)  # [B, H, L, T d]
+        # A shorter window uses the last rows and columns of P.
         weights = self.bias[:, -kv.shape[2] :, -kv.shape[2] :][:, tokens.query_slice]  # [H, Q, L]
         y = weights.masked_fill(~self.pairs(tokens), 0) @ kv  # [B, H, Q, T d]
         return q * rearrange(y, "b h l (t d) -> t b l (h d)", t=steps)
 
     def pairs(self, tokens: Tokens) -> Tensor:
-        """Return which query adds which key, `[B, 1, Q, L]` bool."""
+        """Return which query sums over which key: `[B, 1, Q, L]` bool."""
         length = tokens.valid.shape[1]
         return tokens.query_mask & self.band[-length:, -length:][tokens.query_slice]
 

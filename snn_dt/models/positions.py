@@ -1,7 +1,7 @@
-"""Position codes of the environment timestep: `timesteps [B, K]` to `[B, K, D]`, which is added to the tokens.
+"""Position codes of the environment timestep. They map `timesteps [B, K]` to `[B, K, D]`, which is added to the tokens.
 
-B batch, K steps, D width, G generators. Every code starts small beside the tokens: with a position as large as a token,
-the policy ignores its target return. `model.positions` selects one of the table `POSITIONS`.
+B batch, K steps, D width, G generators. Every code starts small relative to the tokens. With a position as large as a
+token the policy ignores its target return. `model.positions` selects an entry of the table `POSITIONS`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class TrainedTimesteps(nn.Module):
-    """Base of the codes: a decision at a timestep later than any in training uses the code of the last trained one.
+    """Base of the codes. Timesteps after the last trained one use the code of that one.
 
-    Training data often have shorter episodes than the environment allows. Nothing is learned of later timesteps: rows
-    of a table keep random initial values, and the model has seen no later phase of a sinusoid or generator.
+    Episodes of the training data are often shorter than the environment allows. Later rows of a table keep their random
+    initial values. The model has not seen later phases of a sinusoid or generator either.
 
     Attributes:
-        last: latest timestep seen in training, -1 before there was any; part of the state dict. A checkpoint
-            without it, as 0.1.0 wrote them, has no limit.
+        last: latest timestep seen in training. It is -1 before training and part of the state dict. A checkpoint of
+            snn_dt 0.1.0 lacks it and has no limit.
     """
 
     last: Tensor
@@ -43,10 +43,11 @@ class TrainedTimesteps(nn.Module):
         self.register_buffer("last", torch.tensor(-1))
 
     def trained(self, timesteps: Tensor) -> Tensor:
-        """Limit `[B, K]` to what was trained; in training, note the latest timestep instead."""
+        """Limit `timesteps [B, K]` to the trained range. In training record the latest timestep instead."""
         if self.training:
             self.last.copy_(torch.maximum(self.last, timesteps.max()))
             return timesteps
+        # A tensor condition, because reading `last` would synchronise a GPU.
         return torch.where(self.last < 0, timesteps, timesteps.minimum(self.last))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
@@ -69,12 +70,15 @@ class LearnedPositions(TrainedTimesteps, nn.Embedding):
         nn.init.normal_(self.weight, std=INITIAL_SCALE)
 
     def forward(self, timesteps: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
-        """Look up `[B, K] -> [B, K, D]`."""
+        """Look up the vectors `[B, K] -> [B, K, D]`."""
         return nn.Embedding.forward(self, self.trained(timesteps.clamp(max=self.num_embeddings - 1)))
 
 
 class SinusoidalPositions(TrainedTimesteps):
-    """The fixed code of Vaswani et al. 2017, on environment timesteps, times a learned gain: `g sin, g cos(w_i t)`."""
+    """Sines and cosines `g sin(w_i t)`, `g cos(w_i t)` with a learned gain g (Vaswani et al. 2017).
+
+    t is the environment timestep.
+    """
 
     frequencies: Tensor
 
@@ -86,24 +90,24 @@ class SinusoidalPositions(TrainedTimesteps):
         self.d_model = d_model
 
     def forward(self, timesteps: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
-        """Compute `[B, K] -> [B, K, D]`."""
+        """Compute the code `[B, K] -> [B, K, D]`."""
         angles = self.trained(timesteps).unsqueeze(-1) * self.frequencies  # [B, K, D / 2]
+        # [B, K, 2 ceil(D / 2)], cut to D if D is odd
         return self.gain * torch.cat([angles.sin(), angles.cos()], dim=-1)[..., : self.d_model]
 
 
 class PhaseGenerators(TrainedTimesteps):
     r"""Phase-shifted positional spikes (SNN-DT, arXiv 2508.21505): generator g emits `1[sin(w_g t + p_g) > 0]`.
 
-    `t` is the environment timestep (the published code used the simulation step, which tells no two tokens apart) and
-    the spikes are hard in training and evaluation alike; `w`, `p` learn through the surrogate. `w` is kept as cycles
-    per `n_timesteps`, so that one optimizer step moves the phase of a late timestep no more than that of an early one
-    by the length of the episode.
+    `t` is the environment timestep. The published code used the simulation step, which is the same for all tokens. The
+    spikes are binary in training and evaluation. `w` and `p` learn through the surrogate. `w` is stored as cycles per
+    `n_timesteps`, so the effect of an optimizer step on the phase does not grow with the length of the episode.
     """
 
     def __init__(self, n_generators: int, n_timesteps: int, surrogate_slope: float = 10.0) -> None:
         super().__init__()
         longest = max(n_timesteps, 4)
-        # Periods from 4 steps to twice the episode, as the bits of a counter; quarter-turn shifts break ties at t = 0.
+        # Periods from 4 steps to twice the episode, like the bits of a counter. Quarter-turn shifts break ties at 0.
         periods = torch.logspace(math.log10(4), math.log10(2 * longest), n_generators)
         self.cycles = nn.Parameter(longest / periods)
         self.phase = nn.Parameter(torch.arange(n_generators) * (math.pi / 2) + math.pi / 4)
@@ -112,7 +116,10 @@ class PhaseGenerators(TrainedTimesteps):
 
     @property
     def surrogate_slope(self) -> float:
-        """`k`, which may be assigned at any time; a tensor, so that a compiled graph takes it as an input."""
+        """Slope `k` of the surrogate. It can be assigned at any time.
+
+        It is stored as a tensor so that a compiled graph takes it as an input.
+        """
         return float(self._slope)
 
     @surrogate_slope.setter
@@ -120,13 +127,13 @@ class PhaseGenerators(TrainedTimesteps):
         self._slope = torch.tensor(slope, dtype=torch.float64)
 
     def spikes(self, timesteps: Tensor) -> Tensor:
-        """Emit `[B, K] -> [B, K, G]`, binary."""
+        """Emit binary spikes `[B, K] -> [B, K, G]`."""
         angle = self.trained(timesteps).unsqueeze(-1) * (2 * math.pi / self.n_timesteps) * self.cycles + self.phase
         return spike(angle.sin(), self._slope)  # [B, K, G]
 
 
 class PhasePositions(PhaseGenerators):
-    """The spikes through a learned projection: a current, added to the tokens."""
+    """Phase-shifted spikes mapped by a learned projection to a current that is added to the tokens."""
 
     def __init__(self, n_generators: int, n_timesteps: int, d_model: int, surrogate_slope: float = 10.0) -> None:
         super().__init__(n_generators, n_timesteps, surrogate_slope)
@@ -139,9 +146,9 @@ class PhasePositions(PhaseGenerators):
 
 
 class PhaseGate(PhaseGenerators):
-    """The spikes as a gate, as published: a silent generator silences its share of its head's queries, keys and values.
+    """Phase-shifted spikes as a gate, as published. A silent generator zeroes its queries, keys and values.
 
-    With one generator per head that is the whole head; G generators share the D features in order.
+    The G generators split the D features in order. With one generator per head a generator gates the whole head.
     """
 
     def __init__(self, n_generators: int, n_timesteps: int, d_model: int, surrogate_slope: float = 10.0) -> None:
@@ -149,12 +156,12 @@ class PhaseGate(PhaseGenerators):
         self.features = d_model // n_generators
 
     def forward(self, timesteps: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
-        """Spread the spikes over the features they gate, `[B, K] -> [B, K, D]`."""
-        return self.spikes(timesteps).repeat_interleave(self.features, dim=-1)
+        """Repeat the spikes over the features that they gate: `[B, K] -> [B, K, D]`."""
+        return self.spikes(timesteps).repeat_interleave(self.features, dim=-1)  # [B, K, G] -> [B, K, D]
 
 
 def build_positions(config: ModelConfig, n_timesteps: int) -> nn.Module | None:
-    """Build what is added to the tokens; None for `none`, and for `phase_input: gate`, which adds nothing."""
+    """Build the position code. Return None for `none` and for `phase_input: gate`, which add nothing to the tokens."""
     if config.phase_input == "gate":
         return None
     positions: nn.Module | None = POSITIONS[config.positions or "none"](config, n_timesteps)
@@ -162,7 +169,7 @@ def build_positions(config: ModelConfig, n_timesteps: int) -> nn.Module | None:
 
 
 def build_phase(config: ModelConfig, n_timesteps: int, module: type[PhasePositions | PhaseGate]) -> nn.Module:
-    """Build generators of phase-shifted spikes for all heads of a block."""
+    """Build the phase generators of all heads of a block."""
     slope = config.surrogate_slope
     assert slope is not None, "nulls of a config are resolved before anything is built"
     return module(config.n_heads * config.phase_generators, n_timesteps, config.d_model, slope)

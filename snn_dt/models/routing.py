@@ -1,4 +1,4 @@
-"""Dendritic routing: the sum of the heads under learned gates. H heads, D width."""
+"""Dendritic routing: a sum of the attention heads with learned gates. H heads, D width."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class DendriticRouting(nn.Module):
     r"""`y = \sum_h alpha_h y_h`, `alpha = sigmoid(W [mean(y_1) .. mean(y_H)] + b)` (SNN-DT, arXiv 2508.21505).
 
-    Per token, from all heads. The currents of the heads `y_h [D / H]` are summed before the neuron that reads them, and
-    the output projection behind that neuron restores the width D (the published code repeats the sum H times).
-    `gate` is a module of its own, so that a hook sees `alpha [..., H]`.
+    The gates are computed per token from all heads. The head currents `y_h [D / H]` are summed before the neuron that
+    reads them. The output projection behind that neuron restores the width D. The published code repeats the sum H
+    times instead. `gate` is a separate module so that a hook can record `alpha [..., H]`.
     """
 
     def __init__(self, n_heads: int) -> None:
@@ -27,6 +27,6 @@ class DendriticRouting(nn.Module):
 
     def forward(self, y: Float[Tensor, "*T B Q D"]) -> Float[Tensor, "*T B Q d"]:
         """Map `[..., D]` to `[..., D / H]`."""
-        heads = rearrange(y, "... (h d) -> ... h d", h=self.n_heads)
+        heads = rearrange(y, "... (h d) -> ... h d", h=self.n_heads)  # [..., D] -> [..., H, D / H]
         alpha = self.gate(heads.mean(-1))  # [..., H]
         return (alpha.unsqueeze(-1) * heads).sum(-2)  # [..., D / H]

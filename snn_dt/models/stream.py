@@ -1,9 +1,9 @@
-"""The streaming model: a spiking sequence model with one step of every neuron per step of the trajectory.
+"""Streaming model: a spiking sequence model that advances every neuron by one step per environment step.
 
-A decision costs the same at any age of an episode.
+The cost of a decision is constant during an episode.
 
-B batch, K steps of a sequence (any number), D width, A action dimensions or number of discrete actions. Inside, time
-comes first: `[K, B, ...]`.
+B batch, K steps of a sequence (any number), D width, A action dimensions or number of discrete actions. Inside the
+model time comes first: `[K, B, ...]`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from snn_dt.models.stream_embedding import StreamEmbedding
 
 
 class StreamTransformer(nn.Module):
-    """Causal model of actions, `p(a_t | R_<=t, s_<=t, a_<t)`, with a state of constant size instead of a window.
+    """Causal model of actions `p(a_t | R_<=t, s_<=t, a_<t)` with a state of constant size instead of a window.
 
-    Each step is one token and advances every neuron once: membranes and the sums of attention are carried from token to
-    token. `forward` over a whole sequence and `step` from state to state give the same predictions. Nothing depends on
-    the timestep, so an episode may have any length.
+    Each step is one token and advances every neuron once. The state consists of the membranes and the sums of
+    attention. `forward` over a sequence and `step` from state to state give the same predictions. Nothing depends on
+    the timestep, so episodes can have any length.
 
-    A state is a dictionary of tensors `[B, ...]`, all zero at rest. Rows set to zero begin a new episode.
+    A state is a dictionary of tensors `[B, ...]` that are zero at rest. Setting a row to zero begins a new episode.
 
     Attributes:
-        config, task: what the model was built from, nulls resolved.
-        state_dim, action_dim, discrete: the sizes of a batch.
-        context_length: steps of a training window; a decision depends on the whole episode.
+        config, task: configuration and task shape that the model was built from. Nulls are resolved.
+        state_dim, action_dim, discrete: sizes of a batch.
+        context_length: steps of a training window. A decision depends on the whole episode.
     """
 
     streams = True
@@ -67,27 +67,28 @@ class StreamTransformer(nn.Module):
         state: State | None = None,
         carry: bool = False,
     ) -> Any:
-        """Predict the action of every step, or of the last one; see `SequenceModel.forward` for the shapes.
+        """Predict the action of every step or only of the last one. `SequenceModel.forward` lists the shapes.
 
         Args:
-            rtg, states, actions, attention_mask, last_only: of K steps, any number. The last action is not used.
+            rtg, states, actions, attention_mask, last_only: inputs of K steps (any number). The last action is ignored.
             timesteps: not used.
-            state: the state before the first step; None is rest, the beginning of an episode.
+            state: the state before the first step. None is rest.
             carry: also return the state after the last step.
 
         Returns:
-            Predictions; with `carry`, predictions and the next state.
+            The predictions. With `carry` also the next state.
         """
         old = {} if state is None else state
         begun = old.get("begun", torch.zeros_like(attention_mask[:, 0]))
         first = old.get("action", torch.zeros_like(actions[:, 0]))
         new = {"begun": attention_mask[:, -1], "action": actions[:, -1]}
-        # The token of a step holds the action of the step before, which is unknown at the beginning of an episode.
+        # The token of a step holds the previous action, which is unknown at the beginning of an episode.
         known = torch.cat([begun[:, None], attention_mask[:, :-1]], 1).t().unsqueeze(-1)  # [K, B, 1]
         previous = torch.cat([first[:, None], actions[:, :-1]], 1).transpose(0, 1)  # [K, B(, A)]
         valid = attention_mask.t().unsqueeze(-1)  # [K, B, 1]
         x = self.dropout(self.embedding(rtg.transpose(0, 1), states.transpose(0, 1), previous, known))  # [K, B, D]
         blocks: Any = self.blocks
+        # The state has flat names, so that functions on states need not know the blocks.
         for i, block in enumerate(blocks):
             x, parts = block(x, valid, {name: old.get(f"blocks.{i}.{name}") for name in block.state})
             new |= {f"blocks.{i}.{name}": part for name, part in parts.items()}
@@ -97,22 +98,25 @@ class StreamTransformer(nn.Module):
     def scan(
         self, rtg: Tensor, states: Tensor, actions: Tensor, attention_mask: Tensor, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """Advance over K steps; return predictions `[B, K, A]` and the next state.
+        """Advance over K steps and return predictions `[B, K, A]` with the next state.
 
-        The caller writes the action that was taken last into the next state: `state["action"] = action`.
+        The caller must store the action taken last in the next state: `state["action"] = action`.
         """
         result: tuple[Tensor, State] = self(rtg, states, actions, None, attention_mask, state=state, carry=True)
         return result
 
     def step(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
-        """Advance by one step, `rtg [B, 1]`, `states [B, S]`; return predictions `[B, A]` and the next state."""
+        """Advance by one step and return predictions `[B, A]` with the next state.
+
+        `rtg` is `[B, 1]`; `states` is `[B, state_dim]`.
+        """
         actions = torch.zeros_like(state["action"]).unsqueeze(1)  # [B, 1(, A)], not used
         mask = torch.ones(len(rtg), 1, dtype=torch.bool, device=rtg.device)
         predictions, state = self.scan(rtg.unsqueeze(1), states.unsqueeze(1), actions, mask, state)
-        return predictions[:, 0], state
+        return predictions[:, 0], state  # [B, 1, A] -> [B, A]
 
     def rest(self, n: int) -> State:
-        """Return the state of `n` rows at the beginning of an episode: all zero."""
+        """Return the state of `n` rows at the beginning of an episode. All tensors are zero."""
         weight = self.embedding.state.weight
         action = weight.new_zeros(n, dtype=torch.int64) if self.discrete else weight.new_zeros(n, self.action_dim)
         state = {"begun": weight.new_zeros(n, dtype=torch.bool), "action": action}
@@ -122,5 +126,5 @@ class StreamTransformer(nn.Module):
         return state
 
     def token_mask(self, attention_mask: Tensor) -> Tensor:
-        """Return which tokens belong to real steps, `[B, K] -> [B, K]`."""
+        """Return which tokens belong to real steps: `[B, K] -> [B, K]`."""
         return attention_mask

@@ -1,4 +1,4 @@
-"""The block of a streaming model: each token advances every neuron by one step, from a state to the next one.
+"""Block of the streaming model. Each token advances every neuron by one step.
 
 T tokens, B batch, D width, M width of the hidden layer of the MLP. Time comes first, `[T, B, D]`.
 """
@@ -17,10 +17,12 @@ from snn_dt.snn import TokenLIF, build_neuron
 
 
 class StreamBlock(nn.Module):
-    """`x + W_o LIF(attend(LIF(W LIF(x))))`, then `x + W_2 LIF(W_1 LIF(x))`; the input of each weight matrix is spikes.
+    """Residual block: `x + W_o LIF(attend(LIF(W LIF(x))))` followed by `x + W_2 LIF(W_1 LIF(x))`.
+
+    The input of each weight matrix is spikes.
 
     Attributes:
-        state: shape of a row of each carried tensor, by name: six of membranes and the sum of attention.
+        state: row shape of each carried tensor by name: five membranes and the sum of attention.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -41,18 +43,21 @@ class StreamBlock(nn.Module):
         self.lif_hidden = TokenLIF(None, build_neuron(config))
         self.mlp_out = SpikeLinear(hidden, d, sim_steps=1)
         self.dropout = nn.Dropout(config.dropout)
-        # No norm follows these two, so their currents start at about the threshold.
+        # No norm follows these two layers. This scale puts their initial currents near the threshold.
         for linear in (self.qkv, self.mlp_in):
             nn.init.normal_(linear.weight, std=2 * d**-0.5)
 
     def forward(self, x: Tensor, valid: Tensor, old: Mapping[str, Tensor | None]) -> tuple[Tensor, State]:
-        """Map `x [T, B, D]` from the state `old`, None is rest, to the next; `valid [T, B, 1]` is False on pads."""
+        """Map `x [T, B, D]` to the output `[T, B, D]` and the next state.
+
+        `old` is the state before; None in it is rest. `valid [T, B, 1]` is False on pads.
+        """
         new: State = {}
         s, new["v_in"] = self.lif_in(x, valid, old["v_in"])
-        s, new["v_qkv"] = self.lif_qkv(self.qkv(s), valid, old["v_qkv"])
+        s, new["v_qkv"] = self.lif_qkv(self.qkv(s), valid, old["v_qkv"])  # [T, B, 3 D]
         y, new["sum"] = self.attend(*s.chunk(3, dim=-1), old["sum"])  # q, k, v [T, B, D] each
         s, new["v_out"] = self.lif_out(y, valid, old["v_out"])
         x = x + self.dropout(self.out(s))
         s, new["v_mlp"] = self.lif_mlp(x, valid, old["v_mlp"])
-        s, new["v_hidden"] = self.lif_hidden(self.mlp_in(s), valid, old["v_hidden"])
+        s, new["v_hidden"] = self.lif_hidden(self.mlp_in(s), valid, old["v_hidden"])  # [T, B, M]
         return x + self.dropout(self.mlp_out(s)), new

@@ -1,4 +1,4 @@
-"""The embedding of a streaming model: one token per step, conditioned on the return-to-go.
+"""Embedding of the streaming model: one token per step, conditioned on the return-to-go.
 
 T tokens, B batch, D width, U units of the return code.
 """
@@ -15,14 +15,15 @@ UNITS = 16
 
 
 class ReturnCode(nn.Module):
-    """A return-to-go as the activity of U units, `tanh((R - c_u) / w_u)`: `[..., 1] -> [..., U]`, each in (-1, 1).
+    """Encode a return-to-go R as the activity of U units: `tanh((R - c_u) / w_u)`, `[..., 1] -> [..., U]`.
 
-    The centres c_u start at quantiles of the returns-to-go of the training data, the widths w_u at the distances
-    between neighbours; both are learned. Resolution follows the data: one linear layer hardly distinguishes 29 from 60
-    on a scale that ends at 500. A return-to-go outside the data is clamped, see `TokenEmbedding`.
+    The initial centres c_u are quantiles of the returns-to-go of the training data. The initial widths w_u are the
+    distances between neighbouring centres. Both are learned. The resolution thus follows the data. A single linear
+    layer hardly distinguishes 29 from 60 on a scale up to 500. A return-to-go outside the data is clamped as in
+    `TokenEmbedding`.
 
     Args:
-        quantiles: of the scaled returns-to-go, evenly spaced from the lowest to the highest; None stands for (0, 1).
+        quantiles: scaled returns-to-go at equal steps of probability from the lowest to the highest. None is (0, 1).
         units: U.
     """
 
@@ -32,22 +33,22 @@ class ReturnCode(nn.Module):
         self.low, self.high = float(known[0]), float(known[-1])
         centres = np.interp((np.arange(units) + 0.5) / units, np.linspace(0, 1, len(known)), known)
         edges = np.concatenate([[self.low], centres, [self.high]])
-        # Equal returns-to-go share a quantile, which would give a width of 0.
+        # Equal returns-to-go give equal quantiles. A width must not be 0.
         least = max(self.high - self.low, 1e-6) / 500
         widths = np.maximum((edges[2:] - edges[:-2]) / 2, least)
         self.slope = nn.Parameter(torch.tensor(1 / widths, dtype=torch.float32))
         self.shift = nn.Parameter(torch.tensor(-centres / widths, dtype=torch.float32))
 
     def forward(self, rtg: Tensor) -> Tensor:
-        """Encode scaled returns-to-go."""
+        """Encode scaled returns-to-go `[..., 1] -> [..., U]`."""
         return torch.tanh(rtg.clamp(self.low, self.high) * self.slope + self.shift)
 
 
 class StreamEmbedding(nn.Module):
-    """`x_t = (1 + g(R_t)) * LN(W_s s_t + W_a a_(t-1)) + b(R_t)`: a token per step, gated by the return code.
+    """Embed a step as `x_t = (1 + g(R_t)) * LN(W_s s_t + W_a a_(t-1)) + b(R_t)`.
 
     The return-to-go gates and shifts the token, so large states and actions cannot hide it. A balanced sum of the three
-    returned 500 on CartPole at a target of 29.
+    inputs returned 500 on CartPole at a target of 29.
     """
 
     def __init__(
@@ -62,7 +63,11 @@ class StreamEmbedding(nn.Module):
         self.norm = nn.LayerNorm(d_model)
 
     def forward(self, rtg: Tensor, states: Tensor, previous: Tensor, known: Tensor) -> Tensor:
-        """Return tokens `[T, B, D]` of `rtg [T, B, 1]`, `states` and the actions before them, where `known`."""
+        """Return tokens `[T, B, D]`.
+
+        `rtg` is `[T, B, 1]`. `previous` holds the actions of the steps before. `known [T, B, 1]` is False where there
+        is none.
+        """
         gain, shift = self.gate(self.code(rtg)).chunk(2, dim=-1)  # [T, B, 2 D] -> [T, B, D] each
         x = self.norm(self.state(states) + self.action(previous) * known)
         return torch.addcmul(shift, x, 1 + gain)

@@ -1,6 +1,6 @@
-"""A step of the streaming model as one call into `snn_dt/snn/stream.cpp`, for decisions on a CPU.
+"""Run a step of the streaming model as one call into `snn_dt/snn/stream.cpp` for decisions on a CPU.
 
-The kernel computes the same sums in another order, so its predictions equal those of the modules to rounding.
+The kernel adds in another order than the modules, so the predictions agree to rounding.
 
 B rows, A action dimensions or number of discrete actions, D width.
 """
@@ -28,7 +28,7 @@ KINDS = (
     StreamTransformer, StreamEmbedding, ReturnCode, StreamBlock, TokenLIF, LIF, DecayAttention, SpikeLinear, ActionHead,
     nn.Embedding, nn.Linear, nn.LayerNorm, nn.ModuleList, nn.Dropout,
 )  # fmt: skip
-"""Types of the modules that the kernel knows."""
+"""Module types that the kernel supports."""
 SIZES = ("rows", "states", "actions", "units", "width", "hidden", "heads", "layers", "discrete", "bounded")
 
 
@@ -37,10 +37,10 @@ class _Shape(ctypes.Structure):
 
 
 class FusedStep:
-    """`StreamTransformer.step` by one C++ call; the state is changed in place.
+    """Compute `StreamTransformer.step` with one C++ call. The state is changed in place.
 
-    The kernel reads the weights where the model has them, so a write into a weight counts from the next step on. A
-    replaced module, parameter, constant or data pointer requires a new `FusedStep`.
+    The kernel reads the weights from the model's memory, so a changed weight is used from the next step on. A replaced
+    module, parameter, constant or data pointer requires a new `FusedStep`.
     """
 
     def __init__(self, model: StreamTransformer) -> None:
@@ -48,11 +48,14 @@ class FusedStep:
         self._look_up()
 
     def __call__(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
-        """Advance by one real step, `rtg [B, 1]`, `states [B, state_dim]`; return predictions `[B, A]` and `state`."""
-        if not rtg.dtype == states.dtype == self._dtype:  # the modules say what is wrong
+        """Advance by one real step and return predictions `[B, A]` with `state`.
+
+        `rtg` is `[B, 1]`; `states` is `[B, state_dim]`.
+        """
+        if not rtg.dtype == states.dtype == self._dtype:  # the modules raise the error
             return self._model.step(rtg, states, state)
         predictions = states.new_empty(len(states), self._shape.actions)  # [B, A]
-        # Tensors that hold the inputs until the call is over.
+        # The list keeps contiguous copies alive until the call returns.
         tensors = [predictions, rtg.contiguous(), states.contiguous(), state["begun"], state["action"].contiguous()]
         pointers = self._pointers
         pointers[:5] = [x.data_ptr() for x in tensors]
@@ -64,7 +67,7 @@ class FusedStep:
         return predictions, state
 
     def _look_up(self) -> None:
-        """Note the constants of the model and the addresses of its weights, in the order of `stream.cpp`."""
+        """Collect the constants of the model and the addresses of its weights in the order of `stream.cpp`."""
         model = self._model
         embedding, head, c, task = model.embedding, model.head, model.config, model.task
         self._function = getattr(load(), f"stream_step_{SUFFIX[head.weight.dtype]}")
@@ -74,7 +77,7 @@ class FusedStep:
             *(c.n_heads, c.n_layers, task.discrete, head.bounded, embedding.code.low, embedding.code.high),
             model.norm.eps,
         )
-        tensors: list[Any] = [None] * 5
+        tensors: list[Any] = [None] * 5  # predictions and inputs, filled in at each call
         tensors += [embedding.code.slope, embedding.code.shift, *pair(embedding.gate), *pair(embedding.state)]
         tensors += [embedding.action.weight, *pair(embedding.norm)]
         self._places: list[tuple[str, int]] = []
@@ -82,15 +85,15 @@ class FusedStep:
         for i, block in enumerate(blocks):
             tensors += _weights(block)
             self._places += [(f"blocks.{i}.{name}", len(tensors) + n) for n, name in enumerate(block.state)]
-            tensors += [None] * len(block.state)
+            tensors += [None] * len(block.state)  # state tensors, filled in at each call
         tensors += [*pair(model.norm), *pair(head), *((head.low, head.high) if head.bounded else ())]
         self._pointers = (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])
 
 
 def knows_step(model: nn.Module) -> bool:
-    """Tell whether `FusedStep` computes what the modules of `model` do.
+    """Return whether `FusedStep` computes the same as the modules of `model`.
 
-    The kernel takes one epsilon and one set of constants for all layers. It needs a CPU and a C++ compiler.
+    The kernel needs one epsilon and one set of constants for all layers. It also needs a CPU and a C++ compiler.
     """
     if type(model) is not StreamTransformer or backend_for("cpu") != "cpp" or not only(model, *KINDS):
         return False
@@ -101,7 +104,7 @@ def knows_step(model: nn.Module) -> bool:
     norms = [getattr(n, "norm", None) for n in cells]
     if not all(norm is None or type(norm) is nn.LayerNorm for norm in norms):
         return False
-    # The backward pass has constants of its own, in which neurons may differ.
+    # Constants of the backward pass are removed. Neurons may differ in them.
     forward = {(n._fused, n.constants.coefficients._replace(slope=0.0, attach=0.0, surrogate=0)) for n in cells}
     eps = {m.eps for m in model.modules() if isinstance(m, nn.LayerNorm)}
     tensors = [*model.parameters(), *model.buffers()]
@@ -109,6 +112,7 @@ def knows_step(model: nn.Module) -> bool:
 
 
 def _weights(block: Any) -> list[Tensor | None]:
+    """Return the weights of a block in the order of `stream.cpp`."""
     return [
         *(*pair(block.lif_in.norm), *pair(block.qkv), block.attend.raw),
         *(*pair(block.lif_out.norm), *pair(block.out), *pair(block.lif_mlp.norm), *pair(block.mlp_in)),

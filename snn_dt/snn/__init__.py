@@ -1,4 +1,4 @@
-"""Spiking neurons: surrogate derivatives, neurons, layers of them, kernels, a probe of firing rates."""
+"""Spiking neurons: surrogate derivatives, neurons, spiking layers, kernels and a probe of firing rates."""
 
 from snn_dt.snn.backends import backend_for
 from snn_dt.snn.neuron_layers import RateLIF, SpikingLayer, TimedLIF, TokenLIF

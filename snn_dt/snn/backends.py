@@ -1,4 +1,4 @@
-"""Which code runs a layer of neurons through time.
+"""Select the implementation that runs a layer of neurons over time.
 
 | backend     | runs on                | what                                                                        |
 |-------------|------------------------|-----------------------------------------------------------------------------|
@@ -6,15 +6,15 @@
 | `cpp`       | CPU, float32, float64  | `lif.cpp`, `rate.cpp`, built on first use; need a C++ compiler              |
 | `triton`    | CUDA, float32, float64 | `triton_kernels.py`; needs the package triton (also CPU, when interpreted)  |
 
-`auto` takes `cpp` on CPU and `triton` on CUDA where they can be had, else `reference`, quietly; the environment
-variable `SNN_DT_KERNEL` replaces `auto`. A backend that is asked for by name and cannot run is an error.
+`auto` selects `cpp` on CPU and `triton` on CUDA. It falls back to `reference` without a message. The environment
+variable `SNN_DT_KERNEL` replaces `auto`. A backend that is requested by name and cannot run raises an error.
 
-For the same currents all give the same spikes, bit for bit, as a neuron is one addition after the other in each of
-them, and the same gradients to rounding. Where a layer norm is part of the kernel its sums are in another order: a
-current differs by rounding, and a spike may flip where a membrane lies that near to its threshold.
+For equal currents all backends give bit-identical spikes, because each adds in the same order. Gradients agree to
+rounding. A kernel with a layer norm sums in another order, so currents differ by rounding. A spike may then flip if the
+membrane is within rounding of the threshold.
 
-A module of kernels has `scan_forward`, `scan_backward` and `rate_forward`, one with a norm `norm_rate_forward` and
-`norm_rate_backward`, as described in `cpp.py`.
+A kernel module defines `scan_forward`, `scan_backward` and `rate_forward`. A kernel module with a norm defines
+`norm_rate_forward` and `norm_rate_backward`. `cpp.py` describes them.
 """
 
 from __future__ import annotations
@@ -36,21 +36,26 @@ def _triton() -> ModuleType | None:
 
 
 def backend_for(device: str = "cpu", backend: str = "auto") -> str:
-    """Return what `backend` stands for on a device type; `ValueError` if it is unknown or cannot run there."""
+    """Resolve `backend` for a device type.
+
+    Raises:
+        ValueError: the backend is unknown or cannot run on this device.
+    """
     asked = os.environ.get("SNN_DT_KERNEL") or "auto" if backend == "auto" else backend
     return _resolve(device, asked, "TRITON_INTERPRET" in os.environ)
 
 
-# torch.compile must not look into the environment and ctypes. This is torch.compiler.assume_constant_result without
-# the import of all of torch._dynamo, 1.4 seconds of every process.
+# torch.compile must not trace the environment and ctypes. This line equals torch.compiler.assume_constant_result, which
+# would import all of torch._dynamo and add 1.4 seconds to every process.
 backend_for._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-@lru_cache  # asked for at every layer of every forward
+@lru_cache  # called by every layer in every forward
 def _resolve(device: str, asked: str, interpreted: bool) -> str:
     if asked not in BACKENDS:
         raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}; found {asked!r}")
     can_cpp = device == "cpu" and asked in ("auto", "cpp") and cpp.load() is not None
+    # Triton's interpreter runs kernels on the CPU. It is slow, so `auto` does not select it.
     can_triton = (device == "cuda" or interpreted) and asked != "reference" and _triton() is not None
     if asked == "auto":
         return "triton" if can_triton and device == "cuda" else "cpp" if can_cpp else "reference"
@@ -64,12 +69,12 @@ def _resolve(device: str, asked: str, interpreted: bool) -> str:
 
 
 def kernels(name: str) -> ModuleType:
-    """Return the module of the kernels called `cpp` or `triton`."""
+    """Return the kernel module named `cpp` or `triton`."""
     found = cpp if name == "cpp" else _triton()
     assert found is not None, "`backend_for` names what can run"
     return found
 
 
 def norm_kernels(name: str) -> ModuleType:
-    """Return the module of the kernels with a layer norm in them, called `cpp` or `triton`."""
+    """Return the module of kernels with a layer norm for `cpp` or `triton`."""
     return cpp if name == "cpp" else import_module("snn_dt.snn.triton_norm")

@@ -1,12 +1,12 @@
 """Build the C++ kernels with the system's compiler on first use and keep the library in the user's cache.
 
-A library's name is the hash of all it depends on: source, flags, compiler and CPU, so a home directory shared by
-different machines is safe. Of processes that need it at once one builds and the others wait; where there are no locks,
-each writes a file of its own and renames it: the last one wins, with equal content.
+The name of the library is a hash of its source, flags, compiler and CPU. Machines can therefore share a home
+directory. A file lock lets one process build while the others wait. On a file system without locks each process writes
+its own file and renames it. The last rename wins and the content is equal.
 
-A library is code, and anybody can work out its name: it is loaded only if this user or root owns file and folder and
-nobody else can write them. In a cache that others can write to it lies in a folder of this user's own. The file ends
-with the hash of what is before: a damaged one is built again, where to load it might end the process.
+The name can be guessed and the library is code. It is loaded only if this user or root owns file and folder and nobody
+else can write to them. If others can write to the cache, the library is stored in a private folder. The file ends with
+the hash of the bytes before it. A damaged file is rebuilt, because loading it could crash the process.
 """
 
 from __future__ import annotations
@@ -42,13 +42,14 @@ logger = logging.getLogger(__name__)
 NAMES = ("lif.cpp", "rate.cpp", "batch_norm.cpp", "spikes.cpp", "blocks.cpp", "stream.cpp", "heterogeneous_lif.cpp")
 SOURCES = [Path(__file__).with_name(name) for name in NAMES]
 HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "neuron.h", "rate.h", "products.h")]
-# No -ffast-math: spikes have to equal torch's bit for bit. The last two allow if-conversion and change no result.
+# No -ffast-math: spikes must equal those of torch bit for bit. The last two flags allow if-conversion and
+# change no result.
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC"]
 FLAGS += ["-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
 
 
 def find_compiler() -> str | None:
-    """Return the path of `$CXX`, g++, c++ or clang++, whichever is found first."""
+    """Return the path of the first compiler found among `$CXX`, g++, c++ and clang++."""
     return next(
         (path for name in (os.environ.get("CXX"), "g++", "c++", "clang++") if name and (path := shutil.which(name))),
         None,
@@ -56,7 +57,7 @@ def find_compiler() -> str | None:
 
 
 def _cpu() -> str:
-    """Return what `-march=native` looks at, as text."""
+    """Return the CPU description that `-march=native` depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -67,6 +68,7 @@ def _cpu() -> str:
 
 
 def _key(compiler: str) -> str:
+    """Return the hash of everything that the library depends on."""
     binary = Path(compiler).resolve()
     parts = [
         *(path.read_text() for path in SOURCES + HEADERS),
@@ -79,21 +81,25 @@ def _key(compiler: str) -> str:
 
 
 def build_library() -> Path:
-    """Return the path of the library, built if it is not in the cache; `OSError` or `SubprocessError` if that fails."""
+    """Return the path of the library and build it if the cache lacks it.
+
+    Raises:
+        OSError, subprocess.SubprocessError: the build failed.
+    """
     compiler = find_compiler()
     if compiler is None:
         raise FileNotFoundError("no C++ compiler ($CXX, g++, c++ or clang++)")
     library = _own_folder(io.cache_root()) / f"lif-{_key(compiler)}.so"
     if not _is_usable(library):
         with _one_at_a_time(library.parent):
-            if not _is_usable(library):  # another process has built it meanwhile
+            if not _is_usable(library):  # another process may have built it during the wait
                 logger.warning("compiling the CPU kernels, once: about 30 s on one core, less on more")
                 _compile(compiler, library)
     return library
 
 
 def _is_usable(library: Path) -> bool:
-    """Tell whether nobody else can have written the file, and it is as it was built."""
+    """Return whether the file is undamaged and only this user or root can have written it."""
     try:
         content = io.read_bytes(library)
     except OSError:
@@ -103,25 +109,25 @@ def _is_usable(library: Path) -> bool:
 
 
 def _own_folder(cache: Path) -> Path:
-    """Return the cache, or where others can write to it, a folder in it that they cannot; else one for this process."""
+    """Return a folder that only this user can write: the cache, a folder inside it or a temporary one."""
     cache.mkdir(parents=True, exist_ok=True)
     if io.only_ours(cache):
         return cache
     own = cache / f"kernels-{os.geteuid()}"
-    with contextlib.suppress(OSError):  # somebody else's file, or no permission
+    with contextlib.suppress(OSError):  # the name is taken or permission is missing
         own.mkdir(mode=0o700, exist_ok=True)
     return own if io.only_ours(own) and not own.is_symlink() else _temporary_folder()
 
 
 @functools.cache
 def _temporary_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="snn_dt-kernels-"))  # open to this user alone
+    folder = Path(tempfile.mkdtemp(prefix="snn_dt-kernels-"))  # mode 0700: private to this user
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def _compile(compiler: str, library: Path) -> None:
-    """Compile the sources side by side, a process for each core, and link them."""
+    """Compile the sources in parallel with one process per core and link them."""
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
 
         def run(*arguments: str, output: str) -> str:
@@ -133,19 +139,19 @@ def _compile(compiler: str, library: Path) -> None:
         with ThreadPoolExecutor(available_cores()) as pool:
             objects = list(pool.map(lambda source: run("-c", str(source), output=f"{source.stem}.o"), SOURCES))
         linked = Path(run("-shared", *objects, output=library.name))
-        with linked.open("ab") as file:  # what follows the end of a library is nothing to who loads it
+        with linked.open("ab") as file:  # the loader ignores bytes after the library's end
             file.write(hashlib.sha256(linked.read_bytes()).digest())
-        linked.chmod(0o755)  # a umask may let the group write, and then it would not be loaded
+        linked.chmod(0o755)  # `_is_usable` rejects group-writable files, which some umasks create
         os.replace(linked, library)
 
 
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold a lock on `folder`, where there are locks: of several processes that start together one builds."""
+    """Hold a lock on `folder` so that only one process builds at a time."""
     held = os.open(folder, os.O_RDONLY) if fcntl is not None else None
     try:
         if held is not None:
-            with contextlib.suppress(OSError):  # a file system without locks
+            with contextlib.suppress(OSError):  # the file system has no locks: build unlocked
                 fcntl.flock(held, fcntl.LOCK_EX)
         yield
     finally:
@@ -154,7 +160,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def load_library() -> ctypes.CDLL | None:
-    """Return the built and loaded library; `None` if it cannot be had, with the reason in the log."""
+    """Build and load the library. Return `None` on failure and log the reason."""
     try:
         return _load(build_library())
     except (OSError, subprocess.SubprocessError) as error:
@@ -164,9 +170,10 @@ def load_library() -> ctypes.CDLL | None:
 
 
 def _load(library: Path) -> ctypes.CDLL:
-    """Load the library out of a folder that is held open meanwhile, so that nobody can put another in its place."""
+    """Load the library through an open file descriptor of its folder, so that the folder cannot be swapped."""
     folder = os.open(library.parent, os.O_RDONLY)
     try:
+        # The path through the descriptor keeps pointing to the folder that was checked.
         held = Path(f"/proc/self/fd/{folder}")
         library = held / library.name if held.exists() else library
         if not (io.is_only_ours(os.fstat(folder)) and _is_usable(library)):

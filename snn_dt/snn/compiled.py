@@ -1,9 +1,9 @@
 # mypy: disable-error-code="untyped-decorator"
 # torch.library.custom_op returns an object without types.
-"""The fused kernels as operators of torch's dispatcher: what `torch.compile` and `torch.export` see of them.
+"""Register the fused kernels as torch operators for `torch.compile` and `torch.export`.
 
-Eager code does not come here, since a dispatched operator costs more than a small layer's arithmetic. The slope is a
-tensor, so that a schedule can change it under a compiled graph: a number would be part of the graph.
+Eager code calls the kernels directly, because a dispatched operator costs more than the arithmetic of a small layer.
+The slope is a tensor so that a schedule can change it under a compiled graph. A number would be fixed in the graph.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ CONSTANTS = (
     "Tensor slope, str backend, float tau_mem, float dt, float c_m, float v_rest, float v_threshold, str reset, "
     "bool detach_reset, str surrogate"
 )
+# The fields of `LIFParameters` that follow slope and backend in the schema.
 NAMES = [part.split()[1] for part in CONSTANTS.split(", ")[2:]]
 
 
@@ -32,7 +33,7 @@ def _parameters(slope: Tensor, constants: tuple[Any, ...]) -> LIFParameters:
     return _neuron(float(slope), *constants)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256)  # building and checking the dataclass costs more than a lookup
 def _neuron(slope: float, *constants: Any) -> LIFParameters:
     return LIFParameters(**dict(zip(NAMES, constants, strict=True)), surrogate_slope=slope)
 
@@ -66,6 +67,7 @@ def _rate(current: Tensor, sim_steps: int, slope: Tensor, backend: str, *constan
     return kernels(backend).rate_forward(current.contiguous(), sim_steps, _parameters(slope, constants), True)
 
 
+# The fakes give shapes and dtypes to the tracer.
 @_scan.register_fake
 def _(current: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return current.new_empty(current.shape), current.new_empty(current.shape[1:])
@@ -93,7 +95,7 @@ def _scan_gradient(ctx: Any, grad_spikes: Tensor | None, grad_v: Tensor | None) 
 
 
 def _keep_rate(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(output[1])
+    ctx.save_for_backward(output[1])  # the derivative of the rate by its current, elementwise
     ctx.others = len(inputs) - 1
 
 
@@ -106,14 +108,14 @@ _rate.register_autograd(_rate_gradient, setup_context=_keep_rate)
 
 
 def _constants(params: LIFParameters, backend: str) -> tuple[Any, ...]:
-    return params.slope, backend, *[getattr(params, name) for name in NAMES]  # the others of a plain neuron are at rest
+    return params.slope, backend, *[getattr(params, name) for name in NAMES]  # a plain neuron uses no other constants
 
 
 def scan(current: Tensor, v0: Tensor | None, params: LIFParameters, backend: str) -> tuple[Tensor, Tensor]:
-    """`lif_scan` as one operator, differentiable once."""
+    """Run `lif_scan` as one operator. It is differentiable once."""
     return _scan(current, v0, *_constants(params, backend))
 
 
 def rate(current: Tensor, sim_steps: int, params: LIFParameters, backend: str) -> Tensor:
-    """`lif_rate` as one operator, differentiable once."""
+    """Run `lif_rate` as one operator. It is differentiable once."""
     return _rate(current, sim_steps, *_constants(params, backend))[0]

@@ -1,7 +1,7 @@
-"""The C++ kernels (`build.py` lists their files) on CPU tensors, through ctypes.
+"""Call the C++ kernels on CPU tensors through ctypes. `build.py` lists their source files.
 
-Shapes: `current` and spikes [T, ...], `v0` and the last membrane [...]; for a rate all [...]. Dtypes: float32, and
-float64 where `ARGUMENTS` does not say otherwise.
+Shapes: `current` and spikes [T, ...]; `v0` and the last membrane [...]. For a rate all tensors are [...]. Dtypes:
+float32 and float64. The kernels in `SINGLE` take only float32.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from snn_dt.snn.parameters import Coefficients, LIFParameters
 
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 SIZE, CONSTANTS = ctypes.c_int64, ctypes.c_void_p
-# Of each function: how many tensors it takes, and what follows them; the number of threads comes last.
+# For each function: the number of tensor pointers and the types of the arguments after them. The number of threads is
+# always the last argument.
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "scan_forward": (4, SIZE, SIZE, CONSTANTS),
     "scan_backward": (6, SIZE, SIZE, CONSTANTS),
@@ -42,8 +43,8 @@ SINGLE = (
     "spike_linear_backward",
     "last_token",
     "checksum",
-)  # float32 only; any, the last
-PANEL = 64  # columns that products.h takes at a time
+)  # float32 only; `checksum` reads bytes of any dtype
+PANEL = 64  # columns that products.h computes at a time
 
 
 class _Constants(ctypes.Structure):
@@ -57,7 +58,7 @@ def _constants(coefficients: Coefficients) -> ctypes.Structure:
 
 @lru_cache(maxsize=1)
 def load() -> ctypes.CDLL | None:
-    """Return the library, built if need be, or `None` where it cannot be had."""
+    """Return the library with declared argument types, or `None` if it cannot be built."""
     library = load_library()
     if library is not None:
         for name, (pointers, *others) in ARGUMENTS.items():
@@ -74,18 +75,18 @@ def _function(name: str, dtype: torch.dtype) -> Any:
 
 
 def _call(name: str, tensors: tuple[Tensor | None, ...], *others: Any) -> None:
-    assert tensors[0] is not None
+    assert tensors[0] is not None  # its dtype selects the function
     function = _function(name, tensors[0].dtype)
     function(*[None if x is None else x.data_ptr() for x in tensors], *others, torch.get_num_threads())
 
 
 def pointer_to_constants(p: LIFParameters) -> Any:
-    """Return what kernels take as the neuron."""
+    """Return a pointer to the neuron constants as the kernels expect them."""
     return ctypes.byref(_constants(p.coefficients))
 
 
 def scan_forward(current: Tensor, v0: Tensor | None, p: LIFParameters) -> tuple[Tensor, Tensor]:
-    """Return spikes [T, ...] and the last membrane [...]; all tensors contiguous, `v0=None` at rest."""
+    """Return spikes [T, ...] and the last membrane [...]. Inputs are contiguous; `v0=None` means rest."""
     spikes, v_mem = torch.empty_like(current), current.new_empty(current.shape[1:])
     _call("scan_forward", (current, v0, spikes, v_mem), current.shape[0], v_mem.numel(), pointer_to_constants(p))
     return spikes, v_mem
@@ -94,7 +95,7 @@ def scan_forward(current: Tensor, v0: Tensor | None, p: LIFParameters) -> tuple[
 def scan_backward(
     current: Tensor, v0: Tensor | None, grad_spikes: Tensor | None, grad_v: Tensor | None, p: LIFParameters
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of `current` and of `v0`, h recomputed."""
+    """Return the gradients of `current` and `v0`. The kernel recomputes h instead of storing it."""
     grad_current, grad_v0 = torch.empty_like(current), current.new_empty(current.shape[1:])
     tensors = current, v0, grad_spikes, grad_v, grad_current, grad_v0
     _call("scan_backward", tensors, current.shape[0], grad_v0.numel(), pointer_to_constants(p))
@@ -102,7 +103,10 @@ def scan_backward(
 
 
 def own_forward(current: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """Return membranes and spikes [T, M, N] of M sequences under constants [N]; all contiguous, `v0` [M, N]."""
+    """Return membranes and spikes [T, M, N] of M sequences.
+
+    `decay` and `threshold` are [N]; `v0` is [M, N]. All tensors are contiguous.
+    """
     membranes, spikes = torch.empty_like(current), torch.empty_like(current)
     _call("own_forward", (current, v0, decay, threshold, membranes, spikes), *current.shape)
     return membranes, spikes
@@ -111,8 +115,9 @@ def own_forward(current: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor) -
 def own_backward(
     membranes: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor, grad_spikes: Tensor, slope: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of the current [T, M, N], of the decays and of the thresholds [N]."""
-    grad_current, sums = torch.empty_like(membranes), membranes.new_zeros(2, *v0.shape)
+    """Return the gradients of the current [T, M, N] and of decay and threshold [N] each."""
+    # One row of sums per sequence: threads then never write to the same address.
+    grad_current, sums = torch.empty_like(membranes), membranes.new_zeros(2, *v0.shape)  # sums [2, M, N]
     tensors = membranes, v0, decay, threshold, grad_spikes, grad_current, *sums.unbind()
     _call("own_backward", tensors, *membranes.shape, slope)
     d_decay, d_threshold = sums.sum(1).unbind()  # [N], [N]
@@ -120,7 +125,7 @@ def own_backward(
 
 
 def rate_forward(current: Tensor, sim_steps: int, p: LIFParameters, derivative: bool) -> tuple[Tensor, Tensor | None]:
-    """Return the rate and, if asked for, its derivative with respect to `current`, elementwise."""
+    """Return the rate and its elementwise derivative by `current` (None unless `derivative`)."""
     rate, grad_current = torch.empty_like(current), torch.empty_like(current) if derivative else None
     _call("rate_forward", (current, rate, grad_current), sim_steps, current.numel(), pointer_to_constants(p))
     return rate, grad_current
@@ -129,9 +134,10 @@ def rate_forward(current: Tensor, sim_steps: int, p: LIFParameters, derivative: 
 def norm_rate_forward(
     x: Tensor, weight: Tensor, bias: Tensor, eps: float, sim_steps: int, p: LIFParameters, derivative: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return the rate under the current `LayerNorm(x)`, and what `norm_rate_backward` asks for."""
+    """Return the rate for the current `LayerNorm(x)` and the two tensors that `norm_rate_backward` needs."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     rate = torch.empty_like(x)
+    # `stats` [rows, 2]: mean and inverse standard deviation of each row
     grad_current, stats = (torch.empty_like(x), x.new_empty(rows, 2)) if derivative else (None, None)
     tensors = x, weight, bias, rate, grad_current, stats
     _call("norm_rate_forward", tensors, sim_steps, rows, width, eps, pointer_to_constants(p))
@@ -141,7 +147,8 @@ def norm_rate_forward(
 def norm_rate_backward(
     x: Tensor, weight: Tensor, grad_current: Tensor, stats: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of `x`, of the norm's weight and of its bias."""
+    """Return the gradients of `x` and of the norm's weight and bias."""
+    # Each thread sums into its own slice of `parts` [threads, 2, D].
     grad_x, parts = torch.empty_like(x), x.new_zeros(torch.get_num_threads(), 2, x.shape[-1])
     _call("norm_rate_backward", (x, weight, grad_current, stats, grad, grad_x, parts), len(stats), x.shape[-1])
     grad_weight, grad_bias = parts.sum(0)
@@ -149,7 +156,11 @@ def norm_rate_backward(
 
 
 def column_sums(x: Tensor, y: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the sums `[D]` over rows of `w y` and of `w x y`, for `x`, `y [N, D]`; without `weights [N]` w is 1."""
+    """Return the sums over rows of `w y` and `w x y`, `[D]` each.
+
+    `x` and `y` are `[N, D]`; `weights` is `[N]`. `None` stands for weights of 1.
+    """
+    # [threads, 2, D]: one slice per thread
     sums = x.new_zeros(torch.get_num_threads(), 2, x.shape[1])
     _call("column_sums", (x, y, weights, sums), *x.shape)
     plain, products = sums.sum(0)
@@ -164,32 +175,37 @@ def batch_norm_backward(x: Tensor, grad: Tensor, weights: Tensor, gain: Tensor, 
 
 
 def pack_weight(weight: Tensor, dense: bool = False) -> Tensor:
-    """Return `weight [O, I]` of a linear layer as kernels read it, for rows that are mostly zeros or for dense ones."""
+    """Pack the weight `[O, I]` of a linear layer into panels for the kernels.
+
+    `dense` selects the layout for dense inputs. The default layout suits inputs that are mostly zero.
+    """
+    # [ceil(O / PANEL), I, PANEL]
     packed = weight.new_empty(-(-weight.shape[0] // PANEL), weight.shape[1], PANEL)
     _call("pack_weight", (weight.contiguous(), packed), weight.shape[1], weight.shape[0], dense)
     return packed
 
 
 def spike_linear(x: Tensor, packed: Tensor, bias: Tensor, outputs: int) -> Tensor:
-    """Return `x W^T + b` `[..., O]` for `x [..., I]` and the packed weight, adding only what is not zero."""
+    """Return `x W^T + b` `[..., O]` for `x [..., I]` and a packed weight. Products with zero inputs are skipped."""
     y = x.new_empty(*x.shape[:-1], outputs)
     _call("spike_linear", (x, packed, bias, y), x.numel() // x.shape[-1], x.shape[-1], outputs)
     return y
 
 
 def spike_linear_backward(x: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients of the weight `[O, I]` and of the bias `[O]`."""
+    """Return the gradients of the weight `[O, I]` and the bias `[O]`."""
+    # One slice per thread: [threads, I, O] and [threads, O]
     threads, inputs, outputs = torch.get_num_threads(), x.shape[-1], grad.shape[-1]
     grad_weight, by_bias = x.new_zeros(threads, inputs, outputs), x.new_zeros(threads, outputs)
     _call("spike_linear_backward", (x, grad, grad_weight, by_bias), x.numel() // inputs, inputs, outputs)
-    return grad_weight.sum(0).t().contiguous(), by_bias.sum(0)
+    return grad_weight.sum(0).t().contiguous(), by_bias.sum(0)  # [I, O] -> [O, I]; [O]
 
 
 class Checksum:
-    """`checksum() -> bytes` of what tensors hold, read where they lie now: others once a number in them has changed.
+    """Checksum of the content of tensors: `checksum() -> bytes`.
 
-    One changed number is always seen; several that make up for each other are not, by a chance of 2^-32 at most. The
-    tensors are contiguous; whoever moves one makes a new checksum.
+    The tensors must be contiguous and stay at their addresses. A single changed number always changes the checksum.
+    Several changes cancel with a probability of at most 2^-32.
     """
 
     def __init__(self, tensors: list[Tensor]) -> None:
@@ -203,7 +219,7 @@ class Checksum:
         self._function = _function("checksum", torch.float32)
 
     def __call__(self) -> bytes:
-        """Read all of it: some 20 us for a million bytes."""
+        """Read all tensors. This takes about 20 us per million bytes."""
         self._function(*self._arguments, torch.get_num_threads())
         return self._arguments[2].raw
 
@@ -216,24 +232,28 @@ class _Shape(ctypes.Structure):
 
 
 class Stack:
-    """Blocks for `last_token`, each 26 tensors, in pairs as `Part` in `blocks.cpp` orders them; None is not there.
+    """Weights and sizes of the blocks for `last_token`.
 
-    `constants` are the neurons'; `shape` the rest of `Shape` there.
+    Each block has 26 tensors: pairs in the order of `Part` in `blocks.cpp`. None marks an absent tensor. `constants`
+    are those of the neurons. `shape` holds the other fields of `Shape` in `blocks.cpp`.
     """
 
     def __init__(self, weights: list[Tensor | None], constants: LIFParameters, **shape: Any) -> None:
+        # `weights` is kept because the pointers do not keep the tensors alive.
         self.weights, self.constants, self.shape = weights, constants, shape
         self.pointers = torch.tensor([0 if w is None else w.data_ptr() for w in weights], dtype=torch.int64)
 
 
 def last_token(x: Tensor, real: Tensor, stack: Stack) -> Tensor:
-    """Return the last token `[B, 1, D]` of `x [B, L, D]` after a stack of blocks; `real [B, L]` is False on pads.
+    """Run `x [B, L, D]` through a stack of blocks and return the last token `[B, 1, D]`.
 
-    `x` is overwritten.
+    `real [B, L]` is False on pads. `x` is overwritten.
     """
     batch, length, width = x.shape
     tokens = 2 * batch * length
-    q, kv = x.new_empty(tokens * width), x.new_empty(tokens * 2 * width + PANEL)  # read by whole panels
+    # Work space for two blocks, because a block's keys are read while those of the next are computed. Keys and values
+    # are read by whole panels, so the last read can run over by one PANEL.
+    q, kv = x.new_empty(tokens * width), x.new_empty(tokens * 2 * width + PANEL)
     shape = _Shape(batch=batch, length=length, width=width, **stack.shape)
     _call("last_token", (x, real, stack.pointers, q, kv), ctypes.byref(shape), pointer_to_constants(stack.constants))
     return x[:, -1:]

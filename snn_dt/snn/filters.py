@@ -1,6 +1,6 @@
-"""A leaky sum over time, the filter of membranes, read-outs, traces and running rates.
+"""Leaky sum over time. It filters membranes, read-outs, traces and running rates.
 
-T steps; `x` and the result are [T, ...].
+T steps. `x` and the result are [T, ...].
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class _Leaky(torch.autograd.Function):
-    """The gradient of a leaky sum is the leaky sum of the gradient, backwards in time."""
+    """Leaky sum. Its gradient is the leaky sum of the incoming gradient backwards in time."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, decay: float) -> Tensor:
@@ -25,13 +25,13 @@ class _Leaky(torch.autograd.Function):
 
 
 def leaky_sum(x: Tensor, decay: float) -> Tensor:
-    """Return `y_t = decay y_(t-1) + x_t` from `y_0 = 0`, of `x` [T, ...]."""
+    """Return `y_t = decay y_(t-1) + x_t` [T, ...] with y = 0 before the first step."""
     result: Tensor = _Leaky.apply(x, decay)
     return result
 
 
 def _sum(x: Tensor, decay: float, steps: range) -> Tensor:
     y, last = torch.empty_like(x), None
-    for t in steps:
+    for t in steps:  # written in place: one buffer [T, ...] instead of T tensors and a stack
         last = torch.add(x[t], last, alpha=decay, out=y[t]) if last is not None else y[t].copy_(x[t])
     return y

@@ -1,9 +1,9 @@
-"""Spiking neurons: a state goes in, a state comes out, nothing is kept in between.
+"""Spiking neurons. A call maps currents and a state to spikes and the next state. Modules store no state.
 
-Shapes: `current` [T, ...], spikes [T, ...], `v_mem` [...]; `...` is any, usually [B, L, D]. T is simulation time.
+Shapes: `current` and spikes [T, ...]; `v_mem` [...]. `...` is any shape, usually [B, L, D]. T is simulation time.
 
-A neuron is a `Neuron`: a module that maps currents and a state to spikes and the next state. The layers of
-`snn_dt.snn.neuron_layers` hold one and give it a place in a network. `model.neuron` selects one of the table `NEURONS`.
+All neurons derive from `Neuron`. The layers of `snn_dt.snn.neuron_layers` contain one. `model.neuron` selects an entry
+of the table `NEURONS`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ LIF_FIELDS = ("tau_mem", "v_threshold", "reset", "detach_reset", "surrogate", "s
 
 
 class Neuron(nn.Module):
-    """Base class of neurons. A subclass defines `forward`, and `rate` where there is a faster way than steps.
+    """Base class of neurons. A subclass defines `forward`. It can override `rate` with a faster computation.
 
     Attributes:
-        surrogate_slope: k of the surrogate derivative, which a schedule may assign between updates.
-        macs_per_update: multiply-accumulates of one update beside the leak, which is counted as the update itself.
-        membrane_only: the state is `LIFState(v_mem)`, at 0 at rest. `snn_dt_stream` takes no other neurons.
+        surrogate_slope: slope k of the surrogate derivative. A schedule may assign it between updates.
+        macs_per_update: multiply-accumulates of one update without the leak, which is counted as the update itself.
+        membrane_only: the state is `LIFState(v_mem)` and 0 at rest. `snn_dt_stream` takes no other neurons.
     """
 
     surrogate_slope: float = 10.0
@@ -48,12 +48,12 @@ class Neuron(nn.Module):
         return False
 
     def forward(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
-        """Integrate `current` [T, ...] from `state` (`None`: at rest); return spikes [T, ...] and the next state."""
+        """Integrate `current` [T, ...]. Return spikes [T, ...] and the next state. `state=None` starts at rest."""
         raise NotImplementedError(f"{type(self).__name__}: expected a method forward(current, state)")
 
     def rate(self, current: Tensor, sim_steps: int) -> Tensor:
-        """Return the mean spike over `sim_steps` steps of the constant `current` [...], from rest: in [0, 1]."""
-        return self(current.expand(sim_steps, *current.shape))[0].mean(0)
+        """Return the mean spike in [0, 1] over `sim_steps` steps of a constant `current` [...] from rest."""
+        return self(current.expand(sim_steps, *current.shape))[0].mean(0)  # [T, ...] -> [...]
 
 
 class LIF(Neuron):
@@ -65,16 +65,19 @@ class LIF(Neuron):
     V = (1 - s) h + s V_rest (hard), h - s (V_th - V_rest) (soft), h (none)
     ```
 
-    `detach_reset` takes the reset out of the backward pass. `surrogate_slope` may be assigned at any time: it never
-    touches the forward pass. Values out of range raise `ValueError`.
+    `detach_reset` removes the reset from the backward pass. `surrogate_slope` can be assigned at any time, because it
+    does not change the forward pass. Values out of range raise `ValueError`.
 
-    Options that run in plain torch only, with their equations in `snn_dt.snn.variants.step`: `reset_order="delayed"`;
-    `threshold_adaptation` (volts per trace of spikes: ALIF), `current_adaptation` (volts per spike) and
-    `voltage_adaptation` (volts per volt), which decay with `tau_adaptation`; `learnable`, some of `tau_mem` and
-    `v_threshold`, one of each for each of the `neurons` of the last axis (1: shared). Learned values stay in range:
-    `dt/tau_mem` is a sigmoid, `V_th - V_rest` a softplus.
+    Some options run only in plain torch. `snn_dt.snn.variants.step` has their equations:
 
-    Source: the order of SpikingJelly and Norse; `psi_k` in `snn_dt.snn.surrogate`.
+    - `reset_order="delayed"`.
+    - `threshold_adaptation` (ALIF; volts per trace of spikes), `current_adaptation` (volts per spike) and
+      `voltage_adaptation` (volts per volt). They decay with `tau_adaptation`.
+    - `learnable`: a subset of `tau_mem` and `v_threshold`. Each of the `neurons` of the last axis has its own value.
+      With `neurons=1` the value is shared. `dt/tau_mem` is a sigmoid and `V_th - V_rest` a softplus, so both stay in
+      range.
+
+    The order of operations is that of SpikingJelly and Norse. `snn_dt.snn.surrogate` defines `psi_k`.
     """
 
     raw_leak: nn.Parameter | None
@@ -105,9 +108,11 @@ class LIF(Neuron):
             raise ValueError(f"learnable: expected some of {LEARNABLE}, with tau_mem > dt; found {learnable!r}")
         raw_leak, raw_threshold = None, None
         if "tau_mem" in learnable:
+            # inverse of the sigmoid in `leak`
             raw_leak = nn.Parameter(torch.full((neurons,), math.log(p.leak / (1.0 - p.leak))))
         if "v_threshold" in learnable:
             height = v_threshold - v_rest
+            # inverse of the softplus in `v_threshold`, without overflow for large heights
             raw_threshold = nn.Parameter(torch.full((neurons,), height + math.log(-math.expm1(-height))))
         self._kernels = True
         self.register_parameter("raw_leak", raw_leak)
@@ -115,7 +120,7 @@ class LIF(Neuron):
 
     @property
     def _fused(self) -> bool:
-        """Whether the kernels compute this neuron: looked up, as its constants may be replaced at any time."""
+        """Whether the kernels compute this neuron. It is not cached, because the constants can be replaced."""
         return self._kernels and self.constants.plain and self.raw_leak is None and self.raw_threshold is None
 
     @_fused.setter
@@ -124,23 +129,23 @@ class LIF(Neuron):
 
     @property
     def leak(self) -> Tensor | float:
-        """`dt / tau_mem`, a tensor where it is learned."""
+        """`dt / tau_mem`. It is a tensor if it is learned."""
         return self.constants.leak if self.raw_leak is None else torch.sigmoid(self.raw_leak)
 
     @property
     def tau_mem(self) -> Tensor | float:
-        """The time constant of the membrane, a tensor where it is learned."""
+        """Time constant of the membrane. It is a tensor if it is learned."""
         return self.constants.tau_mem if self.raw_leak is None else self.constants.dt / self.leak
 
     @property
     def v_threshold(self) -> Tensor | float:
-        """The threshold, a tensor where it is learned."""
+        """Threshold. It is a tensor if it is learned."""
         p = self.constants
         return p.v_threshold if self.raw_threshold is None else p.v_rest + softplus(self.raw_threshold)
 
     @property
     def surrogate_slope(self) -> float:
-        """`k`, in 1 / volt."""
+        """Surrogate slope `k` in 1 / volt."""
         return self.constants.surrogate_slope
 
     @surrogate_slope.setter
@@ -149,22 +154,25 @@ class LIF(Neuron):
 
     @property
     def macs_per_update(self) -> float:  # type: ignore[override]  # a property instead of an attribute
-        """Multiplications of adaptation: a trace decays and is scaled, an adaptation current decays and may couple."""
+        """Multiplications of adaptation per update.
+
+        A trace decays and is scaled: 2. An adaptation current decays: 1. Coupling to the voltage adds 1.
+        """
         p = self.constants
         adapts = 2 * bool(p.threshold_adaptation) + bool(p.current_adaptation or p.voltage_adaptation)
         return adapts + bool(p.voltage_adaptation)
 
     @property
     def membrane_only(self) -> bool:  # type: ignore[override]  # a property instead of an attribute
-        """Whether nothing adapts."""
+        """Whether the neuron rests at 0 and has no adaptation."""
         return self.constants.v_rest == 0 and self.macs_per_update == 0
 
     def forward(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
-        """Integrate `current` [T, ...] from `state` (`None`: at rest); return spikes [T, ...] and the next state."""
+        """Integrate `current` [T, ...]. Return spikes [T, ...] and the next state. `state=None` starts at rest."""
         return self.integrate(current, state)
 
     def integrate(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
-        """Compute `forward`, without its hooks."""
+        """Compute `forward` without calling hooks."""
         if self._fused:
             spikes, v_mem = lif_scan(current, None if state is None else state.v_mem, self.constants)
             return spikes, LIFState(v_mem)
@@ -172,28 +180,28 @@ class LIF(Neuron):
         return spikes.to(current.dtype), state
 
     def rate(self, current: Tensor, sim_steps: int) -> Tensor:
-        """Return the mean spike over `sim_steps` steps of the constant `current` [...], from rest: in [0, 1]."""
+        """Return the mean spike in [0, 1] over `sim_steps` steps of a constant `current` [...] from rest."""
         if self._fused:
             return lif_rate(current, sim_steps, self.constants)
         rate = variants.rate(_single(current), sim_steps, self.constants, self.leak, self.v_threshold)
         return rate.to(current.dtype)
 
     def extra_repr(self) -> str:
-        """Show the constants that are not the default."""
+        """Show the constants that differ from their defaults."""
         values = ((field, getattr(self.constants, field.name)) for field in fields(self.constants))
         return ", ".join(f"{field.name}={value!r}" for field, value in values if value != field.default)
 
 
 def _single(current: Tensor) -> Tensor:
-    """Return half precision as float32: a membrane sums many small steps."""
+    """Convert half precision to float32, because a membrane sums many small steps."""
     return current.float() if current.dtype in HALF else current
 
 
 def build_neuron(config: ModelConfig) -> Neuron:
-    """Build the neuron `config.neuron`, nulls of `config` resolved.
+    """Build the neuron `config.neuron`. The nulls of `config` must be resolved.
 
     Raises:
-        ConfigError: no such neuron, or what the table builds is no `Neuron`.
+        ConfigError: the neuron is unknown or the table entry does not build a `Neuron`.
     """
     neuron = NEURONS[config.neuron](config)
     if not isinstance(neuron, Neuron):
@@ -209,7 +217,7 @@ def _lif(config: ModelConfig, **options: Any) -> LIF:
 
 
 def _parametric_lif(config: ModelConfig) -> LIF:
-    """Build a LIF whose layer learns one time constant (PLIF, Fang et al. 2021)."""
+    """Build a LIF with one learned time constant per layer (PLIF, Fang et al. 2021)."""
     return _lif(config, learnable=("tau_mem",))
 
 

@@ -1,4 +1,4 @@
-"""A layer norm and the neurons behind it in one pass: half the memory traffic of one after the other.
+"""Compute a layer norm and the neurons behind it in one pass with half the memory traffic of two passes.
 
 Shapes: `x` and the rate [..., D]; weight and bias of the norm [D].
 """
@@ -32,6 +32,7 @@ class _NormRate(torch.autograd.Function):
         fused: ModuleType,
     ) -> Tensor:
         rate, grad_current, stats = fused.norm_rate_forward(x, weight, bias, eps, sim_steps, p, True)
+        # `grad_current` is the derivative of the rate by the normalised current.
         ctx.save_for_backward(x, weight, grad_current, stats)
         ctx.fused = fused
         return rate
@@ -43,12 +44,13 @@ class _NormRate(torch.autograd.Function):
 
 
 def norm_rate(x: Tensor, norm: nn.LayerNorm, sim_steps: int, params: LIFParameters, backend: str = "auto") -> Tensor:
-    """Return `lif_rate(norm(x))`: the mean of `sim_steps` spikes under the constant current `LayerNorm(x)`.
+    """Return `lif_rate(norm(x))`: the mean of `sim_steps` spikes for the constant current `LayerNorm(x)`.
 
-    One kernel where there are kernels (`backends.py`), two steps elsewhere. They round the norm differently (a float32
-    current by some 1e-7), so that a membrane within that of the threshold may fire in one and not in the other.
+    A kernel computes both at once where one exists (`backends.py`). Kernel and separate steps round the norm
+    differently (about 1e-7 of a float32 current). A membrane that close to the threshold may fire in only one of them.
     """
     weight, bias = norm.weight, norm.bias
+    # Mixed dtypes (autocast), empty tensors and compiled graphs take the separate steps.
     plain = x.dtype in cpp.SUFFIX and weight.dtype == x.dtype and x.numel() > 0 and not torch.compiler.is_compiling()
     if not plain or (name := backend_for(x.device.type, backend)) == "reference":
         return lif_rate(F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps), sim_steps, params, backend)

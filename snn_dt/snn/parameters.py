@@ -1,4 +1,4 @@
-"""The constants and the state of a leaky integrate-and-fire neuron, checked once."""
+"""Constants and state of a leaky integrate-and-fire neuron. Constants are checked at construction."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ RESET_ORDERS = ("charge_fire_reset", "delayed")
 
 
 class LIFState(NamedTuple):
-    """What a neuron carries from one call to the next, each [...]; `None` stands for rest.
+    """State of a neuron between two calls. Each part is [...]; `None` stands for rest.
 
-    `v_mem` is the membrane after the last reset (before it where `reset_order` is `delayed`), `spike_trace` the b of
-    threshold adaptation, `adaptation` the w of current adaptation.
+    `v_mem` is the membrane after the last reset (before it if `reset_order` is `delayed`). `spike_trace` is b of
+    threshold adaptation. `adaptation` is w of current adaptation.
     """
 
     v_mem: Tensor
@@ -29,7 +29,7 @@ class LIFState(NamedTuple):
 
 
 class Coefficients(NamedTuple):
-    """What kernels compute with: every reset is `V = s ? keep h + add : h`; `attach` is 0 if it is detached."""
+    """Coefficients of the kernels. Every reset is `V = s ? keep h + add : h`. `attach` is 0 if it is detached."""
 
     leak: float
     gain: float
@@ -44,11 +44,11 @@ class Coefficients(NamedTuple):
 
 @dataclass(frozen=True)
 class LIFParameters:
-    """The constants of `snn_dt.snn.neurons.LIF`; a value out of range raises `ValueError`.
+    """Constants of `snn_dt.snn.neurons.LIF`. A value out of range raises `ValueError`.
 
-    Times are in simulation steps; the potentials, `c_m * current` and the adaptations in one arbitrary unit of voltage.
-    `slope` is `surrogate_slope` as a tensor, which a compiled graph takes as an input; a number would be part of it.
-    `plain` neurons are those of the fused kernels: reset within the step, no adaptation.
+    Times are in simulation steps. Potentials, `c_m * current` and adaptations share one arbitrary unit of voltage.
+    `slope` is `surrogate_slope` as a tensor. A compiled graph takes a tensor as an input and would fix a number.
+    `plain` is True for neurons of the fused kernels: reset within the step and no adaptation.
     """
 
     slope: ClassVar[Tensor]
@@ -93,22 +93,22 @@ class LIFParameters:
         object.__setattr__(self, "slope", torch.tensor(self.surrogate_slope, dtype=torch.float64))
         object.__setattr__(self, "_tensors", {})
         adapts = self.threshold_adaptation or self.current_adaptation or self.voltage_adaptation
-        # No cached property: its lock would break a compiled graph.
+        # Not a cached property, because its lock would break a compiled graph. The dataclass is frozen.
         object.__setattr__(self, "plain", self.reset_order == "charge_fire_reset" and not adapts)
 
     @property
     def leak(self) -> float:
-        """`dt / tau_mem`, the part of `V_rest - V` that is made up in one step."""
+        """`dt / tau_mem`: the fraction of `V_rest - V` that leaks in one step."""
         return self.dt / self.tau_mem
 
     @property
     def gain(self) -> float:
-        """`dt C_m`, volts per unit of current in one step."""
+        """`dt C_m`: volts per unit of current in one step."""
         return self.dt * self.c_m
 
     @cached_property
     def coefficients(self) -> Coefficients:
-        """What the fused kernels compute with."""
+        """Coefficients of the fused kernels."""
         keep, add = {
             "hard": (0.0, self.v_rest),
             "soft": (1.0, -(self.v_threshold - self.v_rest)),
@@ -120,7 +120,10 @@ class LIFParameters:
         )
 
     def on(self, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Return the coefficients but the surrogate as a tensor, made once: it lives, and stays, where this does."""
+        """Return the coefficients except the surrogate as a tensor.
+
+        The tensor is cached, so it lives as long as this object and keeps its address.
+        """
         if (device, dtype) not in self._tensors:
             self._tensors[device, dtype] = torch.tensor(self.coefficients[:-1], dtype=dtype, device=device)
         return self._tensors[device, dtype]

@@ -1,6 +1,6 @@
-"""Record what modules of a model do: one hook for everything that reads a model from outside.
+"""Record the calls of modules with forward hooks.
 
-The probe of firing rates, the energy meter, the activity budget, rasters and the plasticity of a head all use it.
+The firing-rate probe, the energy meter, the activity budget, rasters and the plasticity of a head use it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Choice = type[nn.Module] | tuple[type[nn.Module], ...] | Callable[[nn.Module], b
 
 
 class Recorded(NamedTuple):
-    """One call of a module; `inputs` are its positional arguments, nothing is detached or copied."""
+    """One call of a module. `inputs` are its positional arguments. Tensors are neither detached nor copied."""
 
     name: str
     module: nn.Module
@@ -26,11 +26,12 @@ class Recorded(NamedTuple):
 
 
 class Record:
-    """The calls of chosen modules in the last forward of a model, recorded while the context is open.
+    """Calls of selected modules in the last forward of a model while the context is open.
 
     Attributes:
-        modules: what is recorded, by name.
-        calls: in the order in which they ended; a new forward of the model clears them. They outlive the context.
+        modules: recorded modules by name.
+        calls: calls in the order in which they ended. A new forward of the model clears them. They stay after the
+            context closes.
     """
 
     def __init__(self, model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
@@ -39,15 +40,15 @@ class Record:
         self._handles: list[RemovableHandle] = []
 
     def start(self) -> Record:
-        """Begin to record; a context does this."""
-        # Bound methods, not closures: a copied or pickled model must record into the copy of this record.
+        """Register the hooks. The context calls this."""
+        # Bound methods instead of closures: a copied or pickled model must record into the copy of this object.
         self._handles.append(self.model.register_forward_pre_hook(self._clear))
         for name, module in self.modules.items():
             self._handles.append(module.register_forward_hook(functools.partial(self._note, name)))
         return self
 
     def stop(self) -> None:
-        """Take the hooks away; the calls stay."""
+        """Remove the hooks and keep the calls."""
         while self._handles:
             self._handles.pop().remove()
 
@@ -65,7 +66,7 @@ class Record:
 
 
 def record(model: nn.Module, chosen: Choice) -> Record:
-    """Return a context that records modules of these types, those that a function chooses, or those given by name.
+    """Return a context that records modules selected by type, by a function or by name.
 
     ```
     with record(model, nn.LayerNorm) as recording:

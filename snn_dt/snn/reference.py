@@ -1,4 +1,4 @@
-"""The LIF recurrence in plain torch: what every faster path must equal.
+"""Reference LIF recurrence in plain torch. Every faster backend must give the same result.
 
 Shapes: `current` [T, ...], `v_mem` [...], spikes [T, ...].
 """
@@ -19,7 +19,7 @@ MOST_DRIVE = 1e30
 
 
 def reset(h: Tensor, s: Tensor, p: LIFParameters, v_threshold: Tensor | float) -> Tensor:
-    """Return the membrane after the reset of the spikes `s`; `detach_reset` cuts the gradient through them."""
+    """Return the membrane after a reset by the spikes `s`. `detach_reset` cuts the gradient through `s`."""
     s = s.detach() if p.detach_reset else s
     if p.reset == "hard":
         return (1.0 - s) * h + s * p.v_rest
@@ -29,7 +29,7 @@ def reset(h: Tensor, s: Tensor, p: LIFParameters, v_threshold: Tensor | float) -
 
 
 class _Held(torch.autograd.Function):
-    """Clamp to +-`MOST_DRIVE`; the gradient passes, as it does in the kernels."""
+    """Clamp to +-`MOST_DRIVE`. The gradient passes unchanged, as in the kernels."""
 
     generate_vmap_rule = True
 
@@ -47,13 +47,13 @@ class _Held(torch.autograd.Function):
 
 
 def drive(current: Tensor, p: LIFParameters) -> Tensor:
-    """Return `dt C_m I`, held within +-1e30: whatever finite current comes, no membrane becomes infinite or NaN."""
+    """Return `dt C_m I` clamped to +-1e30, so that no finite current makes a membrane infinite or NaN."""
     held: Tensor = _Held.apply(p.gain * current)
     return held
 
 
 def lif_step(current: Tensor, v_mem: Tensor, p: LIFParameters, fire: SpikeFunction = spike) -> tuple[Tensor, Tensor]:
-    """Advance one step: charge, fire, reset.
+    """Advance the neurons by one step: charge, fire and reset.
 
     ```
     h = V + dt/tau_mem (V_rest - V) + dt C_m I        s = [h >= V_th]
@@ -62,7 +62,7 @@ def lif_step(current: Tensor, v_mem: Tensor, p: LIFParameters, fire: SpikeFuncti
          h                         none
     ```
 
-    `fire` is `smooth_spike` in gradient checks.
+    Gradient checks pass `smooth_spike` as `fire`.
     """
     h = v_mem + p.leak * (p.v_rest - v_mem) + drive(current, p)
     s = fire(h - p.v_threshold, p.slope, p.surrogate)
@@ -70,9 +70,9 @@ def lif_step(current: Tensor, v_mem: Tensor, p: LIFParameters, fire: SpikeFuncti
 
 
 def scan_reference(current: Tensor, v0: Tensor, p: LIFParameters, fire: SpikeFunction = spike) -> tuple[Tensor, Tensor]:
-    """Run `lif_step` over the first axis of `current` from `v0`: spikes [T, ...] and the last membrane [...]."""
+    """Run `lif_step` over the first axis of `current`. Return spikes [T, ...] and the last membrane [...]."""
     spikes, v_mem = [], v0
-    # unbind, never current[t]: the backward of each index fills and adds a whole [T, ...] tensor, O(T^2) in all
+    # unbind instead of current[t]: the backward of each index adds a whole [T, ...] tensor, which costs O(T^2).
     for step in current.unbind(0):
         s, v_mem = lif_step(step, v_mem, p, fire)
         spikes.append(s)
@@ -80,7 +80,7 @@ def scan_reference(current: Tensor, v0: Tensor, p: LIFParameters, fire: SpikeFun
 
 
 def rate_reference(current: Tensor, sim_steps: int, p: LIFParameters, fire: SpikeFunction = spike) -> Tensor:
-    """Return the mean spike over `sim_steps` steps of the constant `current` [...], from rest: in [0, 1]."""
+    """Return the mean spike in [0, 1] over `sim_steps` steps of a constant `current` [...] from rest."""
     count, v_mem = torch.zeros_like(current), torch.full_like(current, p.v_rest)
     for _ in range(sim_steps):
         s, v_mem = lif_step(current, v_mem, p, fire)

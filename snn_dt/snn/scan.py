@@ -1,6 +1,6 @@
-"""LIF over time, on the fastest path there is; what they have in common is said in `backends.py`.
+"""Run LIF neurons over time on the fastest available backend; see `backends.py`.
 
-Shapes: `current` and spikes [T, ...], `v0` and the last membrane [...]; for `lif_rate`, `current` and the rate [...].
+Shapes: `current` and spikes [T, ...]; `v0` and the last membrane [...]. In `lif_rate` current and rate are [...].
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Scan(torch.autograd.Function):
     def forward(
         ctx: Any, current: Tensor, v0: Tensor | None, p: LIFParameters, fused: ModuleType
     ) -> tuple[Tensor, Tensor]:
-        ctx.set_materialize_grads(False)
+        ctx.set_materialize_grads(False)  # an unused output then has gradient None, which the kernel skips
         ctx.save_for_backward(current, v0)
         ctx.p, ctx.fused = p, fused
         return fused.scan_forward(current, v0, p)
@@ -41,7 +41,10 @@ class _Scan(torch.autograd.Function):
 
 
 class _Rate(torch.autograd.Function):
-    """A rate depends on its own neuron's current alone: the derivative is found forward and is all that is saved."""
+    """Rate with an elementwise derivative.
+
+    The rate of a neuron depends only on its own current. Forward computes this derivative and saves nothing else.
+    """
 
     @staticmethod
     def forward(ctx: Any, current: Tensor, sim_steps: int, p: LIFParameters, fused: ModuleType) -> Tensor:
@@ -64,11 +67,16 @@ def _needs_grad(*tensors: Tensor | None) -> bool:
 
 
 def lif_scan(current: Tensor, v0: Tensor | None, params: LIFParameters, backend: str = "auto") -> tuple[Tensor, Tensor]:
-    """Run a layer of neurons over `current` [T, ...] from the membrane `v0` [...] (`None`: at rest).
+    """Run a layer of neurons over `current` [T, ...] from the membrane `v0` [...].
 
-    Returns spikes [T, ...] and the membrane after the last reset [...]; `reference.lif_step` has the equations. For a
-    `current` of half precision all is computed in float32, and only the spikes are cast back. A `current` that is no
-    float tensor with a time axis, or a `v0` of another shape, raises `ValueError`.
+    `v0=None` starts at rest. `reference.lif_step` has the equations. A `current` of half precision is computed in
+    float32 and only the spikes are cast back.
+
+    Returns:
+        Spikes [T, ...] and the membrane after the last reset [...].
+
+    Raises:
+        ValueError: `current` is not a float tensor with a time axis or `v0` has another shape than one step.
     """
     if current.dim() == 0 or not current.is_floating_point():
         raise ValueError(f"current: expected floats [T, ...]; found {current.dtype} {list(current.shape)}")
@@ -82,19 +90,22 @@ def lif_scan(current: Tensor, v0: Tensor | None, params: LIFParameters, backend:
     name = backend_for(current.device.type, backend)
     if name == "reference":
         return scan_reference(current, current.new_full(current.shape[1:], params.v_rest) if v0 is None else v0, params)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():  # a compiled graph cannot contain ctypes calls
         return compiled.scan(current, v0, params, name)
     current, v0 = current.contiguous(), _dense(v0)
+    # Without a gradient the call skips autograd's overhead.
     if _needs_grad(current, v0):
         return _Scan.apply(current, v0, params, kernels(name))
     return kernels(name).scan_forward(current, v0, params)
 
 
 def lif_rate(current: Tensor, sim_steps: int, params: LIFParameters, backend: str = "auto") -> Tensor:
-    """Return the mean spike over `sim_steps` steps of the constant `current` [...], from rest: in [0, 1].
+    """Return the mean spike in [0, 1] over `sim_steps` steps of a constant `current` [...] from rest.
 
-    Shape and dtype are those of `current`; half precision is computed in float32. A `current` that is no float tensor,
-    or `sim_steps < 1`, raises `ValueError`.
+    The result has the shape and dtype of `current`. Half precision is computed in float32.
+
+    Raises:
+        ValueError: `current` is not a float tensor or `sim_steps < 1`.
     """
     if sim_steps < 1 or not current.is_floating_point():
         raise ValueError(f"expected a float current and sim_steps >= 1; found {current.dtype} and {sim_steps!r}")

@@ -1,10 +1,11 @@
-"""A linear layer fed by spikes: what is zero is neither added nor does it move a weight.
+"""Linear layer with sparse inputs: zeros are skipped in the forward pass and in the gradient of the weight.
 
-N rows, I inputs, O outputs. The kernels of `spikes.cpp` do the work of the forward pass and of the weight's gradient in
-proportion to the number of inputs that fired; the gradient of the input, which surrogates fill up, stays a dense
-product. They run float32 on a CPU; anything else takes torch's product, and so do few rows, for which packing the
-weight costs more than it saves, and rows of which half or more are not zero. The weight's gradient has to list which
-tokens each input fed, and pays up to a quarter.
+N rows, I inputs, O outputs. The work of the kernels in `spikes.cpp` is proportional to the number of nonzero inputs.
+The gradient of the input is a dense product, because surrogate gradients are rarely zero.
+
+The kernels need float32 on a CPU. Other inputs use torch's product. So do inputs with few rows, because packing the
+weight then costs more than it saves. Torch is also faster if half of the inputs or more are nonzero. The gradient of
+the weight must first list the tokens of each input, so its limit is a quarter.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from torch.nn import functional as F
 from snn_dt.snn import cpp
 from snn_dt.snn.backends import backend_for
 
-ROWS = 512
-DENSITY = 0.5
-GRADIENT_DENSITY = 0.25
-SAMPLE = 64
+ROWS = 512  # fewest rows for the kernels
+DENSITY = 0.5  # the forward kernel runs below this density
+GRADIENT_DENSITY = 0.25  # the kernel of the gradient runs below this density
+SAMPLE = 64  # about as many rows are sampled for the density
 
 
 def spike_linear(x: Tensor, weight: Tensor, bias: Tensor, backend: str = "auto") -> Tensor:
-    """Return `x W^T + b` for spikes or rates `x [..., I]`, `weight [O, I]`, `bias [O]`; `backend` as in `backends.py`.
+    """Return `x W^T + b` `[..., O]` for spikes or rates `x [..., I]`.
 
-    Equal to `F.linear` to rounding.
+    `weight` is `[O, I]` and `bias` is `[O]`. See `backends.py` for `backend`. The result equals `F.linear` to
+    rounding.
     """
     rows = x.numel() // max(x.shape[-1], 1)
     plain = x.dtype == weight.dtype == torch.float32 and rows >= ROWS and not torch.compiler.is_compiling()
@@ -38,7 +40,8 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor, backend: str = "auto")
 
 
 def _density(x: Tensor, rows: int) -> float:
-    """Return the share of inputs that are not zero, in some of the rows."""
+    """Return the fraction of nonzero inputs in a sample of the rows."""
+    # [..., I] -> [N, I], then every k-th row
     sample = x.detach().reshape(rows, -1)[:: max(rows // SAMPLE, 1)]
     return float(torch.count_nonzero(sample)) / sample.numel()
 
@@ -57,5 +60,5 @@ class _SpikeLinear(torch.autograd.Function):
         grad_x = grad @ weight if ctx.needs_input_grad[0] else None
         if ctx.sparse_gradient:
             return grad_x, *cpp.spike_linear_backward(x, grad.contiguous()), None
-        rows = grad.flatten(0, -2)
+        rows = grad.flatten(0, -2)  # [..., O] -> [N, O]
         return grad_x, rows.t() @ x.flatten(0, -2), rows.sum(0), None

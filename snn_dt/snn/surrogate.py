@@ -1,7 +1,7 @@
-r"""Surrogate derivatives of the Heaviside spike, all with peak 1 whatever the slope.
+r"""Surrogate derivatives of the Heaviside spike with peak 1 for every slope.
 
-A spike is `s = [u >= 0]` with `u = h - V_th`; its derivative is replaced by `psi_k(u)` in the backward pass only. Every
-`psi_k` peaks at 1, so the slope `k` narrows the support without scaling the gradient of a neuron at its threshold.
+A spike is `s = [u >= 0]` with `u = h - V_th`. The backward pass replaces its derivative by `psi_k(u)`. Every `psi_k`
+peaks at 1. The slope `k` narrows the support without scaling the gradient of a neuron at its threshold.
 
 | name         | psi_k(u)               | antiderivative S_k(u), S_k(0) = 1/2            |
 |--------------|------------------------|------------------------------------------------|
@@ -11,8 +11,8 @@ A spike is `s = [u >= 0]` with `u = h - V_th`; its derivative is replaced by `ps
 | arctan       | 1 / (1 + (k u)^2)      | 1/2 + arctan(k u) / k                          |
 | rectangular  | [\|k u\| <= 1]         | 1/2 + clip(u, +-1/k)                           |
 
-Shapes: `u` is any shape, `slope` a positive float or a tensor that holds one. Libraries that normalise to unit area
-instead (SpikingJelly's SoftSign and ATan) differ by a factor of the order of `k`.
+Shapes: `u` has any shape. `slope` is a positive float or a tensor with one element. Libraries that normalise to unit
+area instead (SpikingJelly's SoftSign and ATan) differ by a factor of the order of `k`.
 
 Sources: fast sigmoid, Zenke & Ganguli 2018, divided by its peak as in Van den Berghe et al. 2025 (arXiv 2510.24461);
 triangle, Bellec et al. 2020; arctan, Fang et al. 2021; rectangular, Wu et al. 2018.
@@ -74,7 +74,10 @@ def arctan_integral(u: Tensor, slope: Slope) -> Tensor:
 
 
 def rectangular(u: Tensor, slope: Slope) -> Tensor:
-    """Return 1 where `|k u| <= 1`, else 0: integer currents fall on the edge of DSFormer's, where k = 2."""
+    """Return 1 where `|k u| <= 1` and 0 elsewhere.
+
+    The edge counts, because integer currents of DSFormer (k = 2) lie on it.
+    """
     return ((slope * u).abs() <= 1.0).to(u.dtype)
 
 
@@ -84,13 +87,13 @@ def rectangular_integral(u: Tensor, slope: Slope) -> Tensor:
 
 
 def _clip(u: Tensor, slope: Slope) -> Tensor:
-    """Return `u` in [-1/k, 1/k]."""
+    """Return `u` clamped to [-1/k, 1/k]."""
     edge: Any = 1.0 / slope  # clamp takes two numbers or two tensors, and is typed as either
     return u.clamp(-edge, edge)
 
 
 class Surrogate(NamedTuple):
-    """A derivative `psi(u, slope)` and its antiderivative, the smooth spike `S(u, slope)`."""
+    """Derivative `psi(u, slope)` and its antiderivative, the smooth spike `S(u, slope)`."""
 
     derivative: Callable[[Tensor, Slope], Tensor]
     antiderivative: Callable[[Tensor, Slope], Tensor]
@@ -106,7 +109,11 @@ SURROGATES: dict[str, Surrogate] = {
 
 
 def get_surrogate(name: str) -> Surrogate:
-    """Return the surrogate called `name`; an unknown name raises `ValueError`."""
+    """Return the surrogate `name`.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
     if name not in SURROGATES:
         raise ValueError(
             f"surrogate: expected one of {', '.join(SURROGATES)}; found {name!r}{did_you_mean(name, SURROGATES)}"
@@ -128,10 +135,10 @@ class _Spike(torch.autograd.Function):
 
 
 def spike(u: Tensor, slope: Slope = 10.0, surrogate: str = "fast_sigmoid") -> Tensor:
-    """Return `[u >= 0]` in the dtype of `u`; backwards, `dL/du = psi_slope(u) dL/ds`. A tie (`u == 0`) fires."""
+    """Return `[u >= 0]` in the dtype of `u`. A tie (`u == 0`) fires. Its gradient is `dL/du = psi_slope(u) dL/ds`."""
     return _Spike.apply(u, slope, get_surrogate(surrogate).derivative)
 
 
 def smooth_spike(u: Tensor, slope: Slope = 10.0, surrogate: str = "fast_sigmoid") -> Tensor:
-    """Return the antiderivative `S_slope(u)`, whose true gradient is the surrogate: the spike of gradient checks."""
+    """Return the smooth spike `S_slope(u)` for gradient checks. Its true gradient is the surrogate."""
     return get_surrogate(surrogate).antiderivative(u, slope)

@@ -1,10 +1,10 @@
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
-# The functions of a kernel are in the language of Triton, which has no types.
-"""The kernels of `lif.cpp` for CUDA tensors, in Triton: one program runs a block of neurons through all T steps.
+# Kernel functions are written in the language of Triton, which has no types.
+"""Triton versions of the kernels in `lif.cpp` for CUDA tensors. A program runs a block of neurons over all T steps.
 
-Shapes: `current` and spikes [T, ...], `v0` and the last membrane [...]; for a rate all [...]. Dtypes: float32, float64.
-A neuron's constants come as a tensor: Triton would pass Python floats in single precision.
-With TRITON_INTERPRET=1 they run on CPU tensors, which is how they are tested where there is no GPU.
+Shapes: `current` and spikes [T, ...]; `v0` and the last membrane [...]. For a rate all tensors are [...]. Dtypes:
+float32 and float64. The neuron constants are passed as a tensor, because Triton passes Python floats in single
+precision. With TRITON_INTERPRET=1 the kernels run on CPU tensors. Tests without a GPU use this.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from torch import Tensor
 from snn_dt.snn.parameters import LIFParameters
 
 SIZES = ((64 * 1024, 256, 4, 8), (0, 32, 1, 16))
-"""From so many neurons on: neurons of a program, its warps, steps of a scan whose currents are on their way from memory
-at once. Few neurons need all the programs they can get, and what memory holds back is all they wait for."""
+"""Launch sizes: minimum number of neurons, neurons per program, warps and pipeline stages of a scan.
+
+A small layer needs small programs to occupy the GPU. It waits only for memory, so it prefetches more steps.
+"""
 
 
 @triton.jit
@@ -40,7 +42,7 @@ def _psi(u, slope, SURROGATE: tl.constexpr):
 
 @triton.jit
 def _held(drive):
-    # as `drive` in reference.py; NaN passes
+    # Same clamp as `drive` in reference.py. NaN passes through both comparisons.
     drive = tl.where(drive > 1e30, 1e30, drive)
     return tl.where(drive < -1e30, -1e30, drive)
 
@@ -79,18 +81,21 @@ def _scan_backward(
         v = tl.load(v0 + lane, mask=real)
     if gv_end is not None:
         gv = tl.load(gv_end + lane, mask=real)
-    # h is recomputed into the memory of the gradient, which the second sweep reads and overwrites
+    # Forward sweep: recompute h and store it in the gradient's memory, which the second sweep overwrites.
     for _ in tl.range(0, T, num_stages=STAGES):
         h = (v + leak * (v_rest - v)) + _held(gain * tl.load(x, mask=real))
         tl.store(gx, h, mask=real)
         v = tl.where(h - v_threshold >= 0, keep * h + add, h)
         x, gs, gx = x + n, gs + n, gx + n
-    tl.debug_barrier()
+    tl.debug_barrier()  # the second sweep reads what the first has written
+    # Backward sweep: the pointers start one step past the end.
     for _ in tl.range(0, T, num_stages=STAGES):
         gs, gx = gs - n, gx - n
         h = tl.load(gx, mask=real)
         u = h - v_threshold
+        # dL/ds: directly and through the reset, unless the reset is detached (attach = 0)
         by_s = tl.load(gs, mask=real) + attach * ((keep - 1) * h + add) * gv
+        # dL/dh: through the reset membrane and through the surrogate of the spike
         gh = tl.where(u >= 0, keep, 1.0) * gv + _psi(u, slope, SURROGATE) * by_s
         tl.store(gx, gain * gh, mask=real)
         gv = (1 - leak) * gh
@@ -99,7 +104,7 @@ def _scan_backward(
 
 @triton.jit
 def rate_steps(drive, c, T, DERIVATIVE: tl.constexpr, SURROGATE: tl.constexpr):
-    """Return the mean spike over T steps of the constant `drive`, gain times current, and its derivative."""
+    """Return the mean spike over T steps of a constant `drive` (gain times current) and its derivative by current."""
     leak, gain, v_rest, v_threshold = tl.load(c), tl.load(c + 1), tl.load(c + 2), tl.load(c + 3)
     slope, keep, add, attach = tl.load(c + 4), tl.load(c + 5), tl.load(c + 6), tl.load(c + 7)
     drive, zero = _held(drive), tl.zeros_like(drive)
@@ -111,6 +116,7 @@ def rate_steps(drive, c, T, DERIVATIVE: tl.constexpr, SURROGATE: tl.constexpr):
         spikes += fired.to(h.dtype)
         v = tl.where(fired, keep * h + add, h)
         if DERIVATIVE:
+            # Forward-mode derivatives by the current: of h, the spike and the membrane after the reset
             dh = (1 - leak) * dv + gain
             ds = _psi(u, slope, SURROGATE) * dh
             dspikes += ds
@@ -120,7 +126,7 @@ def rate_steps(drive, c, T, DERIVATIVE: tl.constexpr, SURROGATE: tl.constexpr):
 
 @triton.jit
 def _divided(x, T):
-    # rounded to nearest, or a rate would be no k / T; double precision is always
+    # float32 division must round to nearest, or a rate would differ from k / T. float64 division always does.
     if x.dtype == tl.float32:
         y = tl.div_rn(x, tl.zeros_like(x) + T)
     else:
@@ -140,9 +146,9 @@ def _rate_forward(x, rate, grad_x, c, T, n, SURROGATE: tl.constexpr, BLOCK: tl.c
 
 
 def launch(kernel: Any, programs: int, *arguments: Any, **static: Any) -> None:
-    """Run so many programs of a kernel on the device of its first argument."""
+    """Run a kernel with the given number of programs on the device of its first argument."""
     if programs:
-        # without fp fusion: a fused multiply-add rounds differently from torch and flips spikes at the threshold
+        # No fp fusion: a fused multiply-add rounds differently from torch and flips spikes at the threshold.
         with torch.cuda.device_of(arguments[0]):
             kernel[(programs,)](*arguments, enable_fp_fusion=False, **static)
 
@@ -155,7 +161,7 @@ def _launch_over(neurons: int, kernel: Any, *arguments: Any, scan: bool = False,
 
 
 def scan_forward(current: Tensor, v0: Tensor | None, p: LIFParameters) -> tuple[Tensor, Tensor]:
-    """Return spikes [T, ...] and the last membrane [...]; all tensors contiguous, `v0=None` at rest."""
+    """Return spikes [T, ...] and the last membrane [...]. Inputs are contiguous; `v0=None` means rest."""
     spikes, v_mem = torch.empty_like(current), current.new_empty(current.shape[1:])
     tensors = current, v0, spikes, v_mem, p.on(current.device, current.dtype)
     _launch_over(v_mem.numel(), _scan_forward, *tensors, len(current), scan=True)
@@ -165,8 +171,9 @@ def scan_forward(current: Tensor, v0: Tensor | None, p: LIFParameters) -> tuple[
 def scan_backward(
     current: Tensor, v0: Tensor | None, grad_spikes: Tensor | None, grad_v: Tensor | None, p: LIFParameters
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of `current` and of `v0`, h recomputed."""
+    """Return the gradients of `current` and `v0`. The kernel recomputes h instead of storing it."""
     grad_current, grad_v0 = torch.empty_like(current), current.new_empty(current.shape[1:])
+    # The kernel has no branch for an absent gradient of the spikes.
     grad_spikes = torch.zeros_like(current) if grad_spikes is None else grad_spikes
     tensors = current, v0, grad_spikes, grad_v, grad_current, grad_v0, p.on(current.device, current.dtype)
     surrogate = p.coefficients.surrogate
@@ -175,7 +182,7 @@ def scan_backward(
 
 
 def rate_forward(current: Tensor, sim_steps: int, p: LIFParameters, derivative: bool) -> tuple[Tensor, Tensor | None]:
-    """Return the rate and, if asked for, its derivative with respect to `current`, elementwise."""
+    """Return the rate and its elementwise derivative by `current` (None unless `derivative`)."""
     rate, grad_current = torch.empty_like(current), torch.empty_like(current) if derivative else None
     tensors = current, rate, grad_current, p.on(current.device, current.dtype)
     _launch_over(current.numel(), _rate_forward, *tensors, sim_steps, SURROGATE=p.coefficients.surrogate)

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
-# The functions of a kernel are in the language of Triton, which has no types.
-"""A layer norm and the neurons behind it in one Triton kernel: one program normalises a token and counts its spikes.
+# Kernel functions are written in the language of Triton, which has no types.
+"""Triton kernel of a layer norm and the neurons behind it. One program normalises a token and counts its spikes.
 
-Shapes: `x` and the rate [..., D]; weight and bias [D]. Dtypes: float32, float64.
+Shapes: `x` and the rate [..., D]; weight and bias [D]. Dtypes: float32 and float64.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def _norm_rate(
     at = row.to(tl.int64) * width + lane
     value = tl.load(x + at, mask=real, other=0.0)
     mean = tl.sum(value, 0) / width
+    # `value - mean` is not 0 in lanes beyond the width, which must not add to the variance.
     centred = tl.where(real, value - mean, 0.0)
     by_std = 1 / tl.sqrt(tl.sum(centred * centred, 0) / width + eps)
     current = centred * by_std * tl.load(weight + lane, mask=real) + tl.load(bias + lane, mask=real)
@@ -39,12 +40,12 @@ def _norm_rate(
 def norm_rate_forward(
     x: Tensor, weight: Tensor, bias: Tensor, eps: float, sim_steps: int, p: LIFParameters, derivative: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return the rate under the current `LayerNorm(x)`, and what `norm_rate_backward` asks for."""
+    """Return the rate for the current `LayerNorm(x)` and the two tensors that `norm_rate_backward` needs."""
     width = x.shape[-1]
     rows = x.numel() // width
     rate, grad_current, stats = torch.empty_like(x), None, None
     if derivative:
-        grad_current, stats = torch.empty_like(x), x.new_empty(2, *x.shape[:-1], 1)
+        grad_current, stats = torch.empty_like(x), x.new_empty(2, *x.shape[:-1], 1)  # mean and 1 / std [..., 1]
     block = triton.next_power_of_2(width)
     tensors = x, weight, bias, rate, grad_current, stats, p.on(x.device, x.dtype)
     options = {"SURROGATE": p.coefficients.surrogate, "BLOCK": block, "num_warps": min(max(block // 256, 1), 8)}

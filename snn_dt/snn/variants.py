@@ -1,6 +1,6 @@
-"""The neuron with all its options, in plain torch: delayed reset, adaptation, constants of each neuron's own.
+"""LIF neuron with all options in plain torch: delayed reset, adaptation and individual constants per neuron.
 
-Shapes: `current` [T, ...], every part of a state [...], spikes [T, ...]; `leak` and `v_threshold` broadcast to [...].
+Shapes: `current` and spikes [T, ...]; every part of a state [...]. `leak` and `v_threshold` broadcast to [...].
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Constant = Tensor | float
 
 
 def rest(like: Tensor, p: LIFParameters) -> LIFState:
-    """Return the state of neurons at rest, one per element of `like`."""
+    """Return the rest state with one neuron per element of `like`."""
     return LIFState(torch.full_like(like, p.v_rest), torch.zeros_like(like), torch.zeros_like(like))
 
 
 def begin(like: Tensor, state: LIFState | None, p: LIFParameters) -> LIFState:
-    """Return `state` with rest for what is `None` in it, or for all of it."""
+    """Return `state` with each `None` replaced by rest. `None` as the state is rest."""
     start = rest(like, p)
     if state is None:
         return start
@@ -41,7 +41,9 @@ def step(
     v_threshold: Constant,
     fire: SpikeFunction = spike,
 ) -> tuple[Tensor, LIFState]:
-    """Advance one step; b is the trace of threshold adaptation, w the adaptation current, rho = 1 - dt/tau_adaptation.
+    """Advance the neurons by one step.
+
+    b is the trace of threshold adaptation and w the adaptation current. rho = 1 - dt/tau_adaptation.
 
     ```
     charge_fire_reset                          delayed
@@ -54,9 +56,10 @@ def step(
     ```
 
     with beta, c, a = `threshold_adaptation`, `current_adaptation`, `voltage_adaptation`. A delayed hard reset loses the
-    input of its step. Both return the spike that the step's input can cause; the same weights give different trains.
+    input of its step. In both orders the returned spike depends on the input of the same step. The two orders give
+    different spike trains for equal weights.
 
-    Source: ALIF of Bellec et al. 2020; the delayed order is that of snnTorch with `reset_mechanism="subtract"`.
+    Source: ALIF of Bellec et al. 2020. The delayed order is that of snnTorch with `reset_mechanism="subtract"`.
     """
     v, b, w = state.v_mem, state.spike_trace, state.adaptation
     assert b is not None, "a state without gaps, see `begin`"
@@ -68,6 +71,7 @@ def step(
         v = reset(h, s, p, v_threshold)
         w = rho * w + p.voltage_adaptation * (v - p.v_rest) + p.current_adaptation * s
         return s, LIFState(v, rho * b + s, w)
+    # Delayed order: the spike of the last step resets first, so w uses the membrane from before this step.
     s0 = fire(v - (v_threshold + p.threshold_adaptation * b), p.slope, p.surrogate)
     w = rho * w + p.voltage_adaptation * (v - p.v_rest) + p.current_adaptation * s0
     v, b = reset(h, s0, p, v_threshold), rho * b + s0
@@ -82,11 +86,12 @@ def scan(
     v_threshold: Constant,
     fire: SpikeFunction = spike,
 ) -> tuple[Tensor, LIFState]:
-    """Run `step` over the first axis of `current`; `None`, as a state or a part of one, is rest."""
+    """Run `step` over the first axis of `current`. `None` as a state or a part of it is rest."""
     state, spikes = begin(current.new_empty(current.shape[1:]), state, p), []
     for now in current.unbind(0):
         s, state = step(now, state, p, leak, v_threshold, fire)
         spikes.append(s)
+    # torch.stack rejects an empty list, which occurs for T = 0.
     return (torch.stack(spikes) if spikes else torch.empty_like(current)), state
 
 
@@ -98,7 +103,7 @@ def rate(
     v_threshold: Constant,
     fire: SpikeFunction = spike,
 ) -> Tensor:
-    """Return the mean spike over `sim_steps` steps of the constant `current` [...], from rest: in [0, 1]."""
+    """Return the mean spike in [0, 1] over `sim_steps` steps of a constant `current` [...] from rest."""
     count, state = torch.zeros_like(current), rest(current, p)
     for _ in range(sim_steps):
         s, state = step(current, state, p, leak, v_threshold, fire)
