@@ -1,4 +1,6 @@
-"""Checkpoints: folders with everything a policy needs, without pickle, loaded strictly, replaced atomically.
+"""Checkpoints: folders with everything a policy needs.
+
+No file but the training state is pickled. Loading is strict. A save replaces the folder atomically.
 
 ```
 config.json           format, model configuration, task shape, policy specification
@@ -100,8 +102,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = False) -> Policy:
     """Load a policy from a checkpoint folder or the last checkpoint of a run folder; needs no dataset or environment.
 
-    With `trust`, evaluations make the environment that the checkpoint describes, whatever it imports or opens; see
-    `snn_dt.data.env_spec`. Loading makes no environment.
+    With `trust` an evaluation makes the environment that the checkpoint describes. This may import modules and open
+    files, see `snn_dt.data.env_spec`. Loading makes no environment.
 
     Raises:
         CheckpointError: missing or damaged files, weights that are not finite or do not fit the configuration.
@@ -157,7 +159,7 @@ def _check_sizes(config: ModelConfig, task: TaskShape, weights: dict[str, torch.
 
 
 class _WithoutValues(TorchFunctionMode):
-    """Leaves initial values out where there is no memory to hold them: `normal_` would import 800 modules for that."""
+    """Skips the initialisation of meta tensors, which have no memory: there `normal_` would import 800 modules."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         values = kwargs or {}
@@ -209,6 +211,7 @@ def provenance(**facts: Any) -> dict[str, Any]:
 def _replace(new: Path, directory: Path) -> None:
     """Replace `directory` by `new`; a crash in between leaves `<directory>.old`, which `find_checkpoint` finds."""
     old = directory.with_name(directory.name + ".old")
+    # The content must be on the disk before the rename, or a power failure could leave empty files.
     for file in new.iterdir():
         with file.open("rb+") as handle:
             os.fsync(handle.fileno())

@@ -67,7 +67,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RunCommand(Generic[C]):
-    """A command that makes a run in a folder, or resumes one: `train`, `finetune`, `online`, `rsnn`."""
+    """A command that makes or resumes a run in a folder, such as `train`."""
 
     name: str
     """Name of the command."""

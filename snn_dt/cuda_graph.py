@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 MAX_GRAPHS = 64
-"""Graphs of one computation; inputs of further shapes are computed without a graph, which saves the memory of one."""
+"""Largest number of graphs of one computation. Inputs of further shapes are computed without one, to save memory."""
 
 
 class CudaGraph:
@@ -43,6 +43,7 @@ class CudaGraph:
                 return self._compute_on_side_stream(inputs)
             self._graphs[shapes] = self._capture(inputs)
         graph, static_inputs, result = self._graphs[shapes]
+        # A graph reads fixed addresses, so the inputs are copied there.
         torch._foreach_copy_(static_inputs, list(inputs))
         graph.replay()
         return result

@@ -35,7 +35,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the name of a device: `cpu`, or that of the GPU, such as `NVIDIA H200`."""
+    """Return `cpu` or the name of the GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 

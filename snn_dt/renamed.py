@@ -47,7 +47,7 @@ def current_keys(values: Any, section: str = "") -> Any:
 
 
 def takes_old_names(cls: type[T]) -> type[T]:
-    """Let a dataclass be built with, and asked for, fields by their old names."""
+    """Let a dataclass accept the old names of its fields, as arguments and as attributes."""
     build: Any = cls.__init__
 
     @functools.wraps(build)

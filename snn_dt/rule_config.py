@@ -35,8 +35,8 @@ class EpropConfig:
     feedback: Literal["symmetric", "random"] = "symmetric"
     """Weights by which errors leave the head: its own, or fixed random ones."""
     below: Literal["bptt", "eprop", "frozen"] = "bptt"
-    """What moves the blocks before the last, and the embedding: backpropagation through time from where e-prop ends,
-    e-prop too, or nothing."""
+    """Training of the embedding and of the blocks before the last: backpropagation through time from the point where
+    e-prop ends, e-prop, or none."""
 
 
 def plasticity_checks(name: str, p: PlasticityConfig) -> list[Check]:

@@ -1,4 +1,4 @@
-"""A training run: the dataset, model, batches and training state that a configuration describes, and `train`."""
+"""A training run: the dataset, model, batches and training state that a configuration describes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def train(config: Config, run_dir: str | Path | None = None, data: Trajectories 
 
 
 def new_run_folder(config: Config) -> Path:
-    """Return the name of a new run folder: dataset, kind of model, seed and time."""
+    """Return the name of a new run folder, made of dataset, kind of model, seed and time."""
     dataset = config.data.dataset.rstrip("/").removeprefix("datasets/").rpartition(":")[2]
     name = "-".join(part for part in dataset.removesuffix(".hdf5").split("/") if part not in ("", ".", ".."))
     return Path("runs") / f"{name[:100]}-{config.model.kind}-seed{config.train.seed}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -140,7 +140,7 @@ class Run:
     def train(self) -> int | None:
         """Train to the end or to a signal; returns the number of the signal, None at the end.
 
-        If there are several processes, only the first one evaluates, logs, and writes to the folder.
+        With several processes only the first one evaluates, logs and writes to the folder.
         """
         if not self.workers.first:
             with self._stop_signal() as stop:

@@ -54,7 +54,7 @@ def check_all(checks: Iterable[tuple[str, bool, str, object]]) -> None:
 def each(
     config: Any, expected: str, holds: Callable[[Any], bool], fields: dict[str, tuple[str, ...]]
 ) -> list[tuple[str, bool, str, object]]:
-    """Return the same check, in the form of `check_all`, for many fields, named by section."""
+    """Return the same check for many fields, named by section, in the form of `check_all`."""
     found = {f"{part}.{name}": getattr(getattr(config, part), name) for part, names in fields.items() for name in names}
     return [(name, holds(value), expected, value) for name, value in found.items()]
 

@@ -22,7 +22,7 @@ TRAINING_SECTIONS = ("train", "learn", "update")
 
 
 def take_trust(arguments: Sequence[str]) -> tuple[bool, list[str]]:
-    """Return whether `--trust-env-spec` is there, alone or with `true`, and the other arguments."""
+    """Return whether `--trust-env-spec` is set (alone or with `true`) and the other arguments."""
     trust, others = False, list[str]()
     words = iter(arguments)
     for word in words:

@@ -36,7 +36,10 @@ MAX_MESSAGE = 2000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `snn-dt` and return the exit status: 0 done, 1 out of memory, 2 a user error, 128 + n after signal n."""
+    """Run `snn-dt` and return the exit status.
+
+    0: done; 1: out of memory; 2: a user error; 128 + n: stopped by signal n.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     with steady_streams():
         if not arguments or arguments[0] in ("-h", "--help"):
@@ -68,7 +71,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
 
 
 def _execute(command: Any, words: list[str], program: str) -> int:
-    """Run what a module offers: a run, a command of one dataclass, a table of commands by name, or a function."""
+    """Run a command, whichever of its four forms it has: run, dataclass, table of subcommands or function."""
     if isinstance(command, RunCommand):
         from snn_dt.cli.run_command import execute
 
@@ -94,9 +97,9 @@ def _execute(command: Any, words: list[str], program: str) -> int:
 def handle_errors(command: Callable[[list[str]], int], arguments: list[str]) -> int:
     """Return the status of `command(arguments)`; a user error becomes one line and status 2.
 
-    Ctrl-C gives status 130, SIGTERM 143, and memory that runs out 1, because there may be enough the next time. All of
-    them raise in the command, so that it removes half-written files. A file or name that the operating system refuses
-    is a user error too.
+    Ctrl-C gives status 130 and SIGTERM 143. Running out of memory gives 1, because there may be enough the next time.
+    All of them raise in the command, so that it removes half-written files. A file or name that the operating system
+    refuses is a user error too.
     """
     with steady_streams():
         before = signal.signal(signal.SIGTERM, _interrupt)

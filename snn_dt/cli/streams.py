@@ -1,4 +1,7 @@
-"""Standard output and error that never end a command: closed, broken, full, or of a narrow encoding."""
+"""Standard output and error whose failures never end a command.
+
+They may be closed, broken, on a full disk or of a narrow encoding.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Build flat, checked arrays from a stream of episodes, in one pass with one episode in memory."""
+"""Build flat and checked arrays from a stream of episodes, with one episode in memory at a time."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _read(
 
 
 def _checksum(arrays: dict[str, NDArray[Any]], columns: dict[str, Column]) -> str:
-    """Return the SHA-256 of names, types, shapes and bytes of the content, the same for every file format."""
+    """Return the SHA-256 of the content (names, types, shapes and bytes). It does not depend on the file format."""
     digests = {name: column.digest() for name, column in columns.items() if name != "returns_to_go"}
     for name in ("episode_offsets", "terminated", "truncated"):
         digests[name] = hashlib.sha256(arrays[name].tobytes()).hexdigest()

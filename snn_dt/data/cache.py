@@ -44,7 +44,7 @@ PREFIX = ".building-"
 
 FORMAT_VERSION = 2
 MAX_ALWAYS_CHECKED = 16 << 20
-"""Largest dataset, in bytes, whose digests are always compared."""
+"""Largest dataset whose digests are always compared, in bytes."""
 SAMPLED_FILES, SAMPLE_BYTES = 64, 4096
 """The key samples this many files of a source, each in three places of this size."""
 

@@ -13,18 +13,18 @@ from snn_dt.data.source import Episode, Source
 from snn_dt.errors import DataError
 
 ACTION_TOLERANCE = 1e-3
-"""Allowed excess of an action over its bounds, as a fraction of their width: some recorders do not clip."""
+"""Allowed excess of an action over its bounds as a fraction of their width. Some recorders do not clip."""
 ROUNDING = 1e-6
-"""The same as a fraction of the bounds themselves, which float32 rounds."""
+"""Further allowed excess as a fraction of the bounds themselves, which float32 rounds."""
 
 MAX_WIDTH = 1e4
-"""Largest width of usable action bounds, as a multiple of the largest action or of 1."""
+"""Largest width of usable action bounds as a multiple of the largest action (at least 1)."""
 
 
 def checked(episode: Episode, where: str, source: Source) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
-    """Return observations [T, obs_dim], actions [T, ...], rewards [T] of one episode, or raise `DataError`.
+    """Return the observations [T, obs_dim], actions [T, ...] and rewards [T] of one episode, or raise `DataError`.
 
-    Observations keep a type of more than 32 bits; all their numbers are finite in float32.
+    Observations keep a type of more than 32 bits. All their numbers are finite in float32.
     """
     # Types first: the checks below compute with the numbers.
     for name in ("observations", "actions", "rewards"):
@@ -78,7 +78,7 @@ def _checked_actions(actions: NDArray[Any], where: str, source: Source) -> NDArr
     values = np.asarray(actions).reshape(len(actions), -1)  # [T, ...] -> [T, action_dim]
     _check_width("actions", values, flatdim(space) if not discrete else 1, where, space)
     if discrete:
-        values = values[:, 0]
+        values = values[:, 0]  # [T, 1] -> [T]
         inside = (values >= space.start) & (values < space.start + space.n) & (values == np.floor(values))
     else:
         low, high, slack = bounds(space)

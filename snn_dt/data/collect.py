@@ -1,4 +1,4 @@
-"""Collecting a dataset: roll a policy out and write a Minari folder."""
+"""Collection of a dataset: roll out a policy and write a Minari folder."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _check_free_space(file: Path) -> None:
 
 
 def _compress(path: Path) -> None:
-    """Rewrite Minari's file with gzip, shuffle and checksums, which halves its size."""
+    """Rewrite Minari's file with gzip, shuffle and checksums. This halves its size."""
     import h5py
 
     smaller = path.with_name("smaller.hdf5")

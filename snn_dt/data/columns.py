@@ -1,4 +1,4 @@
-"""Accumulators of a streaming build: an array that grows by blocks, and mean and variance in one pass."""
+"""Accumulators of a streaming build: an array that grows by blocks, and one-pass mean and variance."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Column:
 
 
 def digest(array: NDArray[Any]) -> str:
-    """Return the digest of a whole array [N, ...], the same as that of a `Column` with its rows."""
+    """Return the digest of a whole array [N, ...]. It equals that of a `Column` with its rows."""
     found = hashlib.sha256(f"{array.dtype.str} {array.shape[1:]}".encode())
     rows = max(1, (1 << 24) // max(1, array[:1].nbytes))  # 16 MiB at a time: the array may be larger than memory
     for start in range(0, len(array), rows):

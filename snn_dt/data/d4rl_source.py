@@ -95,7 +95,7 @@ def _read(located: Located, options: ReadOptions) -> Source:
 
 
 def _data_range(actions: Any, action_dim: int, path: Path) -> tuple[gym.Space[Any], list[str]]:
-    """Return (Box, notes) of actions of an unknown environment: -1 to 1, or the range of the data if it is wider."""
+    """Return (Box, notes) of actions of an unknown environment. The Box is -1 to 1 or the wider range of the data."""
     from gymnasium import spaces
 
     if actions.dtype.kind != "f":

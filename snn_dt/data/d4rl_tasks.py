@@ -48,7 +48,7 @@ _MAZE2D_LIMITS = {
 
 
 CUT_AT_LIMIT = {"hopper", "halfcheetah", "walker2d", "ant"}
-"""Tasks whose recordings never exceed the limit, unlike human demonstrations (Adroit, kitchen) and maze2d."""
+"""Tasks whose recordings never exceed the limit. Human demonstrations (Adroit, kitchen) and maze2d do."""
 
 
 def task_name(dataset_id: str) -> str:

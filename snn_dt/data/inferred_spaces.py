@@ -28,7 +28,7 @@ def unbounded_observations(observations: NDArray[Any]) -> gym.Space[Any]:
 
 
 def actions_of(episodes: list[Episode], where: str) -> tuple[gym.Space[Any], list[str]]:
-    """Return (space of the actions in the data, notes): Discrete for integers and booleans, else Box."""
+    """Return (space of the actions in the data, notes). Integers and booleans give a Discrete space, others a Box."""
     columns = [np.asarray(episode.actions) for episode in episodes if len(episode.actions)]
     kinds = {"choice" if column.dtype.kind in "biu" else "float" for column in columns}
     widths = {int(np.prod(column.shape[1:])) for column in columns}

@@ -172,7 +172,7 @@ def _compare_specs(facts: dict[str, Any], dataset_id: str) -> None:
 
 
 def _spaces(facts: dict[str, Any], dataset_id: str, trust: bool) -> tuple[Any, Any]:
-    """Return (observation space, action space) from the metadata, else from the environment that they name."""
+    """Return (observation space, action space) of the metadata or of the environment that they name."""
     from minari.serialization import deserialize_space
 
     from snn_dt.data.env_spec import parse_spec

@@ -1,4 +1,4 @@
-"""Warnings about a dataset, counted while it is read, one line for each kind.
+"""Warnings about a dataset, which are counted while it is read.
 
 Shapes: `T` steps, `A` action columns.
 """

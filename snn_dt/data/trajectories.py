@@ -1,4 +1,4 @@
-"""Offline trajectories as flat arrays, the same for every source.
+"""Offline trajectories as flat arrays.
 
 Shapes: `N` steps of all episodes one after another, `E` episodes. Episode `e` is rows `episode_offsets[e]` to
 `episode_offsets[e + 1]` of every `[N, ...]` array.
@@ -27,7 +27,7 @@ RewardMode = Literal["dense", "delayed"]
 class Trajectories:
     """A dataset as flat arrays plus episode offsets.
 
-    Made by `snn_dt.load_dataset`, memory-mapped and read-only, or from numpy by `from_arrays` and `from_episodes`.
+    `snn_dt.load_dataset` returns memory-mapped, read-only arrays. `from_arrays` and `from_episodes` take numpy arrays.
 
     | field | shape, type | |
     |---|---|---|
@@ -120,8 +120,8 @@ class Trajectories:
     ) -> Trajectories:
         """Build trajectories from a list with one dictionary for each episode of T steps.
 
-        Keys: `observations` ([T, ...] or [T + 1, ...]; the one after the last action is dropped), `actions`, `rewards`,
-        and `terminations`, `truncations`: [T] flags, or one flag of the last step; a missing one is false.
+        Keys: `observations` ([T, ...] or [T + 1, ...]; the one after the last action is dropped), `actions`, `rewards`.
+        Optional keys: `terminations` and `truncations`, which are flags [T] or one flag of the last step.
 
         The other arguments and the errors are those of `from_arrays`.
         """
@@ -141,12 +141,12 @@ class Trajectories:
 
     @property
     def n_episodes(self) -> int:
-        """E."""
+        """Number of episodes, E."""
         return len(self.episode_offsets) - 1
 
     @property
     def n_steps(self) -> int:
-        """N."""
+        """Number of steps of all episodes, N."""
         return int(self.episode_offsets[-1])
 
     @property
