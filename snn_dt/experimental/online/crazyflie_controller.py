@@ -1,6 +1,6 @@
 """A scripted controller for the hover task: nested loops for position, attitude and rotor thrust.
 
-N drones; privileged observations [N, 146] in, actions [N, 4] out; stateless.
+It maps privileged observations [N, 146] of N drones to actions [N, 4] and has no state.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Pilot:
     attitude_frequency: float = 21.0
     damping: float = 1.15
     limit: float = 6.0
-    """Maximum desired acceleration, m/s^2."""
+    """Maximum desired acceleration in m/s^2."""
     lead: float = 4.0
     """Gain of the lag compensation: overdrive of a rotor towards its desired speed."""
 
@@ -68,7 +68,7 @@ class Pilot:
 
 
 def rotor_speeds(history: Array) -> Array:
-    """Return the rotor speeds [N, 4] after the past actions [N, 32, 4], from hover speed."""
+    """Return the rotor speeds [N, 4] that follow from hover speed and the past actions [N, 32, 4]."""
     speed = np.full((len(history), ACTION_DIM), model.HOVER_THROTTLE)
     for action in history.transpose(1, 0, 2):  # [32, N, 4]: step by step
         lag = 0.5 * (action + 1.0) - speed

@@ -1,8 +1,8 @@
-"""Sparse connections that change during training: weak ones are pruned, new ones grown among the allowed ones.
+"""Pruning of weak connections and growth of new ones during training.
 
-Groups of neurons: `input`, `lif`, `alif` (adaptive neurons), `output`. Inputs receive and outputs send no connections;
-self-connections are not allowed. A connection between hidden neurons acts one step later, so the network stays causal.
-Masks are [targets, sources], like weights.
+The groups of neurons are `input`, `lif`, `alif` (adaptive) and `output`. Inputs receive no connections and outputs send
+none. Self-connections are not allowed. A connection between hidden neurons acts one step later, so the network stays
+causal. Masks are [targets, sources] like weights.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TopologyConfig:
 
 
 def update_generator(seed: int, step: int) -> torch.Generator:
-    """Return the random generator of one update, a function of (seed, step), so that a resumed run draws the same.
+    """Return the random generator of one update. It depends on (seed, step) only, so a resumed run draws the same.
 
     torch uses 32 bits of a seed, so seed and step are mixed into one number.
     """
@@ -46,7 +46,7 @@ def update_generator(seed: int, step: int) -> torch.Generator:
 
 
 class Topology:
-    """The connection masks of a network, and their pruning and growth."""
+    """The connection masks of a network with their pruning and growth."""
 
     def __init__(self, network: RecurrentSNN, config: TopologyConfig, seed: int) -> None:
         """Set the allowed connections and draw the initial ones.
@@ -66,7 +66,7 @@ class Topology:
 
     @torch.no_grad()
     def revise(self, step: int, optimizer: torch.optim.Optimizer) -> dict[str, int]:
-        """Prune and grow after update `step`; a function of weights, counters, seed and `step` only."""
+        """Prune and grow after update `step`. The result depends on weights, counters, seed and `step` only."""
         config, pruned = self.config, {}
         for name, part in self.network.synapses.items():
             weak = (part.weight.abs() < config.prune_below) & (part.mask > 0)
@@ -116,7 +116,7 @@ class Topology:
 
 
 def allowed_connections(network: RecurrentSNN, pairs: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """Return the allowed connections, bool [targets, sources], by the names of `RecurrentSNN.synapses`.
+    """Return masks (bool [targets, sources]) of the allowed connections by the names of `RecurrentSNN.synapses`.
 
     Raises:
         ConfigError: a pair is not `from>to` with `from` in input, lif, alif and `to` in lif, alif, output.
