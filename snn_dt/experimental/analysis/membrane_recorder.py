@@ -1,6 +1,6 @@
-"""Recorder of currents, states and spikes of every neuron in a forward pass, and of dL/dV at every step.
+"""Recorder of the currents, states, spikes and dL/dV of every neuron at every step.
 
-Shapes: T simulation steps of the neuron; `...` any leading axes, N neurons on the last axis.
+Shapes: T simulation steps of the neuron; `...` any leading axes; N neurons on the last axis.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from snn_dt.snn.neuron_layers import spiking_modules
 
 @dataclass
 class Trace:
-    """One run of a layer of neurons: the step with `currents[t]` [..., N] leads from `states[t]` to `states[t + 1]`."""
+    """One run of a layer of neurons. The step with `currents[t]` [..., N] leads from `states[t]` to `states[t + 1]`."""
 
     neuron: LIF
     currents: list[Tensor] = field(default_factory=list)
