@@ -17,11 +17,11 @@ MAX_GRAPHS = 64
 
 
 class CudaGraph:
-    """`compute(*tensors) -> result`, captured after some calls with inputs of the same shapes, and launched afterwards.
+    """A function `compute(*tensors) -> result` that becomes a CUDA graph after some calls with the same input shapes.
 
-    Host code of `compute` runs while it is called or captured, not when the graph is launched. So it may not depend on
-    values of tensors, and it must change tensors in place. Its result, any structure of tensors, is overwritten by the
-    next call with inputs of the same shapes.
+    Host code of `compute` does not run when the graph is launched. So it may not depend on values of tensors, and it
+    must change tensors in place. The result may be any structure of tensors. The next call with inputs of the same
+    shapes overwrites it.
 
     Args:
         compute: takes tensors on one GPU.

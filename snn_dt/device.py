@@ -58,7 +58,7 @@ def available_cores() -> int:
 
 
 def set_threads(threads: int, processes: int = 1) -> int:
-    """Set torch's CPU threads and return their number; 0 takes OMP_NUM_THREADS, else this process's share of the cores.
+    """Set torch's CPU threads and return their number. 0 takes OMP_NUM_THREADS or this process's share of the cores.
 
     Raises:
         ConfigError: a negative number, or more than `MOST_THREADS`.

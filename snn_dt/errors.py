@@ -35,7 +35,7 @@ class TrainingError(SnnDtError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"` for the known name nearest to `name`, else the list of known names."""
+    """Return `"; did you mean 'x'?"` for the known name nearest to `name`, or else the list of known names."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:

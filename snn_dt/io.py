@@ -189,7 +189,7 @@ def writable_folder(folder: Path) -> None:
 
 
 def sync_to_disk(path: Path) -> None:
-    """Flush a file or a folder to the disk, so that a power loss leaves all of it or nothing."""
+    """Flush a file or a folder to the disk. After a power loss it is then complete."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

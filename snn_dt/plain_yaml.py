@@ -20,7 +20,7 @@ from snn_dt.io import MOST_DEPTH
 MOST_BYTES = 1 << 17
 """Largest YAML text: fifty times the largest of the shipped configs."""
 MAX_VALUES = 10_000
-"""Largest number of values of a text, where an alias (`*name`) counts as a copy."""
+"""Largest number of values of a text. An alias (`*name`) counts as a copy."""
 NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,9})?")
 """A decimal number as text."""
 

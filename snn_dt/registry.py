@@ -88,7 +88,7 @@ class Table(Generic[T]):
         )
 
     def remove(self, name: str) -> None:
-        """Remove an entry, as a test does after itself."""
+        """Remove an entry, for example at the end of a test."""
         self._entries.pop(name, None)
 
     def _import_homes(self) -> None:

@@ -16,7 +16,7 @@ RENAMED = {
     "top_fraction": "filter_top",
     "carry_state": "stateful",
 }
-"""Old name of a field to its new name, in any section; all since 0.2.0."""
+"""Old name of a field to its new name in any section. All changed in 0.2.0."""
 
 _log = logging.getLogger("snn_dt")
 _told: set[str] = set()

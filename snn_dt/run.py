@@ -72,10 +72,10 @@ class Run:
     """A training run in its folder: `config.yaml`, `metrics.jsonl`, `checkpoints/last`, `checkpoints/best`.
 
     Args:
-        config: the whole configuration; written to the folder, resolved.
+        config: the whole configuration. It is written to the folder.
         run_dir: a new folder, or, with `resume`, that of an earlier run.
         resume: restore weights, optimizer, generators and counters from `checkpoints/last`, if there is one.
-        trust: make the environment that the dataset describes, whatever it imports, see `snn_dt.data.env_spec`.
+        trust: make the environment that the dataset describes with all its imports (`snn_dt.data.env_spec`).
         data: the trajectories to learn from; None loads `config.data.dataset`.
 
     Attributes:
@@ -138,7 +138,7 @@ class Run:
         self.evaluates = self.workers.first and can_evaluate(config, self.policy)
 
     def train(self) -> int | None:
-        """Train to the end or to a signal; returns the number of the signal, None at the end.
+        """Train to the end or to a signal. Returns the number of the signal, or None at the end.
 
         With several processes only the first one evaluates, logs and writes to the folder.
         """

@@ -1,4 +1,4 @@
-"""Strict reading of YAML into frozen dataclasses: every key known, every value of its annotated type."""
+"""Strict reading of YAML into frozen dataclasses. Every key must be known and every value of its annotated type."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HINT = "; write a number in decimal digits, as 90 or 1.5e3"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the nested dictionaries of a YAML file, merged over those of the files that its `base` key names."""
+    """Return the nested dictionaries of a YAML file merged over those of the files in its `base` key."""
     return _read_chain(path, (), {})
 
 

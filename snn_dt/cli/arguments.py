@@ -1,4 +1,4 @@
-"""Command lines: one dataclass per command, one line per mistake."""
+"""Parsing of command lines into dataclasses. A mistake becomes an error of one line."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _one_line(box: str, cls: type, program: str) -> str:
 
 
 def _suggestion(unknown: str, flags: list[str]) -> str:
-    """Return the flag that was probably meant, in words.
+    """Return a hint with the flag that was probably meant.
 
     A flag of the same name in another section comes first: `--learn.steps` for `--train.steps`, because `learn` holds
     the optimisation there.

@@ -20,7 +20,7 @@ from snn_dt.rule_config import PlasticityConfig, plasticity_checks
 
 @dataclass(frozen=True)
 class EvaluateArguments:
-    """Roll out a policy in its environment, conditioned on one or more target returns."""
+    """Roll out a policy in its environment for one or more target returns."""
 
     checkpoint: Path
     """Checkpoint folder, or a run folder with a last checkpoint."""
@@ -137,7 +137,7 @@ def evaluate_main(arguments: Sequence[str]) -> int:
 
 
 def _line(row: dict[str, Any]) -> str:
-    """Return one line on the results of a target return, for logs."""
+    """Return one log line with the results of a target return."""
     low, high = row["return_interval"]
     return (
         f"target {row['target_return']:g}: return {row['return_mean']:.5g} [{low:.5g}, {high:.5g}] over "

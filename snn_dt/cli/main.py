@@ -29,7 +29,10 @@ COMMANDS = {
     "analyse": ("snn_dt.experimental.analysis.command:ANALYSE", "analyse gradients: over slopes, layers and time"),
     "data": ("snn_dt.cli.data:data_main", "show a dataset, build its cache, collect a new one"),
 }
-"""`module:name` of a function or a description (`snn_dt.command`), imported when the command is run; its help."""
+"""For each command `module:name` and a help text. The name is a function or a description (`snn_dt.command`).
+
+The module is imported only when the command is run.
+"""
 
 MAX_MESSAGE = 2000
 """Characters of an error message; a longer one is cut in the middle."""
@@ -125,7 +128,7 @@ def handle_errors(command: Callable[[list[str]], int], arguments: list[str]) -> 
 
 
 def _print_error(message: str, status: int) -> int:
-    """Print a message on one line of standard error, cut if it quotes long content; returns the status."""
+    """Print a message on one line of standard error and return the status. A very long message is cut."""
     line = " ".join(message.split())
     if len(line) > MAX_MESSAGE:
         line = f"{line[: MAX_MESSAGE // 2]} ... {line[-MAX_MESSAGE // 2 :]}"
@@ -134,7 +137,7 @@ def _print_error(message: str, status: int) -> int:
 
 
 def _out_of_memory(error: Exception) -> str:
-    """Return the message of an error of Python, numpy or torch about memory; empty for any other error."""
+    """Return the message of an out-of-memory error of Python, numpy or torch. It is empty for other errors."""
     said = " ".join(str(error).split())
     names = {kind.__name__ for kind in type(error).__mro__}  # by name, because torch may not be loaded
     if names & {"MemoryError", "OutOfMemoryError"} or "can't allocate memory" in said:

@@ -66,7 +66,7 @@ def read_run(command: RunCommand[C], arguments: Sequence[str]) -> tuple[Path, C,
 
 
 def _resumed_folder(arguments: Sequence[str]) -> Path | None:
-    """Return the run folder in `--resume DIR`, which must be the only flag; None without it."""
+    """Return the run folder in `--resume DIR`, or None without it. No other flag may be given."""
     resume = _flag_values(arguments, "--resume")
     if not resume:
         return None

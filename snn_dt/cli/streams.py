@@ -18,8 +18,8 @@ from snn_dt.training.signals import request_stop
 class Steady:
     """A text stream whose `write` and `flush` never raise.
 
-    Characters that the encoding lacks are written as `?`. Once the reader has gone, or the disk of a log is full,
-    nothing more is written; an active run then saves and stops with the number of SIGPIPE, as after SIGTERM.
+    Characters that the encoding lacks are written as `?`. Nothing more is written once the reader has gone or the disk
+    of a log is full. An active run then saves and stops as after SIGTERM, but with the number of SIGPIPE.
     """
 
     def __init__(self, stream: Any, stops_runs: bool) -> None:

@@ -34,7 +34,7 @@ class SweepArguments:
     address: str | None = None
     """Ray cluster to run on: host:port, ray://host:port, or `auto`; null starts Ray on this machine."""
     local: bool = False
-    """Use processes of this machine, without Ray."""
+    """Use processes of this machine instead of Ray."""
     list: bool = False
     """Only make the run folders and print one command per trial, for example for a SLURM array."""
     trust_env_spec: bool = False

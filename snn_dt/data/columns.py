@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 
 class Column:
-    """An array [N, ...] that grows by blocks of rows, in a `.npy` file or, if `path` is None, in memory.
+    """An array [N, ...] that grows by blocks of rows. It is in a `.npy` file, or in memory if `path` is None.
 
-    The file is written, not memory-mapped. On a full disk a write raises `OSError`; a mapped page kills the process.
+    The file is not memory-mapped here. On a full disk a write raises `OSError`, but a mapped page kills the process.
     """
 
     def __init__(self, path: Path | None, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
@@ -39,7 +39,7 @@ class Column:
         return self._hash.hexdigest()
 
     def finish(self) -> NDArray[Any]:
-        """Close the file and return the array, memory-mapped and read-only, or in memory."""
+        """Close the file and return the array. An array in a file is memory-mapped and read-only."""
         if self._file is None or self.path is None:
             return np.concatenate(self._blocks)
         self._write_header()
@@ -67,9 +67,9 @@ def digest(array: NDArray[Any]) -> str:
 class RunningMoments:
     """Mean and standard deviation over rows, block by block in float64.
 
-    Mean and sum of squared deviations of each block are merged with those so far (Chan, Golub and LeVeque 1983), which
-    avoids the cancellation in `E[x^2] - E[x]^2`. Values are taken relative to the first row, so that the standard
-    deviation of a constant column is exactly 0.
+    Mean and sum of squared deviations of each block are merged with those so far (Chan, Golub and LeVeque 1983). This
+    avoids the cancellation in `E[x^2] - E[x]^2`. Values are taken relative to the first row, so the standard deviation
+    of a constant column is exactly 0.
 
     Attributes:
         size: largest absolute value of each column [d].

@@ -12,7 +12,7 @@ from snn_dt.errors import DataError, SnnDtError
 MAX_RATIO = 200
 """Largest ratio of declared bytes to bytes of the file. Compressed real data reach about 20."""
 ALWAYS_ALLOWED = 1 << 26
-"""Declared bytes that any file may have, 64 MiB."""
+"""Declared bytes that any file may have: 64 MiB."""
 
 
 @dataclass
