@@ -91,7 +91,7 @@ def _read(
         return None
     mean, std, scale_notes = scales(moments, dtype, stored)
     arrays: dict[str, NDArray[Any]] = {
-        "episode_offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        "episode_offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),  # [E + 1]
         "terminated": np.array(terminated, dtype=np.bool_),
         "truncated": np.array(truncated, dtype=np.bool_),
         "state_mean": mean,

@@ -130,7 +130,7 @@ def _new_folder(dataset_id: str, root: str | Path | None) -> Path:
 
 
 def _make(env_id: str, dataset_id: str, max_steps: int | None, seed: int) -> Checked:
-    """Make the environment with the smallest of `max_steps`, its own step limit and `LONGEST`; seed its actions."""
+    """Make the environment and seed its actions. The limit is the least of `max_steps`, its own limit and `LONGEST`."""
     from snn_dt.data.registration import make_by_id
 
     if max_steps is not None and max_steps < 1:

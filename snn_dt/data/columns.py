@@ -41,7 +41,7 @@ class Column:
     def finish(self) -> NDArray[Any]:
         """Close the file and return the array. An array in a file is memory-mapped and read-only."""
         if self._file is None or self.path is None:
-            return np.concatenate(self._blocks)
+            return np.concatenate(self._blocks)  # [N, ...]
         self._write_header()
         self._file.close()
         array: NDArray[Any] = np.load(self.path, mmap_mode="r")

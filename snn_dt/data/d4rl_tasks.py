@@ -14,8 +14,8 @@ from snn_dt.data.scores import ReferenceScores, d4rl_reference
 class Task:
     """A D4RL task: its shapes, its time limit and the Gymnasium environment that replaces it.
 
-    `env_id` is a convention, as D4RL measured in mujoco-py's `v2` (of the `v5` environments Walker2d differs most). It
-    is None if no current environment has D4RL's observation; kitchen, maze2d and antmaze have Dict observations now.
+    `env_id` is a convention, because D4RL measured in mujoco-py's `v2` (Walker2d differs most in `v5`). It is None if
+    no current environment has D4RL's observation. Kitchen, maze2d and antmaze have Dict observations now.
     """
 
     obs_dim: int

@@ -88,4 +88,4 @@ def _stack(steps: list[Any]) -> Any:
         return {key: _stack([step[key] for step in steps]) for key in steps[0]}
     if isinstance(steps[0], tuple):
         return tuple(_stack([step[i] for step in steps]) for i in range(len(steps[0])))
-    return np.stack([np.asarray(step) for step in steps])
+    return np.stack([np.asarray(step) for step in steps])  # [T, ...]

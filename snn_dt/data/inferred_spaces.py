@@ -52,6 +52,7 @@ def actions_of(episodes: list[Episode], where: str) -> tuple[gym.Space[Any], lis
     )
     # Actions [T] become vectors of one number.
     shape = columns[0].shape[1:] or (1,)
+    # [A] -> the shape of one action
     return spaces.Box(low.reshape(shape), high.reshape(shape), shape, np.float32), [note]
 
 

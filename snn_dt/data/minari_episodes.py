@@ -1,7 +1,7 @@
-"""Readers of Minari's file formats, each a generator of episodes.
+"""Readers of Minari's file formats. Each is a generator of episodes.
 
-Arguments: `data` is the folder of the files; `leaves` are the paths of the Boxes inside the observation space, in the
-order in which they are concatenated.
+Arguments: `data` is the folder of the files. `leaves` are the paths of the Boxes inside the observation space in the
+order of their concatenation.
 """
 
 from __future__ import annotations

@@ -169,13 +169,13 @@ class Trajectories:
     def action_low(self) -> NDArray[np.float32] | None:
         """Lower bounds [action_dim] of a Box; None if discrete."""
         space: Any = self.action_space
-        return None if self.discrete else np.ravel(space.low).astype(np.float32)
+        return None if self.discrete else np.ravel(space.low).astype(np.float32)  # [action_dim]
 
     @property
     def action_high(self) -> NDArray[np.float32] | None:
         """Upper bounds [action_dim] of a Box; None if discrete."""
         space: Any = self.action_space
-        return None if self.discrete else np.ravel(space.high).astype(np.float32)
+        return None if self.discrete else np.ravel(space.high).astype(np.float32)  # [action_dim]
 
     @cached_property
     def action_bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:

@@ -100,7 +100,7 @@ class WindowSampler:
         self._inverse_std = np.tile(1.0 / trajectories.state_std, context_length)
         self._chosen = None if episodes is None else np.asarray(episodes, dtype=np.int64)
         lengths = trajectories.episode_lengths if self._chosen is None else trajectories.episode_lengths[self._chosen]
-        self._chosen_offsets = np.concatenate([[0], np.cumsum(lengths)])
+        self._chosen_offsets = np.concatenate([[0], np.cumsum(lengths)])  # [chosen episodes + 1]
 
     def __len__(self) -> int:
         return int(self._chosen_offsets[-1])
@@ -133,13 +133,15 @@ class WindowSampler:
         np.maximum(timesteps, 0, out=timesteps)
         rows = starts[:, None] + timesteps  # [B, K]; padding reads the episode's first step and is zeroed below
         states = self._gather_states(rows)
-        actions = self._actions.take(rows, axis=0)
+        actions = self._actions.take(rows, axis=0)  # [B, K, action_dim] or [B, K]
         if self._first_action:
             actions -= self._first_action  # a model counts choices from 0
+        # [B, K] plus one increase per window, [B, 1]
         rtg = (self._returns_to_go.take(rows) + np.asarray(increases, np.float32).reshape(-1, 1)) * self._rtg_factor
         if not mask.all():
             padding = ~mask
             states[padding], actions[padding], rtg[padding] = 0, 0, 0
+        # rtg: [B, K] -> [B, K, 1]
         arrays: tuple[NDArray[Any], ...] = (rtg[..., None], states, actions, timesteps, mask)
         return Batch(*map(torch.from_numpy, arrays))
 

@@ -45,7 +45,7 @@ def gradient_rows(draws: Iterable[Draw], slopes: Sequence[float], reference: flo
         at = {slope: _gradients(model, loss, weights, slope) for slope in slopes}
         for slope in slopes:
             for name, g, known in zip(weights, at[slope], at[reference], strict=True):
-                found = torch.stack([g.abs().mean(), cosine(g, known)]).double().cpu()
+                found = torch.stack([g.abs().mean(), cosine(g, known)]).double().cpu()  # [2]
                 totals[name, slope] = totals.get((name, slope), torch.zeros(2, dtype=torch.float64)) + found
     means = {key: (total / count).tolist() for key, total in totals.items()}
     names = dict.fromkeys(name for name, _ in means)  # order of the model, each name once

@@ -71,12 +71,12 @@ def _record(layer: LIF, name: str, traces: dict[str, Trace]) -> None:
         # state of rest where none is given
         start = variants.begin(current.new_empty(current.shape[1:]), state, layer.constants)
         trace = run(list(current.unbind(0)), start)
-        return torch.stack(trace.spikes), trace.states[-1]
+        return torch.stack(trace.spikes), trace.states[-1]  # [T, ..., N]
 
     def rate(current: Tensor, sim_steps: int) -> Tensor:
         # rate coding: the same current in all steps
         trace = run([current] * sim_steps, variants.rest(current, layer.constants))
-        return torch.stack(trace.spikes).mean(0)
+        return torch.stack(trace.spikes).mean(0)  # mean over the steps, [..., N]
 
     layer._fused = False  # otherwise a norm before the neurons is fused with them
     layer.integrate, layer.rate = integrate, rate  # type: ignore[method-assign]  # undone by `recording`

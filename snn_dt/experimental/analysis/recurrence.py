@@ -84,4 +84,4 @@ def _gradient(network: RecurrentSNN, x: Tensor, target: Tensor, local: bool) -> 
     assert network.recurrent is not None
     y, _ = network(x, local)
     weight = network.recurrent.weight
-    return torch.autograd.grad(0.5 * (y - target).square().sum(), weight)[0].flatten()
+    return torch.autograd.grad(0.5 * (y - target).square().sum(), weight)[0].flatten()  # [n, n] -> [n * n]

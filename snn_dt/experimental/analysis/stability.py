@@ -65,7 +65,7 @@ def layer_stability(trace: Trace, weight: Tensor | None = None) -> dict[str, Any
     psi = _rms_psi(trace)
     leak = torch.as_tensor(neuron.leak).double().mean().item()  # mean over neurons where it is learned
     return {
-        "spectral_radius": radius.reshape(len(steps), -1).mean(1).tolist(),
+        "spectral_radius": radius.reshape(len(steps), -1).mean(1).tolist(),  # [T, ...] -> [T]
         "spectral_radius_max": radius.max().item(),
         "state_gradient": [g.norm().item() for g in trace.state_gradients()],
         "lyapunov": exponent.mean().item(),
@@ -93,6 +93,7 @@ def lyapunov(jacobians: Tensor) -> Tensor:
     Against overflow the product is rescaled to Frobenius norm 1 after each step and the logarithms are summed. The
     exponent is -inf where the product is 0.
     """
+    # [M, M] -> [..., M, M]
     product = torch.eye(jacobians.shape[-1], dtype=jacobians.dtype, device=jacobians.device).expand(jacobians.shape[1:])
     total = jacobians.new_zeros(jacobians.shape[1:-2])
     for jacobian in jacobians:

@@ -113,6 +113,7 @@ class RecordedEnv(gym.Wrapper[Any, Any, Any, Any]):
         self._actions.append(np.ravel(action) if np.ndim(action) else action)
         self._rewards.append(float(reward))
         if terminated or truncated:
+            # [L + 1, S], [L, ...], [L]
             steps = (np.stack(self._observations), np.asarray(self._actions), np.asarray(self._rewards))
             self._take(Episode(*steps, bool(terminated), bool(truncated)))
         return observation, reward, terminated, truncated, info

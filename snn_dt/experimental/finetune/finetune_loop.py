@@ -126,7 +126,7 @@ class FinetuneLoop:
         windows, returns = new.batch(own, rng)
         if self.dataset is not None and old:
             old_windows, old_returns = self.dataset.batch(old, rng)
-            windows, returns = join([windows, old_windows]), torch.cat([returns, old_returns])
+            windows, returns = join([windows, old_windows]), torch.cat([returns, old_returns])  # [own + old, ...]
         device = self.policy.device
         return windows.to(device), returns.to(device)
 

@@ -75,6 +75,7 @@ class TrainingData:
         self.windows = WindowSampler(self.trajectories, model.context_length, rtg_scale=scale, episodes=best)
         self._scale = scale
         ends = trajectories.episode_offsets
+        # [steps of the best episodes]
         rtg = np.concatenate([trajectories.returns_to_go[ends[e] : ends[e + 1]] for e in best])
         self.rtg_range = float(rtg.min()) / scale, float(rtg.max()) / scale
         self._discounted = discounted_returns(trajectories, gamma)
@@ -153,9 +154,11 @@ class ReplayBuffer:
             observations=np.concatenate([e.observations[:-1] for e in episodes]).astype(
                 policy.state_mean.cpu().numpy().dtype
             ),
+            # [N, A] or [N]
             actions=np.concatenate([e.actions for e in episodes]).astype(np.int64 if discrete else np.float32),
             rewards=np.concatenate(rewards).astype(np.float32),
-            returns_to_go=np.concatenate(to_go).astype(np.float32),
+            returns_to_go=np.concatenate(to_go).astype(np.float32),  # [N]
+            # [episodes + 1]
             episode_offsets=np.concatenate([[0], np.cumsum([len(r) for r in rewards])]).astype(np.int64),
             terminated=np.array([e.terminated for e in episodes]),
             truncated=np.array([e.truncated for e in episodes]),

@@ -210,7 +210,7 @@ class CrazyflieHoverEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Advance by 0.01 s."""
-        observations, rewards, terminated, _, info = self.drones.step(np.asarray(action)[None])
+        observations, rewards, terminated, _, info = self.drones.step(np.asarray(action)[None])  # [4] -> [1, 4]
         self._flown.append(self.drones.state[0])  # for `render`
         return observations[0], float(rewards[0]), bool(terminated[0]), False, info
 
@@ -221,4 +221,4 @@ class CrazyflieHoverEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         from snn_dt.experimental.online.flight_figure import FlightPicture
 
         self._picture = self._picture or FlightPicture(POSITION_LIMIT)
-        return self._picture.frame(np.stack(self._flown))
+        return self._picture.frame(np.stack(self._flown))  # [T, 17]

@@ -58,7 +58,7 @@ def motor_speed(force: Array | float) -> Array:
 
 
 HOVER_THROTTLE = float(motor_speed(MASS * GRAVITY / 4))
-"""0.8061, at a thrust-to-weight ratio of 1.467. The source also ships 0.726, which does not lift this mass."""
+"""Throttle at hover: 0.8061 at a thrust-to-weight ratio of 1.467. The source also has 0.726, which is too little."""
 
 
 def hover_state(position: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Array:
@@ -125,7 +125,7 @@ def rotation(q: Array) -> Array:
         2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
         2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
     )  # fmt: skip
-    return np.stack(rows, axis=-1)
+    return np.stack(rows, axis=-1)  # nine entries [...] -> [..., 9]
 
 
 def random_state(rng: np.random.Generator, spread: float = 1.0) -> Array:

@@ -51,7 +51,7 @@ class FlightPicture:
         x, y, z = flight[:, model.POSITION].T
         self.path.set_data_3d(x, y, z)
         self.shadow.set_data_3d(x, y, np.full_like(z, -self.limit))
-        attitude = model.rotation(flight[-1, model.ATTITUDE]).reshape(3, 3)
+        attitude = model.rotation(flight[-1, model.ATTITUDE]).reshape(3, 3)  # [9] -> [3, 3]
         # rotor positions, scaled, [4, 3]
         corners = np.column_stack([model.ROTORS, np.zeros(4)]) * (ARM_LENGTH / np.hypot(*model.ROTORS[0]))
         tips = corners @ attitude.T + flight[-1, model.POSITION]  # world frame

@@ -67,6 +67,7 @@ class _Scan(torch.autograd.Function):
             # the kernel takes one batch axis: [T, ..., N] -> [T, B, N]
             current, v0 = current.contiguous().view(len(current), -1, shape[-1]), v0.contiguous().view(-1, shape[-1])
             decay, threshold = decay.contiguous(), threshold.contiguous()
+            # [T, B, N] -> [T, ..., N]
             membranes, spikes = (x.view(shape) for x in cpp.own_forward(current, v0, decay, threshold))
         else:
             membranes = _membranes(current, v0, decay, threshold)
@@ -86,7 +87,7 @@ class _Scan(torch.autograd.Function):
             # [T, ..., N] -> [T, B, N]
             flat, grads = (x.contiguous().view(len(x), -1, x.shape[-1]) for x in (membranes, d_spikes))
             d_v, d_decay, d_threshold = cpp.own_backward(flat, v0, decay, threshold, grads, ctx.slope)
-            return d_v.view(membranes.shape), None, d_decay, d_threshold, None
+            return d_v.view(membranes.shape), None, d_decay, d_threshold, None  # [T, B, N] -> [T, ..., N]
         # psi ds of every step, [T, ..., N]
         through_spikes = fast_sigmoid(membranes - threshold, ctx.slope).mul_(d_spikes)
         d_v = through_spikes.clone()

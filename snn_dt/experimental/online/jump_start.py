@@ -145,4 +145,5 @@ class _Recorder:
 
     def flight(self, terminated: bool, guided: int) -> Flight:
         rewards = np.array(self.rewards, np.float32)
+        # [L + 1, P] and [L, A]
         return Flight(np.stack(self.observations), np.stack(self.actions), rewards, terminated, guided)

@@ -46,7 +46,7 @@ class _Feedback(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, weight: Tensor, feedback: Tensor) -> Tensor:
         ctx.save_for_backward(z, feedback)  # W itself is not needed
-        return z @ weight.t()
+        return z @ weight.t()  # [T, B, N] @ [N, O]
 
     @staticmethod
     @once_differentiable
@@ -93,7 +93,7 @@ class Readout(nn.Module):
         weight: Tensor = self.synapses()
         symmetric = self.fixed_feedback is None and self.feedback is None
         if symmetric or not local:
-            return spikes @ weight.t()
+            return spikes @ weight.t()  # [T, B, N] @ [N, O]
         through_feedback: Any = _Feedback.apply  # torch does not type it
         driven: Tensor = through_feedback(spikes, weight, self.back)
         return driven
@@ -151,7 +151,7 @@ class SpikingReadout(Readout):
             u = self.neurons.run(spikes @ weight.t()).u  # distance of the outputs to their threshold, [T, B, O]
             psi = self.neurons.psi(u) * self.neurons.constants.gain  # d(output)/d(current) of the same step
         # adds 0 to the output, and psi B^T dL/dout to the gradient of the hidden spikes
-        signal = spikes @ back.detach().t()
+        signal = spikes @ back.detach().t()  # [T, B, O]
         return out + psi * (signal - signal.detach())
 
 

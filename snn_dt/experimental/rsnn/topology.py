@@ -99,6 +99,7 @@ class Topology:
         chosen = torch.zeros(sum(m.numel() for m in candidates.values()), dtype=torch.bool, device=places.device)
         chosen[places[order.to(places.device)]] = True
         parts = torch.split(chosen, [m.numel() for m in candidates.values()])  # back to one part per layer
+        # [targets * sources] -> [targets, sources]
         grown = {name: part.view_as(candidates[name]) for name, part in zip(candidates, parts, strict=True)}
         for name, part in synapses.items():
             signs = torch.randint(0, 2, part.mask.shape, generator=generator).to(part.weight) * 2 - 1  # -1 or 1
@@ -145,6 +146,7 @@ def allowed_connections(network: RecurrentSNN, pairs: tuple[str, ...] = ()) -> d
             if not pairs or f"{x}>{y}" in pairs
         ]
         shape = network.synapses[name].mask
+        # [pairs, targets, sources] -> [targets, sources]
         allowed[name] = torch.stack(blocks).any(0) if blocks else torch.zeros_like(shape, dtype=torch.bool)
     if "recurrent" in allowed:
         allowed["recurrent"].fill_diagonal_(False)  # no self-connections
