@@ -69,12 +69,12 @@ def new_run_folder(config: Config) -> Path:
 
 
 class Run:
-    """A training run in its folder: `config.yaml`, `metrics.jsonl`, `checkpoints/last`, `checkpoints/best`.
+    """A training run in its folder, with `config.yaml`, `metrics.jsonl` and the checkpoints `last` and `best`.
 
     Args:
         config: the whole configuration. It is written to the folder.
-        run_dir: a new folder, or, with `resume`, that of an earlier run.
-        resume: restore weights, optimizer, generators and counters from `checkpoints/last`, if there is one.
+        run_dir: a new folder. With `resume` it is that of an earlier run.
+        resume: restore weights, optimizer, generators and counters from `checkpoints/last` if it exists.
         trust: make the environment that the dataset describes with all its imports (`snn_dt.data.env_spec`).
         data: the trajectories to learn from; None loads `config.data.dataset`.
 

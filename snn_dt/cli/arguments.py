@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 TRUST = ("--trust-env-spec", "--trust_env_spec")
 TRAINING_SECTIONS = ("train", "learn", "update")
-"""Sections that hold the optimisation in one command or another."""
+"""Names of the section of the optimisation in the different commands."""
 
 
 def take_trust(arguments: Sequence[str]) -> tuple[bool, list[str]]:
@@ -40,9 +40,9 @@ def take_trust(arguments: Sequence[str]) -> tuple[bool, list[str]]:
 def parse(
     cls: type[T], arguments: Sequence[str], program: str, default: T | None = None, bare_flags: bool = False
 ) -> T:
-    """Read a command line into the dataclass `cls`; `--help` prints its fields and exits with status 0.
+    """Read a command line into the dataclass `cls`. `--help` prints its fields and exits with status 0.
 
-    A boolean takes a value, which suits programs that build command lines; with `bare_flags` its name is enough.
+    A boolean takes a value, which suits programs that build command lines. With `bare_flags` its name is enough.
 
     Raises:
         ConfigError: an unknown flag or a value of a wrong type, in one line.

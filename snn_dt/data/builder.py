@@ -49,7 +49,7 @@ def build(source: Source, folder: Path | None, reward_mode: RewardMode, progress
 def _read(
     source: Source, folder: Path | None, reward_mode: RewardMode, progress: Progress | None, stored: np.dtype[Any]
 ) -> Built | None:
-    """Read every episode with observations of type `stored`; None if that is float32 and float64 is needed."""
+    """Read every episode with observations of type `stored`. Return None if float32 is too narrow."""
     columns: dict[str, Column] = {}
     lengths, terminated, truncated = [], [], []
     moments, original, survey = RunningMoments(), RunningMoments(), Survey(source)

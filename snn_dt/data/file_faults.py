@@ -19,8 +19,8 @@ ALWAYS_ALLOWED = 1 << 26
 class Declared:
     """Bytes of numbers that the files of a dataset declare, compared with their size on disk.
 
-    A file of a few kB can make a file library fill the memory, with rows that were never written or with zeros that
-    compress well.
+    A file of a few kB can make a file library fill the memory: rows that were never written, or zeros that compress
+    well.
     """
 
     path: Path

@@ -1,6 +1,6 @@
 """Spaces of arrays whose environment is not known, for `Trajectories.from_arrays`.
 
-Shapes: `T` steps of an episode, `A` action columns.
+Shapes: `T` steps of an episode; `A` action columns.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Offline trajectories as flat arrays.
 
-Shapes: `N` steps of all episodes one after another, `E` episodes. Episode `e` is rows `episode_offsets[e]` to
+Shapes: `N` steps of all episodes one after another; `E` episodes. Episode `e` is rows `episode_offsets[e]` to
 `episode_offsets[e + 1]` of every `[N, ...]` array.
 """
 
@@ -179,7 +179,7 @@ class Trajectories:
 
     @cached_property
     def action_bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Bounds that scale a model's output; None if discrete, infinite or far wider than the actions."""
+        """Bounds that scale a model's output. None if discrete, infinite or far wider than the actions."""
         low, high = self.action_low, self.action_high
         if low is None or high is None or not (np.isfinite(low).all() and np.isfinite(high).all()):
             return None
@@ -204,9 +204,9 @@ class Trajectories:
         return self.returns_to_go[self.episode_offsets[:-1]].astype(np.float64)
 
     def split(self, validation_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return (training, validation) episode indices, each ascending, drawn without replacement by `seed`.
+        """Return ascending (training, validation) episode indices, drawn without replacement by `seed`.
 
-        Episodes are shuffled first, since replay datasets are ordered from weak to strong. A fraction above 0 gives at
+        Episodes are shuffled first because replay datasets are ordered from weak to strong. A fraction above 0 gives at
         least one validation episode if one is left to train on.
         """
         if not 0.0 <= validation_fraction < 1.0:
@@ -220,9 +220,9 @@ class Trajectories:
         return np.sort(order[n:]), np.sort(order[:n])
 
     def best(self, episodes: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
-        """Return those of `episodes` with the highest returns, which together hold `fraction` of the steps.
+        """Return the `episodes` with the highest returns that together hold `fraction` of the steps.
 
-        "10 % behaviour cloning" trains on them (Chen et al. 2021). Indices are ascending; at least one episode.
+        "10 % behaviour cloning" trains on them (Chen et al. 2021). At least one index is returned, in ascending order.
         """
         if not 0.0 < fraction <= 1.0:
             raise ValueError(f"expected 0 < fraction <= 1, found {fraction}")
@@ -233,7 +233,7 @@ class Trajectories:
         return np.sort(order[: int(np.searchsorted(held, fraction * held[-1])) + 1])
 
     def describe(self) -> dict[str, Any]:
-        """Return the facts about the dataset as a dictionary for JSON, which `snn-dt data info` prints."""
+        """Return the facts about the dataset as a dictionary for JSON. `snn-dt data info` prints them."""
         quantiles = np.quantile(self.episode_returns, [0.0, 0.1, 0.5, 0.9, 1.0])
         return {
             "dataset_id": self.dataset_id,

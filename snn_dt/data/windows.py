@@ -1,6 +1,6 @@
-"""Training batches: windows of K steps, sampled by their last step.
+"""Training batches: windows of K steps that are sampled by their last step.
 
-Shapes: `B` windows, `K` context length in environment steps, `obs_dim`, `action_dim` as in `Trajectories`.
+Shapes: `B` windows; `K` context length in environment steps; `obs_dim` and `action_dim` as in `Trajectories`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class WindowSampler:
     """Samples windows of `context_length` steps from the episodes of a dataset.
 
     The last step of a window is drawn uniformly from all steps of the episodes. So episodes are drawn in proportion to
-    their length, and the short contexts at the start of an episode are as frequent as in a rollout. (Chen et al. 2021
+    their length and the short contexts at the start of an episode are as frequent as in a rollout. (Chen et al. 2021
     draw the first step. Their padded windows hold the last steps of an episode, which a rollout never meets.)
 
     Args:
@@ -106,7 +106,7 @@ class WindowSampler:
         return int(self._chosen_offsets[-1])
 
     def batch(self, seed: int, step: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Batch:
-        """Return this rank's rows of the batch of training step `step`, a pure function of the arguments.
+        """Return this rank's rows of the batch of training step `step`. It is a pure function of the arguments.
 
         `batch_size` counts the rows of all ranks. Each rank draws the numbers of the whole batch and gathers its own
         rows, so the batches do not depend on the number of ranks.

@@ -31,8 +31,8 @@ class FinetuneRun:
 
     Args:
         config: the whole configuration.
-        run_dir: a new folder, or, with `resume`, that of an earlier run.
-        resume: restore `checkpoints/last`, if there is one.
+        run_dir: a new folder. With `resume` it is that of an earlier run.
+        resume: restore `checkpoints/last` if it exists.
         trust: make the environment that checkpoint and dataset describe, with all its imports (`data/env_spec.py`).
 
     Raises:

@@ -16,7 +16,7 @@ The two terms complement each other. Hindsight labels (online Decision Transform
 episode a correct example for its own return. So no filter is needed and lower targets keep their meaning. But imitation
 cannot exceed the best episode it has seen. A critic can: the sequence model is the actor of TD3+BC (Fujimoto and Gu
 2021). The states of Gymnasium's tasks are Markov, so a dense critic of single steps is enough. The critic rates only
-the actions at the target return, so it does not change the actions at lower targets.
+the actions at the target return, so it does not push those at lower targets towards higher returns.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def motor_speed(force: Array | float) -> Array:
 
 
 HOVER_THROTTLE = float(motor_speed(MASS * GRAVITY / 4))
-"""Throttle at hover: 0.8061 at a thrust-to-weight ratio of 1.467. The source also has 0.726, which is too little."""
+"""Throttle at hover: 0.8061 (thrust-to-weight ratio 1.467). The source's 0.726 does not lift this mass."""
 
 
 def hover_state(position: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Array:

@@ -40,8 +40,8 @@ class OnlineRun:
 
     Args:
         config: the whole configuration.
-        run_dir: a new folder, or, with `resume`, that of an earlier run.
-        resume: restore `state.pt`, if there is one.
+        run_dir: a new folder. With `resume` it is that of an earlier run.
+        resume: restore `state.pt` if it exists.
 
     Raises:
         SnnDtError: guide, state or folder cannot be used.

@@ -27,11 +27,11 @@ class PenaltyConfig:
     above: float = 0.0
     """Weight of `sum_j max(0, r_j - rate_max)^2`."""
     rate_max: float = 0.1
-    """Rate above which `above` acts, spikes per step."""
+    """Rate above which `above` acts. In spikes per step."""
     below: float = 0.0
     """Weight of `sum_j max(0, rate_min - r_j)^2`, which reactivates silent neurons."""
     rate_min: float = 0.001
-    """Rate below which `below` acts, spikes per step."""
+    """Rate below which `below` acts. In spikes per step."""
     operations: float = 0.0
     """Weight of the accumulates of the hidden spikes: `sum_t,j fan_out_j z_t,j`, mean over samples."""
     weights: float = 0.0
