@@ -1,4 +1,6 @@
-"""Checkpoints: folders with everything a policy needs, without pickle, loaded strictly, replaced atomically.
+"""Checkpoints: folders with everything a policy needs.
+
+No file but the training state is pickled. Loading is strict. A save replaces the folder atomically.
 
 ```
 config.json           format, model configuration, task shape, policy specification
@@ -100,8 +102,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = False) -> Policy:
     """Load a policy from a checkpoint folder or the last checkpoint of a run folder; needs no dataset or environment.
 
-    With `trust`, evaluations make the environment that the checkpoint describes, whatever it imports or opens; see
-    `snn_dt.data.env_spec`. Loading makes no environment.
+    With `trust` an evaluation makes the environment that the checkpoint describes. This may import modules and open
+    files, see `snn_dt.data.env_spec`. Loading makes no environment.
 
     Raises:
         CheckpointError: missing or damaged files, weights that are not finite or do not fit the configuration.
@@ -149,7 +151,7 @@ def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = Fals
 
 
 def _check_sizes(config: ModelConfig, task: TaskShape, weights: dict[str, torch.Tensor]) -> None:
-    """Raise if the sizes of the weights do not fit the configuration, before a model of that size is made."""
+    """Raise if the weights do not fit the configuration. This is checked before memory for the model is allocated."""
     if config.n_layers > len(weights):
         raise ValueError(f"{len(weights)} tensors for {config.n_layers} layers")
     with _WithoutValues(), torch.device("meta"):  # shapes only, no memory
@@ -157,7 +159,7 @@ def _check_sizes(config: ModelConfig, task: TaskShape, weights: dict[str, torch.
 
 
 class _WithoutValues(TorchFunctionMode):
-    """Leaves initial values out where there is no memory to hold them: `normal_` would import 800 modules for that."""
+    """Skips the initialisation of meta tensors, which have no memory: there `normal_` would import 800 modules."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         values = kwargs or {}
@@ -167,7 +169,7 @@ class _WithoutValues(TorchFunctionMode):
 
 
 def was_saved(run_dir: Path) -> bool:
-    """Tell whether a run has a checkpoint `last`, or `last.old` after a crash in the middle of a save."""
+    """Return whether a run has a checkpoint `last` (or `last.old` after a crash during a save)."""
     return any((run_dir / "checkpoints" / name).is_dir() for name in ("last", "last.old"))
 
 
@@ -192,7 +194,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def provenance(**facts: Any) -> dict[str, Any]:
-    """Return `facts` with the command, commit and versions that produced them."""
+    """Return `facts` and the command, commit and versions that produced them."""
     return {
         **facts,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -207,8 +209,9 @@ def provenance(**facts: Any) -> dict[str, Any]:
 
 
 def _replace(new: Path, directory: Path) -> None:
-    """Replace `directory` by `new`; a crash in between leaves `<directory>.old`, which `find_checkpoint` finds."""
+    """Replace `directory` by `new`. A crash in between leaves `<directory>.old`, which `find_checkpoint` finds."""
     old = directory.with_name(directory.name + ".old")
+    # The content must be on the disk before the rename, or a power failure could leave empty files.
     for file in new.iterdir():
         with file.open("rb+") as handle:
             os.fsync(handle.fileno())
@@ -248,7 +251,7 @@ def _safetensors_error() -> type[Exception]:
 
 @functools.cache
 def _commit() -> str | None:
-    """Return the commit of the code, read once: later changes of the files do not change the loaded code."""
+    """Return the commit of the code. It is read once because later edits do not change the loaded code."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]

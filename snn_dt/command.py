@@ -24,7 +24,7 @@ class Command(Generic[A]):
     arguments: type[A]
     """The dataclass; its docstring and the text under its fields are the help."""
     run: Callable[[A], None]
-    """Does the work."""
+    """Executes the command."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class RunFlags:
     run_dir: Path | None = None
     """New folder for the run; null makes one under runs/."""
     resume: Path | None = None
-    """Run folder to resume, as if it had never stopped. Takes no other flag but --trust-env-spec, where there is
-    one."""
+    """Run folder to resume. The only other flag allowed is --trust-env-spec, if the command has it."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class TrustedRunFlags(RunFlags):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a run, for the terminal."""
+    """The result of a run for the terminal."""
 
     done: int
     """Updates or iterations done."""
@@ -67,7 +66,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RunCommand(Generic[C]):
-    """A command that makes a run in a folder, or resumes one: `train`, `finetune`, `online`, `rsnn`."""
+    """A command that makes or resumes a run in a folder, such as `train`."""
 
     name: str
     """Name of the command."""
@@ -80,7 +79,7 @@ class RunCommand(Generic[C]):
     validate: Callable[[C], None]
     """Checks the configuration."""
     new_folder: Callable[[C], Path]
-    """Names a run folder, if `--run-dir` does not."""
+    """Names the run folder if `--run-dir` is not given."""
     run: Callable[[C, Path, bool, bool], Outcome]
     """Trains: `(config, run_dir, resume, trust) -> Outcome`. The folder is locked meanwhile."""
 
@@ -91,7 +90,7 @@ class RunCommand(Generic[C]):
 
 
 def plain_console(soft_wrap: bool = True, width: int | None = None, stderr: bool = False) -> Console:
-    """Return a console that prints text as it is: no markup, no `:emoji:`, no colours of its own.
+    """Return a console that prints text unchanged: without markup, `:emoji:` or highlighting.
 
     Args:
         soft_wrap: leave long lines to the terminal.

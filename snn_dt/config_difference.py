@@ -15,7 +15,7 @@ IGNORED = frozenset({"track", "threads"})
 CHANGEABLE_ON_RESUME = IGNORED | {
     *("eval", "device", "checkpoint", "dataset", "download", "log_every", "eval_every", "save_every")
 }
-"""Sections and fields that may change when a run is resumed: device, path of the data, what is measured and saved."""
+"""Sections and fields that may change when a run is resumed: device, path of the data, logging and evaluation."""
 
 
 def difference(config: Any, stored: dict[str, Any], ignored: Collection[str] = IGNORED) -> str:
@@ -54,7 +54,7 @@ def check_same(config: Any, stored: Any, run_dir: Path) -> None:
 
 
 def check_whole(config: Any, stored: Any, path: Path) -> None:
-    """Check that the stored configuration of a run names every field: a file that was cut off means something else.
+    """Check that the stored configuration of a run names every field. A truncated file would fall back to defaults.
 
     Args:
         config: the configuration as read, a dataclass of sections with defaults for missing fields.

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 MAX_GRAPHS = 64
-"""Graphs of one computation; inputs of further shapes are computed without a graph, which saves the memory of one."""
+"""Largest number of graphs of one computation. Inputs of further shapes are computed without one, to save memory."""
 
 
 class CudaGraph:
-    """`compute(*tensors) -> result`, captured after some calls with inputs of the same shapes, and launched afterwards.
+    """A function `compute(*tensors) -> result` that becomes a CUDA graph after some calls with the same input shapes.
 
-    Host code of `compute` runs while it is called or captured, not when the graph is launched. So it may not depend on
-    values of tensors, and it must change tensors in place. Its result, any structure of tensors, is overwritten by the
-    next call with inputs of the same shapes.
+    Host code of `compute` does not run when the graph is launched. So it may not depend on values of tensors, and it
+    must change tensors in place. The result may be any structure of tensors. The next call with inputs of the same
+    shapes overwrites it.
 
     Args:
         compute: takes tensors on one GPU.
@@ -43,6 +43,7 @@ class CudaGraph:
                 return self._compute_on_side_stream(inputs)
             self._graphs[shapes] = self._capture(inputs)
         graph, static_inputs, result = self._graphs[shapes]
+        # A graph reads fixed addresses, so the inputs are copied there.
         torch._foreach_copy_(static_inputs, list(inputs))
         graph.replay()
         return result

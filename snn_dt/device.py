@@ -35,7 +35,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the name of a device: `cpu`, or that of the GPU, such as `NVIDIA H200`."""
+    """Return `cpu` or the name of the GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
@@ -58,7 +58,7 @@ def available_cores() -> int:
 
 
 def set_threads(threads: int, processes: int = 1) -> int:
-    """Set torch's CPU threads and return their number; 0 takes OMP_NUM_THREADS, else this process's share of the cores.
+    """Set torch's CPU threads and return their number. 0 takes OMP_NUM_THREADS or this process's share of the cores.
 
     Raises:
         ConfigError: a negative number, or more than `MOST_THREADS`.

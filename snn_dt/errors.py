@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class SnnDtError(Exception):
-    """A mistake that the user can mend. The command line prints it in one line and exits with status 2."""
+    """A mistake that the user can correct. The command line prints it in one line and exits with status 2."""
 
 
 class ConfigError(SnnDtError):
@@ -23,7 +23,7 @@ class CheckpointError(SnnDtError):
 
 
 class EnvironmentMismatchError(SnnDtError):
-    """An environment that does not fit the policy, cannot be made or made from a file, or fails."""
+    """An environment that cannot be made, fails or does not fit the policy."""
 
 
 class DeviceError(SnnDtError):
@@ -31,11 +31,11 @@ class DeviceError(SnnDtError):
 
 
 class TrainingError(SnnDtError):
-    """A training run that cannot go on."""
+    """A training run that cannot continue."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `"; did you mean 'x'?"` for the known name nearest to `name`, else the list of known names."""
+    """Return `"; did you mean 'x'?"` for the known name nearest to `name`, or else the list of known names."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:

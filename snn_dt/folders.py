@@ -1,4 +1,4 @@
-"""Folders that appear complete or not at all. Use them through `snn_dt.io`.
+"""Atomic creation of folders. Use it through `snn_dt.io`.
 
 A folder is filled under a hidden name and renamed when it is complete.
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 ABANDONED_AFTER = 7 * 24 * 3600.0
 """Seconds without a write after which an unfinished folder is removed.
 
-Several machines may write to one place, and process ids and locks of other machines tell nothing, so only age counts.
-A folder that this machine has made since it was started has a lock, which the system frees when its process ends.
+Several machines may write to one place. Process ids and locks of other machines tell nothing, so only age counts. A
+folder that this machine has made since its last boot has a lock, which the system frees when its process ends.
 """
 
 
@@ -55,7 +55,7 @@ def clear_abandoned(parent: Path, prefix: str) -> None:
 
 def _is_abandoned(folder: Path, prefix: str) -> bool:
     boot = _boot_id()
-    # Made on this machine since it was started: the lock decides, not the age.
+    # Made on this machine since its last boot: the lock decides, not the age.
     if boot and folder.name.startswith(f"{prefix}{boot}-") and (lock := _lock(folder)) is not None:
         os.close(lock)
         return True

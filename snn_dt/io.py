@@ -1,9 +1,8 @@
-"""Files and folders: reading them safely, writing them completely, and where they belong.
+"""Safe reading and atomic writing of files and folders.
 
-Files may come from anybody, so the readers open only regular files of a bounded size, never a device or a pipe. They
-raise `OSError` if a file cannot be opened, is no regular file or is too large, and `ValueError` if its name or content
-cannot be used, each with one short line. Names and places are in `paths.py`, folders that appear complete in
-`folders.py`; this module offers them all.
+Files may come from anybody, so the readers open only regular files of a bounded size. They raise `OSError` if a file
+cannot be opened or is too large, and `ValueError` if its name or content cannot be used. Each message is one short
+line. This module also exports the names of `paths.py` (names and places) and `folders.py` (atomic folders).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from snn_dt.paths import only_ours as only_ours
 from snn_dt.paths import private_folder as private_folder
 
 MOST_TEXT = 1 << 24
-"""Largest text file that is read whole, in bytes: 16 MiB, three hundred times the largest that the package writes."""
+"""Largest text file that is read, in bytes: 16 MiB. The package writes none above a three-hundredth of this."""
 MOST_DEPTH = 64
 """Largest nesting depth of JSON and YAML. Recursive code walks through them."""
 
@@ -195,7 +194,7 @@ def writable_folder(folder: Path) -> None:
 
 
 def sync_to_disk(path: Path) -> None:
-    """Flush a file or a folder to the disk, so that a power loss leaves all of it or nothing."""
+    """Flush a file or a folder to the disk. After a power loss it is then complete."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

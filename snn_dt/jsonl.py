@@ -17,7 +17,7 @@ MEASUREMENTS = {"evaluation", "validation_loss"}
 def plain(value: Any, keep_nan: bool = False) -> Any:
     """Convert `value` to dicts, lists, numbers and strings.
 
-    0-d tensors and numpy scalars become numbers, arrays become lists. NaN and infinity, which are not JSON, become None
+    0-d tensors and numpy scalars become numbers. Arrays become lists. NaN and infinity are not JSON and become None
     unless `keep_nan`. Other types become their string.
     """
     if isinstance(value, Mapping):

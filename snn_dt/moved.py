@@ -73,11 +73,11 @@ MOVED = {
     "training.prefetch": "training.batches",
     "user_cache": "paths",
 }
-"""Old to new, without `snn_dt.`; what lies in a package follows it."""
+"""Old name to new name of a module, without `snn_dt.`. The modules in a package move with it."""
 
 
 def new_name(name: str) -> str | None:
-    """Return the present name of a module called `snn_dt.<old>`; None for any other."""
+    """Return the new name of a module `snn_dt.<old>`, or None for other modules."""
     parts = name.split(".")[1:]
     for n in range(len(parts), 0, -1):
         if new := MOVED.get(".".join(parts[:n])):
@@ -106,12 +106,12 @@ class MovedFinder(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give the module its own spec back, over which that of the old name was written."""
+        """Restore the module's own spec. The import system has replaced it by that of the old name."""
         assert module.__spec__ is not None
         module.__spec__ = self._specs.pop(module.__spec__.name)
 
 
 def install() -> None:
-    """Put the finder in front, once: a package's own folder would load its modules a second time."""
+    """Put the finder first, once. Behind the others, a package's own folder would load its modules a second time."""
     if not any(isinstance(finder, MovedFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, MovedFinder())

@@ -1,4 +1,4 @@
-"""Names of files, the home folder, the cache folder, and who owns a file. Use them through `snn_dt.io`."""
+"""Names and owners of files, and the places of home and cache. Use them through `snn_dt.io`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from snn_dt.errors import ConfigError, SnnDtError
 
 MAX_NAME = 255
-"""Largest length of a file name in bytes, in nearly every file system."""
+"""Largest length of a file name in bytes on nearly every file system."""
 MAX_PATH = 4095
 """Largest length of a path in bytes on Linux."""
 
@@ -55,7 +55,7 @@ def expand(path: str | Path, error: type[SnnDtError] = ConfigError) -> Path:
 
 
 def home() -> Path:
-    """Return the user's home folder, or a private temporary folder for a user without one, as in a container."""
+    """Return the user's home folder. A user without one (as in a container) gets a private temporary folder."""
     try:
         return Path.home()
     except RuntimeError:
@@ -77,7 +77,7 @@ def cache_root() -> Path:
 def private_folder() -> Path:
     """Return a folder for temporary files that only this user can open: `snn_dt-<user id>`.
 
-    If another user has taken that name, it is a new folder, known to this process only.
+    If another user has taken that name, the result is a new folder that only this process knows.
     """
     folder = Path(tempfile.gettempdir()) / f"snn_dt-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     with contextlib.suppress(OSError):  # the name is a file, or the parent cannot be written

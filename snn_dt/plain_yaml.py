@@ -1,8 +1,8 @@
-"""A subset of YAML without surprises, read in bounded time and memory: plain values, no tags, no duplicate keys.
+"""Reader of a safe subset of YAML: plain values, without tags or duplicate keys, in bounded time and memory.
 
 Numbers are decimal: an optional sign, digits without leading zeros, a point, an exponent. Booleans are `true` and
-`false`. YAML 1.1 also reads `1:30` as 90, `010` as 8, `0x1`, `1_0`, `yes`, `off` and `2024-01-01` as other types. Here
-they are text, which a field that expects a number or a boolean refuses.
+`false`. YAML 1.1 also reads `1:30` as 90 and `010` as 8. It converts `0x1`, `1_0`, `yes`, `off` and `2024-01-01` too.
+Here all of them are text, which a field that expects a number or a boolean refuses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from snn_dt.io import MOST_DEPTH
 MOST_BYTES = 1 << 17
 """Largest YAML text: fifty times the largest of the shipped configs."""
 MAX_VALUES = 10_000
-"""Largest number of values of a text, where an alias (`*name`) counts as a copy."""
+"""Largest number of values of a text. An alias (`*name`) counts as a copy."""
 NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,9})?")
 """A decimal number as text."""
 
@@ -53,7 +53,7 @@ def parse_yaml(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads only the values above, and refuses a duplicate key, where PyYAML silently takes the last."""
+    """Reads only the values above. Refuses a duplicate key, of which PyYAML would silently take the last value."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)

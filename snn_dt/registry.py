@@ -1,4 +1,4 @@
-"""Tables of the parts that a config selects by name, open to entries from outside the package.
+"""Tables of the parts that a config selects by name. Other packages can add entries.
 
 | table        | selected by         | entry                                                             |
 |--------------|---------------------|-------------------------------------------------------------------|
@@ -9,9 +9,9 @@
 | LOSSES       | `model.loss`        | `loss(model, batch, predictions) -> (scalar, metrics)`            |
 | DATA_SOURCES | `data.dataset`      | what reads `NAME:REST`, see `snn_dt.data.source`                  |
 
-An own entry is registered by a line in a module that is imported before the config is checked, or by an installed
-package whose entry points of the group `snn_dt.plugins` name such modules. A file never causes an import: a config or
-checkpoint that names an unknown entry is refused. `docs/extending.md` shows each of them.
+A module that is imported before the config is checked can register an entry in one line. So can an installed package:
+its entry points of the group `snn_dt.plugins` name such modules. A file never causes an import. A config or checkpoint
+that names an unknown entry is refused. `docs/extending.md` shows each of them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Table(Generic[T]):
         self._entries[name] = entry
 
     def names(self) -> list[str]:
-        """Return the names of all entries, those of plugins included, in the order of registration."""
+        """Return the names of all entries in the order of registration, including those of plugins."""
         self._import_homes()
         load_plugins()
         return list(self._entries)
@@ -88,7 +88,7 @@ class Table(Generic[T]):
         )
 
     def remove(self, name: str) -> None:
-        """Remove an entry, as a test does after itself."""
+        """Remove an entry, for example at the end of a test."""
         self._entries.pop(name, None)
 
     def _import_homes(self) -> None:

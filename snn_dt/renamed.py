@@ -16,7 +16,7 @@ RENAMED = {
     "top_fraction": "filter_top",
     "carry_state": "stateful",
 }
-"""Old name of a field to its new name, in any section; all since 0.2.0."""
+"""Old name of a field to its new name in any section. All changed in 0.2.0."""
 
 _log = logging.getLogger("snn_dt")
 _told: set[str] = set()
@@ -47,7 +47,7 @@ def current_keys(values: Any, section: str = "") -> Any:
 
 
 def takes_old_names(cls: type[T]) -> type[T]:
-    """Let a dataclass be built with, and asked for, fields by their old names."""
+    """Let a dataclass accept the old names of its fields, as arguments and as attributes."""
     build: Any = cls.__init__
 
     @functools.wraps(build)

@@ -1,4 +1,4 @@
-"""How parameters move besides plain backpropagation: the fields of the rules, and what they refuse."""
+"""Configuration of the learning rules besides plain backpropagation, and its checks."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from snn_dt.model_config import Check, ModelConfig
 
 @dataclass(frozen=True)
 class PlasticityConfig:
-    """Three-factor plasticity of the action head, `dW = eta delta E` with `E <- decay E + post pre^T`."""
+    """Three-factor plasticity of the action head: `dW = eta delta E` with `E <- decay E + post pre^T`."""
 
     eta: float = 0.0
     """Learning rate eta_local of the rule; 0 switches it off."""
     decay: float = 0.95
-    """What a step leaves of the eligibility E, in [0, 1)."""
+    """Decay factor of the eligibility E per step, in [0, 1)."""
     post: Literal["output", "error"] = "output"
-    """What E takes for the activity behind a synapse: the head's output (softmax or tanh), as published: a Hebbian
-    rule; or the action that was taken minus it: a gradient weighted by delta."""
+    """Postsynaptic activity in E. `output`: the head's output (softmax or tanh), a Hebbian rule as published. `error`:
+    the action taken minus that output, a gradient weighted by delta."""
     modulator: Literal["advantage", "return"] = "advantage"
-    """delta in training, in units of rtg_scale: return-to-go minus its running mean, or return-to-go. In a rollout it
-    is always the return that was observed minus the one asked for. Clipped to [-1, 1]."""
+    """delta in training: return-to-go minus its running mean (`advantage`) or return-to-go (`return`). In a rollout it
+    is always the observed return minus the target return. In units of rtg_scale, clipped to [-1, 1]."""
     baseline_rate: float = 0.01
     """Share of a batch in the running mean."""
     bound: float = 0.5
-    """Largest norm of all that plasticity has added, in norms of the weights it is added to."""
+    """Largest norm of the sum of all changes, as a multiple of the norm of the weights."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class EpropConfig:
     """e-prop in the spiking Decision Transformer (`rule: eprop`)."""
 
     feedback: Literal["symmetric", "random"] = "symmetric"
-    """Weights by which errors leave the head: its own, or fixed random ones."""
+    """Weights that carry errors back from the head: its own or fixed random ones."""
     below: Literal["bptt", "eprop", "frozen"] = "bptt"
-    """What moves the blocks before the last, and the embedding: backpropagation through time from where e-prop ends,
-    e-prop too, or nothing."""
+    """Training of the embedding and of the blocks before the last: backpropagation through time from the point where
+    e-prop ends, e-prop, or none."""
 
 
 def plasticity_checks(name: str, p: PlasticityConfig) -> list[Check]:
@@ -52,7 +52,7 @@ def plasticity_checks(name: str, p: PlasticityConfig) -> list[Check]:
 def rule_checks(
     model: ModelConfig, rule: str, plasticity: PlasticityConfig, compiled: bool, limited: bool
 ) -> list[Check]:
-    """Return what the rules of the `train` section ask of it."""
+    """Return the checks of the learning rules in the `train` section."""
     eprop = rule == "eprop"
     return [
         *plasticity_checks("train.plasticity", plasticity),

@@ -1,4 +1,4 @@
-"""A training run: the dataset, model, batches and training state that a configuration describes, and `train`."""
+"""A training run: the dataset, model, batches and training state that a configuration describes."""
 
 from __future__ import annotations
 
@@ -63,20 +63,20 @@ def train(config: Config, run_dir: str | Path | None = None, data: Trajectories 
 
 
 def new_run_folder(config: Config) -> Path:
-    """Return the name of a new run folder: dataset, kind of model, seed and time."""
+    """Return the name of a new run folder, made of dataset, kind of model, seed and time."""
     dataset = config.data.dataset.rstrip("/").removeprefix("datasets/").rpartition(":")[2]
     name = "-".join(part for part in dataset.removesuffix(".hdf5").split("/") if part not in ("", ".", ".."))
     return Path("runs") / f"{name[:100]}-{config.model.kind}-seed{config.train.seed}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 class Run:
-    """A training run in its folder: `config.yaml`, `metrics.jsonl`, `checkpoints/last`, `checkpoints/best`.
+    """A training run in its folder, with `config.yaml`, `metrics.jsonl` and the checkpoints `last` and `best`.
 
     Args:
-        config: the whole configuration; written to the folder, resolved.
-        run_dir: a new folder, or, with `resume`, that of an earlier run.
-        resume: restore weights, optimizer, generators and counters from `checkpoints/last`, if there is one.
-        trust: make the environment that the dataset describes, whatever it imports, see `snn_dt.data.env_spec`.
+        config: the whole configuration. It is written to the folder.
+        run_dir: a new folder. With `resume` it is that of an earlier run.
+        resume: restore weights, optimizer, generators and counters from `checkpoints/last` if it exists.
+        trust: make the environment that the dataset describes with all its imports (`snn_dt.data.env_spec`).
         data: the trajectories to learn from; None loads `config.data.dataset`.
 
     Attributes:
@@ -140,9 +140,9 @@ class Run:
         self.evaluates = self.workers.first and can_evaluate(config, self.policy)
 
     def train(self) -> int | None:
-        """Train to the end or to a signal; returns the number of the signal, None at the end.
+        """Train to the end or to a signal. Returns the number of the signal, or None at the end.
 
-        If there are several processes, only the first one evaluates, logs, and writes to the folder.
+        With several processes only the first one evaluates, logs and writes to the folder.
         """
         if not self.workers.first:
             with self._stop_signal() as stop:

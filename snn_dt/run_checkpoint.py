@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: save the policy with its training state, restore both."""
+"""Checkpoints of a training run, which hold the policy and its training state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def save_run(run: Run, name: str, state: TrainingState) -> None:
-    """Write the checkpoint `last`, with the training state, or `best`; only the first process writes.
+    """Write the checkpoint `last` (with the training state) or `best`. Only the first process writes.
 
     Raises:
         CheckpointError: it cannot be written.

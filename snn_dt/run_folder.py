@@ -1,4 +1,4 @@
-"""The folder of a run: its lock, its leftovers after a kill, and files written whole or not at all."""
+"""The folder of a run: its lock, and the files that a killed process leaves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from snn_dt.io import writable_folder
 
 
 def is_first_process() -> bool:
-    """Tell whether this process writes: it is the only one, or number 0 of those that torchrun started."""
+    """Return whether this process writes: the only one, or rank 0 of the processes that torchrun started."""
     return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
 
 
@@ -23,8 +23,8 @@ def is_first_process() -> bool:
 def lock_run_folder(run_dir: Path, resume: bool = False) -> Iterator[None]:
     """Keep other processes out of a run folder while the context is open.
 
-    The lock is one of the operating system, on the file `.lock`; it ends with the process, however that ends. The
-    folder is removed on exit if it is new and empty. Of several processes of one run only the first takes the lock.
+    The operating system locks the file `.lock` and frees it when the process ends, however that happens. The folder is
+    removed on exit if it is new and empty. Of several processes of one run only the first takes the lock.
 
     Raises:
         CheckpointError: a new folder already holds a run, cannot be written, or another process works in it.
@@ -61,7 +61,7 @@ def remove_leftovers(run_dir: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Hold a lock file; yields whether the lock works, which it does not on every file system."""
+    """Hold a lock file. Yields whether the lock works, because some file systems have no locks."""
     exclusive = True
     with path.open("a+") as lock:
         try:

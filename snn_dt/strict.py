@@ -1,4 +1,4 @@
-"""Strict reading of YAML into frozen dataclasses: every key known, every value of its annotated type."""
+"""Strict reading of YAML into frozen dataclasses. Every key must be known and every value of its annotated type."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HINT = "; write a number in decimal digits, as 90 or 1.5e3"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the nested dictionaries of a YAML file, merged over those of the files that its `base` key names."""
+    """Return the nested dictionaries of a YAML file merged over those of the files in its `base` key."""
     return _read_chain(path, (), {})
 
 
@@ -54,7 +54,7 @@ def check_all(checks: Iterable[tuple[str, bool, str, object]]) -> None:
 def each(
     config: Any, expected: str, holds: Callable[[Any], bool], fields: dict[str, tuple[str, ...]]
 ) -> list[tuple[str, bool, str, object]]:
-    """Return the same check, in the form of `check_all`, for many fields, named by section."""
+    """Return the same check for many fields, named by section, in the form of `check_all`."""
     found = {f"{part}.{name}": getattr(getattr(config, part), name) for part, names in fields.items() for name in names}
     return [(name, holds(value), expected, value) for name, value in found.items()]
 

@@ -1,4 +1,4 @@
-"""The task that a dataset describes: sizes and bounds for the model, spaces and targets for the policy."""
+"""The task that a dataset describes: sizes and bounds for the model; spaces and targets for the policy."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def action_deviation(trajectories: Trajectories) -> tuple[float, ...] | None:
 
 
 def rtg_scale(config: Config, trajectories: Trajectories) -> float:
-    """Return the divisor of the return-to-go: the configured one, or the largest |return-to-go| of the dataset."""
+    """Return the divisor of the return-to-go: the configured one or the largest |return-to-go| of the dataset."""
     returns_to_go = trajectories.returns_to_go
     return config.data.rtg_scale or max(float(returns_to_go.max()), -float(returns_to_go.min()), 1e-6)
 
 
 def make_policy(model: torch.nn.Module, trajectories: Trajectories, config: Config, rtg_scale: float) -> Policy:
-    """Return a policy: the model with the spaces, statistics and target return of its dataset."""
+    """Return a policy with the model and the spaces, statistics and target return of its dataset."""
     from minari.serialization import serialize_space
 
     targets, reference = config.eval.target_return, trajectories.reference

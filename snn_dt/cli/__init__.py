@@ -1,1 +1,1 @@
-"""One short file per command: parse, build, call."""
+"""The command line: one short file per command."""

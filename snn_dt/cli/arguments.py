@@ -1,4 +1,4 @@
-"""Command lines: one dataclass per command, one line per mistake."""
+"""Parsing of command lines into dataclasses. A mistake becomes an error of one line."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 TRUST = ("--trust-env-spec", "--trust_env_spec")
 TRAINING_SECTIONS = ("train", "learn", "update")
-"""Sections that hold the optimisation in one command or another."""
+"""Names of the section of the optimisation in the different commands."""
 
 
 def take_trust(arguments: Sequence[str]) -> tuple[bool, list[str]]:
-    """Return whether `--trust-env-spec` is there, alone or with `true`, and the other arguments."""
+    """Return whether `--trust-env-spec` is set (alone or with `true`) and the other arguments."""
     trust, others = False, list[str]()
     words = iter(arguments)
     for word in words:
@@ -40,9 +40,9 @@ def take_trust(arguments: Sequence[str]) -> tuple[bool, list[str]]:
 def parse(
     cls: type[T], arguments: Sequence[str], program: str, default: T | None = None, bare_flags: bool = False
 ) -> T:
-    """Read a command line into the dataclass `cls`; `--help` prints its fields and exits with status 0.
+    """Read a command line into the dataclass `cls`. `--help` prints its fields and exits with status 0.
 
-    A boolean takes a value, which suits programs that build command lines; with `bare_flags` its name is enough.
+    A boolean takes a value, which suits programs that build command lines. With `bare_flags` its name is enough.
 
     Raises:
         ConfigError: an unknown flag or a value of a wrong type, in one line.
@@ -90,7 +90,7 @@ def _one_line(box: str, cls: type, program: str) -> str:
 
 
 def _suggestion(unknown: str, flags: list[str]) -> str:
-    """Return the flag that was probably meant, in words.
+    """Return a hint with the flag that was probably meant.
 
     A flag of the same name in another section comes first: `--learn.steps` for `--train.steps`, because `learn` holds
     the optimisation there.

@@ -1,4 +1,4 @@
-"""`snn-dt data`: show a dataset, build its cache, list the datasets of this machine, collect a new one."""
+"""`snn-dt data`: show, cache, list and collect datasets."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from snn_dt.errors import ConfigError
 
 
 def run_collect(arguments: argparse.Namespace) -> None:
-    """Run `snn-dt data collect`; raises `ConfigError` for a bad flag or policy, and what `collect` raises."""
+    """Run `snn-dt data collect`. Raises `ConfigError` for a bad flag or policy and the errors of `collect`."""
     from snn_dt.data.collect import collect
 
     if not 1 <= arguments.episodes < 2**31 or not 0 <= arguments.seed < 2**32:
@@ -54,7 +54,7 @@ def _policy(name: str, episodes: int, seed: int) -> Any:
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Any]:
-    """Yield a `progress(done, total)` that draws a bar on stderr; nothing is drawn until it is first called."""
+    """Yield a `progress(done, total)` that draws a bar on stderr. Nothing is drawn until the first call."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     title_column = TextColumn("{task.description}", markup=False)

@@ -1,4 +1,4 @@
-"""`snn-dt evaluate`: roll out a checkpoint; print a table; write JSON, a report, videos."""
+"""`snn-dt evaluate`: roll out a checkpoint and report its returns and costs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from snn_dt.rule_config import PlasticityConfig, plasticity_checks
 
 @dataclass(frozen=True)
 class EvaluateArguments:
-    """Roll out a policy in its environment, conditioned on one or more target returns."""
+    """Roll out a policy in its environment for one or more target returns."""
 
     checkpoint: Path
-    """Checkpoint folder, or a run folder, of which the last checkpoint is used."""
+    """Checkpoint folder, or a run folder with a last checkpoint."""
     episodes: int = 20
     """Episodes per target return."""
     target_return: tuple[float, ...] = ()
     """Target returns in environment units; empty takes the policy's own."""
     seed: int = 10_000
-    """Reset seed of the first episode; the others follow by ones."""
+    """Reset seed of the first episode; episode i takes seed + i."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:N`."""
     json: Path | None = None
@@ -139,7 +139,7 @@ def evaluate_main(arguments: Sequence[str]) -> int:
 
 
 def _line(row: dict[str, Any]) -> str:
-    """Return one line on the results of a target return, for logs."""
+    """Return one log line with the results of a target return."""
     low, high = row["return_interval"]
     return (
         f"target {row['target_return']:g}: return {row['return_mean']:.5g} [{low:.5g}, {high:.5g}] over "
@@ -218,7 +218,7 @@ def _percent(share: float | None) -> str:
 
 
 def progress_bar(unit: str) -> Any:
-    """Return a context manager with a callback (done, total): a bar on a terminal, nothing elsewhere."""
+    """Return a context manager that yields `callback(done, total)`. It draws a bar on a terminal only."""
     from contextlib import contextmanager
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

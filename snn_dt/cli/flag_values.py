@@ -1,4 +1,7 @@
-"""Values of flags, written as in a config file: `1e3` for an integer, `true`, `null`, `-1 500` or `[-1, 500]`."""
+"""Parsing of flag values, which are written as in a config file.
+
+Examples: `1e3` for an integer, `true`, `null`. A list is `-1 500` or `[-1, 500]`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ _NAMES = {bool: "{true,false}", int: "INT", float: "FLOAT", str: "STR", Path: "P
 
 
 def registry() -> Any:
-    """Return rules for tyro on numbers, booleans, optional values and lists; text and choices keep tyro's rules."""
+    """Return tyro's rules for numbers, booleans, paths, optional values and lists. Others keep tyro's own rules."""
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 
     rules = ConstructorRegistry()
@@ -37,8 +40,9 @@ def registry() -> Any:
 
 
 def _read(words: Sequence[str], hint: Any) -> Any:
-    """Turn words into a value of type `hint`, or raise a ValueError, which tyro reports with the name of the flag."""
+    """Convert words to a value of type `hint`. tyro reports a `ValueError` with the name of the flag."""
     several, optional = get_origin(hint) is tuple, NoneType in get_args(hint)
+    # `X | None` and `tuple[X, ...]` -> X
     inner = next((a for a in get_args(hint) if a is not NoneType), hint)
     if optional and words[0] in ("null", "None"):
         return None
@@ -47,6 +51,7 @@ def _read(words: Sequence[str], hint: Any) -> Any:
     text = inner is str or get_origin(inner) is Literal
     try:
         values = [word if text else parse_yaml(word) for word in words]
+        # One word in brackets is a whole list; otherwise each word is an item.
         if several and len(words) == 1 and words[0].startswith("["):
             values = parse_yaml(words[0])
         return strict.cast(values if several else values[0], hint, "", "")
@@ -55,9 +60,9 @@ def _read(words: Sequence[str], hint: Any) -> Any:
 
 
 def path(word: str) -> Path:
-    """Return a path, or raise a ValueError if the operating system cannot have it.
+    """Return a path, or raise `ValueError` if the operating system does not allow it.
 
-    An empty path, which an unset shell variable leaves, would mean the current folder and is refused too.
+    An empty path is refused too. It would mean the current folder, and an unset shell variable leaves one.
     """
     found = ""
     if not word.strip():

@@ -29,14 +29,20 @@ COMMANDS = {
     "analyse": ("snn_dt.experimental.analysis.command:ANALYSE", "analyse gradients: over slopes, layers and time"),
     "data": ("snn_dt.cli.data:data_main", "show a dataset, build its cache, collect a new one"),
 }
-"""`module:name` of a function or a description (`snn_dt.command`), imported when the command is run; its help."""
+"""For each command `module:name` and a help text. The name is a function or a description (`snn_dt.command`).
+
+The module is imported only when the command is run.
+"""
 
 MAX_MESSAGE = 2000
 """Characters of an error message; a longer one is cut in the middle."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `snn-dt` and return the exit status: 0 done, 1 out of memory, 2 a user error, 128 + n after signal n."""
+    """Run `snn-dt` and return the exit status.
+
+    0: done; 1: out of memory; 2: a user error; 128 + n: stopped by signal n.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     with steady_streams():
         if not arguments or arguments[0] in ("-h", "--help"):
@@ -68,7 +74,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
 
 
 def _execute(command: Any, words: list[str], program: str) -> int:
-    """Run what a module offers: a run, a command of one dataclass, a table of commands by name, or a function."""
+    """Run a command, whichever of its four forms it has: run, dataclass, table of subcommands or function."""
     if isinstance(command, RunCommand):
         from snn_dt.cli.run_command import execute
 
@@ -94,9 +100,9 @@ def _execute(command: Any, words: list[str], program: str) -> int:
 def handle_errors(command: Callable[[list[str]], int], arguments: list[str]) -> int:
     """Return the status of `command(arguments)`; a user error becomes one line and status 2.
 
-    Ctrl-C gives status 130, SIGTERM 143, and memory that runs out 1, because there may be enough the next time. All of
-    them raise in the command, so that it removes half-written files. A file or name that the operating system refuses
-    is a user error too.
+    Ctrl-C gives status 130 and SIGTERM 143. Running out of memory gives 1, because there may be enough the next time.
+    All of them raise in the command, so that it removes half-written files. A file or name that the operating system
+    refuses is a user error too.
     """
     with steady_streams():
         before = signal.signal(signal.SIGTERM, _interrupt)
@@ -122,7 +128,7 @@ def handle_errors(command: Callable[[list[str]], int], arguments: list[str]) -> 
 
 
 def _print_error(message: str, status: int) -> int:
-    """Print a message on one line of standard error, cut if it quotes long content; returns the status."""
+    """Print a message on one line of standard error and return the status. A very long message is cut."""
     line = " ".join(message.split())
     if len(line) > MAX_MESSAGE:
         line = f"{line[: MAX_MESSAGE // 2]} ... {line[-MAX_MESSAGE // 2 :]}"
@@ -131,7 +137,7 @@ def _print_error(message: str, status: int) -> int:
 
 
 def _out_of_memory(error: Exception) -> str:
-    """Return the message of an error of Python, numpy or torch about memory; empty for any other error."""
+    """Return the message of an out-of-memory error of Python, numpy or torch. It is empty for other errors."""
     said = " ".join(str(error).split())
     names = {kind.__name__ for kind in type(error).__mro__}  # by name, because torch may not be loaded
     if names & {"MemoryError", "OutOfMemoryError"} or "can't allocate memory" in said:

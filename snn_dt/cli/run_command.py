@@ -1,4 +1,4 @@
-"""Commands that make a run: read the flags --config, --run-dir and --resume, lock the folder, train, say the result."""
+"""Execution of commands that make a run: read the flags, lock the folder and train."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ C = TypeVar("C")
 
 
 def execute(command: RunCommand[Any], arguments: Sequence[str]) -> int:
-    """Run the command and return the exit status: 0, or 128 + n after signal n, with a run that can be resumed."""
+    """Run the command and return the exit status: 0, or 128 + n after signal n. A stopped run can be resumed."""
     run_dir, config, resume = read_run(command, arguments)
     trust = command.takes_trust and take_trust(arguments)[0]
     with lock_run_folder(run_dir, resume):
@@ -46,7 +46,7 @@ def execute(command: RunCommand[Any], arguments: Sequence[str]) -> int:
 
 
 def read_run(command: RunCommand[C], arguments: Sequence[str]) -> tuple[Path, C, bool]:
-    """Return the run folder, its configuration, and whether it is resumed."""
+    """Return (run folder, configuration, whether the run is resumed)."""
     load, words = command.load, list(arguments)
     if command.takes_trust:
         trust, words = take_trust(arguments)
@@ -66,7 +66,7 @@ def read_run(command: RunCommand[C], arguments: Sequence[str]) -> tuple[Path, C,
 
 
 def _resumed_folder(arguments: Sequence[str]) -> Path | None:
-    """Return the run folder in `--resume DIR`, which must be the only flag; None without it."""
+    """Return the run folder in `--resume DIR`, or None without it. No other flag may be given."""
     resume = _flag_values(arguments, "--resume")
     if not resume:
         return None
@@ -85,6 +85,7 @@ def _flag_values(arguments: Sequence[str], name: str) -> list[str]:
     values = []
     for i, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
+        # Both `--flag a b` and `--flag=a b` are accepted.
         if flag == name:
             found = [value] if equals else []
             found += takewhile(lambda word: not word.startswith("--"), arguments[i + 1 :])

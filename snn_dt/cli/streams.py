@@ -1,4 +1,7 @@
-"""Standard output and error that never end a command: closed, broken, full, or of a narrow encoding."""
+"""Standard output and error whose failures never end a command.
+
+They may be closed, broken, on a full disk or of a narrow encoding.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from snn_dt.training.signals import request_stop
 class Steady:
     """A text stream whose `write` and `flush` never raise.
 
-    Characters that the encoding lacks are written as `?`. Once the reader has gone, or the disk of a log is full,
-    nothing more is written; an active run then saves and stops with the number of SIGPIPE, as after SIGTERM.
+    Characters that the encoding lacks are written as `?`. Nothing more is written once the reader has gone or the disk
+    of a log is full. An active run then saves and stops as after SIGTERM, but with the number of SIGPIPE.
     """
 
     def __init__(self, stream: Any, stops_runs: bool) -> None:

@@ -34,7 +34,7 @@ class SweepArguments:
     address: str | None = None
     """Ray cluster to run on: host:port, ray://host:port, or `auto`; null starts Ray on this machine."""
     local: bool = False
-    """Use processes of this machine, without Ray."""
+    """Use processes of this machine instead of Ray."""
     list: bool = False
     """Only make the run folders and print one command per trial, for example for a SLURM array."""
     trust_env_spec: bool = False
@@ -42,7 +42,7 @@ class SweepArguments:
 
 
 def sweep_main(arguments: Sequence[str]) -> int:
-    """Run the command and return the exit status: 128 + n after signal n, with a sweep that can be resumed.
+    """Run the command and return the exit status: 0, or 128 + n after signal n. A stopped sweep can be resumed.
 
     Raises:
         TrainingError: some trials failed.
@@ -88,6 +88,7 @@ def _backend(args: SweepArguments, sweep: SweepConfig) -> Backend:
     cores = available_cores()
     if args.address:
         return RayTasks(args.address, args.processes, sweep.threads or 1, sweep.gpus, args.trust_env_spec)
+    # Trials in parallel and threads per trial together use each core once.
     slots = args.processes or max(1, cores // (sweep.threads or 1))
     threads = sweep.threads or max(1, cores // slots)
     if not args.local:

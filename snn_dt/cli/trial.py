@@ -31,7 +31,7 @@ class TrialArguments:
 
 
 def trial_main(arguments: Sequence[str]) -> int:
-    """Run the command and return the exit status: 128 + n after signal n, with a trial that can be resumed."""
+    """Run the command and return the exit status: 0, or 128 + n after signal n. A stopped trial can be resumed."""
     args = parse(TrialArguments, arguments, "snn-dt trial")
     config = read_config(args.run_dir, args.trust_env_spec)
     if read(args.run_dir / "result.json"):
@@ -97,6 +97,7 @@ def _evaluations(run: Run, episodes: int) -> dict[str, Any]:
     for name, key in (("last", "evaluation"), ("best", "best_evaluation")):
         policy = from_pretrained(run.run_dir / "checkpoints" / name, str(run.device), trust=run.policy.trust)
         step = policy.provenance.get("step")
+        # The last checkpoint is the best one: its evaluation counts for both.
         if found and step == found["evaluation_step"]:
             return found | {key: found["evaluation"][:1], "best_step": step}
         targets = settings.target_return if name == "last" else settings.target_return[:1]

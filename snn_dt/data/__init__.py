@@ -1,4 +1,4 @@
-"""Offline data: from files, arrays or own sources to training batches."""
+"""Offline datasets and training batches."""
 
 from snn_dt.data.load import load_dataset
 from snn_dt.data.scores import ReferenceScores, normalized_score

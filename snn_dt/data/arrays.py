@@ -1,9 +1,9 @@
 """Trajectories from arrays in memory: `Trajectories.from_arrays` and `Trajectories.from_episodes`.
 
-Both describe the arrays as a `Source`. So they go through the builder that also reads files, with the same checks,
-notes and normalisation.
+Both describe the arrays as a `Source`. So they use the builder of the file formats with the same checks, notes and
+normalisation.
 
-Shapes: `N` steps of all episodes, `T` steps of one episode, `A` action columns.
+Shapes: `N` steps of all episodes; `T` steps of one episode; `A` action columns.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def _time_limit(env_id: str | None, where: str) -> int | None:
 
 
 def _reference(facts: Facts) -> ReferenceScores | None:
-    """Return the reference scores given, else those known for the environment."""
+    """Return the given reference scores, or else those known for the environment."""
     given = facts.reference
     if given is None or isinstance(given, ReferenceScores):
         return given or environment_reference(facts.env_id)

@@ -1,4 +1,4 @@
-"""Convert columns of Arrow tables to arrays of numbers, without missing values and with lists of equal length."""
+"""Convert columns of Arrow tables to arrays of numbers. Missing values and lists of unequal length are refused."""
 
 from __future__ import annotations
 

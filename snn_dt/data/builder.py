@@ -1,4 +1,4 @@
-"""Build flat, checked arrays from a stream of episodes, in one pass with one episode in memory."""
+"""Build flat and checked arrays from a stream of episodes, with one episode in memory at a time."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def build(source: Source, folder: Path | None, reward_mode: RewardMode, progress
 def _read(
     source: Source, folder: Path | None, reward_mode: RewardMode, progress: Progress | None, stored: np.dtype[Any]
 ) -> Built | None:
-    """Read every episode with observations of type `stored`; None if that is float32 and float64 is needed."""
+    """Read every episode with observations of type `stored`. Return None if float32 is too narrow."""
     columns: dict[str, Column] = {}
     lengths, terminated, truncated = [], [], []
     moments, original, survey = RunningMoments(), RunningMoments(), Survey(source)
@@ -91,7 +91,7 @@ def _read(
         return None
     mean, std, scale_notes = scales(moments, dtype, stored)
     arrays: dict[str, NDArray[Any]] = {
-        "episode_offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        "episode_offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),  # [E + 1]
         "terminated": np.array(terminated, dtype=np.bool_),
         "truncated": np.array(truncated, dtype=np.bool_),
         "state_mean": mean,
@@ -109,7 +109,7 @@ def _read(
 
 
 def _checksum(arrays: dict[str, NDArray[Any]], columns: dict[str, Column]) -> str:
-    """Return the SHA-256 of names, types, shapes and bytes of the content, the same for every file format."""
+    """Return the SHA-256 of the content (names, types, shapes and bytes). It does not depend on the file format."""
     digests = {name: column.digest() for name, column in columns.items() if name != "returns_to_go"}
     for name in ("episode_offsets", "terminated", "truncated"):
         digests[name] = hashlib.sha256(arrays[name].tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""The cache of flat arrays: a folder of `.npy` files and `meta.json` for each dataset, opened memory-mapped.
+"""The cache of flat arrays: a folder of memory-mapped `.npy` files and a `meta.json` for each dataset.
 
     $SNN_DT_CACHE or ~/.cache/snn_dt
     └── datasets/<name>-<key>/
@@ -10,8 +10,8 @@ The key is a hash of the source's path, the size, times, inode and a content sam
 and renamed when it is complete. Readers never see an incomplete one. If two processes build the same one, the first to
 finish wins.
 
-`meta.json` holds digests of itself and of every array, which are compared on opening. For large arrays this is done
-only if size or times of the file have changed since it was written. A damaged cache is built again, with a warning.
+`meta.json` holds digests of itself and of every array. They are compared on opening. For large arrays this is done
+only if size or times of the file have changed since it was written. A damaged cache is built again with a warning.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ PREFIX = ".building-"
 
 FORMAT_VERSION = 2
 MAX_ALWAYS_CHECKED = 16 << 20
-"""Largest dataset, in bytes, whose digests are always compared."""
+"""Largest dataset whose digests are always compared, in bytes."""
 SAMPLED_FILES, SAMPLE_BYTES = 64, 4096
-"""The key samples this many files of a source, each in three places of this size."""
+"""Number of files of a source that the key samples, and the size of each of the three samples of a file in bytes."""
 
 _ARRAYS = (
     *("observations", "actions", "rewards", "returns_to_go", "episode_offsets"),

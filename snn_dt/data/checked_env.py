@@ -75,7 +75,7 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def name(self) -> str:
-        """The environment's id, else its class."""
+        """The environment's id or the name of its class."""
         return self.env.spec.id if self.env.spec is not None else type(self.unwrapped).__name__
 
     def _call(self, what: str, method: Any, *values: Any, **options: Any) -> Any:

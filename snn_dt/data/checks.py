@@ -13,18 +13,18 @@ from snn_dt.data.source import Episode, Source
 from snn_dt.errors import DataError
 
 ACTION_TOLERANCE = 1e-3
-"""Allowed excess of an action over its bounds, as a fraction of their width: some recorders do not clip."""
+"""Allowed excess of an action over its bounds as a fraction of their width. Some recorders do not clip."""
 ROUNDING = 1e-6
-"""The same as a fraction of the bounds themselves, which float32 rounds."""
+"""Further allowed excess as a fraction of the bounds themselves, which float32 rounds."""
 
 MAX_WIDTH = 1e4
-"""Largest width of usable action bounds, as a multiple of the largest action or of 1."""
+"""Largest width of usable action bounds as a multiple of the largest action (at least 1)."""
 
 
 def checked(episode: Episode, where: str, source: Source) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
-    """Return observations [T, obs_dim], actions [T, ...], rewards [T] of one episode, or raise `DataError`.
+    """Return the observations [T, obs_dim], actions [T, ...] and rewards [T] of one episode, or raise `DataError`.
 
-    Observations keep a type of more than 32 bits; all their numbers are finite in float32.
+    Observations keep a type of more than 32 bits. All their numbers are finite in float32.
     """
     # Types first: the checks below compute with the numbers.
     for name in ("observations", "actions", "rewards"):
@@ -52,7 +52,7 @@ def checked(episode: Episode, where: str, source: Source) -> tuple[NDArray[Any],
 
 
 def check_finite(name: str, values: NDArray[Any], where: str) -> None:
-    """Raise `DataError` if values [T, ...] are not finite in float32; the message names the first step."""
+    """Raise `DataError` if values [T, ...] are not finite in float32. The message names the first such step."""
     finite = np.abs(values) <= np.finfo(np.float32).max  # False for NaN
     if not finite.all():
         step = int(np.argwhere(~finite)[0, 0])
@@ -71,14 +71,14 @@ def _check_width(name: str, rows: NDArray[Any], expected: int, where: str, space
 
 
 def _checked_actions(actions: NDArray[Any], where: str, source: Source) -> NDArray[Any]:
-    """Return actions as [T, action_dim] float32 or [T] int64, or raise `DataError` for one outside the space."""
+    """Return actions as [T, action_dim] float32 or [T] int64. An action outside the space raises `DataError`."""
     space: Any = source.action_space
     # Discrete has `n`, Box has not.
     discrete = hasattr(space, "n")
     values = np.asarray(actions).reshape(len(actions), -1)  # [T, ...] -> [T, action_dim]
     _check_width("actions", values, flatdim(space) if not discrete else 1, where, space)
     if discrete:
-        values = values[:, 0]
+        values = values[:, 0]  # [T, 1] -> [T]
         inside = (values >= space.start) & (values < space.start + space.n) & (values == np.floor(values))
     else:
         low, high, slack = bounds(space)
@@ -96,7 +96,7 @@ def _checked_actions(actions: NDArray[Any], where: str, source: Source) -> NDArr
 
 
 def bounds(space: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return (low, high, tolerance) of a Box, each [action_dim]."""
+    """Return (low, high, tolerance) of a Box. Each is [action_dim]."""
     low, high = np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
     # Infinite bounds need no tolerance; they count as 0 here.
     size = np.where(np.isfinite(low), np.abs(low), 0) + np.where(np.isfinite(high), np.abs(high), 0)
@@ -106,7 +106,7 @@ def bounds(space: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArra
 
 
 def absurd(low: NDArray[Any], high: NDArray[Any], size: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which finite bounds [A] are too wide to scale the loss with, given the largest absolute actions `size`."""
+    """Return which finite bounds [A] are too wide to scale the loss. `size` holds the largest absolute actions."""
     with np.errstate(over="ignore", invalid="ignore"):
         width = high.astype(np.float64) - low.astype(np.float64)
     wide: NDArray[np.bool_] = np.isfinite(low) & np.isfinite(high) & (width > MAX_WIDTH * np.maximum(size, 1.0))

@@ -1,4 +1,4 @@
-"""Collecting a dataset: roll a policy out and write a Minari folder."""
+"""Collection of a dataset: roll out a policy and write a Minari folder."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _new_folder(dataset_id: str, root: str | Path | None) -> Path:
 
 
 def _make(env_id: str, dataset_id: str, max_steps: int | None, seed: int) -> Checked:
-    """Make the environment with the smallest of `max_steps`, its own step limit and `LONGEST`; seed its actions."""
+    """Make the environment and seed its actions. The limit is the least of `max_steps`, its own limit and `LONGEST`."""
     from snn_dt.data.registration import make_by_id
 
     if max_steps is not None and max_steps < 1:
@@ -176,7 +176,7 @@ def _check_free_space(file: Path) -> None:
 
 
 def _compress(path: Path) -> None:
-    """Rewrite Minari's file with gzip, shuffle and checksums, which halves its size."""
+    """Rewrite Minari's file with gzip, shuffle and checksums. This halves its size."""
     import h5py
 
     smaller = path.with_name("smaller.hdf5")

@@ -1,4 +1,4 @@
-"""Accumulators of a streaming build: an array that grows by blocks, and mean and variance in one pass."""
+"""Accumulators of a streaming build: an array that grows by blocks, and one-pass mean and variance."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 
 class Column:
-    """An array [N, ...] that grows by blocks of rows, in a `.npy` file or, if `path` is None, in memory.
+    """An array [N, ...] that grows by blocks of rows. It is in a `.npy` file, or in memory if `path` is None.
 
-    The file is written, not memory-mapped. On a full disk a write raises `OSError`; a mapped page kills the process.
+    The file is not memory-mapped here. On a full disk a write raises `OSError`, but a mapped page kills the process.
     """
 
     def __init__(self, path: Path | None, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
@@ -39,9 +39,9 @@ class Column:
         return self._hash.hexdigest()
 
     def finish(self) -> NDArray[Any]:
-        """Close the file and return the array, memory-mapped and read-only, or in memory."""
+        """Close the file and return the array. An array in a file is memory-mapped and read-only."""
         if self._file is None or self.path is None:
-            return np.concatenate(self._blocks)
+            return np.concatenate(self._blocks)  # [N, ...]
         self._write_header()
         self._file.close()
         array: NDArray[Any] = np.load(self.path, mmap_mode="r")
@@ -56,7 +56,7 @@ class Column:
 
 
 def digest(array: NDArray[Any]) -> str:
-    """Return the digest of a whole array [N, ...], the same as that of a `Column` with its rows."""
+    """Return the digest of a whole array [N, ...]. It equals that of a `Column` with its rows."""
     found = hashlib.sha256(f"{array.dtype.str} {array.shape[1:]}".encode())
     rows = max(1, (1 << 24) // max(1, array[:1].nbytes))  # 16 MiB at a time: the array may be larger than memory
     for start in range(0, len(array), rows):
@@ -67,9 +67,9 @@ def digest(array: NDArray[Any]) -> str:
 class RunningMoments:
     """Mean and standard deviation over rows, block by block in float64.
 
-    Mean and sum of squared deviations of each block are merged with those so far (Chan, Golub and LeVeque 1983), which
-    avoids the cancellation in `E[x^2] - E[x]^2`. Values are taken relative to the first row, so that the standard
-    deviation of a constant column is exactly 0.
+    Mean and sum of squared deviations of each block are merged with those so far (Chan, Golub and LeVeque 1983). This
+    avoids the cancellation in `E[x^2] - E[x]^2`. Values are taken relative to the first row, so the standard deviation
+    of a constant column is exactly 0.
 
     Attributes:
         size: largest absolute value of each column [d].

@@ -3,14 +3,14 @@
 A file is one flat table: `observations` [N, d], `actions` [N, a], `rewards` [N], `terminals` [N], `timeouts` [N]. Other
 entries such as `metadata/*` are ignored. Rules for its episodes:
 
-- An episode ends where `terminals` or `timeouts` is set, as in D4RL's `sequence_dataset`; all of its rewards are kept
+- An episode ends where `terminals` or `timeouts` is set, as in D4RL's `sequence_dataset`. All of its rewards are kept
   (`qlearning_dataset` drops the last step of a timed-out episode).
-- The rows after the last such row are an incomplete episode. They are dropped, with a note.
-- On locomotion tasks no episode is longer than the limit. A longer stretch has unmarked ends, and is cut at the limit.
+- The rows after the last such row are an incomplete episode. They are dropped with a note.
+- On locomotion tasks no episode is longer than the limit. A longer stretch has unmarked ends and is cut at the limit.
 - Without `timeouts` (some v0 files) an episode also ends at the task's time limit.
-- antmaze sets `terminals` at each step at the goal, so only `timeouts` end an episode. Rewards are not changed
-  (value-based methods subtract 1 from each), so an episode's return counts the steps at the goal.
-- maze2d has no terminals. Its `timeouts` mark each goal that was reached, which ends an episode.
+- antmaze sets `terminals` at each step at the goal, so only `timeouts` end an episode. Rewards are not changed. So an
+  episode's return counts the steps at the goal (value-based methods subtract 1 from each reward).
+- maze2d has no terminals. Its `timeouts` mark each reached goal and end an episode.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _BLOCK_ROWS = 1 << 16
 
 
 def _read(located: Located, options: ReadOptions) -> Source:
-    """Return a D4RL file as a stream of episodes; raises `DataError` for a file of another layout.
+    """Return a D4RL file as a stream of episodes. Raises `DataError` for a file of another layout.
 
-    The file does not store the action space. It is that of the options, else that of a known task, else Box(-1, 1) or
-    the range of the actions if that is larger.
+    The file does not store the action space. It is that of the options or of a known task. Otherwise it is Box(-1, 1)
+    or the range of the actions if that is larger.
     """
     from gymnasium import spaces
 
@@ -95,7 +95,7 @@ def _read(located: Located, options: ReadOptions) -> Source:
 
 
 def _data_range(actions: Any, action_dim: int, path: Path) -> tuple[gym.Space[Any], list[str]]:
-    """Return (Box, notes) of actions of an unknown environment: -1 to 1, or the range of the data if it is wider."""
+    """Return (Box, notes) of actions of an unknown environment. The Box is -1 to 1 or the wider range of the data."""
     from gymnasium import spaces
 
     if actions.dtype.kind != "f":
@@ -107,7 +107,7 @@ def _data_range(actions: Any, action_dim: int, path: Path) -> tuple[gym.Space[An
     low, high = -np.ones(action_dim), np.ones(action_dim)
     # Block by block: the actions may be larger than memory.
     for start in range(0, len(actions), _BLOCK_ROWS):
-        block = actions[start : start + _BLOCK_ROWS].reshape(-1, action_dim)
+        block = actions[start : start + _BLOCK_ROWS].reshape(-1, action_dim)  # [rows, action_dim]
         low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
     # Recorded actions may exceed -1 and 1 slightly; that is not a wider range.
     slack = 1 + 2 * ACTION_TOLERANCE
@@ -155,9 +155,9 @@ def _episode_ends(
 
 
 def _ends_by_limit(ends: NDArray[np.int64], rows: int, limit: int) -> NDArray[np.int64]:
-    """Return `ends` with every stretch between two of them, and the rest of the file, cut after each `limit` rows."""
+    """Return `ends` and further ends, so that no episode (or rest of the file) is longer than `limit` rows."""
     # Each stretch between two ends, and the rest of the file.
-    starts = np.concatenate([[0], ends])
+    starts = np.concatenate([[0], ends])  # [E + 1]
     stops = np.append(ends, rows)
     cuts = [np.arange(start + limit, stop + 1, limit) for start, stop in zip(starts, stops, strict=True)]
     return np.unique(np.concatenate([ends, *cuts])).astype(np.int64)
@@ -165,16 +165,17 @@ def _ends_by_limit(ends: NDArray[np.int64], rows: int, limit: int) -> NDArray[np
 
 def _episodes(path: Path, ends: NDArray[np.int64], terminals: NDArray[np.bool_]) -> Iterator[Episode]:
     """Yield the episodes. Rows are read in blocks of whole episodes, since compressed files are slow row by row."""
-    starts = np.concatenate([[0], ends[:-1]])
+    starts = np.concatenate([[0], ends[:-1]])  # first row of each episode, [E]
     with damaged_file(path), open_hdf5(path) as file:
         first = 0
         while first < len(ends):
             # As many whole episodes as fit into a block, at least one.
             last = max(first + 1, int(np.searchsorted(ends, starts[first] + _BLOCK_ROWS, side="right")))
             rows = slice(int(starts[first]), int(ends[last - 1]))
+            # [rows, ...] -> [rows, obs_dim]
             observations = file["observations"][rows].reshape(rows.stop - rows.start, -1)
             actions = file["actions"][rows]
-            rewards = file["rewards"][rows].reshape(-1)
+            rewards = file["rewards"][rows].reshape(-1)  # [rows] or [rows, 1] -> [rows]
             for index in range(first, last):
                 step = slice(int(starts[index]) - rows.start, int(ends[index]) - rows.start)
                 terminated = bool(terminals[index])

@@ -12,10 +12,10 @@ from snn_dt.data.scores import ReferenceScores, d4rl_reference
 
 @dataclass(frozen=True)
 class Task:
-    """A D4RL task: its shapes, its time limit, and the Gymnasium environment that replaces it.
+    """A D4RL task: its shapes, its time limit and the Gymnasium environment that replaces it.
 
-    `env_id` is a convention, as D4RL measured in mujoco-py's `v2` (of the `v5` environments Walker2d differs most). It
-    is None if no current environment has D4RL's observation; kitchen, maze2d and antmaze have Dict observations now.
+    `env_id` is a convention, because D4RL measured in mujoco-py's `v2` (Walker2d differs most in `v5`). It is None if
+    no current environment has D4RL's observation. Kitchen, maze2d and antmaze have Dict observations now.
     """
 
     obs_dim: int
@@ -48,7 +48,7 @@ _MAZE2D_LIMITS = {
 
 
 CUT_AT_LIMIT = {"hopper", "halfcheetah", "walker2d", "ant"}
-"""Tasks whose recordings never exceed the limit, unlike human demonstrations (Adroit, kitchen) and maze2d."""
+"""Tasks whose recordings never exceed the limit. Human demonstrations (Adroit, kitchen) and maze2d do."""
 
 
 def task_name(dataset_id: str) -> str:

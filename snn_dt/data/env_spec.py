@@ -23,7 +23,7 @@ NO_LIMIT = -1
 MAX_LIMIT = 10_000_000
 """Largest step limit of a recorded environment."""
 MAX_COUNT = 10_000
-"""Largest length of a list, and largest frame count, in the arguments of a recorded environment."""
+"""Largest list length and frame count in the arguments of a recorded environment."""
 _MAX_TEXT = 1_000_000
 
 _COUNTS = ("stack_size", "num_repeats", "skip", "delay", "frame_skip", "frameskip", "noop_max")

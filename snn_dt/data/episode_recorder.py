@@ -83,9 +83,9 @@ def _convert(space: gym.Space[Any], action: Any, where: str) -> Any:
 
 
 def _stack(steps: list[Any]) -> Any:
-    """Stack a list of (nested) values to (nested) arrays [T, ...], as Minari stores them."""
+    """Stack a list of (nested) values to (nested) arrays [T, ...]. Minari stores them in this form."""
     if isinstance(steps[0], dict):
         return {key: _stack([step[key] for step in steps]) for key in steps[0]}
     if isinstance(steps[0], tuple):
         return tuple(_stack([step[i] for step in steps]) for i in range(len(steps[0])))
-    return np.stack([np.asarray(step) for step in steps])
+    return np.stack([np.asarray(step) for step in steps])  # [T, ...]

@@ -1,6 +1,6 @@
 """Training batches for a model with state: each window continues that of the previous batch.
 
-Shapes: `B` streams (batch rows), `K` steps of a window, as in `snn_dt.data.windows`.
+Shapes as in `snn_dt.data.windows`: `B` streams (batch rows); `K` steps of a window.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class EpisodeStreams(WindowSampler):
         return int(_generator(seed, stream, 0).integers(self._n_windows))
 
     def _n_windows_of(self, episodes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the number of windows of each episode: its length / K, rounded up."""
+        """Return the number of windows of each episode: its length / K rounded up."""
         counts: NDArray[np.int64] = -(-np.diff(self._offsets)[episodes] // self._context_length)
         return counts
 

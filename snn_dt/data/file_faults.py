@@ -12,15 +12,15 @@ from snn_dt.errors import DataError, SnnDtError
 MAX_RATIO = 200
 """Largest ratio of declared bytes to bytes of the file. Compressed real data reach about 20."""
 ALWAYS_ALLOWED = 1 << 26
-"""Declared bytes that any file may have, 64 MiB."""
+"""Declared bytes that any file may have: 64 MiB."""
 
 
 @dataclass
 class Declared:
     """Bytes of numbers that the files of a dataset declare, compared with their size on disk.
 
-    A file of a few kB can make a file library fill the memory, with rows that were never written or with zeros that
-    compress well.
+    A file of a few kB can make a file library fill the memory: rows that were never written, or zeros that compress
+    well.
     """
 
     path: Path

@@ -14,7 +14,7 @@ from snn_dt.errors import DataError
 
 
 def as_flags(values: Any, name: str, where: str) -> NDArray[np.bool_]:
-    """Return flags [T] or [T, 1] as booleans [T]; `DataError` for other values than booleans, 0 and 1."""
+    """Return flags [T] or [T, 1] as booleans [T]. Values other than booleans, 0 and 1 raise `DataError`."""
     flags = np.asarray(values)
     if flags.dtype.kind not in "biuf" or flags.size != len(np.atleast_1d(flags)):
         raise DataError(

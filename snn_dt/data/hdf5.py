@@ -1,8 +1,8 @@
 """Safe reading of untrusted HDF5 files.
 
-An HDF5 file can refer to other files (external links, external storage, virtual datasets), load libraries (filters),
-and declare any number of rows that were never written. `open_hdf5` offers the file as h5py does,
-`file["episode_0"]["rewards"][()]`, and refuses all of that before reading.
+An HDF5 file can refer to other files (external links, external storage, virtual datasets). It can load libraries
+(filters) and declare any number of rows that were never written. `open_hdf5` refuses all of this before reading.
+Otherwise the file is used as with h5py: `file["episode_0"]["rewards"][()]`.
 """
 
 from __future__ import annotations

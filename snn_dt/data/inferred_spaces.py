@@ -1,6 +1,6 @@
 """Spaces of arrays whose environment is not known, for `Trajectories.from_arrays`.
 
-Shapes: `T` steps of an episode, `A` action columns.
+Shapes: `T` steps of an episode; `A` action columns.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def unbounded_observations(observations: NDArray[Any]) -> gym.Space[Any]:
 
 
 def actions_of(episodes: list[Episode], where: str) -> tuple[gym.Space[Any], list[str]]:
-    """Return (space of the actions in the data, notes): Discrete for integers and booleans, else Box."""
+    """Return (space of the actions in the data, notes). Integers and booleans give a Discrete space, others a Box."""
     columns = [np.asarray(episode.actions) for episode in episodes if len(episode.actions)]
     kinds = {"choice" if column.dtype.kind in "biu" else "float" for column in columns}
     widths = {int(np.prod(column.shape[1:])) for column in columns}
@@ -52,6 +52,7 @@ def actions_of(episodes: list[Episode], where: str) -> tuple[gym.Space[Any], lis
     )
     # Actions [T] become vectors of one number.
     shape = columns[0].shape[1:] or (1,)
+    # [A] -> the shape of one action
     return spaces.Box(low.reshape(shape), high.reshape(shape), shape, np.float32), [note]
 
 

@@ -1,7 +1,7 @@
-"""Readers of Minari's file formats, each a generator of episodes.
+"""Readers of Minari's file formats. Each is a generator of episodes.
 
-Arguments: `data` is the folder of the files; `leaves` are the paths of the Boxes inside the observation space, in the
-order in which they are concatenated.
+Arguments: `data` is the folder of the files. `leaves` are the paths of the Boxes inside the observation space in the
+order of their concatenation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from snn_dt.errors import DataError
 
 
 def _stack(leaves: list[NDArray[Any]]) -> NDArray[Any]:
-    """Concatenate leaf arrays [n, ...] to [n, obs_dim]; a leaf of shape [n] is one column."""
+    """Concatenate leaf arrays [n, ...] to [n, obs_dim]. A leaf of shape [n] is one column."""
     if len(lengths := {len(leaf) for leaf in leaves}) > 1:
         raise ValueError(f"parts of the observation have {sorted(lengths)} rows")
     flat = [leaf.reshape(len(leaf), -1) for leaf in leaves]  # each [n, ...] -> [n, d]

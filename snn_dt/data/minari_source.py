@@ -2,7 +2,7 @@
 
 Layout: `<root>/<id>/data/metadata.json` beside `main_data.hdf5` (one group for each episode) or, for Arrow and Parquet,
 one folder for each episode. The files are read directly. Minari's own iterator takes twice as long because it decodes
-the infos, and its Arrow reader cuts an episode that spans two batches (Minari issue 351).
+the infos. Its Arrow reader cuts an episode that spans two batches (Minari issue 351).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CHECKOUT = Path(__file__).resolve().parents[2] / "datasets"
 
 
 def roots() -> list[Path]:
-    """Return the folders that are searched: Minari's own, then `datasets/` in a checkout."""
+    """Return the folders that are searched: first Minari's own and then `datasets/` in a checkout."""
     # The same rule as Minari's, without importing it.
     own = Path(os.environ.get("MINARI_DATASETS_PATH") or io.home() / ".minari" / "datasets")
     return [own, _CHECKOUT] if (_CHECKOUT / "manifest.json").is_file() else [own]
@@ -172,7 +172,7 @@ def _compare_specs(facts: dict[str, Any], dataset_id: str) -> None:
 
 
 def _spaces(facts: dict[str, Any], dataset_id: str, trust: bool) -> tuple[Any, Any]:
-    """Return (observation space, action space) from the metadata, else from the environment that they name."""
+    """Return (observation space, action space) of the metadata or of the environment that they name."""
     from minari.serialization import deserialize_space
 
     from snn_dt.data.env_spec import parse_spec

@@ -16,7 +16,7 @@ MIN_SPREAD = 1e-15
 """Spread below which a column counts as constant: the rounding error of float64 numbers around 1."""
 
 MAX_ROUNDING = 1e-3
-"""Largest rounding error of float32, as a fraction of the spread, before a column needs float64."""
+"""Largest rounding error of float32 as a fraction of the spread. Above it a column needs float64."""
 
 
 def resolution(dtype: np.dtype[Any]) -> float:
@@ -30,7 +30,7 @@ def is_wide(dtype: np.dtype[Any]) -> bool:
 
 
 def needs_float64(moments: RunningMoments) -> NDArray[np.bool_]:
-    """Return the columns [d] whose spread float32 cannot hold, such as 5,000,000 plus or minus 0.2."""
+    """Return the columns [d] whose spread float32 cannot hold (example: 5,000,000 plus or minus 0.2)."""
     std, size = moments.std, moments.size
     # A spread that float64 itself cannot resolve is rounding noise.
     varies = std > np.maximum(resolution(np.dtype(np.float64)) / 4 * size, MIN_SPREAD)

@@ -8,22 +8,22 @@ BEST = 0.1
 """Fraction of the steps that the best episodes hold."""
 
 SEED_OFFSET = 2**32
-"""Added to the seed of the rows from the best episodes. Seeds are smaller, so that the two random streams differ."""
+"""Added to the seed of the rows from the best episodes. Seeds are smaller, so the two random streams differ."""
 
 
 class OversampledWindows:
-    """Batches of which a fraction `of_best`, the last rows, comes from the sampler `best`, the rest from `every`.
+    """Batches with rows of two samplers: a fraction `of_best` at the end comes from `best`, the others from `every`.
 
-    A return-conditioned model learns which action follows from a state and a return-to-go. Drawing some episodes more
-    often does not change that relation. Without it the best episodes, a tenth of the steps or less, are seen too seldom
-    to be imitated well.
+    A return-conditioned model learns which action follows from a state and a return-to-go. Oversampling some episodes
+    does not change that relation. Without it the best episodes are too rare to be imitated well, because they hold a
+    tenth of the steps or less.
     """
 
     def __init__(self, every: WindowSampler, best: WindowSampler, of_best: float) -> None:
         self._every, self._best, self._of_best = every, best, of_best
 
     def batch(self, seed: int, step: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Batch:
-        """Return this rank's rows of the batch of training step `step`, a pure function of the arguments."""
+        """Return this rank's rows of the batch of training step `step`. It is a pure function of the arguments."""
         # The number of rows of each part is that of the whole batch, so it does not depend on the ranks.
         own, n_best = rank_rows(batch_size, rank, world_size), round(self._of_best * batch_size)
         n_every = batch_size - n_best

@@ -1,4 +1,4 @@
-"""Reference scores, and the normalised score in percent."""
+"""Reference scores and the normalised score in percent."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""The interface between a file format and the builder of flat arrays, and between a data source and `load_dataset`.
+"""Interfaces of data sources: `Source` streams episodes to the builder, `DataSource` finds and opens a dataset.
 
-An own data source is registered under a prefix, after which `data.dataset: csv:NAME` selects it:
+Register an own data source under a prefix. Then `data.dataset: csv:NAME` selects it:
 
     snn_dt.register_data_source("csv", read)
 
-The entry is a function `read(name) -> Source | Trajectories`, whose result stays in memory, or a `DataSource`, whose
-datasets are cached as memory-mapped arrays. `Trajectories.from_arrays` and `from_episodes` make the former from numpy.
+The entry is a function or a `DataSource`. The result of a function `read(name) -> Source | Trajectories` stays in
+memory; `Trajectories.from_arrays` and `from_episodes` make one from numpy. The datasets of a `DataSource` are cached as
+memory-mapped arrays.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Supported spaces, and the paths of their numbers in a nested episode."""
+"""Supported spaces and the paths of their numbers in a nested episode."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ LeafPath = tuple[str | int, ...]
 
 
 def observation_leaves(observation_space: gym.Space[Any], action_space: gym.Space[Any], dataset: str) -> list[LeafPath]:
-    """Return the paths of the observation's Boxes, in the order in which Gymnasium's `flatten` concatenates them.
+    """Return the paths of the observation's Boxes in the order of Gymnasium's `flatten`.
 
-    Raises `DataError` for observations that are no vectors of numbers (images, text, choices), and for actions that are
+    Raises `DataError` for observations that are not vectors of numbers (images, text, choices) and for actions that are
     neither Box nor Discrete.
     """
     # All faults are collected, so that the message names them together.

@@ -1,6 +1,6 @@
-"""Warnings about a dataset, counted while it is read, one line for each kind.
+"""Warnings about a dataset, which are counted while it is read.
 
-Shapes: `T` steps, `A` action columns.
+Shapes: `T` steps; `A` action columns.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Offline trajectories as flat arrays, the same for every source.
+"""Offline trajectories as flat arrays.
 
-Shapes: `N` steps of all episodes one after another, `E` episodes. Episode `e` is rows `episode_offsets[e]` to
+Shapes: `N` steps of all episodes one after another; `E` episodes. Episode `e` is rows `episode_offsets[e]` to
 `episode_offsets[e + 1]` of every `[N, ...]` array.
 """
 
@@ -27,7 +27,7 @@ RewardMode = Literal["dense", "delayed"]
 class Trajectories:
     """A dataset as flat arrays plus episode offsets.
 
-    Made by `snn_dt.load_dataset`, memory-mapped and read-only, or from numpy by `from_arrays` and `from_episodes`.
+    `snn_dt.load_dataset` returns memory-mapped, read-only arrays. `from_arrays` and `from_episodes` take numpy arrays.
 
     | field | shape, type | |
     |---|---|---|
@@ -120,8 +120,8 @@ class Trajectories:
     ) -> Trajectories:
         """Build trajectories from a list with one dictionary for each episode of T steps.
 
-        Keys: `observations` ([T, ...] or [T + 1, ...]; the one after the last action is dropped), `actions`, `rewards`,
-        and `terminations`, `truncations`: [T] flags, or one flag of the last step; a missing one is false.
+        Keys: `observations` ([T, ...] or [T + 1, ...]; the one after the last action is dropped), `actions`, `rewards`.
+        Optional keys: `terminations` and `truncations`, which are flags [T] or one flag of the last step.
 
         The other arguments and the errors are those of `from_arrays`.
         """
@@ -141,12 +141,12 @@ class Trajectories:
 
     @property
     def n_episodes(self) -> int:
-        """E."""
+        """Number of episodes, E."""
         return len(self.episode_offsets) - 1
 
     @property
     def n_steps(self) -> int:
-        """N."""
+        """Number of steps of all episodes, N."""
         return int(self.episode_offsets[-1])
 
     @property
@@ -169,17 +169,17 @@ class Trajectories:
     def action_low(self) -> NDArray[np.float32] | None:
         """Lower bounds [action_dim] of a Box; None if discrete."""
         space: Any = self.action_space
-        return None if self.discrete else np.ravel(space.low).astype(np.float32)
+        return None if self.discrete else np.ravel(space.low).astype(np.float32)  # [action_dim]
 
     @property
     def action_high(self) -> NDArray[np.float32] | None:
         """Upper bounds [action_dim] of a Box; None if discrete."""
         space: Any = self.action_space
-        return None if self.discrete else np.ravel(space.high).astype(np.float32)
+        return None if self.discrete else np.ravel(space.high).astype(np.float32)  # [action_dim]
 
     @cached_property
     def action_bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Bounds that scale a model's output; None if discrete, infinite or far wider than the actions."""
+        """Bounds that scale a model's output. None if discrete, infinite or far wider than the actions."""
         low, high = self.action_low, self.action_high
         if low is None or high is None or not (np.isfinite(low).all() and np.isfinite(high).all()):
             return None
@@ -204,9 +204,9 @@ class Trajectories:
         return self.returns_to_go[self.episode_offsets[:-1]].astype(np.float64)
 
     def split(self, validation_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return (training, validation) episode indices, each ascending, drawn without replacement by `seed`.
+        """Return ascending (training, validation) episode indices, drawn without replacement by `seed`.
 
-        Episodes are shuffled first, since replay datasets are ordered from weak to strong. A fraction above 0 gives at
+        Episodes are shuffled first because replay datasets are ordered from weak to strong. A fraction above 0 gives at
         least one validation episode if one is left to train on.
         """
         if not 0.0 <= validation_fraction < 1.0:
@@ -220,9 +220,9 @@ class Trajectories:
         return np.sort(order[n:]), np.sort(order[:n])
 
     def best(self, episodes: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
-        """Return those of `episodes` with the highest returns, which together hold `fraction` of the steps.
+        """Return the `episodes` with the highest returns that together hold `fraction` of the steps.
 
-        "10 % behaviour cloning" trains on them (Chen et al. 2021). Indices are ascending; at least one episode.
+        "10 % behaviour cloning" trains on them (Chen et al. 2021). At least one index is returned, in ascending order.
         """
         if not 0.0 < fraction <= 1.0:
             raise ValueError(f"expected 0 < fraction <= 1, found {fraction}")
@@ -233,7 +233,7 @@ class Trajectories:
         return np.sort(order[: int(np.searchsorted(held, fraction * held[-1])) + 1])
 
     def describe(self) -> dict[str, Any]:
-        """Return the facts about the dataset as a dictionary for JSON, which `snn-dt data info` prints."""
+        """Return the facts about the dataset as a dictionary for JSON. `snn-dt data info` prints them."""
         quantiles = np.quantile(self.episode_returns, [0.0, 0.1, 0.5, 0.9, 1.0])
         return {
             "dataset_id": self.dataset_id,

@@ -1,6 +1,6 @@
-"""Training batches: windows of K steps, sampled by their last step.
+"""Training batches: windows of K steps that are sampled by their last step.
 
-Shapes: `B` windows, `K` context length in environment steps, `obs_dim`, `action_dim` as in `Trajectories`.
+Shapes: `B` windows; `K` context length in environment steps; `obs_dim` and `action_dim` as in `Trajectories`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class WindowSampler:
     """Samples windows of `context_length` steps from the episodes of a dataset.
 
     The last step of a window is drawn uniformly from all steps of the episodes. So episodes are drawn in proportion to
-    their length, and the short contexts at the start of an episode are as frequent as in a rollout. (Chen et al. 2021
+    their length and the short contexts at the start of an episode are as frequent as in a rollout. (Chen et al. 2021
     draw the first step. Their padded windows hold the last steps of an episode, which a rollout never meets.)
 
     Args:
@@ -100,13 +100,13 @@ class WindowSampler:
         self._inverse_std = np.tile(1.0 / trajectories.state_std, context_length)
         self._chosen = None if episodes is None else np.asarray(episodes, dtype=np.int64)
         lengths = trajectories.episode_lengths if self._chosen is None else trajectories.episode_lengths[self._chosen]
-        self._chosen_offsets = np.concatenate([[0], np.cumsum(lengths)])
+        self._chosen_offsets = np.concatenate([[0], np.cumsum(lengths)])  # [chosen episodes + 1]
 
     def __len__(self) -> int:
         return int(self._chosen_offsets[-1])
 
     def batch(self, seed: int, step: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Batch:
-        """Return this rank's rows of the batch of training step `step`, a pure function of the arguments.
+        """Return this rank's rows of the batch of training step `step`. It is a pure function of the arguments.
 
         `batch_size` counts the rows of all ranks. Each rank draws the numbers of the whole batch and gathers its own
         rows, so the batches do not depend on the number of ranks.
@@ -133,13 +133,15 @@ class WindowSampler:
         np.maximum(timesteps, 0, out=timesteps)
         rows = starts[:, None] + timesteps  # [B, K]; padding reads the episode's first step and is zeroed below
         states = self._gather_states(rows)
-        actions = self._actions.take(rows, axis=0)
+        actions = self._actions.take(rows, axis=0)  # [B, K, action_dim] or [B, K]
         if self._first_action:
             actions -= self._first_action  # a model counts choices from 0
+        # [B, K] plus one increase per window, [B, 1]
         rtg = (self._returns_to_go.take(rows) + np.asarray(increases, np.float32).reshape(-1, 1)) * self._rtg_factor
         if not mask.all():
             padding = ~mask
             states[padding], actions[padding], rtg[padding] = 0, 0, 0
+        # rtg: [B, K] -> [B, K, 1]
         arrays: tuple[NDArray[Any], ...] = (rtg[..., None], states, actions, timesteps, mask)
         return Batch(*map(torch.from_numpy, arrays))
 

@@ -1,4 +1,4 @@
-"""The loop of runs that are counted in iterations: metrics, progress, stop requests and checkpoints."""
+"""The loop of runs that count iterations, with metrics, progress, stop requests and checkpoints."""
 
 from __future__ import annotations
 

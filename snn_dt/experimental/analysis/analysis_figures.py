@@ -1,4 +1,4 @@
-"""Figures of `snn-dt analyse`, drawn from rows of plain values."""
+"""Figures of `snn-dt analyse`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 
 def gradient_figure(rows: Sequence[Row], title: str = "") -> Figure:
-    """Draw size and direction of each layer's gradient over the slope, from rows of `gradients.gradient_rows`."""
+    """Draw the size and direction of each layer's gradient over the slope. `rows` come from `gradient_rows`."""
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     slopes = sorted({row["slope"] for row in rows})
     figure = new_figure(10.5, max(4.2, 0.6 + 0.19 * len(layers)))
@@ -39,7 +39,7 @@ def gradient_figure(rows: Sequence[Row], title: str = "") -> Figure:
 
 
 def stability_figure(rows: Sequence[Row], title: str = "") -> Figure:
-    """Draw growth and decay over time for each layer of neurons, from rows of `stability.stability_rows`."""
+    """Draw growth and decay over time for each layer of neurons. `rows` come from `stability_rows`."""
     names = [row["layer"] for row in rows]
     figure = new_figure(13.0, max(7.0, 1.0 + 0.19 * len(rows)))
     (radius, gradient), (decay, units) = figure.subplots(2, 2)
@@ -82,7 +82,7 @@ def stability_figure(rows: Sequence[Row], title: str = "") -> Figure:
 
 
 def eprop_figure(rows: Sequence[Row], title: str = "") -> Figure:
-    """Draw the cosine between the gradients of e-prop and BPTT, from rows of `eprop_gradients.eprop_rows`."""
+    """Draw the cosine between the gradients of e-prop and BPTT. `rows` come from `eprop_rows`."""
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     rules = list(dict.fromkeys(row["rule"] for row in rows))
     figure = new_figure(8.5, max(4.2, 1.0 + 0.24 * len(layers)))
@@ -107,11 +107,11 @@ def _positive(values: Sequence[float]) -> list[float]:
 
 
 def shades(n: int) -> list[tuple[float, ...]]:
-    """Return n colours, dark for the layers at the input and light at the output."""
+    """Return n colours from dark (layers at the input) to light (at the output)."""
     return [colormaps["viridis"](0.92 * i / max(n - 1, 1)) for i in range(n)]
 
 
 def layer_legend(figure: Figure, axes: Axes) -> None:
-    """Add a legend of the layers beside the figure, from input to output."""
+    """Add a legend of the layers from input to output beside the figure."""
     handles, names = axes.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center", fontsize=8, frameon=False)

@@ -1,4 +1,4 @@
-"""Batches and training loss of a checkpoint, for the analysis of its gradients."""
+"""Batches and training loss of a checkpoint for the analysis of its gradients."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def training_batches(
 
 
 def whole_windows(batch: Batch) -> Batch:
-    """Return the windows without pads, or all windows if every one has pads."""
+    """Return the windows without padding. If there are none, return all windows."""
     whole = batch.attention_mask.all(1)  # [B]
     return Batch(*(x[whole] for x in batch.fields)) if whole.any() else batch
 

@@ -1,4 +1,4 @@
-"""`snn-dt analyse`: gradients over surrogate slopes, over time, and of e-prop."""
+"""`snn-dt analyse`: gradients by surrogate slope, over time and of e-prop."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ class GradientArguments:
     out: Path
     """Folder for gradients.json, gradients.csv and gradients.png."""
     checkpoint: Path | None = None
-    """Checkpoint or run folder, on its own training data; null takes the network of arXiv 2510.24461 on noise."""
+    """Checkpoint or run folder, on its own training data. Null takes the network of arXiv 2510.24461 on noise."""
     slopes: tuple[float, ...] = (1, 2, 5, 10, 25, 50, 100)
     """Slopes k."""
     reference: float = 100.0
     """Slope whose gradient is the reference for directions."""
     draws: int = 0
-    """Batches, or networks, to average over; 0 takes 10 batches or 100 networks."""
+    """Batches or networks to average over. 0 takes 10 batches or 100 networks."""
     batch_size: int = 64
     """Windows per batch."""
     dataset: str | None = None
     """Another dataset than the checkpoint's own, named as in a config."""
     seed: int = 0
-    """Seed of the batches, or of the networks."""
+    """Seed of the batches or networks."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:N`; without a checkpoint it is the CPU."""
+    """`auto`, `cpu`, `cuda`, `cuda:N`. Without a checkpoint it is the CPU."""
     threads: int = 0
     """CPU threads of torch; 0 takes all cores this process may use."""
 
 
 @dataclass(frozen=True)
 class StabilityArguments:
-    """Measure for each layer of neurons whether state changes, and with them gradients, grow or decay over time."""
+    """Measure for each layer of neurons whether state changes and gradients grow or decay over time."""
 
     checkpoint: Path
     """Checkpoint or run folder, analysed on its own training data."""

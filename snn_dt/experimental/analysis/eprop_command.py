@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EpropArguments:
-    """Compare e-prop's gradient with that of backpropagation through time, layer by layer (kind snn_dt)."""
+    """Compare e-prop's gradient with that of backpropagation through time in each layer (kind snn_dt)."""
 
     out: Path
     """Folder for eprop.json, eprop.csv and eprop.png."""

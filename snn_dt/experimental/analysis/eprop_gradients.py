@@ -1,4 +1,4 @@
-"""Comparison of e-prop's gradient with that of backpropagation through time (BPTT), layer by layer."""
+"""Comparison of the gradients of e-prop and backpropagation through time (BPTT) in each layer."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ RULES = {
     "all blocks": EpropConfig(below="eprop"),
     "random feedback": EpropConfig(feedback="random"),
 }
-"""Rules compared with BPTT: e-prop in the last block, in all blocks, in the last block with random feedback."""
+"""Rules compared with BPTT: e-prop in the last block, in all blocks, and in the last block with random feedback."""
 
 
 def eprop_rows(model: nn.Module, losses: Iterable[Callable[[], Tensor]], seed: int = 0) -> list[dict[str, Any]]:
-    """Compare the gradients of every weight of `model` (kind `snn_dt`); means over the batches of `losses`.
+    """Compare the gradients of every weight of `model` (kind `snn_dt`), averaged over the batches of `losses`.
 
     ```
     cosine = <g_eprop, g_bptt> / (|g_eprop| |g_bptt|),  0 if either is 0        size = |g_eprop| / |g_bptt|
     ```
 
-    Weights, data and spikes of a batch are the same for all rules; random feedback is drawn once from `seed`.
+    Weights, data and spikes of a batch are the same for all rules. Random feedback is drawn once from `seed`.
 
     Returns:
-        One object per rule of `RULES` and layer, in the order of the model: `rule`, `layer`, `cosine`, `size`,
-        `batches`.
+        One object per rule of `RULES` and layer in the order of the model. The keys are `rule`, `layer`, `cosine`,
+        `size` and `batches`.
     """
     weights = {name: m.weight for name, m in model.named_modules() if isinstance(getattr(m, "weight", None), Tensor)}
     # sums of cosine and size

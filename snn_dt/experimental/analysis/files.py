@@ -1,4 +1,4 @@
-"""Loading a policy to analyse, and writing the numbers and the figure of an analysis."""
+"""Input and output of an analysis: the policy, the numbers and the figure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def set_up(device: str, threads: int) -> torch.device:
 
 
 def write_analysis(path: Path, rows: list[dict[str, Any]], figure: Any) -> None:
-    """Write rows as JSON, as CSV too if they hold no lists, and their figure."""
+    """Write rows as JSON and as a figure. Rows without lists are written as CSV too."""
     from snn_dt.report.style import png
 
     picture = png(figure)

@@ -1,6 +1,6 @@
-"""Effect of the surrogate's slope on gradients, layer by layer: size, and direction against a reference.
+"""Effect of the surrogate's slope on the size and direction of the gradient of each layer.
 
-Shapes: T steps, B inputs, D width; W is the weight matrix of a linear layer.
+Shapes: T steps; B inputs; D width. W is the weight matrix of a linear layer.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ Draw = tuple[nn.Module, Callable[[], Tensor]]
 
 
 def gradient_rows(draws: Iterable[Draw], slopes: Sequence[float], reference: float = 100.0) -> list[dict[str, Any]]:
-    """Measure the gradient of every weight matrix at every slope, over draws of a model and its loss.
+    """Measure the gradient of every weight matrix at every slope. The draws are models with their losses.
 
     ```
     magnitude = mean |dL/dW|_k        cosine = <dL/dW_k, dL/dW_ref> / (|dL/dW_k| |dL/dW_ref|),  0 if either is 0
     ```
 
     Weights, inputs and spikes of a draw are the same at all slopes. The reference is the gradient at the slope
-    `reference`: a steep surrogate is close to the Heaviside step, but it is not the true gradient. The slope of the
-    model is changed in place.
+    `reference`. A steep surrogate is close to the Heaviside step, but its gradient is not the true one. The slope of
+    the model is changed in place.
 
     Returns:
-        One object per layer and slope, layers in the order of the model: `layer`, `slope`, `magnitude`, `cosine`, both
-        means over the draws, `reference` and `draws`.
+        One object per layer and slope, with layers in the order of the model. The keys are `layer`, `slope`,
+        `reference`, `draws` and the means `magnitude` and `cosine` over the draws.
 
-    Source: Van den Berghe et al. 2025 (arXiv 2510.24461), section on gradients.
+    Source: section on gradients of Van den Berghe et al. 2025 (arXiv 2510.24461).
     """
     slopes = sorted({*slopes, reference})  # the reference is measured once, as one of the slopes
     totals: dict[tuple[str, float], Tensor] = {}  # (layer, slope): sums of magnitude and cosine
@@ -45,7 +45,7 @@ def gradient_rows(draws: Iterable[Draw], slopes: Sequence[float], reference: flo
         at = {slope: _gradients(model, loss, weights, slope) for slope in slopes}
         for slope in slopes:
             for name, g, known in zip(weights, at[slope], at[reference], strict=True):
-                found = torch.stack([g.abs().mean(), cosine(g, known)]).double().cpu()
+                found = torch.stack([g.abs().mean(), cosine(g, known)]).double().cpu()  # [2]
                 totals[name, slope] = totals.get((name, slope), torch.zeros(2, dtype=torch.float64)) + found
     means = {key: (total / count).tolist() for key, total in totals.items()}
     names = dict.fromkeys(name for name, _ in means)  # order of the model, each name once
@@ -72,7 +72,7 @@ def _gradients(model: nn.Module, loss: Callable[[], Tensor], weights: dict[str, 
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Return the cosine between two tensors; 0 if either is 0."""
+    """Return the cosine between two tensors, or 0 if either is 0."""
     a, b = a.flatten().double(), b.flatten().double()  # the norm of small gradients underflows in float32
     norms: Tensor = a.norm() * b.norm()
     return a @ b / norms if norms > 0 else norms
@@ -103,7 +103,7 @@ class SpikingMLP(nn.Module):
 
 
 def paper_draws(count: int = 100, seed: int = 0, steps: int = 20) -> Iterator[Draw]:
-    """Yield new networks, each with half its squared error on a Gaussian input and target of `steps` steps."""
+    """Yield new networks with their losses: half the squared error on Gaussian inputs and targets of `steps` steps."""
     for i in range(count):
         generator = torch.Generator().manual_seed(seed + i)
         model = SpikingMLP(generator)

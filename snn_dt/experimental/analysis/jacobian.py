@@ -1,8 +1,8 @@
 """Closed-form Jacobians of one step of a neuron, for all resets, reset orders and adaptations.
 
-Shapes: `current` [..., N], each part of a state [..., N]. A neuron's state has S parts: V, the trace b if the threshold
-adapts, and the current w with an adaptation current. psi is the surrogate derivative, m the factor that a reset leaves
-on h, r the derivative of V by a spike through the reset (0 if it is detached):
+Shapes: `current` and each part of a state are [..., N]. A neuron's state has S parts: V, then the trace b if the
+threshold adapts, then the current w with an adaptation current. psi is the surrogate derivative. A reset leaves h times
+m. r is the derivative of V by a spike through the reset (0 if it is detached):
 
 | reset | m     | r               |
 |-------|-------|-----------------|
@@ -26,8 +26,14 @@ from snn_dt.snn.variants import Constant
 class Linearised(NamedTuple):
     """Derivatives of one step of `variants.step` for each neuron.
 
-    `state` [..., N, S, S] is `d(V', b', w') / d(V, b, w)`, `grad_current` [..., N, S] is `d(V', b', w') / dI`, `spike`
-    [..., N, S] is `ds / d(V, b, w)` and `spike_by_current` [..., N] is `ds / dI`, s the spike of the step.
+    s is the spike of the step.
+
+    | field | shape | derivative |
+    |---|---|---|
+    | `state` | [..., N, S, S] | `d(V', b', w') / d(V, b, w)` |
+    | `grad_current` | [..., N, S] | `d(V', b', w') / dI` |
+    | `spike` | [..., N, S] | `ds / d(V, b, w)` |
+    | `spike_by_current` | [..., N] | `ds / dI` |
     """
 
     state: Tensor
@@ -42,7 +48,7 @@ def parts(p: LIFParameters) -> list[int]:
 
 
 def full_state(state: LIFState) -> tuple[Tensor, Tensor, Tensor]:
-    """Return V, b and w; a missing trace is 0."""
+    """Return V, b and w. A missing trace is 0."""
     zero = torch.zeros_like(state.v_mem)
     b, w = (zero if part is None else part for part in state[1:])
     return state.v_mem, b, w
@@ -59,7 +65,8 @@ def linearise(current: Tensor, state: LIFState, p: LIFParameters, leak: Constant
     dw' = rho dw + a dV' + c ds                               ds  = psi (dV' - beta db')
     ```
 
-    with beta, c, a = `threshold_adaptation`, `current_adaptation`, `voltage_adaptation`, rho = 1 - dt/tau_adaptation.
+    Here beta is `threshold_adaptation`. c is `current_adaptation`. a is `voltage_adaptation`. rho is
+    1 - dt/tau_adaptation.
     """
     v, b, w = full_state(state)
     beta, rho, delayed = p.threshold_adaptation, 1.0 - p.dt / p.tau_adaptation, p.reset_order == "delayed"
@@ -90,9 +97,9 @@ def linearise(current: Tensor, state: LIFState, p: LIFParameters, leak: Constant
 def recurrent_jacobian(step: Linearised, weight: Tensor) -> Tensor:
     """Return the Jacobian [..., (S + 1) N, (S + 1) N] of a layer with the recurrent current `I = weight @ s`.
 
-    The spikes s act one step later. The state is V of all N neurons, then b and w (if present), then s; `weight` is
-    [N, N] (to, from). For `charge_fire_reset` without adaptation, the non-zero eigenvalues are those of the map from
-    h to the next h, `(1 - leak) diag(m + r psi) + gain W diag(psi)`.
+    The spikes s act one step later. The state is V of all N neurons, then b and w (if present), then s. `weight` is
+    [N, N] (to, from). For `charge_fire_reset` without adaptation the non-zero eigenvalues are those of the map
+    `(1 - leak) diag(m + r psi) + gain W diag(psi)` from h to the next h.
     """
     own = torch.cat([step.state, step.spike.unsqueeze(-2)], -2)  # [..., N, S + 1, S]
     grad_current = torch.cat([step.grad_current, step.spike_by_current.unsqueeze(-1)], -1)  # [..., N, S + 1]

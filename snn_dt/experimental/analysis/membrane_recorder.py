@@ -1,6 +1,6 @@
-"""Recorder of currents, states and spikes of every neuron in a forward pass, and of dL/dV at every step.
+"""Recorder of the currents, states, spikes and dL/dV of every neuron at every step.
 
-Shapes: T simulation steps of the neuron; `...` any leading axes, N neurons on the last axis.
+Shapes: T simulation steps of the neuron; `...` any leading axes; N neurons on the last axis.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from snn_dt.snn.neuron_layers import spiking_modules
 
 @dataclass
 class Trace:
-    """One run of a layer of neurons: the step with `currents[t]` [..., N] leads from `states[t]` to `states[t + 1]`."""
+    """One run of a layer of neurons. The step with `currents[t]` [..., N] leads from `states[t]` to `states[t + 1]`."""
 
     neuron: LIF
     currents: list[Tensor] = field(default_factory=list)
@@ -71,12 +71,12 @@ def _record(layer: LIF, name: str, traces: dict[str, Trace]) -> None:
         # state of rest where none is given
         start = variants.begin(current.new_empty(current.shape[1:]), state, layer.constants)
         trace = run(list(current.unbind(0)), start)
-        return torch.stack(trace.spikes), trace.states[-1]
+        return torch.stack(trace.spikes), trace.states[-1]  # [T, ..., N]
 
     def rate(current: Tensor, sim_steps: int) -> Tensor:
         # rate coding: the same current in all steps
         trace = run([current] * sim_steps, variants.rest(current, layer.constants))
-        return torch.stack(trace.spikes).mean(0)
+        return torch.stack(trace.spikes).mean(0)  # mean over the steps, [..., N]
 
     layer._fused = False  # otherwise a norm before the neurons is fused with them
     layer.integrate, layer.rate = integrate, rate  # type: ignore[method-assign]  # undone by `recording`

@@ -1,8 +1,8 @@
-r"""Comparison of e-prop's and BPTT's gradients of recurrent weights, over the strength g of the recurrence.
+r"""Comparison of e-prop's and BPTT's gradients of recurrent weights by the strength g of the recurrence.
 
-Network: n neurons, recurrent weights of standard deviation g / sqrt(n), T steps of Poisson spikes from 20 inputs, a
-leaky read-out to 3 outputs, squared error to random walks, float64. The columns are cosines between two gradients of
-the recurrent weights:
+The network has n neurons with recurrent weights of standard deviation g / sqrt(n). Its input is T steps of Poisson
+spikes from 20 inputs. A leaky read-out has 3 outputs. The loss is the squared error to random walks. All is computed in
+float64. The columns are cosines between two gradients of the recurrent weights:
 
 | column | e-prop traces | compared with |
 |---|---|---|
@@ -11,7 +11,7 @@ the recurrent weights:
 | `detached` | without the reset | BPTT without the reset, as in their code |
 | `random` | as `exact`, errors through random feedback weights | BPTT through the reset |
 
-With g = 0 no spike acts on another neuron, and `exact` and `detached` are 1 up to rounding.
+With g = 0 no spike acts on another neuron. Then `exact` and `detached` are 1 up to rounding.
 """
 
 from __future__ import annotations
@@ -84,4 +84,4 @@ def _gradient(network: RecurrentSNN, x: Tensor, target: Tensor, local: bool) -> 
     assert network.recurrent is not None
     y, _ = network(x, local)
     weight = network.recurrent.weight
-    return torch.autograd.grad(0.5 * (y - target).square().sum(), weight)[0].flatten()
+    return torch.autograd.grad(0.5 * (y - target).square().sum(), weight)[0].flatten()  # [n, n] -> [n * n]

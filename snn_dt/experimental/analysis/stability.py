@@ -1,6 +1,6 @@
-"""Growth and decay of changes of a neuron's state, and of gradients, over its simulation steps, on a batch.
+"""Growth and decay of gradients and of changes of a neuron's state over the simulation steps.
 
-Shapes: T steps, `...` independent instances (batch, tokens), N neurons, S parts of a neuron's state.
+Shapes: T steps; `...` independent instances (batch, tokens); N neurons; S parts of a neuron's state.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from snn_dt.snn import LIFState
 from snn_dt.snn.surrogate import get_surrogate
 
 SATURATED_RATE = 0.95
-"""Firing rate from which a neuron counts as saturated: it no longer distinguishes inputs."""
+"""Firing rate from which a neuron counts as saturated. It no longer distinguishes inputs."""
 
 
 def stability_rows(model: nn.Module, loss: Callable[[], Tensor]) -> list[dict[str, Any]]:
-    """Return one row per layer of neurons of `model` for the forward pass of `loss()`; see `layer_stability`."""
+    """Return one row of `layer_stability` per layer of neurons of `model` for the forward pass of `loss()`."""
     model.zero_grad(set_to_none=True)
     with recording(model) as traces:
         torch.autograd.backward(loss())
@@ -32,7 +32,7 @@ def stability_rows(model: nn.Module, loss: Callable[[], Tensor]) -> list[dict[st
 
 @torch.no_grad()
 def layer_stability(trace: Trace, weight: Tensor | None = None) -> dict[str, Any]:
-    """Return the measures of one run of a layer; `weight` [N, N] feeds its spikes back one step later.
+    """Return the measures of one run of a layer. `weight` [N, N] feeds its spikes back one step later.
 
     ```
     J_t = d state_t / d state_(t-1)                  of the layer: block diagonal without `weight`
@@ -45,7 +45,7 @@ def layer_stability(trace: Trace, weight: Tensor | None = None) -> dict[str, Any
     dead, saturated                                  share of neurons that never fire; that fire in 95 % of the steps
     ```
 
-    Source: `critical_gain` from the circular law, for a detached soft reset; the others by definition.
+    Source: `critical_gain` follows from the circular law for a detached soft reset. The others are definitions.
     """
     neuron, p = trace.neuron, trace.neuron.constants
     steps = [
@@ -65,7 +65,7 @@ def layer_stability(trace: Trace, weight: Tensor | None = None) -> dict[str, Any
     psi = _rms_psi(trace)
     leak = torch.as_tensor(neuron.leak).double().mean().item()  # mean over neurons where it is learned
     return {
-        "spectral_radius": radius.reshape(len(steps), -1).mean(1).tolist(),
+        "spectral_radius": radius.reshape(len(steps), -1).mean(1).tolist(),  # [T, ...] -> [T]
         "spectral_radius_max": radius.max().item(),
         "state_gradient": [g.norm().item() for g in trace.state_gradients()],
         "lyapunov": exponent.mean().item(),
@@ -88,11 +88,12 @@ def spectral_radius(jacobian: Tensor) -> Tensor:
 
 
 def lyapunov(jacobians: Tensor) -> Tensor:
-    """Return the largest Lyapunov exponent [...] of Jacobians [T, ..., M, M]: `log |J_T ... J_1| / T`, per step.
+    """Return the largest Lyapunov exponent [...] per step of Jacobians [T, ..., M, M]: `log |J_T ... J_1| / T`.
 
-    The product is rescaled to Frobenius norm 1 after each step and the logarithms are summed, against overflow. The
+    Against overflow the product is rescaled to Frobenius norm 1 after each step and the logarithms are summed. The
     exponent is -inf where the product is 0.
     """
+    # [M, M] -> [..., M, M]
     product = torch.eye(jacobians.shape[-1], dtype=jacobians.dtype, device=jacobians.device).expand(jacobians.shape[1:])
     total = jacobians.new_zeros(jacobians.shape[1:-2])
     for jacobian in jacobians:
@@ -112,17 +113,17 @@ def critical_loop(keep_v: float, keep_i: float) -> tuple[float, float]:
     -(1 - keep_v keep_i) < W < (1 - keep_v)(1 - keep_i)
     ```
 
-    Below the range it oscillates, above it grows without bound. In continuous time, `v' = -v/tau_m + i`,
-    `i' = -i/tau_s + W v`, the upper bound is `1 / (tau_m tau_s)`. Forward Euler with step dt (W dt^2,
+    Below the range the loop oscillates. Above it the loop grows without bound. In continuous time (`v' = -v/tau_m + i`,
+    `i' = -i/tau_s + W v`) the upper bound is `1 / (tau_m tau_s)`. Forward Euler with step dt (W dt^2,
     keep = 1 - dt/tau) has the same bound.
     """
     return -(1 - keep_v * keep_i), (1 - keep_v) * (1 - keep_i)
 
 
 def critical_scale(steps: list[Linearised], weight: Tensor, largest: float = 1e4) -> float | None:
-    """Return the factor c for which the loop `c weight` has a mean Lyapunov exponent of 0, with the recorded spikes.
+    """Return the factor c for which the loop `c weight` has a mean Lyapunov exponent of 0 with the recorded spikes.
 
-    The result is None if the loop is stable up to `largest`, and 0 if the neurons are unstable without a loop.
+    The result is None if the loop is stable up to `largest`. It is 0 if the neurons are unstable without a loop.
     """
 
     def exponent(scale: float) -> float:

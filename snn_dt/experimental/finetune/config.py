@@ -18,11 +18,11 @@ class ExploreConfig:
     episodes: int = 5
     """Episodes per iteration."""
     target_return: float | None = None
-    """Target return of new episodes, environment units; null takes the policy's default, or the best return of its own
-    episodes if that is higher."""
+    """Target return of new episodes in environment units. Null takes the policy's default or, if it is higher, the best
+    return of its own episodes."""
     noise: float = 0.1
-    """Continuous actions: standard deviation of the noise, in half-ranges of the action; without a finite range, in
-    standard deviations of the data's actions."""
+    """Standard deviation of the noise on continuous actions in half-ranges of the action. Without a finite range it is
+    in standard deviations of the data's actions."""
     epsilon: float = 0.05
     """Discrete actions: probability of a random one."""
 
@@ -30,22 +30,22 @@ class ExploreConfig:
 @takes_old_names
 @dataclass(frozen=True)
 class UpdateConfig:
-    """Learning: updates, data and critic."""
+    """Updates, data and critic."""
 
     iterations: int = 20
-    """Iterations; each gathers episodes and updates, some evaluate."""
+    """Number of iterations. Each gathers episodes and updates. Some evaluate."""
     updates: int = 100
     """Updates per iteration."""
     batch_size: int = 64
-    """Windows per update, and transitions per critic update."""
+    """Windows per update and transitions per critic update."""
     learning_rate: float = 1e-4
     """Learning rate of the model (AdamW)."""
     weight_decay: float = 1e-4
-    """Decoupled weight decay, on matrices only."""
+    """Decoupled weight decay of matrices."""
     grad_clip: float = 1.0
     """Maximum norm of the model's gradient."""
     dataset: str | None = None
-    """Dataset mixed into every batch, usually the training data; null learns from new episodes only."""
+    """Dataset mixed into every batch (usually the training data). Null learns from new episodes only."""
     dataset_share: float = 0.5
     """Share of the dataset in every batch."""
     capacity: int = 200
@@ -57,7 +57,7 @@ class UpdateConfig:
     """Weight of the critic's value of the actions at the target return; 0 is the online Decision Transformer. Discrete
     actions need 0. An inaccurate critic can destroy a policy."""
     critic_warm_up: int = 3000
-    """Critic updates on observed discounted returns, before the first update of the model."""
+    """Critic updates on observed discounted returns before the first update of the model."""
     critic_rate: float = 1e-3
     """Learning rate of the critics (Adam)."""
     critic_hidden: tuple[int, ...] = (256, 256)
@@ -67,7 +67,7 @@ class UpdateConfig:
     tau: float = 0.005
     """Rate of the target networks' Polyak averaging."""
     policy_noise: float = 0.2
-    """Standard deviation of the noise on the target's actions, in half-ranges."""
+    """Standard deviation of the noise on the target's actions in half-ranges."""
     noise_clip: float = 0.5
     """Maximum magnitude of that noise."""
     eval_every: int = 5
@@ -98,7 +98,7 @@ class FinetuneConfig:
 
 
 def load_finetune_config(*paths: str | Path, trust: bool = False) -> FinetuneConfig:
-    """Read YAML files over the defaults; later files override earlier ones.
+    """Read YAML files over the defaults. Later files override earlier ones.
 
     Raises:
         ConfigError: missing file, bad YAML, unknown key, value of a wrong type, or, without `trust`, an environment

@@ -1,6 +1,6 @@
 """Episodes of a policy with exploration noise.
 
-N episodes side by side, A action columns, S observation columns; an episode has L steps.
+Shapes: N episodes in parallel; A action columns; S observation columns. An episode has L steps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.rollout import run_episodes
 
 MAX_RANGE_PER_DEVIATION = 1_000
-"""A half-range of more deviations of the data's actions than this is a placeholder, not the scale of an action."""
+"""Largest half-range of an action in standard deviations of the data's actions. A wider range is a placeholder."""
 
 
 class Explorer(Policy):
@@ -57,10 +57,10 @@ class Explorer(Policy):
 
 
 def noise_deviation(space: gym.spaces.Box, noise: float, deviation: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """Return the standard deviation of the noise on each component of an action, always finite.
+    """Return the standard deviation of the noise on each component of an action. It is always finite.
 
-    It is `noise` times half the range of the component. Where the range is infinite, or more than a thousand times the
-    deviation of the data's actions, it is `noise` times that deviation, or times 1 if the deviation is unknown.
+    It is `noise` times half the range of the component. If the range is infinite or more than a thousand times the
+    deviation of the data's actions, it is `noise` times that deviation. An unknown deviation counts as 1.
     """
     spread = np.ones(space.shape) if deviation is None else np.reshape(deviation, space.shape)
     found: NDArray[np.float64] = np.where(_range_is_scale(space, deviation), _half_range(space, noise), noise * spread)
@@ -73,7 +73,7 @@ def scale_is_known(space: gym.spaces.Box, deviation: NDArray[np.float64] | None)
 
 
 def _range_is_scale(space: gym.spaces.Box, deviation: NDArray[np.float64] | None) -> NDArray[np.bool_]:
-    """Return, for each component, whether its range gives the scale of the noise."""
+    """Return for each component whether its range gives the scale of the noise."""
     half = _half_range(space, 1.0)
     spread = np.zeros(space.shape) if deviation is None else np.reshape(deviation, space.shape)
     found: NDArray[np.bool_] = np.isfinite(half) & ((half <= MAX_RANGE_PER_DEVIATION * spread) | (spread == 0))
@@ -89,7 +89,7 @@ def _half_range(space: gym.spaces.Box, share: float) -> NDArray[Any]:
 
 
 class RecordedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """Passes every finished episode to `take`; its observations [L + 1, S] are flattened by `flatten`."""
+    """Passes every finished episode to `take`. `flatten` makes its observations [L + 1, S]."""
 
     def __init__(
         self, env: gym.Env[Any, Any], flatten: Callable[[Any], NDArray[np.float32]], take: Callable[[Episode], None]
@@ -113,13 +113,14 @@ class RecordedEnv(gym.Wrapper[Any, Any, Any, Any]):
         self._actions.append(np.ravel(action) if np.ndim(action) else action)
         self._rewards.append(float(reward))
         if terminated or truncated:
+            # [L + 1, S], [L, ...], [L]
             steps = (np.stack(self._observations), np.asarray(self._actions), np.asarray(self._rewards))
             self._take(Episode(*steps, bool(terminated), bool(truncated)))
         return observation, reward, terminated, truncated, info
 
 
 def gather(explorer: Explorer, envs: Sequence[Any], target_return: float, episodes: int, seed: int) -> list[Episode]:
-    """Run episodes with reset seeds `seed, seed + 1, ...` and the given target return to their ends."""
+    """Run episodes with reset seeds `seed, seed + 1, ...` and one target return to their ends."""
     finished: list[Episode] = []
     recorded = [RecordedEnv(env, explorer.flatten, finished.append) for env in envs]
     run_episodes(explorer, recorded, target_return, episodes, seed)

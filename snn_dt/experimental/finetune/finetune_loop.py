@@ -1,6 +1,7 @@
-"""The fine-tuning loop: gather episodes, update; it can be saved and resumed between two iterations.
+"""The fine-tuning loop: gather episodes and update.
 
-The random numbers of iteration i come from generators seeded with (seed, i), so no generator state has to be saved.
+It can be saved and resumed between two iterations. The generators of iteration i are seeded with (seed, i), so no
+generator state has to be saved.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class FinetuneLoop:
         self.iteration, self.env_steps, self.best_own = 0, 0, -np.inf
 
     def _deviation(self, dataset: Trajectories | None) -> NDArray[np.float64] | None:
-        """Return the standard deviation [A] of the actions in the dataset, or in the policy's training data."""
+        """Return the standard deviation [A] of the actions in the dataset or in the policy's training data."""
         if self.policy.model.discrete:
             return None
         known = self.policy.spec.action_deviation
@@ -67,7 +68,7 @@ class FinetuneLoop:
 
     @property
     def target_return(self) -> float:
-        """The target return of new episodes, environment units."""
+        """The target return of new episodes in environment units."""
         if self.config.explore.target_return is not None:
             return self.config.explore.target_return
         return max(self.policy.spec.target_return, float(self.best_own))
@@ -125,7 +126,7 @@ class FinetuneLoop:
         windows, returns = new.batch(own, rng)
         if self.dataset is not None and old:
             old_windows, old_returns = self.dataset.batch(old, rng)
-            windows, returns = join([windows, old_windows]), torch.cat([returns, old_returns])
+            windows, returns = join([windows, old_windows]), torch.cat([returns, old_returns])  # [own + old, ...]
         device = self.policy.device
         return windows.to(device), returns.to(device)
 

@@ -1,6 +1,6 @@
 """The replay buffer of fine-tuning, and windows and transitions of any dataset.
 
-N steps of all episodes, B samples of a batch, K context length, S state size, A action columns.
+Shapes: N steps of all episodes; B samples of a batch; K context length; S state size; A action columns.
 """
 
 from __future__ import annotations
@@ -75,13 +75,14 @@ class TrainingData:
         self.windows = WindowSampler(self.trajectories, model.context_length, rtg_scale=scale, episodes=best)
         self._scale = scale
         ends = trajectories.episode_offsets
+        # [steps of the best episodes]
         rtg = np.concatenate([trajectories.returns_to_go[ends[e] : ends[e + 1]] for e in best])
         self.rtg_range = float(rtg.min()) / scale, float(rtg.max()) / scale
         self._discounted = discounted_returns(trajectories, gamma)
         self._horizon = 1.0 / max(1.0 - gamma, 1e-9)  # effective length of a discounted sum, steps
 
     def batch(self, count: int, rng: np.random.Generator) -> tuple[Batch, Tensor]:
-        """Draw windows, and the return [B] of each window's episode over the policy's `rtg_scale`."""
+        """Draw windows. Return them and the return [B] of each window's episode over the policy's `rtg_scale`."""
         ends = self.windows.draw(rng, count)
         return self.windows.at(ends), self._returns(self._episodes(ends))
 
@@ -119,7 +120,7 @@ class TrainingData:
 
 
 def discounted_returns(trajectories: Trajectories, gamma: float) -> NDArray[np.float32]:
-    """Return `g_t = r_t + gamma g_(t+1)` of every step [N], separately for each episode."""
+    """Return `g_t = r_t + gamma g_(t+1)` [N] of every step. The sum ends with the episode."""
     found = np.array(trajectories.rewards, np.float64)
     for start, end in pairwise(trajectories.episode_offsets.tolist()):
         for t in range(end - 2, start - 1, -1):  # backward in time; the last step keeps its reward
@@ -128,7 +129,7 @@ def discounted_returns(trajectories: Trajectories, gamma: float) -> NDArray[np.f
 
 
 class ReplayBuffer:
-    """The last `capacity` episodes of the learner, each step labelled with the return-to-go it achieved."""
+    """The last `capacity` episodes of the learner. Each step is labelled with the return-to-go that it achieved."""
 
     def __init__(self, policy: Policy, capacity: int) -> None:
         self.policy = policy
@@ -153,9 +154,11 @@ class ReplayBuffer:
             observations=np.concatenate([e.observations[:-1] for e in episodes]).astype(
                 policy.state_mean.cpu().numpy().dtype
             ),
+            # [N, A] or [N]
             actions=np.concatenate([e.actions for e in episodes]).astype(np.int64 if discrete else np.float32),
             rewards=np.concatenate(rewards).astype(np.float32),
-            returns_to_go=np.concatenate(to_go).astype(np.float32),
+            returns_to_go=np.concatenate(to_go).astype(np.float32),  # [N]
+            # [episodes + 1]
             episode_offsets=np.concatenate([[0], np.cumsum([len(r) for r in rewards])]).astype(np.int64),
             terminated=np.array([e.terminated for e in episodes]),
             truncated=np.array([e.truncated for e in episodes]),
@@ -173,7 +176,7 @@ class ReplayBuffer:
         return TrainingData(trajectories, policy, gamma, filter_top)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the episodes as tensors and plain values, for `torch.save`."""
+        """Return the episodes as tensors and plain values for `torch.save`."""
         return {
             "episodes": [
                 [torch.from_numpy(np.ascontiguousarray(x)) for x in e[:3]] + [e.terminated, e.truncated]

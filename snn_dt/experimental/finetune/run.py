@@ -1,4 +1,4 @@
-"""A fine-tuning run in its folder: `config.yaml`, `metrics.jsonl`, `checkpoints/last`, `checkpoints/best`."""
+"""A fine-tuning run in its folder, which holds the config, metrics and checkpoints `last` and `best`."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from snn_dt.training.tracking import Tracker
 
 
 class FinetuneRun:
-    """Fine-tuning in a run folder, whose checkpoints `snn_dt.from_pretrained` loads like any other.
+    """Fine-tuning in a run folder. `snn_dt.from_pretrained` loads its checkpoints.
 
     Args:
         config: the whole configuration.
-        run_dir: a new folder, or, with `resume`, that of an earlier run.
-        resume: restore `checkpoints/last`, if there is one.
-        trust: make the environment that checkpoint and dataset describe, whatever it imports (`data/env_spec.py`).
+        run_dir: a new folder. With `resume` it is that of an earlier run.
+        resume: restore `checkpoints/last` if it exists.
+        trust: make the environment that checkpoint and dataset describe, with all its imports (`data/env_spec.py`).
 
     Raises:
         SnnDtError: checkpoint, environment or dataset cannot be used.
@@ -66,7 +66,7 @@ class FinetuneRun:
             self._restore()
 
     def train(self) -> int | None:
-        """Fine-tune to the end, or to the end of the iteration in which a signal arrives; returns the signal."""
+        """Fine-tune to the last iteration or to the one in which a signal arrives. Returns the signal."""
         update = self.config.update
         return run_iterations(
             *(self.config, self.run_dir, self.console, update.iterations),

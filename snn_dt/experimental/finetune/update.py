@@ -1,6 +1,7 @@
 """One update of a return-conditioned model on its own episodes: online Decision Transformer with an optional critic.
 
-B windows of K steps, A action columns, S state columns; `target` is the target return over the policy's `rtg_scale`.
+Shapes: B windows of K steps; A action columns; S state columns. `target` is the target return over the policy's
+`rtg_scale`.
 
 ```
 loss = |a_k - f(rtg, s, a)_k|^2 (or cross-entropy)                 recorded actions, achieved return-to-go
@@ -12,10 +13,10 @@ R is the return of the window's episode, so `rtg + target - R` is the return-to-
 return would have at the same step.
 
 The two terms complement each other. Hindsight labels (online Decision Transformer, Zheng et al. 2022) make every new
-episode a correct example for its own return, so no filter is needed and lower targets keep their meaning. But imitation
-cannot exceed the best episode it has seen. A critic can (TD3+BC, Fujimoto and Gu 2021, with the sequence model as
-actor). The states of Gymnasium's tasks are Markov, so a dense critic of single steps is enough. The critic rates only
-the actions at the target return, so it does not raise the answers to lower targets.
+episode a correct example for its own return. So no filter is needed and lower targets keep their meaning. But imitation
+cannot exceed the best episode it has seen. A critic can: the sequence model is the actor of TD3+BC (Fujimoto and Gu
+2021). The states of Gymnasium's tasks are Markov, so a dense critic of single steps is enough. The critic rates only
+the actions at the target return, so it does not push those at lower targets towards higher returns.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def with_target_return(windows: Batch, returns: Tensor, target: float) -> Batch:
 
 
 class FineTuner:
-    """Updates a model and, with `q_weight` above 0, twin critics and the target networks.
+    """Updates a model. With `q_weight` above 0 it also updates twin critics and target networks.
 
     Raises:
         ConfigError: `q_weight` is above 0 and actions are discrete or have no bounds.
@@ -79,7 +80,7 @@ class FineTuner:
             self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=config.critic_rate, fused=True)
 
     def to_unit_range(self, actions: Tensor) -> Tensor:
-        """Return actions [..., A] scaled to [-1, 1], the critics' input."""
+        """Return actions [..., A] scaled to [-1, 1] for the critics."""
         assert self.half_range is not None
         scaled: Tensor = (actions - self.middle) / self.half_range
         return scaled

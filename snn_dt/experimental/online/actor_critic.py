@@ -1,7 +1,7 @@
-"""Actors and critics of the hover task: the spiking policy, the MLP guide, the twin critics.
+"""Actors and critics of the hover task: spiking policy, MLP guide and twin critics.
 
-T steps, B sequences; O observation columns that a network reads (the first O of its input), P privileged observation
-columns, A action columns. Tensors are [T, B, ...]. Actions are in [-1, 1].
+Shapes: T steps; B sequences; P privileged observation columns; A action columns. A network reads the first O columns of
+its input. Tensors are [T, B, ...]. Actions are in [-1, 1].
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ class Actor(Protocol):
     """The call signature of a policy; `state` is empty for a policy without memory."""
 
     def __call__(self, observations: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Return actions [T, B, A] for observations [T, B, P], and the state for the next call."""
+        """Return the actions [T, B, A] for observations [T, B, P] and the state for the next call."""
 
 
 class SpikingActor(nn.Module):
     """Linear, LIF, Linear, LIF, Linear, tanh: one simulation step per control step.
 
-    The membranes are carried from step to step. The first linear layer injects current; the last one decodes the
-    spikes of the current step. `forward(observations [T, B, O], state) -> (actions [T, B, A], state)`; `state=None` is
-    rest. Source: the actor of arXiv 2510.24461, 18-256-128-4.
+    `forward(observations [T, B, O], state) -> (actions [T, B, A], state)`. `state=None` is rest. The membranes are
+    carried from step to step. The first linear layer injects current. The last one decodes the spikes of the current
+    step. Source: the actor of arXiv 2510.24461 with sizes 18-256-128-4.
     """
 
     def __init__(self, obs_dim: int, action_dim: int, hidden: Sequence[int], surrogate_slope: float) -> None:
@@ -44,7 +44,7 @@ class SpikingActor(nn.Module):
         self.decoder = nn.Linear(sizes[-1], action_dim)
 
     def forward(self, observations: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Act on T consecutive steps, from `state` or from rest."""
+        """Act on T consecutive steps from `state` or from rest."""
         x, new_state = observations[..., : self.obs_dim], []
         for i, (linear, neurons) in enumerate(zip(self.linears, self.neurons, strict=True)):
             x, after = neurons(linear(x), None if state is None else state[i])  # [T, B, hidden[i]]
@@ -64,18 +64,19 @@ class MLPActor(nn.Module):
         sizes = [obs_dim, *hidden, action_dim]
         layers = [(nn.Linear(a, b), nn.Tanh()) for a, b in pairwise(sizes)]
         self.layers = nn.Sequential(*(part for pair in layers for part in pair))
+        # tanh(atanh(trim)) = trim: with small weights the bias decides
         with torch.no_grad():
             layers[-1][0].weight.mul_(0.1)
             layers[-1][0].bias.fill_(math.atanh(trim))
 
     def forward(self, observations: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Act on each step separately; `state` is ignored and the returned one is empty."""
+        """Act on each step separately. `state` is ignored and the returned one is empty."""
         actions: Tensor = self.layers(observations[..., : self.obs_dim])
         return actions, ()
 
 
 class TwinCritic(nn.Module):
-    """Q_1 and Q_2, each a dense MLP with ReLU on the privileged observation and the action.
+    """Two critics Q_1 and Q_2. Each is a dense MLP with ReLU on the privileged observation and the action.
 
     `forward(observations [..., P], actions [..., A]) -> (Q_1 [...], Q_2 [...])`. TD3 bootstraps from the smaller one
     (Fujimoto et al. 2018).
@@ -93,7 +94,7 @@ class TwinCritic(nn.Module):
         return first, second
 
     def first(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """Return Q_1, which the actor maximises."""
+        """Return Q_1. The actor maximises it."""
         value: Tensor = self.judges[0](torch.cat([observations, actions], dim=-1))  # [..., 1]
         return value.squeeze(-1)
 

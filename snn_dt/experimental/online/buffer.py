@@ -1,6 +1,6 @@
-"""Ring buffer of sequences of fixed length, cut from flights.
+"""Ring buffer of sequences of fixed length from flights.
 
-L steps of a flight, T steps of a sequence, B sequences of a batch; P observation columns, A action columns.
+Shapes: L steps of a flight; T steps of a sequence; B sequences of a batch; P observation columns; A action columns.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 class Flight(NamedTuple):
     """An episode or the first part of one: observations [L + 1, P], actions [L, A], rewards [L].
 
-    `terminated`: the last step ended the task. A time-out, or a flight cut off at the end of an iteration, is not
-    terminated. `guided`: number of first steps flown by the guide.
+    `terminated` is true if the last step ended the task. It is false after a time-out and for a flight that the end of
+    an iteration cuts. `guided` is the number of first steps flown by the guide.
     """
 
     observations: NDArray[np.float32]
@@ -28,18 +28,18 @@ class Flight(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """A batch, time first: observations [T + 1, B, P], all others [T, B, ...]; `valid` is False at the pads (right)."""
+    """A batch, time first: observations [T + 1, B, P], all others [T, B, ...]. `valid` is False for right padding."""
 
     observations: Tensor
     actions: Tensor
     rewards: Tensor
     terminated: Tensor
-    """1.0 where the step ended the task, so that nothing is bootstrapped; 0.0 for a time-out."""
+    """1.0 if the step ended the task: there TD3 does not bootstrap. 0.0 for a time-out."""
     valid: Tensor
 
 
 def starts(steps: int, length: int, stride: int) -> list[int]:
-    """Return the first steps of a flight's sequences: every `stride` steps, and the sequence that ends with the flight.
+    """Return the first steps of a flight's sequences: every `stride` steps. The last sequence ends with the flight.
 
     >>> starts(230, 100, 50)
     [0, 50, 100, 130]
@@ -49,7 +49,7 @@ def starts(steps: int, length: int, stride: int) -> list[int]:
 
 
 class SequenceBuffer:
-    """The last `capacity` sequences; a sequence shorter than `length`, of a short flight, is padded at its end."""
+    """The last `capacity` sequences. The sequence of a flight shorter than `length` is padded at its end."""
 
     def __init__(self, capacity: int, length: int, stride: int, obs_dim: int, action_dim: int) -> None:
         self.length, self.stride, self.size, self.next = length, stride, 0, 0
@@ -79,7 +79,7 @@ class SequenceBuffer:
             self.size = min(self.size + 1, len(self.steps))
 
     def sample(self, count: int, rng: np.random.Generator) -> Sequences:
-        """Draw `count` sequences uniformly, with replacement."""
+        """Draw `count` sequences uniformly with replacement."""
         rows = rng.integers(self.size, size=count)
         valid = np.arange(self.length) < self.steps[rows][:, None]  # [B, T]
         parts = (self.observations[rows], self.actions[rows], self.rewards[rows], self.terminated[rows], valid)
@@ -87,7 +87,8 @@ class SequenceBuffer:
         return Sequences(*(torch.from_numpy(part).transpose(0, 1).contiguous() for part in parts))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the stored sequences as tensors, for `torch.save`."""
+        """Return the stored sequences as tensors for `torch.save`."""
+        # only the rows in use, which keeps the file small
         arrays = {name: torch.from_numpy(getattr(self, name)[: self.size].copy()) for name in _ARRAYS}
         return arrays | {"size": self.size, "next": self.next}
 

@@ -1,4 +1,4 @@
-"""`snn-dt online`: train a spiking policy to hover, online, with a guide."""
+"""`snn-dt online`: train a spiking policy online to hover, with a guide."""
 
 from __future__ import annotations
 

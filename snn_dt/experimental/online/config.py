@@ -18,9 +18,9 @@ class TaskConfig:
     drones: int = 10
     """Drones that fly side by side to gather data."""
     horizon: int = 500
-    """Steps per flight, 100 per second."""
+    """Steps per flight. There are 100 per second."""
     spread: float = 0.5
-    """Spread of the initial states, as a share of the published ranges; see the environment."""
+    """Spread of the initial states as a share of the published ranges. See the environment."""
     reward_stages: int = 6
     """Linear steps of the reward's costs from first to last over the run; 0 uses the last costs throughout."""
 
@@ -50,7 +50,7 @@ class LearnConfig:
     bc_decay: float = 0.99
     """Factor on `bc_weight` after each iteration."""
     alpha: float = 2.0
-    """Scale of the value term, which is divided by the mean absolute value (TD3+BC)."""
+    """Scale of the value term. The term is divided by the mean absolute value (TD3+BC)."""
     critic_first: int = 100
     """Critic updates before the actor uses the critic; until then the actor only clones, or waits if `bc_weight` is 0.
     The gradient of an untrained critic is uninformative."""
@@ -58,7 +58,7 @@ class LearnConfig:
     """Weight of max(|u| - 1, 0)^2, u the input of the actor's last tanh: without it a critic can drive the tanh into
     saturation."""
     warm_up: int = 50
-    """First steps of a sequence, which settle the membranes and are not in the actor's loss."""
+    """Number of first steps of a sequence that settle the membranes. They are not in the actor's loss."""
     length: int = 100
     """Steps per sequence."""
     stride: int = 50
@@ -96,9 +96,9 @@ class JumpStartConfig:
     curriculum: Literal["linear", "score", "random"] = "linear"
     """Growth of the learner's share: every iteration; after an evaluation near the best; drawn for each flight."""
     first: int = 50
-    """Initial share of the learner, steps."""
+    """Initial share of the learner in steps."""
     growth: int = 25
-    """Increase of the share per stage, steps."""
+    """Increase of the share per stage in steps."""
     tolerance: float = 20.0
     """`score`: accepted distance of an evaluation below the best return."""
     noise: float = 0.1
@@ -109,16 +109,16 @@ class JumpStartConfig:
 
 @dataclass(frozen=True)
 class GuideConfig:
-    """The guide, which sees the privileged observation."""
+    """The guide. It sees the privileged observation."""
 
     kind: Literal["td3", "pilot"] = "pilot"
     """`td3`: an MLP trained until its flights last `until` steps; `pilot`: the scripted controller."""
     skill: float = 0.0
-    """`pilot`: 1 is an expert (return 470 of 500), 0 a slack one that loses a third of its drones (270)."""
+    """Skill of `pilot`: 1 is an expert (return 470 of 500). 0 loses a third of its drones (return 270)."""
     load: str | None = None
-    """A guide.safetensors of an earlier run, instead of training one (td3)."""
+    """A guide.safetensors of an earlier run that replaces the training (td3)."""
     until: float = 150.0
-    """Mean steps in the air, over 64 flights, at which its training ends."""
+    """Mean steps in the air (over 64 flights) at which its training ends."""
     most_steps: int = 400_000
     """Environment steps at which its training ends in any case."""
     hidden: tuple[int, ...] = (64, 64)
@@ -130,11 +130,11 @@ class OnlineTrainConfig:
     """Length and schedule of the run."""
 
     iterations: int = 40
-    """Iterations; each flies and updates, some evaluate."""
+    """Number of iterations. Each flies and updates. Some evaluate."""
     updates: int = 50
     """Critic updates per iteration."""
     offline: bool = False
-    """Learn only from flights of the guide, flown once at the beginning."""
+    """Learn only from flights of the guide. They are flown once at the beginning."""
     offline_flights: int = 10
     """`offline`: rounds of `task.drones` drones for one horizon each."""
     eval_every: int = 2
@@ -149,7 +149,7 @@ class OnlineTrainConfig:
 
 @dataclass(frozen=True)
 class OnlineEvalConfig:
-    """Evaluation flights, scored by the last reward of the curriculum."""
+    """Evaluation flights with the last reward of the curriculum."""
 
     flights: int = 32
     """Number of flights; the initial states are the same each time."""
@@ -175,7 +175,7 @@ class OnlineConfig:
 
 
 def load_online_config(*paths: str | Path) -> OnlineConfig:
-    """Read YAML files over the defaults; later files override earlier ones.
+    """Read YAML files over the defaults. Later files override earlier ones.
 
     Raises:
         ConfigError: missing file, bad YAML, unknown key, value of a wrong type or out of range.

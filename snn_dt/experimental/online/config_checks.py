@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def online_checks(config: OnlineConfig) -> list[Check]:
-    """Return (field, whether it is valid, expected, found) for every rule."""
+    """Return the checks of all fields in the form of `snn_dt.strict.check_all`."""
     k, g, j, t, e = config.learn, config.guide, config.jump_start, config.train, config.eval
     counts: dict[str, tuple[str, ...]] = {
         "task": ("drones", "horizon"),

@@ -1,6 +1,6 @@
 """The environment `snn_dt/CrazyflieHover-v0`: hold a Crazyflie at the origin by motor commands.
 
-N environments; observations [N, 18] or [N, 146], actions [N, 4], 100 steps per second.
+Shapes: N environments; observations [N, 18] or [N, 146]; actions [N, 4]. There are 100 steps per second.
 
 | columns of an observation | contents |
 |---|---|
@@ -12,7 +12,7 @@ N environments; observations [N, 18] or [N, 146], actions [N, 4], 100 steps per 
 
 An action is one motor command per rotor in [-1, 1], throttle (a + 1) / 2.
 
-Source: the task of Van den Berghe et al. 2025 (arXiv 2510.24461). A time-out is a truncation only; their code also
+Source: the task of Van den Berghe et al. 2025 (arXiv 2510.24461). Here a time-out is only a truncation. Their code also
 signals a termination.
 """
 
@@ -68,7 +68,7 @@ def reward(state: Array, actions: Array, curriculum: float = 1.0) -> Array:
 
 
 def observe(state: Array, history: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-    """Return the observations of states [N, 17]: [N, 18], or [N, 146] with the past actions `history` [N, 32, 4]."""
+    """Return the observations [N, 18] of states [N, 17], or [N, 146] with the past actions `history` [N, 32, 4]."""
     parts = (
         state[..., model.POSITION],
         model.rotation(state[..., model.ATTITUDE]),
@@ -130,7 +130,7 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin new episodes in all rows, or in those of `options["reset_mask"]`; the other rows stay unchanged."""
+        """Begin new episodes in all rows or only in those of `options["reset_mask"]`."""
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_))
         # row i of a vector environment has the seed of a single one
         seeds = seed if isinstance(seed, list) else [None if seed is None else seed + i for i in range(self.num_envs)]
@@ -143,7 +143,7 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
         return self._observe(), {}
 
     def step(self, actions: NDArray[np.float32]) -> Step:
-        """Advance all rows by one step; a finished row begins its next episode with reward 0, or waits for a reset."""
+        """Advance all rows by one step. A finished row begins its next episode with reward 0 or waits for a reset."""
         commands: Array = np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0)
         begins = self.over.copy()  # these rows are reset in this step, by NEXT_STEP
         # actions in [-1, 1] -> throttle in [0, 1]
@@ -210,15 +210,15 @@ class CrazyflieHoverEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Advance by 0.01 s."""
-        observations, rewards, terminated, _, info = self.drones.step(np.asarray(action)[None])
+        observations, rewards, terminated, _, info = self.drones.step(np.asarray(action)[None])  # [4] -> [1, 4]
         self._flown.append(self.drones.state[0])  # for `render`
         return observations[0], float(rewards[0]), bool(terminated[0]), False, info
 
     def render(self) -> Any:
-        """Return an image [height, width, 3] uint8 of the flight so far, or None without a render mode."""
+        """Return an image [height, width, 3] uint8 of the flight so far. Without a render mode this is None."""
         if self.render_mode is None:
             return None
         from snn_dt.experimental.online.flight_figure import FlightPicture
 
         self._picture = self._picture or FlightPicture(POSITION_LIMIT)
-        return self._picture.frame(np.stack(self._flown))
+        return self._picture.frame(np.stack(self._flown))  # [T, 17]

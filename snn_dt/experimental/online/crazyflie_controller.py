@@ -1,6 +1,6 @@
 """A scripted controller for the hover task: nested loops for position, attitude and rotor thrust.
 
-N drones; privileged observations [N, 146] in, actions [N, 4] out; stateless.
+It maps privileged observations [N, 146] of N drones to actions [N, 4] and has no state.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Pilot:
     attitude_frequency: float = 21.0
     damping: float = 1.15
     limit: float = 6.0
-    """Maximum desired acceleration, m/s^2."""
+    """Maximum desired acceleration in m/s^2."""
     lead: float = 4.0
     """Gain of the lag compensation: overdrive of a rotor towards its desired speed."""
 
@@ -50,7 +50,7 @@ class Pilot:
         desired[:, 2] += model.GRAVITY  # the thrust also carries the weight
         size = np.linalg.norm(desired, axis=-1, keepdims=True)
         aim = np.einsum("nij,ni->nj", attitude, desired / size)  # R^T z*: body frame, where z is (0, 0, 1)
-        error = np.stack([-aim[:, 1], aim[:, 0], np.zeros(len(aim))], axis=-1)
+        error = np.stack([-aim[:, 1], aim[:, 0], np.zeros(len(aim))], axis=-1)  # cross product of z and the aim, [N, 3]
         # a drone upside down gets the full error: the cross product shrinks again beyond 90 degrees
         error[aim[:, 2] < 0] /= np.maximum(np.linalg.norm(error[aim[:, 2] < 0], axis=-1, keepdims=True), 1e-9)
         # desired angular acceleration, body frame
@@ -68,7 +68,7 @@ class Pilot:
 
 
 def rotor_speeds(history: Array) -> Array:
-    """Return the rotor speeds [N, 4] after the past actions [N, 32, 4], from hover speed."""
+    """Return the rotor speeds [N, 4] that follow from hover speed and the past actions [N, 32, 4]."""
     speed = np.full((len(history), ACTION_DIM), model.HOVER_THROTTLE)
     for action in history.transpose(1, 0, 2):  # [32, N, 4]: step by step
         lag = 0.5 * (action + 1.0) - speed
@@ -106,7 +106,7 @@ class Apprentice:
 
     def __call__(self, observation: ArrayLike) -> NDArray[np.float32]:
         """Return the action [4] for a plain observation [18]."""
-        action = self.pilot(np.concatenate([np.asarray(observation), self.history.ravel()]))
+        action = self.pilot(np.concatenate([np.asarray(observation), self.history.ravel()]))  # [18] and [128] -> [146]
         action = np.clip(action + self.noise * self.generator.standard_normal(ACTION_DIM), -1.0, 1.0).astype(np.float32)
-        self.history = np.concatenate([self.history[1:], action[None]])
+        self.history = np.concatenate([self.history[1:], action[None]])  # drop the oldest action, [32, 4]
         return action

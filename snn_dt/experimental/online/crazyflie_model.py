@@ -1,6 +1,6 @@
-"""Rigid-body model of the Crazyflie 2.1 quadrotor in NumPy, batched.
+"""Batched rigid-body model of the Crazyflie 2.1 quadrotor in NumPy.
 
-A state is [..., 17] float64, SI units, z up:
+A state is [..., 17] float64 in SI units with z up:
 
 | columns | contents | frame |
 |---|---|---|
@@ -24,21 +24,21 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 MASS = 0.027 + 0.0017 + 0.0003 + 0.0016
-"""kg, 0.0306: the sum in the source."""
+"""Mass in kg: 0.0306, the sum in the source."""
 GRAVITY = 9.81
 INERTIA = (9.41656e-6, 9.64405e-6, 1.745952e-5)
 THRUST = (0.00352526, 0.01437313, 0.09223048)
 """N per rotor: c0 + c1 m + c2 m^2 of the rotor speed m."""
 ROTORS = np.array([[0.028, -0.028], [-0.028, -0.028], [-0.028, 0.028], [0.028, 0.028]])
-"""x and y of the rotors, m."""
+"""x and y of the rotors in m."""
 YAW_TORQUE = 4.665e-3
 """Nm per N of a rotor's thrust."""
 SPIN = np.array([-1.0, 1.0, -1.0, 1.0])
 """Sign of the yaw torque of each rotor."""
 RISE, FALL = 0.0554545, 0.2493939
-"""Time constants of a rotor while it speeds up and slows down, s."""
+"""Time constants in s of a rotor that speeds up and of one that slows down."""
 DT = 0.01
-"""Duration of a control step, s."""
+"""Duration of a control step in s."""
 
 POSITION, ATTITUDE, VELOCITY, RATES, MOTORS = slice(0, 3), slice(3, 7), slice(7, 10), slice(10, 13), slice(13, 17)
 STATE_DIM = 17
@@ -47,18 +47,18 @@ MIXER = np.column_stack([ROTORS[:, 1], -ROTORS[:, 0], SPIN * YAW_TORQUE])
 
 
 def thrust(motors: Array) -> Array:
-    """Return the force of each rotor in N, `c0 + c1 m + c2 m^2`, [..., 4] -> [..., 4]."""
+    """Return the force `c0 + c1 m + c2 m^2` of each rotor in N. [..., 4] -> [..., 4]."""
     return THRUST[0] + motors * (THRUST[1] + THRUST[2] * motors)
 
 
 def motor_speed(force: Array | float) -> Array:
-    """Return the rotor speed that gives `force` N, the inverse of `thrust`; outside [0, 1] where no throttle does."""
+    """Return the rotor speed that gives `force` N. It is outside [0, 1] if no throttle gives that force."""
     c0, c1, c2 = THRUST
     return (np.sqrt(np.maximum(c1 * c1 + 4.0 * c2 * (np.asarray(force) - c0), 0.0)) - c1) / (2.0 * c2)
 
 
 HOVER_THROTTLE = float(motor_speed(MASS * GRAVITY / 4))
-"""0.8061, at a thrust-to-weight ratio of 1.467. The source also ships 0.726, which does not lift this mass."""
+"""Throttle at hover: 0.8061 (thrust-to-weight ratio 1.467). The source's 0.726 does not lift this mass."""
 
 
 def hover_state(position: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Array:
@@ -105,7 +105,7 @@ def derivative(state: Array, throttle: Array) -> Array:
 
 
 def advance(state: Array, throttle: Array, dt: float = DT) -> Array:
-    """Return the state after `dt` seconds of constant `throttle`: one RK4 step, then q is normalised."""
+    """Return the state after `dt` seconds of constant `throttle`, by one RK4 step and a normalisation of q."""
     # the throttle is constant over the step
     k1 = derivative(state, throttle)
     k2 = derivative(state + 0.5 * dt * k1, throttle)
@@ -118,18 +118,18 @@ def advance(state: Array, throttle: Array, dt: float = DT) -> Array:
 
 
 def rotation(q: Array) -> Array:
-    """Return the rotation matrix R(q), body to world, row-major: [..., 4] -> [..., 9]."""
+    """Return the row-major rotation matrix R(q) from body to world. [..., 4] -> [..., 9]."""
     w, x, y, z = (q[..., i] for i in range(4))
     rows = (
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
         2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
         2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
     )  # fmt: skip
-    return np.stack(rows, axis=-1)
+    return np.stack(rows, axis=-1)  # nine entries [...] -> [..., 9]
 
 
 def random_state(rng: np.random.Generator, spread: float = 1.0) -> Array:
-    """Draw an initial state [17]: hover at the origin with probability 0.1, else uniform in `spread` times the ranges.
+    """Draw an initial state [17]: with probability 0.1 hover at the origin, else uniform in `spread` times the ranges.
 
     Published ranges: position 0.5 m, tilt 90 degrees about any axis, velocity 1 m/s, angular velocity 1 rad/s, rotors
     between standstill and hover.

@@ -1,6 +1,6 @@
 """Figures of flights: the path in three dimensions and the drone at its end.
 
-A flight is [T, 17], the states of `snn_dt.experimental.online.crazyflie_model`.
+A flight is an array [T, 17] of states of `snn_dt.experimental.online.crazyflie_model`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from snn_dt.experimental.online import crazyflie_model as model
 from snn_dt.report.style import BLUE, CYCLE, GREY, INK, PALE, VERMILLION, new_figure
 
 ARM_LENGTH = 0.12
-"""Length of a drawn arm, m: four times the real one, to be visible."""
+"""Length of a drawn arm in m. It is four times the real one, to be visible."""
 
 
 def flight_figure(flights: Mapping[str, NDArray[np.float64]], limit: float) -> Figure:
@@ -51,7 +51,7 @@ class FlightPicture:
         x, y, z = flight[:, model.POSITION].T
         self.path.set_data_3d(x, y, z)
         self.shadow.set_data_3d(x, y, np.full_like(z, -self.limit))
-        attitude = model.rotation(flight[-1, model.ATTITUDE]).reshape(3, 3)
+        attitude = model.rotation(flight[-1, model.ATTITUDE]).reshape(3, 3)  # [9] -> [3, 3]
         # rotor positions, scaled, [4, 3]
         corners = np.column_stack([model.ROTORS, np.zeros(4)]) * (ARM_LENGTH / np.hypot(*model.ROTORS[0]))
         tips = corners @ attitude.T + flight[-1, model.POSITION]  # world frame

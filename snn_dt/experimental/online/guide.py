@@ -1,6 +1,6 @@
-"""The guide of the jump start: an MLP trained by TD3, or the scripted controller.
+"""The guide of the jump start: an MLP trained by TD3 or the scripted controller.
 
-N drones, 146 privileged observation columns, 4 action columns.
+Shapes: N drones; 146 privileged observation columns; 4 action columns.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Heterogeneous LIF neurons, each with its own learned decay and threshold.
 
-The scan over time has a hand-written gradient. T steps, N neurons on the last axis; current and spikes [T, ..., N],
-membrane [..., N], `decay` and `threshold` [N].
+The scan over time has a hand-written gradient.
+
+Shapes: T steps; N neurons on the last axis. Current and spikes are [T, ..., N]. A membrane is [..., N]. `decay` and
+`threshold` are [N].
 """
 
 from __future__ import annotations
@@ -27,9 +29,9 @@ class HeterogeneousLIF(LIF):
     ```
 
     beta and theta are drawn from U(0.05, 0.95). The publication uses U(0, 1), whose ends the sigmoid and softplus of
-    the parametrisation cannot reach. The reset is soft, delayed by one step and detached, as in snnTorch. Spikes and
+    the parametrisation cannot reach. As in snnTorch the reset is soft, delayed by one step and detached. Spikes and
     gradients equal those of `LIF(reset="soft", reset_order="delayed", detach_reset=True, learnable=("tau_mem",
-    "v_threshold"))`; this scan is about eight times as fast.
+    "v_threshold"))`. This scan is about eight times as fast.
     """
 
     def __init__(self, neurons: int, surrogate_slope: float, generator: torch.Generator | None = None) -> None:
@@ -48,7 +50,7 @@ class HeterogeneousLIF(LIF):
             raw_threshold.copy_(threshold.expm1().log())
 
     def integrate(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, LIFState]:
-        """Integrate `current` [T, ..., N] from `state`; no gradient flows through the given or the returned state."""
+        """Integrate `current` [T, ..., N] from `state`. No gradient flows through the given or the returned state."""
         v_mem = torch.zeros_like(current[0]) if state is None else state.v_mem
         scan: Any = _Scan.apply  # torch does not type it
         spikes, v_mem = scan(current, v_mem, 1.0 - self.leak, self.v_threshold, self.surrogate_slope)
@@ -65,6 +67,7 @@ class _Scan(torch.autograd.Function):
             # the kernel takes one batch axis: [T, ..., N] -> [T, B, N]
             current, v0 = current.contiguous().view(len(current), -1, shape[-1]), v0.contiguous().view(-1, shape[-1])
             decay, threshold = decay.contiguous(), threshold.contiguous()
+            # [T, B, N] -> [T, ..., N]
             membranes, spikes = (x.view(shape) for x in cpp.own_forward(current, v0, decay, threshold))
         else:
             membranes = _membranes(current, v0, decay, threshold)
@@ -78,13 +81,13 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_spikes: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Go backwards in time: `dV_t = psi(V_t - theta) ds_t + beta dV_(t+1)`, psi the surrogate derivative."""
+        """Compute `dV_t = psi(V_t - theta) ds_t + beta dV_(t+1)` from last step to first. psi: surrogate derivative."""
         membranes, v0, decay, threshold = ctx.saved_tensors
         if backend_for(membranes.device.type) == "cpp":
             # [T, ..., N] -> [T, B, N]
             flat, grads = (x.contiguous().view(len(x), -1, x.shape[-1]) for x in (membranes, d_spikes))
             d_v, d_decay, d_threshold = cpp.own_backward(flat, v0, decay, threshold, grads, ctx.slope)
-            return d_v.view(membranes.shape), None, d_decay, d_threshold, None
+            return d_v.view(membranes.shape), None, d_decay, d_threshold, None  # [T, B, N] -> [T, ..., N]
         # psi ds of every step, [T, ..., N]
         through_spikes = fast_sigmoid(membranes - threshold, ctx.slope).mul_(d_spikes)
         d_v = through_spikes.clone()
@@ -99,7 +102,7 @@ class _Scan(torch.autograd.Function):
 
 
 def _membranes(current: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor) -> Tensor:
-    """Return V of every step [T, ..., N]; the fused C++ kernel computes the same."""
+    """Return V of every step [T, ..., N]. The fused C++ kernel computes the same."""
     membranes, v = torch.empty_like(current), v0
     for now, out in zip(current.unbind(0), membranes.unbind(0), strict=True):
         torch.mul(v, decay, out=out)

@@ -1,6 +1,7 @@
-"""The online training loop: fly, update, evaluate; it can be saved and resumed between two iterations.
+"""The online training loop: fly, update and evaluate.
 
-The random numbers of iteration i come from generators seeded with (seed, i), so no generator state has to be saved.
+It can be saved and resumed between two iterations. The generators of iteration i are seeded with (seed, i), so no
+generator state has to be saved.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SLOPE_STAGES = 10
 
 
 def make_actor(config: ActorConfig) -> SpikingActor:
-    """Return the spiking actor of the hover task, with weights from torch's global generator."""
+    """Return the spiking actor of the hover task. Its weights come from torch's global generator."""
     return SpikingActor(PLAIN_DIM, ACTION_DIM, config.hidden, config.surrogate_slope)
 
 
@@ -66,7 +67,7 @@ class HoverTrainer:
         self.iteration, self.env_steps, self.best = 0, 0, -math.inf
 
     def iterate(self) -> tuple[dict[str, float], dict[str, float] | None]:
-        """Run one iteration; return its metrics, and the result of its evaluation or None."""
+        """Run one iteration. Return its metrics and the result of its evaluation (or None)."""
         rng = np.random.default_rng([self.config.train.seed, 2, self.iteration])  # stream 1 trains the guide
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         slope = self.slopes.slope(self.iteration)
@@ -93,14 +94,14 @@ class HoverTrainer:
         return self.config.learn.bc_weight * self.config.learn.bc_decay**self.iteration
 
     def reward_stage(self) -> float:
-        """Return the position of the reward's costs, 0 (first) to 1 (last); offline data use the last."""
+        """Return the position in the reward curriculum from 0 (first) to 1 (last). Offline data use the last."""
         stages, train = self.config.task.reward_stages, self.config.train
         if stages == 0 or train.offline:
             return 1.0
         return min(self.iteration * (stages + 1) // train.iterations, stages) / stages
 
     def _fly(self, rng: np.random.Generator) -> dict[str, float]:
-        """Fly the drones of this iteration, fill the buffer, return mean return and length."""
+        """Fly the drones of this iteration and fill the buffer. Return the mean return and length."""
         train, j, horizon = self.config.train, self.config.jump_start, self.config.task.horizon
         self.drones.curriculum = self.reward_stage()
         draw_guided: Callable[[np.random.Generator], int] = self.curriculum.draw

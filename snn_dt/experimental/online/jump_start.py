@@ -1,8 +1,8 @@
-"""Jump-start flights: the guide begins, the learner takes over; the curriculum of the learner's share.
+"""Jump-start flights, which the guide begins and the learner ends, and the curriculum of the learner's share.
 
-N drones side by side, P privileged observation columns, A action columns.
+Shapes: N drones in parallel; P privileged observation columns; A action columns.
 
-While the guide flies, the learner gets the same observations and its actions are discarded, so its membranes have
+While the guide flies, the learner gets the same observations and its actions are discarded. So its membranes have
 settled when it takes over. Source: jump-start reinforcement learning (Uchendu et al. 2023) as used in arXiv 2510.24461.
 """
 
@@ -24,7 +24,7 @@ Guide = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Curriculum:
-    """The number h of first steps of a flight that the guide flies, by stage n = 0, 1, ...
+    """The number h of first steps of a flight that the guide flies. It depends on the stage n = 0, 1, ...
 
     ```
     h = max(n_w, horizon - N)       N = first + growth n,   n_w warm-up steps
@@ -53,7 +53,7 @@ class Curriculum:
         return self.guided
 
     def advance(self, score: float | None) -> None:
-        """End an iteration; `score` is the return of its evaluation, or None."""
+        """End an iteration. `score` is the return of its evaluation or None."""
         good = score is not None and score >= self.best - self.config.tolerance
         if good or self.config.curriculum != "score":
             self.stage += 1
@@ -145,4 +145,5 @@ class _Recorder:
 
     def flight(self, terminated: bool, guided: int) -> Flight:
         rewards = np.array(self.rewards, np.float32)
+        # [L + 1, P] and [L, A]
         return Flight(np.stack(self.observations), np.stack(self.actions), rewards, terminated, guided)

@@ -1,4 +1,4 @@
-"""An online training run in its folder: configuration, guide, metrics, state, actor."""
+"""An online training run in its folder."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class OnlineRun:
 
     Args:
         config: the whole configuration.
-        run_dir: a new folder, or, with `resume`, that of an earlier run.
-        resume: restore `state.pt`, if there is one.
+        run_dir: a new folder. With `resume` it is that of an earlier run.
+        resume: restore `state.pt` if it exists.
 
     Raises:
         SnnDtError: guide, state or folder cannot be used.
@@ -67,7 +67,7 @@ class OnlineRun:
             self._restore()
 
     def train(self) -> tuple[dict[str, float] | None, int | None]:
-        """Train to the end, or to the end of the iteration in which a signal arrives; returns last score and signal."""
+        """Train to the last iteration or to the one in which a signal arrives. Returns last score and signal."""
         train, trainer = self.config.train, self.trainer
         done = trainer.iteration if self.resume else None
         if done is not None and done >= train.iterations:

@@ -1,4 +1,4 @@
-"""Saved hover actors: folders with `config.json` and `model.safetensors`, without pickle."""
+"""Saved hover actors: folders with `config.json` and `model.safetensors`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def save_actor(folder: Path, actor: SpikingActor, config: ActorConfig, facts: di
 
 
 def load_actor(folder: str | Path) -> SpikingActor:
-    """Read the actor of a run folder, or of an `actor` or `best_actor` folder in it.
+    """Read the actor of a run folder or of an `actor` or `best_actor` folder in it.
 
     Call it with observations [T, B, 18] of `snn_dt/CrazyflieHover-v0` and the state it returned last (None at first).
 

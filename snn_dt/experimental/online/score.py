@@ -1,4 +1,4 @@
-"""Evaluation flights from fixed initial states, scored by the last reward of the curriculum."""
+"""Evaluation flights from fixed initial states with the last reward of the curriculum."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def score_flights(
     guide: Guide | None = None,
     guided: int = 0,
 ) -> dict[str, float]:
-    """Fly `actor` without noise, each flight to its end; a guide flies the first `guided` steps.
+    """Fly `actor` without noise until every flight has ended. A guide flies the first `guided` steps.
 
-    Returns mean and standard deviation of the return (`return`, `return_std`), `length` in steps, `lasted` (share of
-    flights that reached the horizon) and `distance` (metres from the target at the last step).
+    Returns the mean and standard deviation of the return (`return` and `return_std`). `length` is in steps. `lasted` is
+    the share of flights that reached the horizon. `distance` is in metres from the target at the last step.
     """
     task = config.task
     # 1.0: the last reward of the curriculum

@@ -1,6 +1,7 @@
-"""TD3 on sequences with a behaviour-cloning term; the weights select TD3, TD3+BC or behaviour cloning.
+"""TD3 on sequences with a behaviour-cloning term. Its weights select TD3, TD3+BC or behaviour cloning.
 
-T steps, B sequences, time first (`snn_dt.experimental.online.buffer.Sequences`); A action columns; n_w warm-up steps.
+Shapes: T steps first, then B sequences (`snn_dt.experimental.online.buffer.Sequences`); A action columns. n_w is the
+number of warm-up steps.
 
 ```
 y_t = r_t + gamma (1 - terminated_t) min_j Q'_j(s_(t+1), clip(pi'(s_(t+1)) + eps))      eps = clip(N(0, sigma^2), +-c)
@@ -9,10 +10,10 @@ actor:   -q_weight alpha / mean|Q_1| mean Q_1(s_t, pi(s_t)) + bc_weight mean |pi
          + saturation mean (max(|u_t|, 1) - 1)^2,   pi = tanh(u): our addition, against saturation of the tanh
 ```
 
-The actor and its target run over the whole sequence from rest; the membranes settle in the first n_w steps. Source:
-arXiv 2510.24461, after Fujimoto et al. 2018 and Fujimoto and Gu 2021. Its public code evaluates the actor's Q at the
+The actor and its target run over the whole sequence from rest. The membranes settle in the first n_w steps. Source:
+arXiv 2510.24461 (after Fujimoto et al. 2018 and Fujimoto and Gu 2021). Its public code evaluates the actor's Q at the
 recorded actions, adds the smoothing noise to them in place and bootstraps from them. Here Q is evaluated at the actor's
-actions, the noise does not change the recorded ones, and a time-out is not terminal.
+actions and the noise does not change the recorded ones. A time-out is not terminal.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ from snn_dt.experimental.online.config import LearnConfig
 
 
 def td_target(rewards: Tensor, terminated: Tensor, next_value: Tensor, gamma: float) -> Tensor:
-    """Return `r + gamma (1 - terminated) Q'`, any shape."""
+    """Return `r + gamma (1 - terminated) Q'` for tensors of one shape."""
     return rewards + gamma * (1.0 - terminated) * next_value
 
 
 def smoothed(actions: Tensor, sigma: float, clip: float, generator: torch.Generator) -> Tensor:
-    """Return `actions` plus clipped Gaussian noise, clipped to [-1, 1]; the argument is not changed."""
+    """Return a copy of `actions` plus clipped Gaussian noise. The sum is clipped to [-1, 1]."""
     # on the generator's device, the CPU
     noise = sigma * torch.randn(actions.shape, generator=generator, dtype=actions.dtype)
     return (actions + noise.clamp(-clip, clip)).clamp(-1.0, 1.0)
 
 
 def tanh_excess(actions: Tensor) -> Tensor:
-    """Return `max(|u|, 1) - 1` for `actions = tanh(u)`; unlike the tanh it keeps its gradient for large |u|."""
+    """Return `max(|u|, 1) - 1` for `actions = tanh(u)`. Unlike the tanh it keeps its gradient for large |u|."""
     return (torch.atanh(actions.clamp(-0.99999, 0.99999)).abs() - 1.0).clamp_min(0.0)
 
 
@@ -54,7 +55,7 @@ ActorT = TypeVar("ActorT", SpikingActor, MLPActor)
 
 
 class Learner(Generic[ActorT]):
-    """An actor, two critics, their targets and optimizers; `update` makes one step of all of them.
+    """An actor and two critics with their targets and optimizers. `update` makes one step of all of them.
 
     Args:
         actor: `SpikingActor` or `MLPActor`, trained in place.
@@ -96,7 +97,7 @@ class Learner(Generic[ActorT]):
         return td_target(batch.rewards, batch.terminated, value, c.gamma)
 
     def update_critic(self, batch: Sequences, generator: torch.Generator) -> dict[str, float]:
-        """Regress both critics on the targets at every valid step, warm-up included."""
+        """Regress both critics on the targets at every valid step, also during the warm-up."""
         y = self.targets(batch, generator)  # [T, B]
         first, second = self.critic(batch.observations[:-1], batch.actions)
         # pads are masked; the guide's steps count too
@@ -109,7 +110,7 @@ class Learner(Generic[ActorT]):
     def actor_loss(
         self, batch: Sequences, bc_weight: float, use_critic: bool = True
     ) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss over the valid steps after `warm_up`, and its parts; cloning only without `use_critic`."""
+        """Return the loss over the valid steps after `warm_up` and its parts; only cloning without `use_critic`."""
         c, observations = self.config, batch.observations[:-1]
         counted = batch.valid.clone()
         counted[: c.warm_up] = False
@@ -144,7 +145,7 @@ class Learner(Generic[ActorT]):
             torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), self.config.tau)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of networks, targets and optimizers, and the number of updates."""
+        """Return the state of networks, targets and optimizers with the number of updates."""
         return {name: getattr(self, name).state_dict() for name in _PARTS} | {"updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Construction of a network from its configuration, with the published time constants."""
+"""Construction of a network from its configuration with the published time constants."""
 
 from __future__ import annotations
 

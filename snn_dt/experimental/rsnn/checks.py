@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def rsnn_checks(config: RSNNConfig) -> list[Check]:
-    """Return (field, whether it is valid, expected, found) for every rule."""
+    """Return the checks of all fields in the form of `snn_dt.strict.check_all`."""
     t, n, e, p, h, y = config.task, config.network, config.learn, config.penalty, config.hebbian, config.topology
     classes, groups = t.kind == "classes", 4 if t.kind == "evidence" else 1
     parts = {"input", "readout"} | ({"recurrent"} if n.recurrent else set())

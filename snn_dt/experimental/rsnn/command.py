@@ -1,4 +1,4 @@
-"""`snn-dt rsnn`: train a recurrent spiking network on a small task, or resume a run."""
+"""`snn-dt rsnn`: train a recurrent spiking network on a small task."""
 
 from __future__ import annotations
 

@@ -24,15 +24,15 @@ class TaskConfig:
     inputs: int = 100
     """Input neurons."""
     steps: int = 1000
-    """Steps per sample; for `evidence`, the steps after the last cue."""
+    """Steps per sample. For `evidence` the steps after the last cue."""
     rate_hz: float = 50.0
-    """Rate of an active input, spikes per second."""
+    """Rate of an active input in spikes per second."""
     cues: int = 7
-    """Number of cues of 150 steps each, odd (evidence)."""
+    """Odd number of cues of 150 steps each (evidence)."""
     classes: int = 4
     """Number of classes (classes)."""
     seed: int = 0
-    """Seed of the parts shared by all samples: pattern and noise, or classes."""
+    """Seed of the parts shared by all samples (pattern and noise, or classes)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class NetworkConfig:
     out_gain: Literal["leak", "unit"] = "unit"
     """Factor on the read-out's input: `leak` is 1 - kappa, `unit` is 1."""
     reset: Literal["soft", "hard"] = "soft"
-    """Reset of the membrane, one step after a spike."""
+    """Reset of the membrane one step after a spike."""
     dampening: float = 0.3
     """Peak of the surrogate derivative times the threshold; it is a triangle as wide as the threshold."""
     recurrent: bool = True
@@ -83,7 +83,7 @@ class LearnConfig:
     optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
     """Optimizer of torch; the momentum is 0.9."""
     learning_rate: float = 1e-4
-    """Learning rate, constant."""
+    """Constant learning rate."""
     weight_decay: float = 0.0
     """Decoupled decay: a weight shrinks by the share `learning_rate * weight_decay` per update. It makes adaptive
     feedback converge to the read-out's weights."""
@@ -94,7 +94,7 @@ class LearnConfig:
     temperature: float = 0.1
     """Temperature of the softmax."""
     margin: float = 0.05
-    """Margin from which the hinge is 0, spikes per step."""
+    """Margin from which the hinge is 0, in spikes per step."""
     steps: int = 2000
     """Updates."""
     batch_size: int = 1
@@ -130,7 +130,7 @@ class RSNNConfig:
 
 
 def load_rsnn_config(*paths: str | Path) -> RSNNConfig:
-    """Read YAML files over the defaults; later files override earlier ones.
+    """Read YAML files over the defaults. Later files override earlier ones.
 
     Raises:
         ConfigError: missing file, bad YAML, unknown key, value of a wrong type or out of range.

@@ -25,7 +25,7 @@ def evaluations(rows: Rows) -> list[dict[str, Any]]:
 
 
 def rsnn_figure(runs: Mapping[str, Rows], title: str = "") -> Figure:
-    """Draw error and accumulates per sample over the updates, one line per named run."""
+    """Draw error and accumulates per sample over the updates. Each named run is one line."""
     figure = new_figure(10.5, 3.8)
     left, right = figure.subplots(1, 2)
     for colour, (name, rows) in zip(CYCLE * len(runs), runs.items(), strict=False):

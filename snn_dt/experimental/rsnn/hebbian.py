@@ -1,6 +1,7 @@
-r"""Reward-modulated Hebbian learning: coincidences of spikes, weighted by the reward minus its running mean.
+r"""Reward-modulated Hebbian learning: coincidences of spikes times the reward minus its running mean.
 
-T steps, B samples, O outputs. Spikes of the sources [T, B, S], of the targets [T, B, N], rates [B, O].
+Shapes: T steps; B samples; O outputs. Spikes of the sources are [T, B, S] and those of the targets [T, B, N]. Rates are
+[B, O].
 
 ```
 x_t = trace x_(t-1) + pre_t,    e_ji = 1/T sum_t post_j,t x_i,t          eligibility
@@ -11,10 +12,10 @@ Rbar  = Rbar + baseline (mean_b R - Rbar)
 ```
 
 r_j is the mean rate of neuron j. Without the homeostasis term an output that was punished into silence would have e = 0
-and never recover; GliaGL moves thresholds for the same purpose.
+and never recover. GliaGL moves thresholds for the same purpose.
 
-The rule uses no error and no derivative: the right answer enters through the reward only. R rises with the margin. The
-"softplus margin" of GliaGL (f08ecd3), `sigma(g (margin - m))`, falls with it and so rewards wrong answers.
+The rule uses no error and no derivative. The right answer enters through the reward only. R rises with the margin. The
+"softplus margin" `sigma(g (margin - m))` of GliaGL (f08ecd3) falls with it and so rewards wrong answers.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Hebbian:
 
     @torch.no_grad()
     def learn(self, x: Tensor, spikes: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Set gradients from inputs, hidden and output spikes and right answers [B]; return rewards [B]."""
+        """Set gradients from input, hidden and output spikes and the right answers [B]. Return the rewards [B]."""
         config, rates = self.config, outputs.mean(0)  # [B, O]
         margin = margins(rates, targets)
         value = reward(config, margin)  # R [B]

@@ -1,4 +1,4 @@
-"""Learning rules: the gradient of BPTT or e-prop, or reward-modulated Hebbian learning."""
+"""Learning rules: gradients (BPTT or e-prop) and reward-modulated Hebbian learning."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from snn_dt.experimental.rsnn.tasks import Sample, Task
 
 
 class Rule(Protocol):
-    """The interface of a learning rule, which fills the `.grad` of a network's parameters."""
+    """The interface of a learning rule. A rule fills the `.grad` of a network's parameters."""
 
     def learn(self, sample: Sample) -> dict[str, Tensor]:
-        """Run a sample, set gradients, return `loss` and the scores of the task."""
+        """Run a sample and set the gradients. Return `loss` and the scores of the task."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state kept between updates."""
@@ -28,7 +28,7 @@ class Rule(Protocol):
 
 
 class Gradient:
-    """The gradient of loss and penalties by BPTT, or by e-prop with `local` (see `RecurrentSNN`)."""
+    """The gradient of loss and penalties by BPTT or e-prop (`local` in `RecurrentSNN`)."""
 
     def __init__(self, config: RSNNConfig, network: RecurrentSNN, task: Task) -> None:
         self.config, self.network, self.task = config, network, task
@@ -55,7 +55,7 @@ class Gradient:
 
 
 class Reward:
-    """Reward-modulated Hebbian learning (`hebbian.py`), without the penalties, which need a gradient."""
+    """Reward-modulated Hebbian learning (`hebbian.py`). It ignores the penalties because they need a gradient."""
 
     def __init__(self, config: RSNNConfig, network: RecurrentSNN, task: Task) -> None:
         self.network, self.task = network, task

@@ -1,6 +1,6 @@
-"""Penalties on activity and connections, added to the loss.
+"""Penalties on activity and connections. They are added to the loss.
 
-T steps, B samples, N neurons. Spikes [T, B, N]; rates are spikes per step and neuron, in [0, 1].
+Shapes: T steps; B samples; N neurons. Spikes are [T, B, N]. Rates are in spikes per step and neuron.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class PenaltyConfig:
     above: float = 0.0
     """Weight of `sum_j max(0, r_j - rate_max)^2`."""
     rate_max: float = 0.1
-    """Rate above which `above` acts, spikes per step."""
+    """Rate above which `above` acts. In spikes per step."""
     below: float = 0.0
     """Weight of `sum_j max(0, rate_min - r_j)^2`, which reactivates silent neurons."""
     rate_min: float = 0.001
-    """Rate below which `below` acts, spikes per step."""
+    """Rate below which `below` acts. In spikes per step."""
     operations: float = 0.0
     """Weight of the accumulates of the hidden spikes: `sum_t,j fan_out_j z_t,j`, mean over samples."""
     weights: float = 0.0
@@ -39,7 +39,7 @@ class PenaltyConfig:
 
 
 def penalty(config: PenaltyConfig, network: RecurrentSNN, spikes: Tensor) -> Tensor:
-    """Return the weighted sum of all terms, a scalar with a gradient by `spikes` and the weights."""
+    """Return the weighted sum of all terms. It is a scalar with a gradient by `spikes` and the weights."""
     rates, total = spikes.mean((0, 1)), spikes.new_zeros(())  # rates [N]
     terms: dict[str, Callable[[], Tensor]] = {  # evaluated only where their weight is not 0
         "rate": lambda: rates.sum(),

@@ -1,9 +1,10 @@
 r"""Firing rates as the output of a spiking network, and losses on them.
 
-T steps, B samples, O output neurons, one per class. Spikes [T, B, O], rates [B, O] in [0, 1], targets [B] int64.
+Shapes: T steps; B samples; O output neurons (one per class). Spikes are [T, B, O]. Rates are [B, O] in [0, 1]. Targets
+are [B] int64.
 
-Rates are in [0, 1], so the largest probability of `softmax(r / temperature)` is `1 / (1 + (O - 1) e^(-1/temperature))`:
-0.73 for two classes at a temperature of 1. The default is therefore 0.1.
+The largest probability of `softmax(r / temperature)` is `1 / (1 + (O - 1) e^(-1/temperature))`, because rates are at
+most 1. This is 0.73 for two classes at a temperature of 1. The default is therefore 0.1.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ MARGIN = 0.05
 
 
 def mean_rate(spikes: Tensor, window: int | None = None) -> Tensor:
-    """Return the mean over the last `window` steps, [T, ...] -> [...]; None takes all steps.
+    """Return the mean over the last `window` steps. [T, ...] -> [...]. None takes all steps.
 
     Raises:
         ValueError: the window is empty or longer than T.
@@ -31,13 +32,13 @@ def mean_rate(spikes: Tensor, window: int | None = None) -> Tensor:
 
 
 def running_rate(spikes: Tensor, alpha: float) -> Tensor:
-    """Return the exponential mean of the spikes at every step, [T, ...] -> [T, ...].
+    """Return the exponential mean of the spikes at every step. [T, ...] -> [T, ...].
 
     ```
     m_t = (1 - alpha) m_(t-1) + alpha s_t,    r_t = m_t / (1 - (1 - alpha)^t),    t = 1, 2, ...
     ```
 
-    The division corrects the start of m at 0; without it the rate is too low for the first 1/alpha steps.
+    The division corrects the start of m at 0. Without it the rate is too low for the first 1/alpha steps.
 
     Raises:
         ValueError: alpha is not in (0, 1].
@@ -50,7 +51,7 @@ def running_rate(spikes: Tensor, alpha: float) -> Tensor:
 
 
 def rate_cross_entropy(rates: Tensor, targets: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """Return the mean of `-log p_y` over samples, p = softmax(r / temperature); `dL/dr = (p - y) / temperature`."""
+    """Return the mean of `-log p_y` over samples for p = softmax(r / temperature). `dL/dr = (p - y) / temperature`."""
     return F.cross_entropy(rates / temperature, targets)
 
 
@@ -63,6 +64,6 @@ def margins(rates: Tensor, targets: Tensor) -> Tensor:
 def margin_hinge(rates: Tensor, targets: Tensor, margin: float = MARGIN) -> Tensor:
     """Return the mean of `max(0, margin - m)` over samples.
 
-    Where it is above 0, its gradient is -1 by r_y and +1 by the highest other rate; equal highest rates share it.
+    Above 0 its gradient is -1 by r_y and +1 by the highest other rate. Equal highest rates share it.
     """
     return (margin - margins(rates, targets)).clamp_min(0).mean()

@@ -1,6 +1,7 @@
-r"""Recurrent LIF neurons: a fused scan over time with a hand-written gradient, BPTT or e-prop.
+r"""Recurrent LIF neurons: a fused scan over time with a hand-written gradient (BPTT or e-prop).
 
-T steps, B samples, N neurons. Currents and spikes [T, B, N], each part of a state [B, N], `weight` [N, N] (to, from).
+Shapes: T steps; B samples; N neurons. Currents and spikes are [T, B, N]. Each part of a state is [B, N]. `weight` is
+[N, N] (to, from).
 
 ```
 I = current_t + W z_(t-1)
@@ -19,7 +20,7 @@ dz_t += db [+ r dV]  + W^T dI_(t+1)       last term: the path through spikes of 
 g = psi_t dz_t,  dh and db carry g to t - 1 within the neuron
 ```
 
-The last term is the only difference between BPTT and e-prop (Bellec et al. 2020): `local` omits it.
+The last term is the only difference between BPTT and e-prop (Bellec et al. 2020). `local` omits it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from snn_dt.snn.surrogate import get_surrogate
 
 
 class RecurrentState(NamedTuple):
-    """Membrane, trace of threshold adaptation, last spikes, remaining refractory steps; each [B, N]."""
+    """State of the neurons: membrane, adaptation trace, last spikes and remaining refractory steps. Each is [B, N]."""
 
     v_mem: Tensor
     spike_trace: Tensor
@@ -58,10 +59,10 @@ class RecurrentLIF(nn.Module):
 
     Args:
         neurons: N.
-        adaptive: number of neurons, the last ones, with the adaptive threshold of `threshold_adaptation` (ALIF).
-        refractory: steps after a spike in which a neuron cannot fire; the membrane evolves, the surrogate is 0.
-        dampening: factor on the surrogate derivative, which peaks at 1 (gamma / V_th in Bellec et al. 2020).
-        lif: constants of `snn_dt.snn.LIFParameters`, without adaptation currents.
+        adaptive: number of neurons at the end that have the adaptive threshold of `threshold_adaptation` (ALIF).
+        refractory: steps after a spike in which a neuron cannot fire. The membrane evolves and the surrogate is 0.
+        dampening: factor on the surrogate derivative (gamma / V_th in Bellec et al. 2020). Its peak is 1 without it.
+        lif: constants of `snn_dt.snn.LIFParameters` without adaptation currents.
 
     Raises:
         ValueError: a constant is out of range.
@@ -84,7 +85,7 @@ class RecurrentLIF(nn.Module):
         self.register_buffer("beta", adapts.double() * p.threshold_adaptation, persistent=False)
 
     def rest(self, like: Tensor) -> RecurrentState:
-        """Return the state of rest for currents `like` [..., B, N]."""
+        """Return the state at rest for currents `like` [..., B, N]."""
         v_mem = like.new_full(like.shape[-2:], self.constants.v_rest)
         return RecurrentState(v_mem, *(torch.zeros_like(v_mem) for _ in range(3)))
 

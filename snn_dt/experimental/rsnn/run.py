@@ -1,4 +1,4 @@
-"""A training run of a recurrent network in its folder: `config.yaml`, `metrics.jsonl`, `checkpoints/last/`."""
+"""A training run of a recurrent network in its folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from snn_dt.training.state import TrainingState, load_training_state, restoring
 
 
 class RSNNRun:
-    """A training run of a recurrent network, new or, with `resume`, restored from `run_dir`.
+    """A training run of a recurrent network. With `resume` it is restored from `run_dir`.
 
     Raises:
         SnnDtError: the configuration cannot be run, or the folder not be resumed.
@@ -56,7 +56,7 @@ class RSNNRun:
         return train(self.config.learn, self.parts, sink, self._save, self.state, stop)
 
     def _save(self, state: TrainingState) -> None:
-        """Write everything needed to resume as one file, whole or not at all, and the weights for use."""
+        """Write the state for resuming atomically as one file, and the weights for use."""
         parts, folder = self.parts, self.run_dir / "checkpoints" / "last"
         weights = {name: value.detach().contiguous() for name, value in parts.network.state_dict().items()}
         values = state.to_dict() | {
@@ -79,7 +79,7 @@ class RSNNRun:
             ) from error
 
     def _restore(self) -> None:
-        """Restore the last checkpoint, if there is one."""
+        """Restore the last checkpoint if there is one."""
         folder = self.run_dir / "checkpoints" / "last"
         if not (folder / "training_state.pt").exists():
             return

@@ -1,7 +1,7 @@
-r"""A recurrent spiking network: input, recurrent neurons, read-out; with the gradient of BPTT or e-prop.
+r"""A recurrent spiking network with the gradient of BPTT or e-prop.
 
-T steps, B samples, P inputs, N neurons, O outputs. Input spikes `x` [T, B, P], hidden spikes [T, B, N], outputs
-[T, B, O].
+Shapes: T steps; B samples; P inputs; N neurons; O outputs. Input spikes `x` are [T, B, P]. Hidden spikes are [T, B, N].
+Outputs are [T, B, O].
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FEEDBACK = ("symmetric", "random", "adaptive")
 
 
 class Synapses(nn.Module):
-    """Weights [targets, sources] of standard deviation `1 / sqrt(sources)`; `mask` is 1 where a connection exists."""
+    """Weights [targets, sources] of standard deviation `1 / sqrt(sources)`. `mask` is 1 where a connection exists."""
 
     mask: Tensor
 
@@ -36,17 +36,17 @@ class Synapses(nn.Module):
 
     @property
     def fan_out(self) -> Tensor:
-        """Number of connections from each source [sources], which is the number of operations per spike."""
+        """Number of connections from each source [sources]. It is also the number of operations per spike."""
         return self.mask.sum(0)
 
 
 class _Feedback(torch.autograd.Function):
-    """`z W^T`; the gradient by z uses the feedback weights instead of W."""
+    """Product `z W^T`. Its gradient by z uses the feedback weights instead of W."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, weight: Tensor, feedback: Tensor) -> Tensor:
         ctx.save_for_backward(z, feedback)  # W itself is not needed
-        return z @ weight.t()
+        return z @ weight.t()  # [T, B, N] @ [N, O]
 
     @staticmethod
     @once_differentiable
@@ -58,10 +58,10 @@ class _Feedback(torch.autograd.Function):
 
 
 class Readout(nn.Module):
-    """Synapses W to the outputs, and the feedback weights B that carry errors to the neurons in e-prop.
+    """Synapses W to the outputs and the feedback weights B, which carry errors to the neurons in e-prop.
 
-    `symmetric`: B is W. `random`: B is fixed, of standard deviation `feedback_scale`. `adaptive`: B starts random and
-    gets the increments of W, so that weight decay makes B converge to W (Kolen and Pollack 1994).
+    `symmetric`: B is W. `random`: B is fixed with standard deviation `feedback_scale`. `adaptive`: B starts random and
+    gets the increments of W. Weight decay then makes B converge to W (Kolen and Pollack 1994).
     """
 
     fixed_feedback: Tensor | None
@@ -81,7 +81,7 @@ class Readout(nn.Module):
 
     @property
     def back(self) -> Tensor:
-        """B [outputs, neurons]."""
+        """Feedback weights B [outputs, neurons]."""
         for feedback in (self.fixed_feedback, self.feedback):
             if feedback is not None:
                 return feedback
@@ -89,18 +89,21 @@ class Readout(nn.Module):
         return weight
 
     def drive(self, spikes: Tensor, local: bool) -> Tensor:
-        """Return `W z` [T, B, O]; with `local` its gradient by z goes through B."""
+        """Return `W z` [T, B, O]. With `local` its gradient by z goes through B."""
         weight: Tensor = self.synapses()
         symmetric = self.fixed_feedback is None and self.feedback is None
         if symmetric or not local:
-            return spikes @ weight.t()
+            return spikes @ weight.t()  # [T, B, N] @ [N, O]
         through_feedback: Any = _Feedback.apply  # torch does not type it
         driven: Tensor = through_feedback(spikes, weight, self.back)
         return driven
 
 
 class LeakyReadout(Readout):
-    """`y_t = kappa y_(t-1) + gain W z_t`, plus a bias, `kappa = e^(-1/tau_out)`; `gain=None` means 1 - kappa."""
+    """Leaky outputs `y_t = kappa y_(t-1) + gain W z_t` plus a bias.
+
+    `kappa = e^(-1/tau_out)`. `gain=None` means 1 - kappa.
+    """
 
     def __init__(
         self,
@@ -148,17 +151,17 @@ class SpikingReadout(Readout):
             u = self.neurons.run(spikes @ weight.t()).u  # distance of the outputs to their threshold, [T, B, O]
             psi = self.neurons.psi(u) * self.neurons.constants.gain  # d(output)/d(current) of the same step
         # adds 0 to the output, and psi B^T dL/dout to the gradient of the hidden spikes
-        signal = spikes @ back.detach().t()
+        signal = spikes @ back.detach().t()  # [T, B, O]
         return out + psi * (signal - signal.detach())
 
 
 class RecurrentSNN(nn.Module):
-    """`forward(x [T, B, P]) -> (outputs [T, B, O], spikes [T, B, N])`.
+    """A network with `forward(x [T, B, P]) -> (outputs [T, B, O], spikes [T, B, N])`.
 
-    With `local` the gradient is that of e-prop (Bellec et al. 2020): it contains each neuron's own past and omits later
-    effects of its spikes on other neurons; errors come through the read-out's feedback weights. It equals the sum over
+    With `local` the gradient is that of e-prop (Bellec et al. 2020). It contains each neuron's own past and omits later
+    effects of its spikes on other neurons. Errors come through the read-out's feedback weights. It equals the sum over
     time of learning signals times eligibility traces (`tests/experimental/rsnn/eprop_reference.py`). It is computed
-    backward in time, with memory for T steps and N instead of N P operations per step.
+    backward in time. This takes memory for T steps, and N instead of N P operations per step.
     """
 
     def __init__(self, inputs: int, neurons: RecurrentLIF, readout: Readout, recurrent: bool = True) -> None:
@@ -168,7 +171,7 @@ class RecurrentSNN(nn.Module):
         self.neurons, self.readout = neurons, readout
 
     def forward(self, x: Tensor, local: bool = False, state: RecurrentState | None = None) -> tuple[Tensor, Tensor]:
-        """Run from `state`, or from rest."""
+        """Run from `state` or from rest."""
         back = None if self.recurrent is None else self.recurrent()  # [N, N] (to, from)
         spikes, _ = self.neurons(x @ self.input().t(), back, state, local)  # [T, B, P] @ [P, N] -> [T, B, N]
         y: Tensor = self.readout(spikes, local)
@@ -176,7 +179,7 @@ class RecurrentSNN(nn.Module):
 
     @property
     def synapses(self) -> dict[str, Synapses]:
-        """All connections by name: `input`, `recurrent` (if the network has them), `readout`."""
+        """All connections by name: `input`, `recurrent` (if present) and `readout`."""
         parts = {"input": self.input, "recurrent": self.recurrent, "readout": self.readout.synapses}
         return {name: part for name, part in parts.items() if part is not None}
 

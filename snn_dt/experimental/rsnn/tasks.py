@@ -1,8 +1,8 @@
-"""Tasks for recurrent spiking networks: samples, a loss, an error.
+"""Tasks for recurrent spiking networks. A task gives samples, a loss and an error.
 
-T steps of 1 ms, B samples, P inputs, O outputs, C classes. Inputs [T, B, P] are spikes; `y` [T, B, O] is the network's
-output. The samples of an update are a function of (seed, step). Pattern generation and evidence accumulation are the
-tasks of Bellec et al. 2020 (Nature Communications 11:3625) and its code.
+Shapes: T steps of 1 ms; B samples; P inputs; O outputs; C classes. Inputs [T, B, P] are spikes. `y` [T, B, O] is the
+network's output. The samples of an update are a function of (seed, step). Pattern generation and evidence accumulation
+are the tasks of Bellec et al. 2020 (Nature Communications 11:3625) and its code.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from snn_dt.experimental.rsnn.topology import update_generator
 CUE_STEPS, CUE_ON_STEPS, RECALL_STEPS = 150, 100, 150
 MAJORITY_PROBABILITY = 0.7
 PERIODS = (1000, 500, 333, 200)
-"""Periods of the pattern's sines, steps."""
+"""Periods of the pattern's sines in steps."""
 
 
 class Sample(NamedTuple):
-    """Inputs [T, B, P] and targets: a curve [T, B, 1], or classes [B] int64."""
+    """Inputs [T, B, P] and targets. Targets are a curve [T, B, 1] or classes [B] int64."""
 
     x: Tensor
     target: Tensor
@@ -41,10 +41,10 @@ class Task(Protocol):
         """Return the samples of one update."""
 
     def loss(self, y: Tensor, target: Tensor) -> Tensor:
-        """Return the loss, a scalar."""
+        """Return the scalar loss."""
 
     def scores(self, y: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return `error` and optional further scores, means over samples."""
+        """Return the means over samples of `error` and of optional further scores."""
 
 
 class Pattern:
@@ -67,7 +67,7 @@ class Pattern:
         self.noise = (noise < config.rate_hz / 1000).float()  # spike probability per step of 1 ms
 
     def draw(self, seed: int, step: int, samples: int) -> Sample:
-        """Return the only sample, repeated."""
+        """Return the only sample, expanded to `samples` rows."""
         # views, not copies: [T, B, P] and [T, B, 1]
         return Sample(self.noise.expand(-1, samples, -1), self.curve.expand(-1, samples, -1))
 
@@ -144,13 +144,13 @@ class Classes:
         return Sample((noise < self.rates[classes]).float(), classes)  # [T, B, P] < [B, P]
 
     def loss(self, y: Tensor, target: Tensor) -> Tensor:
-        """Return the cross-entropy of the mean rates, or the hinge on the margin."""
+        """Return the cross-entropy of the mean rates or the hinge on the margin."""
         if self.learn.loss == "margin":
             return margin_hinge(mean_rate(y), target, self.learn.margin)
         return rate_cross_entropy(mean_rate(y), target, self.learn.temperature)
 
     def scores(self, y: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the share of answers with a margin of 0 or less, and the mean margin."""
+        """Return the share of answers with a margin of at most 0 and the mean margin."""
         margin = margins(mean_rate(y), target)
         return {"error": (margin <= 0).float().mean(), "margin": margin.mean()}
 

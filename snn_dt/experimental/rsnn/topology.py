@@ -1,8 +1,8 @@
-"""Sparse connections that change during training: weak ones are pruned, new ones grown among the allowed ones.
+"""Pruning of weak connections and growth of new ones during training.
 
-Groups of neurons: `input`, `lif`, `alif` (adaptive neurons), `output`. Inputs receive and outputs send no connections;
-self-connections are not allowed. A connection between hidden neurons acts one step later, so the network stays causal.
-Masks are [targets, sources], like weights.
+The groups of neurons are `input`, `lif`, `alif` (adaptive) and `output`. Inputs receive no connections and outputs send
+none. Self-connections are not allowed. A connection between hidden neurons acts one step later, so the network stays
+causal. Masks are [targets, sources] like weights.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TopologyConfig:
 
 
 def update_generator(seed: int, step: int) -> torch.Generator:
-    """Return the random generator of one update, a function of (seed, step), so that a resumed run draws the same.
+    """Return the random generator of one update. It depends on (seed, step) only, so a resumed run draws the same.
 
     torch uses 32 bits of a seed, so seed and step are mixed into one number.
     """
@@ -46,7 +46,7 @@ def update_generator(seed: int, step: int) -> torch.Generator:
 
 
 class Topology:
-    """The connection masks of a network, and their pruning and growth."""
+    """The connection masks of a network with their pruning and growth."""
 
     def __init__(self, network: RecurrentSNN, config: TopologyConfig, seed: int) -> None:
         """Set the allowed connections and draw the initial ones.
@@ -66,7 +66,7 @@ class Topology:
 
     @torch.no_grad()
     def revise(self, step: int, optimizer: torch.optim.Optimizer) -> dict[str, int]:
-        """Prune and grow after update `step`; a function of weights, counters, seed and `step` only."""
+        """Prune and grow after update `step`. The result depends on weights, counters, seed and `step` only."""
         config, pruned = self.config, {}
         for name, part in self.network.synapses.items():
             weak = (part.weight.abs() < config.prune_below) & (part.mask > 0)
@@ -99,6 +99,7 @@ class Topology:
         chosen = torch.zeros(sum(m.numel() for m in candidates.values()), dtype=torch.bool, device=places.device)
         chosen[places[order.to(places.device)]] = True
         parts = torch.split(chosen, [m.numel() for m in candidates.values()])  # back to one part per layer
+        # [targets * sources] -> [targets, sources]
         grown = {name: part.view_as(candidates[name]) for name, part in zip(candidates, parts, strict=True)}
         for name, part in synapses.items():
             signs = torch.randint(0, 2, part.mask.shape, generator=generator).to(part.weight) * 2 - 1  # -1 or 1
@@ -116,7 +117,7 @@ class Topology:
 
 
 def allowed_connections(network: RecurrentSNN, pairs: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """Return the allowed connections, bool [targets, sources], by the names of `RecurrentSNN.synapses`.
+    """Return masks (bool [targets, sources]) of the allowed connections by the names of `RecurrentSNN.synapses`.
 
     Raises:
         ConfigError: a pair is not `from>to` with `from` in input, lif, alif and `to` in lif, alif, output.
@@ -145,6 +146,7 @@ def allowed_connections(network: RecurrentSNN, pairs: tuple[str, ...] = ()) -> d
             if not pairs or f"{x}>{y}" in pairs
         ]
         shape = network.synapses[name].mask
+        # [pairs, targets, sources] -> [targets, sources]
         allowed[name] = torch.stack(blocks).any(0) if blocks else torch.zeros_like(shape, dtype=torch.bool)
     if "recurrent" in allowed:
         allowed["recurrent"].fill_diagonal_(False)  # no self-connections

@@ -1,4 +1,7 @@
-"""The training loop of recurrent networks: sample, gradient, update; at intervals topology, evaluation, checkpoint."""
+"""The training loop of recurrent networks.
+
+An update takes a sample, a gradient and an optimizer step. Topology, evaluation and checkpoint follow at intervals.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +89,7 @@ def train(
 
 @torch.no_grad()
 def evaluate(parts: Trained, config: LearnConfig) -> dict[str, float]:
-    """Return loss, error, hidden firing rate and accumulates per sample on samples that training never uses."""
+    """Return loss, error, firing rate and accumulates per sample. The samples are never used for training."""
     sample = parts.task.draw(config.seed, EVALUATION_STEP, config.eval_samples)
     y, spikes = parts.network(sample.x)
     values = {"loss": parts.task.loss(y, sample.target), "firing_rate": spikes.mean()}
@@ -95,7 +98,7 @@ def evaluate(parts: Trained, config: LearnConfig) -> dict[str, float]:
 
 
 def make_optimizer(config: LearnConfig, network: RecurrentSNN) -> torch.optim.Optimizer:
-    """Return torch's SGD, SGD with momentum or Adam; `_decay` applies the weight decay."""
+    """Return torch's SGD (with or without momentum) or Adam. `_decay` applies the weight decay."""
     if config.optimizer == "adam":
         return torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     momentum = 0.9 if config.optimizer == "momentum" else 0.0
