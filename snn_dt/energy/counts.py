@@ -46,6 +46,7 @@ class EnergyTable:
 
     def energy_pj(self, count: Count) -> float:
         """Return the energy of a count: `mac_pj MACs + ac_pj ACs + neuron_update_pj updates + spike_pj spikes`."""
+        # The leak of a neuron is one multiply-accumulate.
         update_pj = self.mac_pj if self.neuron_update_pj is None else self.neuron_update_pj
         operations = self.mac_pj * count.macs + self.ac_pj * count.acs
         return operations + update_pj * count.neuron_updates + self.spike_pj * count.spikes

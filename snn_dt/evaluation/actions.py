@@ -57,6 +57,7 @@ class ActionReader:
         """Return N actions in the format of the environment; with `single` only the first."""
         values = actions.cpu().numpy()
         if self.discrete:
+            # Predictions count from 0, a Discrete space from `start`.
             values = values + self.space.start
             return int(values[0]) if single else values
         values = values.reshape(-1, *self.space.shape)  # [N, A] -> [N, *shape]

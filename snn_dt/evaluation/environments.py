@@ -120,6 +120,7 @@ def _hint(name: str, error: BaseException) -> str:
     if name.startswith(ROBOTICS):
         return "pip install 'snn-dt[robotics]'"
     if "v2 and v3" in str(error):
+        # Gymnasium no longer ships versions 2 and 3 of MuJoCo tasks.
         return "use its version 4 or 5"
     if "mujoco" in str(error).lower():
         return "pip install 'snn-dt[mujoco]'"

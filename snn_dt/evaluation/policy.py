@@ -97,6 +97,7 @@ class Policy:
         )
 
     def __getstate__(self) -> dict[str, Any]:
+        # A lock cannot be copied or pickled; `__setstate__` makes a new one.
         return {name: value for name, value in vars(self).items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -108,6 +109,7 @@ class Policy:
         self.model.to(device)
         self.device = next(self.model.parameters()).device
         self.state_mean, self.state_std = self.state_mean.to(self.device), self.state_std.to(self.device)
+        # All of them hold tensors or graphs of the old device.
         self._context = self._decider = self._reader = None
         self.adapt(None if self._plasticity is None else self._plasticity.config)
         return self

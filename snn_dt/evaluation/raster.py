@@ -78,6 +78,7 @@ def _decide(
                 observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
                 with torch.inference_mode():
                     for call in recording.calls:
+                        # To the CPU at once, so records do not fill the memory of the device.
                         found.setdefault(call.name, []).append(read(call).cpu())
                 policy.observe(reward)
                 if terminated or truncated:

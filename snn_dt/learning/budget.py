@@ -79,7 +79,7 @@ class Budget:
         """
         streams = is_streaming(self.model)
         tokens = self.model.token_mask(attention_mask)  # type: ignore[operator]
-        last = torch.zeros_like(attention_mask)
+        last = torch.zeros_like(attention_mask)  # [B, K], True at the last step
         last[:, -1] = attention_mask[:, -1]
         context, length = attention_mask.shape[1], tokens.shape[1]
         read = Real({context: last, length: tokens}, on_device=True)
@@ -97,6 +97,7 @@ class Budget:
                 neurons += count
             else:
                 synapses += count
+        # A streaming model decides at each valid step, a window model once.
         decisions = attention_mask.sum() if streams else len(attention_mask)
         return {
             "synaptic_operations": torch.as_tensor(synapses.acs) / decisions,

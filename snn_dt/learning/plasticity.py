@@ -89,6 +89,7 @@ class TrainingPlasticity(HeadPlasticity):
         mask, rtg = batch.attention_mask, batch.rtg.squeeze(-1)
         delta = rtg if self.config.modulator == "return" else rtg - self.baseline.mean.to(rtg)
         if self.config.modulator == "advantage" and not self.baseline.count:
+            # Without an earlier batch there is no baseline yet.
             delta = torch.zeros_like(rtg)
         post = self.post(predictions, batch.actions)
         change = modulated(self.pre.to(post.dtype), post, delta.clamp(-1, 1), mask, self.config.decay)

@@ -124,6 +124,7 @@ class Adaptive(Fixed):
             return
         if self.falling:
             self.first_score = score if self.first_score is None else self.first_score
+            # Grows from 0 to 1 as the loss falls, as a return does.
             score = 1.0 - score / self.first_score
         difference = 0.0 if self.last_score is None else score - self.last_score
         self.terms.append(self.reward_weight * score + self.difference_weight * difference)

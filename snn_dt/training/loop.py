@@ -129,6 +129,7 @@ class TrainingLoop:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(self.config, state.step)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            # A CUDA graph returns static tensors, which the optimizer reads from `.grad`.
             parameter.grad = gradient
         state.add(self.workers.sum_gradients(self.model, metrics))
         # A limit of infinity only measures the norm.
@@ -203,6 +204,7 @@ class TrainingLoop:
         if state.slopes is not None:
             state.slopes.observe(score_of(self.config.slope_schedule.score, rows, loss))
         state.evaluated_at = state.step
+        # `>=`: of equal scores the newer model is kept.
         if score >= state.best_score:
             state.best_score = score
             callbacks.save("best", state)

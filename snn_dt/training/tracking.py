@@ -71,6 +71,7 @@ class Tracker:
             if self._run is not None:
                 import wandb
 
+                # Rows may differ in their keys, so the table has the union of all.
                 flat = [flatten(row) for row in brief]
                 columns: list[Any] = list(dict.fromkeys(key for row in flat for key in row))
                 table = wandb.Table(

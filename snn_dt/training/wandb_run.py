@@ -105,6 +105,7 @@ def accepts_connection(host: str, port: int, seconds: float = CONNECT_SECONDS) -
 
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
+    # The daemon thread may go on; it does not delay the end of the process.
     thread.join(seconds)
     return accepted.is_set()
 
@@ -142,6 +143,7 @@ def _has_key(netloc: str, default: bool) -> bool:
             entries = netrc.netrc(io.expand(path))
         except (OSError, netrc.NetrcParseError):
             continue
+        # A key of the public host is valid for the default URL.
         if entries.authenticators(netloc) or (default and entries.authenticators(PUBLIC_HOST)):
             return True
     return False
