@@ -1,17 +1,19 @@
-"""What one decision costs: operations of the whole network, counted on the forwards that a rollout really makes.
+"""Cost of one decision: operations of the whole network, counted on the forwards of a rollout.
 
-A decision is one action of one environment; pads cost nothing. Counted are
+A decision is one action of one environment. Pads cost nothing. The meter counts
 
-- `macs`: multiply-accumulates on analogue values: embedding, head, dense layers, norms, softmax, gates, position code;
-- `acs`: accumulates: one per spike and output of a spike-driven layer, attention products with spikes included, and the
-  additions of positions, residual branches and means over simulation time;
-- `neuron_updates`: one per neuron and simulation step (a leak is a multiply-accumulate, and is priced as one);
-- `spikes`: of all LIF neurons and position generators;
-- bytes of weights, of state, and of memory traffic, as lines of their own (`memory.py`): they are not in the energy.
+- `macs`: multiply-accumulates on analogue values (embedding, head, dense layers, norms, softmax, gates, positions).
+- `acs`: accumulates. A spike-driven layer has one per spike and output, and so have attention products with spikes. The
+  additions of positions, residual branches and means over simulation time count too.
+- `neuron_updates`: one per neuron and simulation step. A leak is a multiply-accumulate and is priced as one.
+- `spikes`: of all LIF neurons and position generators.
+- bytes of weights, state and memory traffic (`memory.py`). The energy does not include them.
 
-A linear layer's bias is the initial value of its accumulator and costs nothing; neither does a norm that inference
-folds into the linear layer before it, nor a binary gate. `DecisionMeter` counts, `rules.py` declares the cost of each
-module type, `costs.py` explains how to declare a further one, `baselines.py` counts dense models for comparison.
+The bias of a linear layer is the initial value of its accumulator and costs nothing. A norm that inference folds into
+the linear layer before it costs nothing. A binary gate costs nothing.
+
+`DecisionMeter` counts. `rules.py` declares the cost of each module type. `costs.py` explains how to declare a new type.
+`baselines.py` counts dense models for comparison.
 """
 
 from snn_dt.energy.baselines import decision_transformer, dense_count, recurrent_baseline, same_tokens

@@ -1,4 +1,4 @@
-"""Dense models to hold a count against, counted by the same code at the same fill of the context."""
+"""Baselines: dense models, counted by the same rules at the same context lengths."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from snn_dt.models import TaskShape, build_model
 
 
 def same_tokens(config: ModelConfig) -> ModelConfig:
-    """Return the dense model of the same width, depth and tokens; a learned table stands for phase-shifted spikes."""
+    """Return the dense model of the same width, depth and tokens. Phase positions become a learned table."""
     config = config.resolved()
     positions = "learned" if config.positions == "phase" else config.positions
     plain: dict[str, Any] = {"attention": "softmax", "routing": False, "phase_input": "current", "head": "linear"}
@@ -29,29 +29,31 @@ def decision_transformer(config: ModelConfig) -> ModelConfig:
 def dense_count(config: ModelConfig, task: TaskShape, steps: float, steps_squared: float) -> Count:
     """Return the mean cost of decisions of a dense model.
 
-    A decision on a context of n steps handles every token once and every pair of tokens once, so that its cost is a
-    polynomial of degree two in n: three forwards tell it for all n, and two moments of n tell the mean.
+    A decision on a context of n steps processes each token once and each pair of tokens once. Its cost is therefore a
+    polynomial of degree two in n. Three forwards determine the polynomial. The first two moments of n give the mean.
 
     Args:
         config: a dense model.
-        task: what it acts on.
+        task: shape of the task.
         steps: mean of n over the decisions.
         steps_squared: mean of n^2.
     """
     one, two, three = _first_decisions(config, task)
     n, n2 = steps, steps_squared
+    # Lagrange interpolation through n = 1, 2, 3; linear in n and n^2, so means may be inserted.
     return one * ((n2 - 5 * n + 6) / 2) + two * (-n2 + 4 * n - 3) + three * ((n2 - 3 * n + 2) / 2)
 
 
 @lru_cache(maxsize=64)
 def _first_decisions(config: ModelConfig, task: TaskShape) -> tuple[Count, ...]:
-    """Count a decision on 1, 2 and 3 steps; what weights and inputs are is all the same to a dense model."""
+    """Count a decision on 1, 2 and 3 steps. The count of a dense model does not depend on weights or inputs."""
     from snn_dt.energy.meter import DecisionMeter
 
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         model = build_model(config, task).eval()
         counts = []
         for n in (1, 2, 3):
+            # Actions are [1, n] if discrete, else [1, n, A].
             actions = torch.zeros((1, n) if task.discrete else (1, n, task.action_dim))
             mask = torch.ones(1, n, dtype=torch.bool)
             with DecisionMeter(model) as meter:
@@ -69,19 +71,20 @@ def _first_decisions(config: ModelConfig, task: TaskShape) -> tuple[Count, ...]:
 
 
 def recurrent_baseline(config: ModelConfig, task: TaskShape) -> Count:
-    """Return what a decision of a streaming model costs without spikes: its dense recurrent twin.
+    """Return the cost of a decision of the dense recurrent twin of a streaming model.
 
-    The same layers, norms and state, with a real number in place of each spike and a tanh in place of each neuron. What
-    a streaming model saves against it is due to spikes; the rest of its distance to a Decision Transformer is due to
+    The twin has the same layers, norms and state. Each spike is a real number and each neuron a tanh. The saving of the
+    streaming model over its twin is due to spikes. The saving of the twin over a Decision Transformer is due to
     streaming.
 
     Args:
         config: of kind `snn_dt_stream`.
-        task: what it acts on.
+        task: shape of the task.
     """
     from snn_dt.energy.rules import NORM_ACS, NORM_MACS, TRANSCENDENTAL_MACS
 
     d, hidden = config.d_model, config.mlp_ratio * config.d_model
+    # Weights of q, k and v, of the output projection, and of both layers of the MLP.
     synapses = d * (3 * d) + d * d + 2 * d * hidden
     attention = 3 * d * (d // config.n_heads) + d  # decay, k^T v, q S; and the gain
     neurons, normed, added = d + 3 * d + d + d + hidden, 3 * d, 2 * d
@@ -92,12 +95,13 @@ def recurrent_baseline(config: ModelConfig, task: TaskShape) -> Count:
 
 @lru_cache(maxsize=64)
 def _around_the_blocks(config: ModelConfig, task: TaskShape) -> Count:
-    """Count embedding, last norm and head of a streaming model's decision, none of which spikes."""
+    """Count the embedding, the last norm and the head of a streaming model. None of them spikes."""
     from snn_dt.energy.meter import DecisionMeter
 
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         model: Any = build_model(config, task).eval()
         state = model.rest(1)
+        # As in the middle of an episode, where the previous action is known.
         state["begun"].fill_(True)
         with DecisionMeter(model) as meter:
             model.step(torch.zeros(1, 1), torch.zeros(1, task.state_dim), state)

@@ -2,8 +2,8 @@ r"""Energy rules: what one call of a module costs and what drives it, declared o
 
 B batch, L tokens, D width, T simulation steps. The rules for the modules of this package are in `rules.py`.
 
-A rule holds for subclasses too, so that a new model often needs none (`SpikingLayer`, `SpikeLinear`, `nn.Linear`, ...).
-For a module of your own:
+A rule applies to subclasses too (`SpikingLayer`, `SpikeLinear`, `nn.Linear`, ...), so a new model often needs no rule.
+A new module type declares one:
 
 ```
 @costs(DecayAttention, role="synapses")
@@ -14,19 +14,20 @@ def decay_attention(module: DecayAttention, call: Call) -> Count:
 
 | role       | the module                                                                                          |
 |------------|-----------------------------------------------------------------------------------------------------|
-| `synapses` | is driven by spikes: its accumulates are what `train.budget.synaptic_operations` limits (default)    |
-| `neurons`  | is a layer of neurons, whose spikes `train.budget.mean_firing_rate` limits                           |
+| `synapses` | is driven by spikes; `train.budget.synaptic_operations` limits its accumulates (default)              |
+| `neurons`  | is a layer of neurons; `train.budget.mean_firing_rate` limits its spikes                              |
 | `analogue` | computes on real numbers; no budget limits it                                                        |
-| `wire`     | hands on what its parts compute (`wire(...)` declares one that costs nothing); subclasses excluded   |
+| `wire`     | only calls its parts (`wire(...)` declares one that costs nothing); does not apply to subclasses      |
 
-From these roles the budget, the proof that blocks are spike-driven and the tests derive their lists.
+The budget, the tests and `assert_spike_driven` derive their lists of modules from these roles.
 
-The rule stands for everything inside the module, unless it is registered with `inside=True`: then it adds what the
-module itself computes to what its parts cost. It may return `{"": Count, "softmax": Count}` to name parts; a budget
-limits the part `""` alone. `{}` costs nothing. Tensors are `[B, L, D]` or `[T, B, L, D]`; a model whose tokens come
-first, `[L, B, D]`, says so with an attribute `streams = True`. A module that carries state from one decision to
-the next returns `(output, *state)`, and the meter finds its bytes; decisions of such a model are counted with
-`meter.count(mask, steps)`. A module without a rule, with weights or without, is named in `uncounted` and in a warning.
+By default a rule covers everything inside the module. With `inside=True` its count is added to those of the parts. A
+rule may name parts and return `{"": Count, "softmax": Count}`. A budget limits the part `""` only. `{}` costs nothing.
+
+Tensors are `[B, L, D]` or `[T, B, L, D]`. A model with tokens first, `[L, B, D]`, has an attribute `streams = True`. A
+module that carries state from one decision to the next returns `(output, *state)`, and the meter counts its bytes.
+Decisions of such a model are counted with `meter.count(mask, steps)`. A module without a rule is named in `uncounted`
+and in a warning, whether it has weights or not.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ from snn_dt.energy.counts import Count
 
 
 class Real:
-    """The masks of a forward's valid tokens, `{L: mask [B, L]}`, and their totals, which are counted once per L.
+    """Masks of the valid tokens of a forward by length, `{L: mask [B, L]}`, and their totals.
 
     Args:
         masks: by length.
-        on_device: numbers are tensors that a loss may use, with their gradient and without waiting for the device, not
-            floats.
+        on_device: return numbers as tensors with their gradient, for a loss, without waiting for the device. Otherwise
+            numbers are floats.
     """
 
     def __init__(self, masks: dict[int, Tensor], on_device: bool = False) -> None:
@@ -57,23 +58,24 @@ class Real:
         return self._masks[length]
 
     def total(self, length: int) -> Any:
-        """Return how many of the tokens are real."""
+        """Return the number of valid tokens."""
         if length not in self._totals:
+            # Cached: a sum on the device is slow and many modules share a length. float64 counts exactly to 2^53.
             self._totals[length] = self.number(self._masks[length].sum(dtype=torch.float64))
         return self._totals[length]
 
     def number(self, total: Tensor) -> Any:
-        """Return a sum as a float, or with `on_device` as a tensor that keeps its gradient."""
+        """Return a sum as a float; with `on_device` as a tensor with its gradient."""
         return total if self._on_device else float(total)
 
 
 class Call:
-    """One call of a module: `inputs`, `output`, the state it `carried` on, and the masks of valid tokens.
+    """One call of a module: `inputs`, `output`, the `carried` state and the masks of valid tokens.
 
     Args:
         inputs: positional arguments.
         returned: the output, or `(output, *state)`.
-        real: masks by length; the length of a tensor tells whether it holds steps, all tokens or the last one.
+        real: masks by length. The length of a tensor tells whether it holds steps, all tokens or the last token.
         tokens_first: tensors are `[L, B, D]`.
     """
 
@@ -83,37 +85,37 @@ class Call:
         self.carried = [x for x in carried if torch.is_tensor(x)]
 
     def mask(self, x: Tensor) -> Tensor:
-        """Return the mask `[B, L]` of `x [(T,) B, L, D]`, `[L, B]` of `[L, B, D]`."""
+        """Return the mask of `x`: `[B, L]` for `[(T,) B, L, D]`, `[L, B]` for `[L, B, D]`."""
         mask = self.real[self.length(x)]
-        return mask.t() if self.tokens_first else mask
+        return mask.t() if self.tokens_first else mask  # [L, B] or [B, L]
 
     def length(self, x: Tensor) -> int:
         """Return L of `x`."""
         return x.shape[-3 if self.tokens_first else -2]
 
     def tokens(self, x: Tensor) -> Any:
-        """Return how many real tokens `x` holds, one for each simulation step."""
+        """Return the number of valid tokens in `x`, times its simulation steps."""
         return self.real.total(self.length(x)) * self.steps(x)
 
     def elements(self, x: Tensor) -> Any:
-        """Return how many numbers the real tokens of `x` hold."""
+        """Return the number of elements in the valid tokens of `x`."""
         return self.tokens(x) * x.shape[-1]
 
     def sum(self, x: Tensor) -> Any:
-        """Return the sum of `x` over its real tokens: the spikes in a train."""
-        return self.number((x.sum(-1, dtype=torch.float64) * self.mask(x)).sum())
+        """Return the sum of `x` over its valid tokens. For a spike train this is the number of spikes."""
+        return self.number((x.sum(-1, dtype=torch.float64) * self.mask(x)).sum())  # [(T,) B, L] times [B, L]
 
     def number(self, total: Tensor) -> Any:
-        """Return a sum as a number or as a tensor, see `Real`."""
+        """Return a sum as a number or a tensor; see `Real`."""
         return self.real.number(total)
 
     @property
     def decisions(self) -> int:
-        """B, of the output."""
+        """Batch size B of the output."""
         return self.output.shape[-2 if self.tokens_first else -3]
 
     def steps(self, x: Tensor) -> int:
-        """Return T of `[T, B, L, D]`, 1 of a tensor without simulation time."""
+        """Return T for `[T, B, L, D]`, 1 for a tensor without simulation time."""
         return len(x) if x.dim() == 4 else 1
 
 
@@ -123,7 +125,7 @@ Role = Literal["synapses", "neurons", "analogue", "wire"]
 
 
 class Declared(NamedTuple):
-    """What is declared of a module type; `rule` None costs nothing, `inside`: its submodules are counted beside it."""
+    """Declaration of a module type. A `rule` of None costs nothing; `inside`: submodules are counted separately."""
 
     rule: Rule | None
     role: Role
@@ -134,7 +136,7 @@ _DECLARED: dict[type, Declared] = {}
 
 
 def costs(*types: type[nn.Module], role: Role = "synapses", inside: bool = False) -> Callable[[Rule], Rule]:
-    """Declare the rule and the role of modules of these types; `inside`: their submodules are counted beside them."""
+    """Declare the rule and role of module types. With `inside` their submodules are counted separately."""
 
     def register(rule: Rule) -> Rule:
         _DECLARED.update(dict.fromkeys(types, Declared(rule, role, inside)))
@@ -144,21 +146,21 @@ def costs(*types: type[nn.Module], role: Role = "synapses", inside: bool = False
 
 
 def wire(*types: type[nn.Module]) -> None:
-    """Declare modules of these types, not of subclasses, to compute nothing besides what their parts do."""
+    """Declare that modules of these types only call their parts. This does not apply to subclasses."""
     _DECLARED.update(dict.fromkeys(types, Declared(None, "wire", True)))
 
 
 def declared(module: nn.Module) -> Declared | None:
-    """Return what is declared of the nearest type of a module, None if nothing is."""
+    """Return the declaration of the nearest type in the module's MRO; None if there is none."""
     for kind in type(module).__mro__:
         found = _DECLARED.get(kind)
-        # A subclass of a container may compute anything, so that a wire is exactly the type that was declared.
+        # A subclass of a container may compute anything, so `wire` applies to the declared type only.
         if found is not None and (found.role != "wire" or kind is type(module)):
             return found
     return None
 
 
 def role_of(module: nn.Module) -> Role | None:
-    """Return the role of a module, None if nothing is declared of its type."""
+    """Return the role of a module; None if its type is not declared."""
     found = declared(module)
     return None if found is None else found.role

@@ -1,4 +1,4 @@
-"""Numbers of operations, and what an operation costs."""
+"""Counts of operations, and the energy of an operation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Count:
-    """Operations and spikes."""
+    """Numbers of operations and spikes."""
 
     macs: float = 0.0
     acs: float = 0.0
@@ -31,10 +31,10 @@ class Count:
 
 @dataclass(frozen=True)
 class EnergyTable:
-    """Picojoules per operation, and where they come from.
+    """Energy per operation in picojoules, with its source.
 
-    `neuron_update_pj` None takes the price of a multiply-accumulate. `byte_pj` prices memory traffic, which is a line
-    of its own and never part of `energy_pj`.
+    If `neuron_update_pj` is None, an update costs as much as a multiply-accumulate. `byte_pj` is the energy of memory
+    traffic, which is reported separately and never part of `energy_pj`.
     """
 
     mac_pj: float = 4.6
@@ -45,7 +45,8 @@ class EnergyTable:
     source: str = "45 nm, 32-bit float: Horowitz, ISSCC 2014; 3.12 pJ per bit of memory traffic, as SpikingJelly 2.0"
 
     def energy_pj(self, count: Count) -> float:
-        """Price a count: `mac_pj MACs + ac_pj ACs + neuron_update_pj updates + spike_pj spikes`."""
+        """Return the energy of a count: `mac_pj MACs + ac_pj ACs + neuron_update_pj updates + spike_pj spikes`."""
+        # The leak of a neuron is one multiply-accumulate.
         update_pj = self.mac_pj if self.neuron_update_pj is None else self.neuron_update_pj
         operations = self.mac_pj * count.macs + self.ac_pj * count.acs
         return operations + update_pj * count.neuron_updates + self.spike_pj * count.spikes
@@ -59,4 +60,4 @@ LOIHI = EnergyTable(
     spike_pj=23.6,
     source="Loihi as arXiv 2510.24461 prices it: 1.7 pJ a synapse, 23.6 pJ a spike, 81 pJ a neuron",
 )
-"""For comparison with that paper's 97.4 nJ, which charges every synapse whether or not a spike crosses it."""
+"""For comparison with the 97.4 nJ of that paper, which counts every synapse even without a spike."""

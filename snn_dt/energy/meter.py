@@ -1,4 +1,4 @@
-"""The meter: counts of the decisions of a model, summed over them, and the mean of one."""
+"""The meter: operations of the decisions of a model, as sums and as the mean of one decision."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ Modules = dict[str, dict[str, float]]
 
 
 class DecisionMeter:
-    """Counts the decisions of a model while the context is open, once or again: `count(mask)` after each forward.
+    """Counts the operations of a model's decisions. The context may be opened again; the counts add up.
 
     ```
     with DecisionMeter(model) as meter:
         model(..., mask, last_only=True)
-        meter.count(mask)               # mask [B, K]: B decisions
+        meter.count(mask)               # after each forward; mask [B, K]: B decisions
     meter.summary()
     ```
 
     Attributes:
-        by_module: operations per module, summed over decisions; `<module>.norm`, `.softmax`, `.residual` are parts.
-        state_bytes, traffic_bytes: of each module, summed over decisions.
-        parameter_bytes: of each module.
-        uncounted: modules that no rule of `costs.py` knows; none in this package's models. A warning names them.
-        decisions: number of them.
+        by_module: operations per module, summed over decisions. Parts are `<module>.norm`, `.softmax`, `.residual`.
+        state_bytes, traffic_bytes: bytes of each module, summed over decisions.
+        parameter_bytes: bytes of the weights of each module.
+        uncounted: modules without an energy rule (`costs.py`). A warning names them. This package's models have none.
+        decisions: number of decisions.
         seconds: time spent counting.
     """
 
@@ -72,19 +72,19 @@ class DecisionMeter:
 
     @property
     def uncounted(self) -> list[str]:
-        """Modules that no rule knows."""
+        """Names of modules without an energy rule."""
         return self._recorder.unknown
 
     @torch.no_grad()
     def count(self, attention_mask: Tensor, steps: Tensor | None = None) -> None:
-        """Add the model's last forward, made with `attention_mask [B, K]` and `last_only=True`.
+        """Add the last forward of the model, made with `attention_mask [B, K]` and `last_only=True`.
 
-        `steps [B]` tells how many steps each episode has lasted where the forward was given fewer, since the model
-        carries its past as state: the yardsticks are counted on so many, up to the context length.
+        `steps [B]` is the number of steps of each episode so far. A model with a carried state needs it, because its
+        forward has one step. The baselines are counted on this many steps, up to the context length.
         """
         begin = time.perf_counter()
         tokens = self.model.token_mask(attention_mask)
-        # A module works on the steps, on all tokens or on the last token only; its length says on which.
+        # A module works on the steps, on all tokens or on the last token. The length of its tensors tells which.
         last, context, length = attention_mask[:, -1:], attention_mask.shape[1], tokens.shape[1]
         real = Real({1: last, context: attention_mask, length: tokens})
         tokens_first = is_streaming(self.model)
@@ -107,6 +107,7 @@ class DecisionMeter:
         for part, count in named.items():
             self.by_module[part] += count
         if named:
+            # Weights and state belong to the module as a whole, so its first part carries them.
             first, count = next(iter(named.items()))
             self.state_bytes[first] += state_bytes(module, call, count)
             self.traffic_bytes[first] += traffic_bytes(module, call, count, self.parameter_bytes[name])
@@ -116,25 +117,26 @@ class DecisionMeter:
         return VALUE_BYTES * (1 + model.state_dim + (1 if model.discrete else model.action_dim) + 1)
 
     def total(self) -> Count:
-        """Return the mean count of one decision, whole network."""
+        """Return the mean count of one decision over the whole network."""
         return sum(self.by_module.values(), Count()) / max(self.decisions, 1)
 
     def firing_rates(self) -> dict[str, float]:
-        """Return spikes per neuron and simulation step, of each spiking layer."""
+        """Return the spikes per neuron and simulation step of each spiking layer."""
         return {n: c.spikes / c.neuron_updates for n, c in self.by_module.items() if c.neuron_updates}
 
     def yardsticks(self) -> dict[str, float | None]:
-        """Return the energy over that of dense models on the same contexts; None for a model that has no config."""
+        """Return the energy relative to the baselines on the same contexts; None for a model without a config."""
         config, task = getattr(self.model, "config", None), getattr(self.model, "task", None)
         twins = {"energy_vs_same_tokens": same_tokens, "energy_vs_dt": decision_transformer}
         if config is None or task is None or not self.decisions:
             return dict.fromkeys(twins)
+        # The cost of a baseline is quadratic in the context, so two moments are enough.
         moments = self._steps / self.decisions, self._steps_squared / self.decisions
         own = self.table.energy_pj(self.total())
         return {n: own / self.table.energy_pj(dense_count(twin(config), task, *moments)) for n, twin in twins.items()}
 
     def modules(self) -> Modules:
-        """Return what each module costs a decision; one that costs nothing is left out."""
+        """Return the cost of a decision by module. Modules that cost nothing are left out."""
         n = max(self.decisions, 1)
         rows = {}
         for name in (*self.by_module, "inputs"):
@@ -154,7 +156,7 @@ class DecisionMeter:
         return rows
 
     def summary(self) -> dict[str, Any]:
-        """Return the counts of one decision under the names that `snn-dt evaluate --json` writes."""
+        """Return the counts of one decision under the names of `snn-dt evaluate --json`."""
         total, n, rates = self.total(), max(self.decisions, 1), self.firing_rates()
         updates = sum(self.by_module[name].neuron_updates for name in rates)
         spikes = sum(self.by_module[name].spikes for name in rates)
@@ -185,6 +187,7 @@ def by_part(modules: Modules) -> Modules:
     parts: Modules = {}
     for name, row in modules.items():
         pieces = name.split(".")
+        # A block is split into its attention and its MLP; other parts are not split.
         depth = 1 if pieces[0] != "blocks" else 3 if pieces[2] in ("attention", "mlp") else 2
         part = parts.setdefault(".".join(pieces[:depth]), dict.fromkeys(row, 0.0))
         for key, value in row.items():

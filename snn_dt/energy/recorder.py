@@ -1,4 +1,4 @@
-"""Record the calls that energy rules count, and prove that blocks are spike-driven."""
+"""Record the calls that energy rules count, and check that blocks are spike-driven."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from snn_dt.snn.record import Recorded, record
 
 
 class Recorder:
-    """Records every call of a module that has an energy rule, while the context is open.
+    """Records the calls of all modules with an energy rule while the context is open.
 
     Attributes:
-        parameter_bytes: of each such module; the outer of two that count the same weights has them.
-        unknown: modules of undeclared types, with weights or without, except the model itself.
+        parameter_bytes: bytes of each such module. If two nested modules count the same weights, the outer has them.
+        unknown: modules of undeclared types. The model itself is one only if it has weights of its own.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.parameter_bytes: dict[str, float] = {}
         self.unknown: list[str] = []
         known: dict[str, nn.Module] = {}
-        covered: set[nn.Module] = set()  # by the rule of a module around them
+        covered: set[nn.Module] = set()  # by the rule of an enclosing module
         for name, module in model.named_modules():
             if module in covered:
                 continue
@@ -38,6 +38,7 @@ class Recorder:
             if found.rule is None:
                 continue
             if not found.inside:
+                # Its rule covers the modules inside it, so these are not counted again.
                 covered.update(module.modules())
             self.parameter_bytes[name] = parameter_bytes(module, whole=not found.inside)
             known[name] = module
@@ -59,15 +60,16 @@ class Recorder:
 
 @torch.no_grad()
 def assert_spike_driven(model: nn.Module, *batch: Tensor) -> None:
-    """Raise `AssertionError` unless spikes drive all that the blocks of `model` compute.
+    """Raise `AssertionError` unless every computation in the blocks of `model` is driven by spikes.
 
-    Only linear layers, neurons and spiking attention may compute in a block; while the model predicts a `batch` (rtg,
-    states, actions, timesteps, attention_mask), each of these linear layers must get binary spikes.
+    A block may hold linear layers, neurons and spiking attention. During a prediction of `batch` (rtg, states, actions,
+    timesteps, attention_mask) each linear layer must receive binary spikes.
     """
     blocks: nn.ModuleList = model.blocks  # type: ignore[assignment]  # torch types attributes as Tensor or Module
     linears: dict[str, nn.Module] = {}
     for i, block in enumerate(blocks):
         for name, module in block.named_modules():
+            # The block and its attention only combine their parts; their own rules count residual additions.
             composed, role = module is block or module is block.attention, role_of(module)
             driven = composed or role in ("synapses", "neurons", "wire")
             assert driven, f"{name}: {type(module).__name__} is analogue"

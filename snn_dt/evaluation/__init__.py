@@ -1,1 +1,1 @@
-"""Policies in environments."""
+"""Run policies in environments and measure them."""

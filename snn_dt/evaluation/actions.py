@@ -1,4 +1,4 @@
-"""Conversion of predictions to actions that a space holds.
+"""Convert predictions to actions of a Gymnasium space.
 
 N episodes, A action dimensions or number of discrete actions.
 """
@@ -14,9 +14,9 @@ from torch import Tensor
 
 
 def to_space(values: NDArray[Any], space: Any) -> NDArray[Any]:
-    """Return `values [N, ...]` inside the bounds of a Box, in its type; integers are rounded to the nearest.
+    """Return `values [N, ...]` within the bounds of a Box and in its type. Integers are rounded.
 
-    A value at or beyond a bound becomes exactly the bound: a float does not hold 2^63 - 1, which is one of int64.
+    A value at or beyond a bound becomes exactly the bound. A float cannot represent the int64 bound 2^63 - 1.
     """
     if not np.issubdtype(space.dtype, np.integer):
         return np.asarray(np.clip(values, space.low, space.high), dtype=space.dtype)
@@ -27,12 +27,12 @@ def to_space(values: NDArray[Any], space: Any) -> NDArray[Any]:
 
 
 class ActionReader:
-    """Reads actions off predictions, for a Discrete space or a Box.
+    """Turns predictions into actions of a Discrete space or a Box.
 
     Args:
         space: the action space of the environment.
         discrete: predictions are logits.
-        device: where the predictions are.
+        device: device of the predictions.
     """
 
     def __init__(self, space: Any, discrete: bool, device: torch.device) -> None:
@@ -45,7 +45,7 @@ class ActionReader:
         self._low, self._high = (torch.as_tensor(b.copy(), device=device) for b in bounds)  # [A]
 
     def read(self, predictions: Tensor) -> Tensor:
-        """Return the action of each prediction `[N, A]`: indices `[N]`, or numbers within the bounds `[N, A]`."""
+        """Return the actions of predictions `[N, A]`: indices `[N]`, or numbers `[N, A]` within the bounds."""
         if self.discrete:
             return predictions.argmax(-1)
         action = predictions.clamp(self._low, self._high)
@@ -54,9 +54,10 @@ class ActionReader:
         return action.half() if self.space.dtype == np.float16 else action
 
     def to_environment(self, actions: Tensor, single: bool) -> Any:
-        """Return actions as the environment takes them; with `single`, the only one, else an array of N."""
+        """Return N actions in the format of the environment; with `single` only the first."""
         values = actions.cpu().numpy()
         if self.discrete:
+            # Predictions count from 0, a Discrete space from `start`.
             values = values + self.space.start
             return int(values[0]) if single else values
         values = values.reshape(-1, *self.space.shape)  # [N, A] -> [N, *shape]

@@ -1,7 +1,7 @@
-"""The memory of a policy with a window: the last K steps of N running episodes, on the device of the policy.
+"""Context of a policy with a window: the last K steps of N running episodes, on the policy's device.
 
-The buffers are mirrored rings. Step i of the rollout is written at `i mod K` and at `i mod K + K`, so the last K steps
-are always contiguous and a window is a view.
+The buffers are mirrored rings. Step i of the rollout is written at `i mod K` and at `i mod K + K`. The last K steps
+are therefore contiguous, and a window is a view.
 
 N episodes, K context length, S state size, A action dimensions or number of discrete actions.
 """
@@ -19,7 +19,7 @@ from snn_dt.models.interface import SequenceModel, is_streaming
 
 
 def make_context(model: nn.Module | SequenceModel, n: int, device: torch.device) -> Context | StreamContext:
-    """Return the memory of `n` episodes: the state of a streaming model, else the last K steps."""
+    """Return the context of `n` episodes: the state of a streaming model, or the last K steps."""
     if is_streaming(model):
         return StreamContext(model, n, device)
     window: Any = model
@@ -47,11 +47,11 @@ class Context:
         self.timesteps = torch.zeros(n, k2, dtype=torch.int64, device=device)
         self.mask = torch.zeros(n, k2, dtype=torch.bool, device=device)
         self.age = torch.zeros(n, dtype=torch.int64, device=device)
-        self.step = -1  # steps of the rollout so far, less one
-        self.length = 0  # steps of the window; earlier slots are empty in all episodes
+        self.step = -1  # index of the current step of the rollout
+        self.length = 0  # steps in the window; earlier slots are empty in all episodes
 
     def decide(self, decide: Decide, rtg: Tensor, states: Tensor) -> Tensor:
-        """Begin a step with `rtg [N]` (scaled) and `states [N, S]`; return predictions for it `[N, A]`."""
+        """Begin a step with `rtg [N]` (scaled) and `states [N, S]`; return its predictions `[N, A]`."""
         self.push(rtg, states)
         predictions: Tensor = decide(*self.window())
         return predictions
@@ -69,12 +69,13 @@ class Context:
         self.age += 1
 
     def set_action(self, actions: Tensor) -> None:
-        """Record the action `[N(, A)]` of the step begun last."""
+        """Record the action `[N(, A)]` of the current step."""
         for i in self._slots():
             self.actions[:, i] = actions
 
     def window(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return `(rtg, states, actions, timesteps, attention_mask)` of the last steps, `[N, <= K, ...]`."""
+        # One past the second copy of the current step.
         end = self.step % self.context_length + self.context_length + 1
         view = slice(end - self.length, end)
         return (
@@ -99,6 +100,7 @@ class Context:
         """Drop all episodes but those of `rows`."""
         for name in TENSORS:
             setattr(self, name, getattr(self, name)[rows])
+        # Without the oldest episodes the window may be shorter.
         self.length = min(self.length, int(self.age.max())) if len(self.age) else 0
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -107,8 +109,9 @@ class Context:
         return {name: getattr(self, name).clone() for name in TENSORS} | counters
 
     def load_state_dict(self, values: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore the result of `state_dict`."""
         for name in TENSORS:
+            # Copies, since later steps write in place.
             setattr(self, name, values[name].to(self.age.device, copy=True))
         for name in COUNTERS:
             setattr(self, name, int(values[name]))

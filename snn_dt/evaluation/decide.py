@@ -1,8 +1,8 @@
-"""The way a decision is made: by the modules of a model, by one C++ call, or by a CUDA graph.
+"""Ways to make a decision: the modules of a model, one C++ call, or a CUDA graph.
 
-`Policy.reset` picks the way once. The fast ways compute what the modules do, to rounding. Before each decision they
-check that the model is still the one they were prepared for. The modules decide where it is not, and where a module has
-forward hooks, which a fast way would not call.
+`Policy.reset` picks the way once. The fast ways agree with the modules up to rounding. Before each decision they check
+that the model has not changed since they were prepared. The modules decide if it has changed. They also decide if a
+module has forward hooks, which a fast way would not call.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ Way = Literal["modules", "cpp", "cuda_graph"]
 Decide = Callable[..., Any]
 """`(rtg, states, actions, timesteps, attention_mask) -> [B, A]`; streaming `(rtg, states, state) -> [B, A], state`."""
 GRAPH_AFTER = 20
-"""Decisions of a shape before their CUDA graph is captured, which takes as long as some fifty of them."""
+"""Decisions of a shape before their CUDA graph is captured. A capture takes as long as about fifty decisions."""
 USUAL = frozenset(vars(nn.Module())) - {"training"}
 DISPLAYED = {"in_features", "out_features", "num_embeddings", "embedding_dim", "normalized_shape", "elementwise_affine"}
-"""Attributes of every module, and those by which torch's layers describe themselves. No forward depends on them."""
+"""Attributes of every module, and attributes that torch layers only display. No forward depends on either."""
 SAME_IN_TRAINING = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.ModuleList, nn.Sequential)
 """Types whose own forward does not depend on `training`."""
 
 
 def pick_way(model: nn.Module) -> Way:
-    """Return the fastest way to decide with a model in evaluation mode, on the device it is on."""
+    """Return the fastest way to decide with a model in evaluation mode on its device."""
     if knows_step(model) or knows_window(model):
         return "cpp"
     return "cuda_graph" if _can_be_captured(model) else "modules"
 
 
 def make_decider(model: nn.Module, way: Way | Literal["auto"] = "auto") -> Decider:
-    """Return what decides with `model`, in evaluation mode; `auto` picks the fastest way.
+    """Return a decider for `model` in evaluation mode. `auto` picks the fastest way.
 
     Raises:
-        ValueError: the model cannot be used in this way.
+        ValueError: the model does not support this way.
     """
     best = pick_way(model)
     if way not in ("auto", "modules", best):
@@ -55,14 +55,14 @@ def make_decider(model: nn.Module, way: Way | Literal["auto"] = "auto") -> Decid
 
 
 class Decider:
-    """Decides with a model in one way. A copy decides with the copy of the model.
+    """Decides with a model in one way. A copy uses the copy of the model.
 
-    Called with the window `(rtg, states, actions, timesteps, attention_mask)`, it returns predictions `[B, A]` of the
-    last step. For a streaming model it is called with `(rtg [B, 1], states [B, S], state)` and returns predictions and
-    the next state. No gradient is recorded by the fast ways.
+    It maps a window `(rtg, states, actions, timesteps, attention_mask)` to predictions `[B, A]` of the last step. For a
+    streaming model it maps `(rtg [B, 1], states [B, S], state)` to predictions and the next state. The fast ways record
+    no gradient.
 
     Attributes:
-        model, way: what it was made of.
+        model, way: the constructor arguments.
     """
 
     def __init__(self, model: nn.Module, way: Way) -> None:
@@ -74,7 +74,7 @@ class Decider:
         return Decider, (self.model, self.way)  # graphs and pointers belong to one process and one model
 
     def __call__(self, *inputs: Any) -> Any:
-        """Decide; see the class for inputs and results."""
+        """Decide; see the class for inputs and outputs."""
         if self.way == "modules":
             return self.by_modules(*inputs)
         snapshot = self._snapshot
@@ -92,7 +92,7 @@ class Decider:
         return _last_prediction(self.model, *inputs)
 
     def _prepare(self) -> Decide | None:
-        """Return the fast way for the model as it is now; None if it knows the model no longer."""
+        """Return the fast way for the model as it is now; None if it no longer supports the model."""
         if pick_way(self.model) != self.way:
             return None
         if self.way == "cuda_graph":
@@ -105,14 +105,14 @@ class Decider:
 
 
 class Snapshot:
-    """The modules, parameters, buffers and attributes of a model at one time, and where its tensors lie.
+    """The modules, parameters, buffers and attributes of a model at one time, with the addresses of its tensors.
 
-    `changed` sees a replaced module, parameter, buffer or attribute (such as the constants of a neuron), an added
-    module, and a parameter whose `.data` lies elsewhere. It does not see numbers that are written in place: the fast
-    ways read these anew at every decision, or compare a checksum of them.
+    `changed` detects replaced modules, parameters, buffers and attributes (such as the constants of a neuron). It also
+    detects added modules and parameters with another `.data`. It does not detect values written in place. The fast ways
+    read these values at every decision or compare a checksum.
 
     Attributes:
-        hooks: the tables of forward hooks of all modules; one holds something while a hook is registered.
+        hooks: the tables of forward hooks of all modules. A table is not empty while a hook is registered.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -120,12 +120,13 @@ class Snapshot:
         self._readers: list[tuple[Callable[[Any], Any], Mapping[str, Any]]] = []
         for m in modules:
             ignored = USUAL | DISPLAYED | ({"training"} if type(m) in SAME_IN_TRAINING else set())
+            # One `itemgetter` per table reads all entries in one C call.
             for table in (vars(m), m._parameters, m._buffers, m._modules):
                 keys = [key for key in table if key not in ignored]
                 if keys:
                     self._readers.append((itemgetter(*keys), table))
         self._values = self._read()
-        # A `forward` of a user's own is an additional attribute, a further block an additional module.
+        # A patched `forward` is an additional attribute, an added block an additional module.
         self._growing: list[Mapping[str, Any]] = [*map(vars, modules), *(m._modules for m in modules if m._modules)]
         self._lengths = list(map(len, self._growing))
         self._tensors = [*model.parameters(), *model.buffers()]
@@ -136,9 +137,9 @@ class Snapshot:
         self.hooks: list[Mapping[int, Any]] = [*everywhere, *own]
 
     def changed(self) -> bool:
-        """Tell whether the model is another one than at the time of the snapshot."""
+        """Return whether the model has changed since the snapshot."""
         try:
-            # Identical objects compare equal without a look inside, which makes this as fast as a test of identity.
+            # Lists compare identical elements without calling `__eq__`, so this is as fast as a test of identity.
             same = self._read() == self._values
         except (KeyError, RuntimeError, TypeError, ValueError):  # an attribute is gone, or tensors were compared
             return True
@@ -159,9 +160,9 @@ def _last_prediction(model: nn.Module, *window: Tensor) -> Tensor:
 
 
 def _can_be_captured(model: nn.Module) -> bool:
-    """Tell whether the forward of a model on a GPU is one sequence of kernels.
+    """Return whether the forward of a model on a GPU is a fixed sequence of kernels.
 
-    A module of a user's own may look at values, which cannot be captured.
+    A user's own module may branch on values, which cannot be captured.
     """
     if type(model) is not DecisionTransformer or model.training or not next(model.parameters()).is_cuda:
         return False

@@ -1,4 +1,4 @@
-"""Comparing an environment with the spaces that a policy was trained on."""
+"""Compare an environment with the spaces that a policy was trained on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_spaces(policy: Policy, env: Any, name: str) -> None:
         ("actions", policy.action_space, getattr(env, "action_space", None)),
     )
     for kind, expected, found in pairs:
-        # Discrete spaces agree in number and start of the choices, others in the number of numbers.
+        # Discrete spaces must agree in size and start, other spaces in their flattened size.
         same = _known_size(found) and (
             (expected.n, expected.start) == (found.n, found.start)
             if isinstance(expected, spaces.Discrete) and isinstance(found, spaces.Discrete)
@@ -38,7 +38,7 @@ def check_spaces(policy: Policy, env: Any, name: str) -> None:
 
 
 def _known_size(space: Any) -> bool:
-    """Return whether a space has a fixed number of numbers, unlike texts, graphs and a missing space."""
+    """Return whether a space has a fixed flattened size, unlike text, graphs and a missing space."""
     from gymnasium import spaces
 
     try:
@@ -56,7 +56,7 @@ def warn_differences(policy: Policy, env: Any, name: str, restarted: list[str]) 
         ("actions", policy.action_space, env.action_space),
         ("observations", policy.observation_space, env.observation_space),
     ):
-        # The bounds of actions are always recorded, those of observations not by D4RL.
+        # The bounds of actions are always recorded. D4RL does not record those of observations.
         if difference := _difference(expected, found, both_finite=kind == "observations"):
             _log.warning(
                 "%s of %s are %s, those of %s, which the policy was trained on, %s: expected the same; results are "
@@ -74,7 +74,7 @@ def warn_differences(policy: Policy, env: Any, name: str, restarted: list[str]) 
 def _difference(expected: Any, found: Any, both_finite: bool) -> tuple[str, str] | None:
     """Return two Boxes as text if their bounds differ by more than rounding, else None.
 
-    `both_finite`: compare only bounds that both of them have; D4RL's files have none for observations.
+    `both_finite`: compare only bounds that are finite in both. D4RL files have none for observations.
     """
     from gymnasium import spaces
 

@@ -1,4 +1,4 @@
-"""Making the environment that a policy is evaluated in."""
+"""Make the environment that a policy is evaluated in."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def make_environment(
     max_steps: int | None = None,
     quiet: bool = False,
 ) -> Checked:
-    """Make the environment that the policy's data were recorded in, or `env_id`, and check that it fits the policy.
+    """Make the environment of the policy's dataset, or `env_id`, and check that it fits the policy.
 
-    The description in a checkpoint or a dataset is trusted only if `policy.trust` is set (`data/env_spec.py`). `env_id`
-    comes from the caller and may be `module:Env`. If it names the policy's own environment, the recorded arguments,
-    wrappers and step limit are used.
+    The description in a checkpoint or a dataset is trusted only if `policy.trust` is set (`data/env_spec.py`). The
+    caller's `env_id` may be `module:Env`. If it names the policy's own environment, the recorded arguments, wrappers
+    and step limit are used.
 
     Args:
         policy: the policy to evaluate.
         env_id: another environment.
-        render_mode: as Gymnasium's; the recorded one is never used.
+        render_mode: mode of Gymnasium. The recorded mode is never used.
         max_steps: truncate an episode after this number of steps, or earlier at the environment's own limit. Default:
             that limit, else `default_cap`.
-        quiet: log no warnings, for copies of an environment.
+        quiet: log no warnings. Use it for further copies of an environment.
 
     Raises:
-        EnvironmentMismatchError: no environment is named, or it is unknown, not installed, not trusted, or has other
+        EnvironmentMismatchError: no environment is named. Or it is unknown, not installed, not trusted or has other
             spaces.
     """
     spec, name = policy.spec, env_id or policy.spec.env_id
@@ -55,7 +55,7 @@ def make_environment(
     own = spec.env_id is not None and spec.env_id in (name, name.rpartition(":")[2])
     env = _make(name, env_id is not None, _recorded(policy) if own else None, policy, render_mode)
     limit = None if env.spec is None else env.spec.max_episode_steps
-    # The smallest limit applies; 0 and None are none.
+    # The smallest limit applies; 0 and None mean no limit.
     caps = [steps for steps in (max_steps, limit) if steps]
     checked = Checked(env, min(caps) if caps else default_cap(policy))
     check_spaces(policy, checked, name)
@@ -65,9 +65,9 @@ def make_environment(
 
 
 def default_cap(policy: Policy) -> int:
-    """Return the step limit of an episode in an environment without its own.
+    """Return the step limit for an environment without its own.
 
-    It is ten times the longest episode that the model was made for, at least 1,000 and at most 100,000.
+    It is ten times the longest episode that the model was made for, clamped to [1,000, 100,000].
     """
     task = getattr(policy.model, "task", None)
     return LONGEST if task is None else min(max(1_000, 10 * task.n_timesteps), LONGEST)
@@ -120,6 +120,7 @@ def _hint(name: str, error: BaseException) -> str:
     if name.startswith(ROBOTICS):
         return "pip install 'snn-dt[robotics]'"
     if "v2 and v3" in str(error):
+        # Gymnasium no longer ships versions 2 and 3 of MuJoCo tasks.
         return "use its version 4 or 5"
     if "mujoco" in str(error).lower():
         return "pip install 'snn-dt[mujoco]'"

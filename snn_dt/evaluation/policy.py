@@ -31,7 +31,7 @@ R = TypeVar("R")
 
 
 def _one_thread(method: Callable[Concatenate[Policy, P], R]) -> Callable[Concatenate[Policy, P], R]:
-    """Let a method raise while another thread is inside a method of the same policy."""
+    """Make a method raise if another thread is inside a method of the same policy."""
 
     def call(self: Policy, /, *arguments: P.args, **options: P.kwargs) -> R:
         if not self._lock.acquire(blocking=False):
@@ -49,19 +49,19 @@ def _one_thread(method: Callable[Concatenate[Policy, P], R]) -> Callable[Concate
 
 
 class Policy:
-    """A return-conditioned policy for one environment, or for N side by side.
+    """A return-conditioned policy for one environment or for N in parallel.
 
-    `copy.deepcopy` and `pickle` copy it in the middle of an episode too. A running episode belongs to one thread: a
-    call while another thread is in one raises `RuntimeError`.
+    `copy.deepcopy` and `pickle` also copy a running episode. A policy can be used by one thread at a time. Concurrent
+    calls raise `RuntimeError`.
 
     Args:
         model: see `snn_dt.models.interface.SequenceModel`.
         spec: spaces, scales and names.
-        state_mean, state_std: statistics `[state_dim]` that observations are normalised with.
-        provenance: where the weights come from.
+        state_mean, state_std: statistics `[state_dim]` for the normalisation of observations.
+        provenance: origin of the weights.
 
     Attributes:
-        trust: make the environment of `spec` even if that imports a module or opens a file, see
+        trust: make the environment of `spec` even if this imports a module or opens a file; see
             `snn_dt.data.env_spec`.
     """
 
@@ -97,6 +97,7 @@ class Policy:
         )
 
     def __getstate__(self) -> dict[str, Any]:
+        # A lock cannot be copied or pickled; `__setstate__` makes a new one.
         return {name: value for name, value in vars(self).items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -104,24 +105,25 @@ class Policy:
 
     @_one_thread
     def to(self, device: torch.device | str) -> Policy:
-        """Move the policy to a device; this ends running episodes and discards what was learned online."""
+        """Move the policy to a device. This ends running episodes and discards online plasticity."""
         self.model.to(device)
         self.device = next(self.model.parameters()).device
         self.state_mean, self.state_std = self.state_mean.to(self.device), self.state_std.to(self.device)
+        # All of them hold tensors or graphs of the old device.
         self._context = self._decider = self._reader = None
         self.adapt(None if self._plasticity is None else self._plasticity.config)
         return self
 
     @_one_thread
     def adapt(self, plasticity: PlasticityConfig | None) -> None:
-        """Learn while acting, from the difference of observed return and target return; None or an eta of 0 ends it.
+        """Start online plasticity from the observed return minus the target return. None or an eta of 0 stops it.
 
-        Learning starts from the trained weights and leaves them as they are. At the end of an episode (the next
-        `reset`, `restart` or `keep`) a bounded addition to the head is updated, which is in no checkpoint. See
+        It does not change the trained weights. At the end of an episode (the next `reset`, `restart` or `keep`) it
+        updates a bounded addition to the head, which is in no checkpoint. See
         `snn_dt.evaluation.adaptation.OnlinePlasticity`.
 
         Raises:
-            ConfigError: `post: error` for continuous actions, or a number that is out of range.
+            ConfigError: `post: error` with continuous actions, or a value is out of range.
         """
         if plasticity is not None:
             strict.check_all(plasticity_checks("plasticity", plasticity))
@@ -139,31 +141,32 @@ class Policy:
 
     @property
     def adapted(self) -> float:
-        """Norm of what was learned online over the norm of the weights of the head."""
+        """Norm of the online addition to the head divided by the norm of its weights."""
         return 0.0 if self._plasticity is None else self._plasticity.change
 
     @_one_thread
     def reset(self, target_return: float | ArrayLike | None = None, batch_size: int | None = None) -> None:
-        """Begin an episode, or `batch_size` of them, for `target_return` (environment units; None: the default).
+        """Begin one episode, or `batch_size` of them, with a target return in environment units (None: the default).
 
-        With `batch_size`, `act` and `observe` take and return arrays with a leading axis of that size. The way a
-        decision is made is picked here, see `snn_dt.evaluation.decide`.
+        With `batch_size`, `act` and `observe` use arrays with a leading axis of that size. This call also picks the way
+        of deciding; see `snn_dt.evaluation.decide`.
 
         Raises:
-            ValueError: a target that is not finite.
+            ValueError: a target is not finite.
         """
         target = self.spec.target_return if target_return is None else target_return
         if not np.isfinite(np.asarray(target, dtype=np.float64)).all():
             raise ValueError(f"expected a finite target_return, found {target_return!r}")
         n = 1 if batch_size is None else batch_size
         self._begin(make_context(self.model, n, self.device), single=batch_size is None)
+        # float64: rewards of a long episode are subtracted one by one. The target may be [N].
         self._rtg = torch.zeros(n, dtype=torch.float64, device=self.device) + self._tensor(target)
         if self._plasticity is not None:
             self._plasticity.finish_all()
             self._plasticity.begin(self._rtg)
 
     def _begin(self, context: Context | StreamContext, single: bool) -> None:
-        """Let decisions go on from `context`, in the fastest way that the model can be used in now."""
+        """Continue from `context`, with the fastest way of deciding that the model supports now."""
         self.model.eval()
         decider = self._decider
         if decider is None or decider.model is not self.model or decider.way != pick_way(self.model):
@@ -172,10 +175,10 @@ class Policy:
 
     @contextmanager
     def through_modules(self) -> Iterator[None]:
-        """Call the modules of the model at each decision inside the context, as its hooks and a meter require.
+        """Decide by calling the modules inside the context, as hooks and a meter require.
 
-        Faster ways call no module. They stand aside for a module with a forward hook, too; what patches a model
-        otherwise must use this context.
+        The fast ways call no modules. A forward hook disables them automatically. Other patches of a model need this
+        context.
         """
         before, self._modules_only = self._modules_only, True
         try:
@@ -186,12 +189,12 @@ class Policy:
     @_one_thread
     @torch.inference_mode()
     def act(self, observation: Any) -> Any:
-        """Choose the action for an observation (one, or a batch of flat ones `[N, state_dim]`), in environment units.
+        """Return the action for an observation in environment units: one, or a batch of flat ones `[N, state_dim]`.
 
-        The first call without `observe` since the last one warns that the return-to-go has not changed.
+        A warning is issued once if `observe` was not called since the last action.
 
         Raises:
-            EnvironmentMismatchError: the observation has another size than in training, or is not finite.
+            EnvironmentMismatchError: the observation has not the size of training or is not finite.
         """
         context, decider = self._running(), self._decider
         assert decider is not None
@@ -199,7 +202,7 @@ class Policy:
         if self._unobserved:
             self._warn_unobserved()
         rtg = (self._rtg / self.spec.rtg_scale).float()
-        # Normalised in the type of the statistics, which is float64 where float32 would lose digits.
+        # The statistics are float64 where float32 would lose digits, so normalise before the cast.
         normal = ((states - self.state_mean) / self.state_std).float()
         # Plasticity reads the input of the head through a hook.
         modules = self._modules_only or self._plasticity is not None
@@ -217,12 +220,13 @@ class Policy:
         """Subtract the reward of the last action (one, or `[N]`) from the return-to-go.
 
         Raises:
-            EnvironmentMismatchError: a reward that is not finite.
+            EnvironmentMismatchError: a reward is not finite.
         """
         self._running()
         if not np.isfinite(np.asarray(reward, dtype=np.float64)).all():
             raise EnvironmentMismatchError("expected finite rewards, found NaN or infinity; check the environment")
         self._unobserved = False
+        # With delayed rewards the return-to-go of the data is constant through an episode.
         if not self.spec.delayed:
             self._rtg -= self._tensor(reward)
         if self._plasticity is not None:
@@ -230,7 +234,7 @@ class Policy:
 
     @_one_thread
     def restart(self, rows: NDArray[np.int64], target_return: float) -> None:
-        """Begin new episodes in some rows of a batch."""
+        """Begin new episodes in the given rows of a batch."""
         index = torch.as_tensor(rows, device=self.device)
         self._running().restart(index)
         self._rtg[index] = target_return
@@ -239,7 +243,7 @@ class Policy:
 
     @_one_thread
     def keep(self, rows: NDArray[np.int64]) -> None:
-        """Drop all rows of a batch but these."""
+        """Keep only the given rows of a batch."""
         index = torch.as_tensor(rows, device=self.device)
         self._running().keep(index)
         self._rtg = self._rtg[index]
@@ -248,19 +252,19 @@ class Policy:
 
     @_one_thread
     def state(self) -> dict[str, Tensor]:
-        """Return copies of the tensors of the running episodes by name, for `torch.save` and `load_state`.
+        """Return copies of the tensors of running episodes by name, for `torch.save` and `load_state`.
 
-        The number of episodes is part of the state; the weights are not.
+        The state includes the number of episodes. It does not include the weights.
         """
         running = {f"context.{name}": x for name, x in self._running().state_dict().items()}
         return running | {"returns_to_go": self._rtg.clone(), "single": torch.tensor(self._single)}
 
     @_one_thread
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Continue from what `state` returned, in this policy or in another one with the same weights.
+        """Continue from a result of `state`, in this policy or in another one with the same weights.
 
         Raises:
-            CheckpointError: the state is of a policy with another model.
+            CheckpointError: the state belongs to another model.
         """
         values = {n.removeprefix("context."): x for n, x in state.items() if n.startswith("context.")}
         rtg = state.get("returns_to_go", self._rtg)
@@ -273,15 +277,16 @@ class Policy:
                 f"expected the state of a running policy with this model, {expected}, found {found}; load the policy "
                 "that it was taken from"
             )
+        # All checks are done, so an error leaves the running episodes unchanged.
         context.load_state_dict(values)
         self._begin(context, single=bool(state["single"]))
         self._rtg = rtg.to(self.device, copy=True)
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write a checkpoint folder that `snn_dt.from_pretrained` reads; running episodes are no part of it.
+        """Write a checkpoint folder for `snn_dt.from_pretrained`. It does not include running episodes.
 
         Raises:
-            CheckpointError: the folder cannot be written; a checkpoint that was there is untouched.
+            CheckpointError: the folder cannot be written. An existing checkpoint is not changed.
         """
         from snn_dt.checkpoint import save_checkpoint
 
@@ -292,7 +297,7 @@ class Policy:
 
     @property
     def context(self) -> Context | StreamContext:
-        """The memory of the running episodes: their last steps, or the state of the model."""
+        """The context of the running episodes: their last steps or the state of the model."""
         return self._running()
 
     @cached_property
@@ -306,10 +311,10 @@ class Policy:
         return read_space(self.spec.action_space)
 
     def flatten(self, observation: Any) -> NDArray[np.floating[Any]]:
-        """Turn one observation of the environment into a flat array `[state_dim]`, as in training.
+        """Return one observation of the environment as a flat array `[state_dim]`, as in training.
 
-        Its type is float32, or float64 where the statistics are: float32 would lose the digits of a column whose mean
-        is large.
+        Its type is float32, or float64 if the statistics are float64. float32 loses digits of columns with a large
+        mean.
         """
         from gymnasium import spaces
 
@@ -322,7 +327,7 @@ class Policy:
         return np.float64 if self.state_mean.dtype == torch.float64 else np.float32
 
     def _warn_unobserved(self) -> None:
-        """Warn, once per policy, about a decision whose return-to-go lacks the reward of the one before."""
+        """Warn once per policy if a decision is made without the reward of the one before."""
         config = getattr(self.model, "config", None)
         if self._warned or self.spec.delayed or not getattr(config, "return_conditioned", True):
             return

@@ -1,4 +1,4 @@
-"""The specification of a policy: spaces, scales and names; and the checks of one that a checkpoint holds."""
+"""The specification of a policy (spaces, scales and names) and the checks of a stored one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from snn_dt.models import TaskShape
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """What a policy needs besides its model; a checkpoint holds it."""
+    """The part of a policy besides its model. Checkpoints store it."""
 
     dataset_id: str
     observation_space: str
@@ -24,7 +24,7 @@ class PolicySpec:
     rtg_scale: float
     """Divisor of the return-to-go, environment units."""
     delayed: bool
-    """Trained on delayed rewards: the return-to-go stays at the target through the episode."""
+    """Whether the rewards of the data are delayed. The return-to-go then stays at the target in an episode."""
     target_return: float
     """The default target: the first `eval.target_return` of the training, else the best return in its dataset."""
     env_id: str | None = None
@@ -44,10 +44,10 @@ def read_space(text: str) -> Any:
 
 
 def check_spec(spec: PolicySpec, task: TaskShape) -> None:
-    """Check the parts of a specification that a policy reads only when it acts or is evaluated.
+    """Check the fields of a specification that a policy reads only when it acts or is evaluated.
 
     Raises:
-        ValueError: a part of it cannot be read, or belongs to another task.
+        ValueError: a field cannot be read or belongs to another task.
     """
     _check_task(task)
     actions = f"a {'Discrete' if task.discrete else 'Box'} space of size {task.action_dim}, as JSON"
@@ -69,7 +69,7 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
 
 
 def _check_task(task: TaskShape) -> None:
-    """Raise ValueError for ranges that a model reads only once it acts."""
+    """Raise ValueError for invalid ranges that a model reads only when it acts."""
     n = task.action_dim
     for name, least, most in (("rtg_range", 2, 2), ("rtg_quantiles", 2, 10_000)):
         values = getattr(task, name)

@@ -1,4 +1,4 @@
-"""Spikes and gates of a policy at work, over the first decisions of an episode.
+"""Record spikes and gates of a policy over the first decisions of an episode.
 
 T simulation steps, D neurons of a layer, H heads.
 """
@@ -22,10 +22,10 @@ from snn_dt.snn.record import Recorded, record
 def record_raster(
     policy: Policy, target_return: float, *, decisions: int = 20, seed: int = 10_000, env_id: str | None = None
 ) -> dict[str, NDArray[np.bool_]]:
-    """Return each layer's spikes at the token that a prediction is read from.
+    """Return the spikes of each layer at the token of the prediction.
 
     Returns:
-        Layer name to `[decisions * T, D]` bool (T is 1 for a streaming model); empty for a model without spikes.
+        Arrays `[decisions * T, D]` bool by layer; T is 1 for a streaming model. Empty for a model without spikes.
     """
 
     def train(call: Recorded) -> Tensor:
@@ -40,10 +40,10 @@ def record_raster(
 def record_gates(
     policy: Policy, target_return: float, *, decisions: int = 200, seed: int = 10_000, env_id: str | None = None
 ) -> dict[str, NDArray[np.float64]]:
-    """Return each router's gates `alpha_h` at the token that a prediction is read from.
+    """Return the gates `alpha_h` of each router at the token of the prediction.
 
     Returns:
-        Name of the router to `[decisions, H]`, means over simulation time; empty for a model without routing.
+        Arrays `[decisions, H]` by router, means over simulation time. Empty for a model without routing.
     """
 
     def mean_gates(call: Recorded) -> Tensor:
@@ -65,7 +65,7 @@ def _decide(
     seed: int,
     env_id: str | None,
 ) -> dict[str, list[Tensor]]:
-    """Make the first decisions of an episode; return what `read` finds in each call of the modules."""
+    """Make the first decisions of an episode and return the result of `read` for each call of the modules."""
     found: dict[str, list[Tensor]] = {}
     if not modules:
         return found
@@ -78,6 +78,7 @@ def _decide(
                 observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
                 with torch.inference_mode():
                     for call in recording.calls:
+                        # To the CPU at once, so records do not fill the memory of the device.
                         found.setdefault(call.name, []).append(read(call).cpu())
                 policy.observe(reward)
                 if terminated or truncated:

@@ -1,4 +1,4 @@
-"""Evaluation: a policy rolled out in many copies of an environment, conditioned on a target return."""
+"""Evaluate a policy on target returns, in several copies of its environment."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _log = logging.getLogger("snn_dt")
 
 @dataclass
 class Rollout:
-    """Episodes of one target return."""
+    """Episodes at one target return."""
 
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
     policy_seconds: float
-    """Time inside `policy.act`, metering left out."""
+    """Time in `policy.act` without metering."""
     meter: DecisionMeter = field(repr=False)
     cut: int = 0
-    """Episodes that were cut, see `evaluate`."""
+    """Number of episodes that reached the step cap; see `evaluate`."""
 
 
 def evaluate(
@@ -54,41 +54,40 @@ def evaluate(
     max_steps: int | None = None,
     reference: bool = False,
 ) -> list[dict[str, Any]]:
-    """Roll a policy out for each target return; episode i is reset with `seed + i`, the same for every target.
+    """Run a policy for each target return. Episode i is reset with `seed + i` for every target.
 
-    Which episodes are run, and from which seeds, depends on nothing else. What is decided in them is the same bit for
-    bit on one machine with the same arguments. With other `num_envs`, `meter_every`, threads, kernels or processors
-    decisions are equal to rounding: products of another shape, or of modules instead of one fused call, sum in another
-    order. Where a rounding error dies away (CartPole), returns stay the same; MuJoCo amplifies it, and a single
-    episode of Hopper may end some hundred points elsewhere, though the mean over many is the same within its interval.
+    The episodes and their seeds depend on no other argument. On one machine the same arguments give the same decisions
+    bit for bit. With other `num_envs`, `meter_every`, threads, kernels or processors decisions differ by rounding,
+    because sums are computed in another order. In CartPole the error decays and returns stay the same. MuJoCo amplifies
+    it: the return of one Hopper episode may change by some hundred points. The mean over many episodes stays within its
+    interval.
 
     Args:
-        policy: where it lives (CPU or GPU) is where its decisions are made.
-        target_returns: one or several, environment units; None or empty takes the policy's default.
-        episodes: per target; exactly these are run, each to its end.
-        num_envs: environments stepped side by side, for speed; decisions change by rounding, see above.
+        policy: the policy. It decides on its own device.
+        target_returns: one or several, in environment units. None or empty takes the policy's default.
+        episodes: number of episodes per target. Each is run to its end.
+        num_envs: number of parallel environments. It changes decisions by rounding; see above.
         env_id: another environment than the policy's own.
-        meter_every: operations, spikes and energy are counted on every so manieth step of the rollout. Counting costs
-            as much as deciding, and keeps a model to its modules where it could decide in one call: decisions change
-            by rounding, see above.
-        progress: called with (episodes done, episodes in all).
-        finished: called with each target's object as soon as there is one: what comes after it may fail.
-        plasticity: let the policy learn while it acts, for each target from the weights as they were trained, which it
-            has again afterwards. Episodes then depend on those before them, and on `num_envs`.
-        max_steps: an episode is cut after so many steps, and a warning says so; None takes the environment's own limit,
-            and where it has none ten times the longest episode of the data, at least 1,000.
-        reference: one episode after the other, whatever `num_envs` says, each by `policy.reset`, `act` and `observe`
-            alone: bit for bit what a loop of one's own over one environment does on this machine's CPU. Counting is
-            done on a second decision, so `meter_every` changes the counts only.
+        meter_every: count operations, spikes and energy on every `meter_every`-th step. Counting costs as much as
+            deciding. It requires the modules instead of a fast way, which changes decisions by rounding; see above.
+        progress: called with (episodes done, episodes in total).
+        finished: called with the object of each target when it is complete. A later target may fail.
+        plasticity: online plasticity. Each target starts from the trained weights, which are restored afterwards.
+            Episodes then depend on earlier episodes and on `num_envs`.
+        max_steps: cap on the steps of an episode; a cut episode gives a warning. None takes the environment's own
+            limit. Without one the cap is ten times the longest episode of the data and at least 1,000.
+        reference: run one episode after another whatever `num_envs` is, with `policy.reset`, `act` and `observe` only.
+            This equals a user's loop over one environment bit for bit on this machine's CPU. Operations are counted on
+            a second decision, so `meter_every` changes the counts only.
 
     Returns:
-        One object per target, as `snn-dt evaluate --json` writes it; counts are means over the decisions. How
-        decisions were made is part of it: `num_envs`, `meter_every`, `threads`, `kernel` (`snn_dt.snn.backends`), and
-        `decided_by`, which is `act` on the reference path, `modules` where every step was counted, else `both`.
+        One object per target, as `snn-dt evaluate --json` writes it. Counts are means over the decisions. It states how
+        decisions were made: `num_envs`, `meter_every`, `threads`, `kernel` (`snn_dt.snn.backends`) and `decided_by`.
+        `decided_by` is `act` with `reference`, `modules` if every step was counted, and `both` otherwise.
 
     Raises:
-        EnvironmentMismatchError: the environment is missing, does not fit the policy, or fails.
-        ValueError: a target that is not finite, no episodes, no environments, `meter_every` or `max_steps` below 1.
+        EnvironmentMismatchError: the environment is missing, does not fit the policy or fails.
+        ValueError: a target is not finite, or a number is below 1.
     """
     from snn_dt.data.scores import ReferenceScores, normalized_score
 
@@ -157,7 +156,7 @@ def evaluate(
 
 
 def make_environments(policy: Policy, n: int, env_id: str | None = None, max_steps: int | None = None) -> list[Checked]:
-    """Make `n` copies of the environment, see `make_environment`; all are closed if one of them fails."""
+    """Make `n` copies of the environment with `make_environment`. If one fails, all are closed."""
     envs: list[Checked] = []
     try:
         for i in range(n):
@@ -182,16 +181,16 @@ def run_episodes(
 ) -> Rollout:
     """Run episodes `seed .. seed + episodes - 1`, as many at a time as there are environments.
 
-    An environment that finishes takes the next episode; when none is left its row leaves the batch, so no
-    episode is cut short or counted twice, and early finishers do not crowd out long ones. One that does not end is cut
-    at the environment's step cap, with a warning.
+    An environment that finishes takes the next episode. When no episode is left, its row is removed from the batch. So
+    every episode is run to its end and counted once, and short episodes do not displace long ones. An episode that does
+    not end is cut at the environment's step cap, with a warning.
 
     Args:
         policy, envs, target_return, episodes, seed: see `evaluate`.
-        report: called with the number of finished episodes, after every step.
-        meter_every: see `evaluate`; the first step of each call is counted.
-        meter: counts on into this one.
-        aside: count on a second decision, which leaves no trace, so that counting changes none.
+        report: called after every step with the number of finished episodes.
+        meter_every: see `evaluate`. The first step of each call is counted.
+        meter: the meter to add to; None makes a new one.
+        aside: count on a second decision and restore the context, so counting changes no decision.
     """
     envs = [env if find_checked(env) else Checked(env, default_cap(policy)) for env in envs]
     checked = [found for env in envs if (found := find_checked(env))]
@@ -205,7 +204,7 @@ def run_episodes(
     policy.reset(target_return, batch_size=n)
     meter = meter or DecisionMeter(policy.model)
     while live:
-        batch = np.stack([observations[e] for e in live])
+        batch = np.stack([observations[e] for e in live])  # [N, state_dim]
         metered = step % meter_every == 0
         step += 1
         if metered and aside:
@@ -216,6 +215,7 @@ def run_episodes(
             actions = policy.act(batch)
             if metered:
                 meter.count(*policy.context.counted())
+            # Speed is that of deciding, so the time of counting is subtracted.
             seconds += time.perf_counter() - begin - (meter.seconds - metering)
         rewards, finished, restarted = np.zeros(len(live)), [], []
         for row, e in enumerate(live):
@@ -232,11 +232,13 @@ def run_episodes(
                     restarted.append(row)
                 else:
                     finished.append(row)
+            # After a reset this is the first observation of the new episode.
             observations[e] = policy.flatten(observation)
         policy.observe(rewards)
         if restarted:
             policy.restart(np.array(restarted), target_return)
         if finished:
+            # Rows of the batch that go on; `live` maps them to environments.
             rows = np.setdiff1d(np.arange(len(live)), finished)
             live = [live[row] for row in rows]
             policy.keep(rows)
@@ -261,9 +263,9 @@ def run_reference(
     report: Callable[[int], None],
     meter_every: int = 1,
 ) -> Rollout:
-    """Run the same episodes in the first environment, one after the other, each decided as `policy.act` does alone."""
+    """Run the same episodes one after another in the first environment, with the decisions of `policy.act` alone."""
     meter = DecisionMeter(policy.model)
-    aside = not policy.adapts  # a policy that learns reads the input of its head, so the modules decide in any case
+    aside = not policy.adapts  # online plasticity needs the modules in any case
     parts = []
     for i in range(episodes):
 
@@ -277,16 +279,16 @@ def run_reference(
 
 @contextmanager
 def _counted(policy: Policy, meter: DecisionMeter) -> Iterator[None]:
-    """Let the meter observe decisions, which the modules make: a fast way of deciding calls none of them."""
+    """Decide with the modules and record their calls. A fast way of deciding calls no modules."""
     with policy.through_modules(), meter:
         yield
 
 
 def _count_aside(policy: Policy, batch: NDArray[np.float32], meter: DecisionMeter) -> None:
-    """Count a decision for `batch` and forget that it was made."""
+    """Count a decision for `batch` and restore the context."""
     before = policy.context.state_dict()
     with _counted(policy, meter):
         policy.act(batch)
         meter.count(*policy.context.counted())
     policy.context.load_state_dict(before)
-    policy.observe(np.zeros(len(batch)))  # nothing was played: the next decision is no second one
+    policy.observe(np.zeros(len(batch)))  # otherwise the next `act` warns about a missing reward

@@ -1,6 +1,6 @@
-"""Statistics of few, expensive runs: robust means, bootstrap intervals, comparisons of two methods.
+"""Statistics of a few expensive runs: robust means, bootstrap intervals and comparisons of two methods.
 
-A score matrix has shape `[..., R, M]`: R runs (training seeds) of each of M tasks. Leading axes are resamples.
+A score matrix `[..., R, M]` has R runs (training seeds) of each of M tasks. Leading axes are resamples.
 Definitions: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021. The
 point estimates equal those of its library rliable. Empty or non-finite scores raise ValueError.
 """
@@ -31,20 +31,20 @@ def interquartile_mean(scores: npt.ArrayLike) -> Array:
     Of n = R M sorted scores, `floor(n / 4)` are cut at either end (a 25 % trimmed mean), so n < 4 gives the mean.
     """
     scores = _matrix(scores)
-    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)  # [..., R M]
     cut = flat.shape[-1] // 4  # number of scores removed at each end
     return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(axis=-1))
 
 
 def optimality_gap(scores: npt.ArrayLike, target: float = 1.0) -> Array:
-    """Return `target - mean(min(score, target))`: how far the runs stay below the target, `[..., R, M] -> [...]`."""
+    """Return the mean distance below the target, `target - mean(min(score, target))`, `[..., R, M] -> [...]`."""
     return np.asarray(target - np.minimum(_matrix(scores), target).mean(axis=(-2, -1)))
 
 
 def probability_of_improvement(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Array:
-    """Return the mean over tasks of P(X > Y) + P(X = Y) / 2, X a run of `ours`, Y a run of `theirs` (Mann-Whitney).
+    """Return the mean over tasks of P(X > Y) + P(X = Y) / 2 for runs X of `ours` and Y of `theirs` (Mann-Whitney).
 
-    `ours` is `[..., R, M]`, `theirs` `[..., S, M]` with the same tasks in the same order; the result is `[...]`.
+    `ours` is `[..., R, M]` and `theirs` is `[..., S, M]`, with the tasks in the same order. The result is `[...]`.
     """
     ours, theirs = _matrix(ours), _matrix(theirs)
     if ours.shape[-1] != theirs.shape[-1]:
@@ -54,7 +54,7 @@ def probability_of_improvement(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Ar
 
 
 def performance_profile(scores: npt.ArrayLike, thresholds: npt.ArrayLike) -> Array:
-    """Return the share of runs with a score above each of P thresholds, `[..., R, M] -> [..., P]`."""
+    """Return the fraction of runs with a score above each of P thresholds, `[..., R, M] -> [..., P]`."""
     above = _matrix(scores)[..., None] > np.asarray(thresholds, dtype=np.float64)  # [..., R, M, P]
     return np.asarray(above.mean(axis=(-3, -2)))
 
@@ -66,17 +66,17 @@ def stratified_interval(
     confidence: float = 0.95,
     samples: int = 2000,
 ) -> tuple[Array, Array]:
-    """Return the percentile bootstrap interval of `statistic(*scores)`, runs resampled within each task.
+    """Return the percentile bootstrap interval of `statistic(*scores)`. Runs are resampled within each task.
 
     Args:
-        statistic: one of the functions above, or any that keeps leading axes.
-        scores: one `[R, M]` matrix for each argument of the statistic; R may differ between them.
+        statistic: one of the functions above or another one that keeps leading axes.
+        scores: one `[R, M]` matrix for each argument of the statistic. R may differ between them.
         rng: generator of the resamples.
         confidence: nominal coverage, in (0, 1).
         samples: number of resamples.
 
     Returns:
-        The lower and the upper end, each with the shape of the statistic.
+        The lower and the upper bound, each with the shape of the statistic.
     """
     return _quantiles(statistic(*(_resample(_matrix(matrix), samples, rng) for matrix in scores)), confidence)
 
@@ -90,8 +90,8 @@ def nested_interval(
 ) -> tuple[Array, Array]:
     """Return the interval of `statistic` over runs, including the uncertainty of each run's mean over few episodes.
 
-    A percentile bootstrap in two stages: runs are resampled within each task, then the episodes of each drawn run. The
-    mean over the drawn episodes is the score. With one run it is the interval over its episodes.
+    A percentile bootstrap in two stages. First the runs are resampled within each task, then the episodes of each drawn
+    run. The score is the mean over the drawn episodes. With one run this is the interval over its episodes.
 
     Args:
         statistic: As in `stratified_interval`, of matrices of scores.
@@ -119,9 +119,9 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the mean of episode returns `[E]`.
 
-    It describes the spread over episodes of one policy, not over training seeds. It is too narrow for few episodes: on
-    a Gaussian a nominal 0.95 covers 0.90 (10 episodes), 0.93 (20), 0.95 (50). With `rng=None` the random stream is
-    fixed, so equal returns give equal intervals.
+    It describes the spread over episodes of one policy, not over training seeds. It is too narrow for few episodes. On
+    a Gaussian a nominal 0.95 covers 0.90 with 10 episodes, 0.93 with 20 and 0.95 with 50. With `rng=None` the random
+    stream is fixed, so equal returns give equal intervals.
     """
     column = np.asarray(returns, dtype=np.float64).reshape(-1, 1)  # [E, 1]
     rng = np.random.default_rng(0) if rng is None else rng
@@ -130,14 +130,14 @@ def bootstrap_interval(
 
 
 def _resample(scores: Array, samples: int, rng: np.random.Generator) -> Array:
-    """Draw R runs with replacement, independently for each task: `[R, M] -> [samples, R, M]`."""
+    """Draw R runs with replacement for each task independently, `[R, M] -> [samples, R, M]`."""
     runs, tasks = scores.shape
     picked = rng.integers(runs, size=(samples, runs, tasks))
-    return np.asarray(scores[picked, np.arange(tasks)])
+    return np.asarray(scores[picked, np.arange(tasks)])  # [samples, R, M]
 
 
 def _quantiles(resampled: Array, confidence: float) -> tuple[Array, Array]:
-    """Return the ends of the percentile interval of values `[samples, ...]`."""
+    """Return the bounds of the percentile interval of values `[samples, ...]`."""
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     tail = (1.0 - confidence) / 2.0

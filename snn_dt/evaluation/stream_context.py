@@ -1,4 +1,4 @@
-"""The memory of a policy with a streaming model: the state of the model, whose size does not grow with an episode.
+"""Context of a policy with a streaming model: the state of the model, which has a fixed size.
 
 N episodes, S state size, A action dimensions or number of discrete actions.
 """
@@ -14,11 +14,11 @@ from snn_dt.snn.states import keep_rows, reset_rows
 
 
 class StreamContext:
-    """The state of N running episodes; the same methods as `Context`.
+    """The state of N running episodes, with the methods of `Context`.
 
     Attributes:
-        state: tensors `[N, ...]` by name, see `StreamTransformer`.
-        age: `[N]` int64, decisions since the beginning of each episode.
+        state: tensors `[N, ...]` by name; see `StreamTransformer`.
+        age: `[N]` int64. Decisions since the start of each episode.
     """
 
     def __init__(self, model: StreamingModel, n: int, device: torch.device) -> None:
@@ -33,11 +33,11 @@ class StreamContext:
         return predictions
 
     def set_action(self, actions: Tensor) -> None:
-        """Record the action `[N(, A)]` of the step, which is an input of the next one."""
+        """Record the action `[N(, A)]` of this step. It is an input of the next step."""
         self.state["action"] = actions
 
     def counted(self) -> tuple[Tensor, Tensor]:
-        """Return the arguments of `DecisionMeter.count`: a mask `[N, 1]` of one step, and the age of each episode."""
+        """Return the arguments of `DecisionMeter.count`: a mask `[N, 1]` of one step and the age of each episode."""
         return torch.ones(len(self.age), 1, dtype=torch.bool, device=self.age.device), self.age
 
     def restart(self, rows: Tensor) -> None:
@@ -56,6 +56,6 @@ class StreamContext:
         return {name: x.clone() for name, x in {"age": self.age, **self.state}.items()}
 
     def load_state_dict(self, values: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore the result of `state_dict`."""
         state = {name: x.to(self.age.device, copy=True) for name, x in values.items()}
         self.age, self.state = state.pop("age"), state

@@ -1,4 +1,4 @@
-"""Recording videos of a policy."""
+"""Record videos of a policy."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def record_videos(
     env_id: str | None = None,
     max_steps: int | None = None,
 ) -> list[Path]:
-    """Record one episode per target return as MP4 and return the files. Step limits are those of `evaluate`.
+    """Record one episode per target return as MP4 and return the paths. Step limits are those of `evaluate`.
 
     Raises:
         EnvironmentMismatchError: moviepy or the environment's renderer is missing.
-        CheckpointError: the disk is full, or the folder cannot be written.
+        CheckpointError: the disk is full or the folder cannot be written.
     """
     with _explained(policy, env_id):
         targets = target_returns or [policy.spec.target_return]
@@ -56,13 +56,13 @@ def record_videos(
 
 @contextmanager
 def _explained(policy: Policy, env_id: str | None) -> Iterator[None]:
-    """Turn the exceptions of rendering and writing into errors that say what to do."""
+    """Turn exceptions of rendering and writing into errors with a remedy."""
     os.environ.setdefault("MUJOCO_GL", "egl")  # the renderer that works without a screen
     try:
         yield
     except SnnDtError:
         raise
-    except Exception as error:  # each renderer raises its own kinds
+    except Exception as error:  # each renderer raises its own types
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
             raise CheckpointError(
                 f"expected to write a video, found: {error}; free space or choose another --video"
@@ -74,7 +74,7 @@ def _explained(policy: Policy, env_id: str | None) -> Iterator[None]:
 
 
 def _record(policy: Policy, target: float, folder: Path, seed: int, env_id: str | None, max_steps: int | None) -> Path:
-    """Record an episode in a hidden folder, and move the complete video to `folder`."""
+    """Record an episode in a hidden folder and move the complete video to `folder`."""
     with io.unfinished_folder(folder, ".recording-") as unfinished:
         video = _roll_out(policy, target, unfinished, seed, env_id, max_steps)
         return video.replace(folder / video.name)

@@ -1,1 +1,1 @@
-"""How parameters move."""
+"""Losses, learning rules and regularisers."""

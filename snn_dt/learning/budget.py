@@ -1,7 +1,7 @@
 """Activity budget: a penalty on synaptic operations or firing rates above a limit, added to the loss.
 
-B windows, K steps, L tokens. Activity is counted with the rules of `snn_dt.energy`, so that training limits the same
-numbers that an evaluation reports. A spike count has a gradient through the surrogate.
+B windows, K steps, L tokens. Activity is counted with the rules of `snn_dt.energy`, so training limits the numbers that
+an evaluation reports. A spike count has a gradient through the surrogate.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from snn_dt.snn.record import Recorded
 
 
 class Budget:
-    """The limits of a training run: `with budget.watch(): model(...)`, then `budget.excess(...)` of that forward.
+    """Activity limits of a training run: `with budget.watch(): model(...)`, then `budget.excess(...)`.
 
     Args:
         config: the limits.
         model: the model whose training forwards are counted.
 
     Raises:
-        ConfigError: a module without an energy rule, whose activity would not be limited.
+        ConfigError: a module has no energy rule, so its activity would not be limited.
     """
 
     def __init__(self, config: BudgetConfig, model: nn.Module) -> None:
@@ -51,16 +51,15 @@ class Budget:
             self._calls = recorder.calls.copy()
 
     def excess(self, progress: Tensor, attention_mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return `w sum max(0, log(measured / limit))` over the limits, and what was measured.
+        """Return `w sum max(0, log(measured / limit))` over the limits, and the measured values.
 
-        The gradient of the logarithm demands the same relative change at any distance from the limit. The limit is kept
-        if w is larger than the gain in prediction loss per relative change of activity. w grows from 0 to
-        `config.weight` over the first half of the training: networks that are silenced before they have learned end
-        with lower returns.
+        The gradient of the logarithm asks for the same relative change at any distance from the limit. The limit holds
+        if w exceeds the gain in prediction loss per relative change of activity. w grows from 0 to `config.weight` over
+        the first half of the training. Networks that are silenced before they have learned end with lower returns.
 
         Args:
-            progress: share of the updates that are done, a scalar in [0, 1].
-            attention_mask: that of the recorded forward, `[B, K]` bool.
+            progress: fraction of the updates done, a scalar in [0, 1].
+            attention_mask: mask of the recorded forward, `[B, K]` bool.
         """
         measured = self.activity(attention_mask)
         above = [(measured[name] / limit).clamp(min=1.0).log() for name, limit in self.config.limits.items()]
@@ -72,19 +71,19 @@ class Budget:
         }
 
     def activity(self, attention_mask: Tensor) -> dict[str, Tensor]:
-        """Return `synaptic_operations` of a decision and `mean_firing_rate` of all neurons, means over the windows.
+        """Return means over the windows: `synaptic_operations` per decision and `mean_firing_rate`.
 
-        A training forward predicts all steps of a window. Of the block that predictions are read from, the operations
-        of the last step's alone are those of a decision; where a step is one token, and nothing tells the two apart,
-        all are counted. A model that carries its past as state decides at every step.
+        A training forward predicts all steps of a window. A decision needs the last block at its last step only. With
+        several tokens per step the length of a tensor identifies that block. With one token per step it does not, and
+        all steps are counted. A model with a carried state decides at every step.
         """
         streams = is_streaming(self.model)
         tokens = self.model.token_mask(attention_mask)  # type: ignore[operator]
-        last = torch.zeros_like(attention_mask)
+        last = torch.zeros_like(attention_mask)  # [B, K], True at the last step
         last[:, -1] = attention_mask[:, -1]
         context, length = attention_mask.shape[1], tokens.shape[1]
         read = Real({context: last, length: tokens}, on_device=True)
-        embedded = Real({length: tokens, context: attention_mask}, on_device=True)  # positions, of all steps
+        embedded = Real({length: tokens, context: attention_mask}, on_device=True)  # positions of all steps
         synapses, neurons = Count(), Count()
         for name, module, inputs, output in self._calls:
             found = declared(module)
@@ -92,12 +91,13 @@ class Budget:
                 continue
             real = embedded if name.startswith("embedding.") else read
             cost = found.rule(module, Call(inputs, output, real, streams))
-            # The other parts that a rule names, a norm or a softmax, are analogue.
+            # Other parts of a rule, such as a norm or a softmax, are analogue and not limited.
             count = cost if isinstance(cost, Count) else cost[""] if "" in cost else sum(cost.values(), Count())
             if found.role == "neurons":
                 neurons += count
             else:
                 synapses += count
+        # A streaming model decides at each valid step, a window model once.
         decisions = attention_mask.sum() if streams else len(attention_mask)
         return {
             "synaptic_operations": torch.as_tensor(synapses.acs) / decisions,

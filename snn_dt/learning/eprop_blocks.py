@@ -1,36 +1,37 @@
-r"""e-prop in the blocks of the spiking Decision Transformer: errors pass a layer of neurons within a simulation step.
+r"""e-prop for the blocks of the spiking Decision Transformer: errors cross neurons within one simulation step.
 
-B batch, L tokens, D width, T simulation steps, along which the traces run; spikes `[T, B, L, D]`.
+B batch, L tokens, D width, T simulation steps. Traces run along T. Spikes are `[T, B, L, D]`.
 
-A layer of neurons reads spikes s of the layer before through weights W and a norm, `I_t = norm(W s_t + b)`, and fires
-z_t. With L_t = dE/dz_t its learning signal, e-prop and backpropagation through time agree on its own weights, whose
-eligibility is the derivative through the neuron's own membrane, reset included (`experimental/analysis/jacobian.py`):
+A layer of neurons reads spikes s of the layer before it through weights W and a norm, `I_t = norm(W s_t + b)`. It fires
+z_t, and its learning signal is L_t = dE/dz_t. e-prop and backpropagation through time give the same gradient for W. The
+eligibility is the derivative through the neuron's own membrane, with the reset (`experimental/analysis/jacobian.py`):
 
 ```
 dE/dW = sum_t L_t e_t,      e_t = dz_t/dW = sum_(t' <= t) dz_t/dI_t' dI_t'/dW
 ```
 
-and differ in the learning signal that the layer hands down to the neurons it reads,
+They differ in the learning signal that the layer passes to the neurons before it:
 
 ```
 dE/ds_t = sum_(t' >= t) L_t' dz_t'/dI_t dI_t/ds_t        backpropagation through time: needs the future of the layer
 dE/ds_t =               L_t  dz_t /dI_t dI_t/ds_t        e-prop: the surrogate of the same step, gain psi_t
 ```
 
-So, with symmetric feedback, the gradient is exact
+With symmetric feedback the gradient is exact
 
-- in the head, and in the last linear layer of the MLP, behind which there are no neurons,
-- in the MLP's first linear layer and the norm behind it, whose neurons are read out by a mean over time,
-- wherever a layer reads a current that is the same in all T steps (`coding: rate`, where all do; attention over
-  counts; the first block): then `sum_t L_t sum_(t' <= t) dz_t/dI_t'` is found forwards in time, too, one number for
-  each neuron, and handed down at the end of the T steps. In `rate`, e-prop is backpropagation.
+- in the head and in the last linear layer of the MLP, which have no neurons behind them.
+- in the first linear layer of the MLP and its norm, whose neurons are read out by a mean over time.
+- wherever a layer reads the same current in all T steps: every layer with `coding: rate`, attention over counts, and
+  the first block. There `sum_t L_t sum_(t' <= t) dz_t/dI_t'` can be computed forwards in time, as one number per
+  neuron, and passed on after the T steps. With `coding: rate` e-prop equals backpropagation.
 
-and approximate in whatever reaches the loss through a layer that reads spikes: the attention's output projection, and
-all before it. Space (weights, norms, attention) is crossed as in backpropagation. `feedback: random` puts a fixed
-random matrix in the place of the head's weights where errors leave it; only the head's own gradient stays exact then.
+The gradient is approximate in everything that reaches the loss through a layer that reads spikes. This is the output
+projection of the attention and all before it. Weights, norms and attention pass errors as in backpropagation. With
+`feedback: random` a fixed random matrix replaces the head's weights in the backward pass. Then only the head's gradient
+is exact.
 
-What is computed here is the sum of learning signals times traces, found backwards: the same numbers, with memory for T
-steps. Source: Bellec et al. 2020; the hand-down of the same step is that of OTTT (Xiao et al. 2022).
+This module computes the sum of learning signals times traces backwards in time. The numbers are the same, and memory
+grows with T. Source: Bellec et al. 2020. Passing errors within the same step follows OTTT (Xiao et al. 2022).
 """
 
 from __future__ import annotations
@@ -54,18 +55,18 @@ Undo = Callable[[], None]
 
 
 def use_eprop(model: Any, config: EpropConfig, seed: int = 0) -> Undo:
-    """Give `model` (`kind: snn_dt`) the gradients of e-prop; its predictions stay as they are, bit for bit.
+    """Give `model` (`kind: snn_dt`) the gradients of e-prop. Predictions do not change by a bit.
 
     Args:
         model: see `snn_dt.models.DecisionTransformer`.
-        config: feedback, and what happens to the blocks before the last.
-        seed: of random feedback, which no checkpoint holds.
+        config: the feedback, and the treatment of the blocks before the last.
+        seed: seed of random feedback, which is in no checkpoint.
 
     Returns:
         A function that restores the gradients of backpropagation.
 
     Raises:
-        ConfigError: layers of spike trains whose neurons are not plain `LIF`, whose derivative is known here.
+        ConfigError: a layer of spike trains has neurons other than plain `LIF`. Only their derivative is implemented.
     """
     for name, layer in model.named_modules():
         if isinstance(layer, TimedLIF) and not _has_plain_lif(layer):
@@ -103,25 +104,28 @@ def _has_plain_lif(layer: TimedLIF) -> bool:
 
 
 def hand_down(before: Sequence[nn.Module], neurons: TimedLIF, own: Tensor, x: Tensor) -> Tensor:
-    """Return the spikes `own` of `neurons` behind `before`, with a gradient by `x` that is e-prop's.
+    """Return the spikes `own` of `neurons` behind the modules `before`, with the e-prop gradient with respect to `x`.
 
-    `own` must depend on `x` through no graph; its gradient by the parameters is left to it.
+    `own` must not depend on `x` in the graph. Its gradient with respect to the parameters is unchanged.
     """
     current = x
     for part in (*before, *(() if neurons.norm is None else (neurons.norm,))):
+        # Detached parameters: this path carries the gradient to `x` only.
         current = functional_call(part, {name: p.detach() for name, p in part.named_parameters()}, (current,))
     handed = (same_step(current.detach(), neurons) * current).to(own.dtype)
+    # The value is `own`; the gradient is that of `handed`.
     return own + (handed - handed.detach())
 
 
 @torch.no_grad()
 def same_step(current: Tensor, neurons: TimedLIF) -> Tensor:
-    """Return `dz_t / dI_t` [T, ...] of neurons that begin at rest: gain times the surrogate where a step may fire."""
+    """Return `dz_t / dI_t` `[T, ...]` of neurons that begin at rest: the gain times the surrogate derivative."""
     p, found = neurons.constants, []
     current = current.float() if current.dtype in HALF else current  # as the neurons do
     v, psi = torch.full_like(current[0], p.v_rest), get_surrogate(p.surrogate).derivative
     for now in current:
         h = v + p.leak * (p.v_rest - v) + p.gain * now
+        # Membrane after integration, before the reset.
         u = h - p.v_threshold
         found.append(p.gain * psi(u, p.surrogate_slope))
         v = reset(h, (u >= 0).to(h.dtype), p, p.v_threshold)
@@ -129,7 +133,7 @@ def same_step(current: Tensor, neurons: TimedLIF) -> Tensor:
 
 
 def _in_chain(chain: Chain) -> Undo:
-    """Cut a chain at its neurons: each layer of them, with the modules in front of it, learns by itself."""
+    """Cut the graph of a chain at its neurons. Each layer of neurons learns together with the modules before it."""
 
     def forward(x: Tensor, real: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
@@ -137,12 +141,14 @@ def _in_chain(chain: Chain) -> Undo:
         before: list[nn.Module] = []
         for part in chain:
             before.append(part)
+            # [T, B, L, D]: spikes vary over time, so errors are cut to the same step.
             if isinstance(part, TimedLIF) and x.dim() == 4:
                 own = x.detach()
                 for module in before:
                     own = through(module, own, real)
                 x = hand_down(before[:-1], part, own, x) if x.requires_grad else own
                 before = []
+            # [B, L, D]: the current is constant over time, and backpropagation equals e-prop.
             elif isinstance(part, TimedLIF):
                 for module in before:
                     x = through(module, x, real)
@@ -155,7 +161,7 @@ def _in_chain(chain: Chain) -> Undo:
 
 
 def _alone(neurons: TimedLIF) -> Undo:
-    """Cut at neurons in front of which there is nothing but their norm."""
+    """Cut the graph at neurons with only their norm before them."""
 
     def forward(x: Tensor) -> Tensor:
         if x.dim() == 3 or not (torch.is_grad_enabled() and x.requires_grad):
@@ -166,12 +172,13 @@ def _alone(neurons: TimedLIF) -> Undo:
 
 
 def _random_feedback(head: ActionHead, seed: int) -> Undo:
-    """Let errors leave the head through weights drawn once, uniform as its own were at first."""
+    """Pass errors from the head through fixed random weights, uniform like its initial weights."""
     bound = head.in_features**-0.5
     back = torch.empty(head.weight.shape).uniform_(-bound, bound, generator=torch.Generator().manual_seed(seed))
     back = back.to(head.weight)
 
     def drive(x: Tensor) -> Tensor:
+        # The value is that of the head; the second term is 0 and sends errors through `back`.
         return ActionHead.drive(head, x.detach()) + F.linear(x - x.detach(), back)
 
     return _replace(head, "drive", drive)

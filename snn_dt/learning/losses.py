@@ -1,7 +1,7 @@
-"""Losses: each returns a scalar and a flat dict of detached scalars for the log.
+"""Losses. Each returns a scalar and a flat dict of detached scalars for the log.
 
-B windows, K steps, A action dimensions or number of discrete actions. `model.loss` selects one of the table `LOSSES`;
-training, validation, fine-tuning and analysis all call `loss_of`, so that none of them misses a user's own loss.
+B windows, K steps, A action dimensions or number of discrete actions. `model.loss` names an entry of `LOSSES`.
+Training, validation, fine-tuning and analysis all call `loss_of`, so a registered loss applies to all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Metrics = dict[str, Tensor]
 
 
 def loss_of(model: nn.Module, batch: Batch, predictions: Tensor) -> tuple[Tensor, Metrics]:
-    """Return the loss that the config of `model` names, and its metrics, of `predictions` [B, K, A] for a batch."""
+    """Return the loss of `predictions [B, K, A]` that the config of `model` names, and its metrics."""
     name = getattr(getattr(model, "config", None), "loss", "action")
     found: tuple[Tensor, Metrics] = LOSSES[name](model, batch, predictions.float())
     return found
@@ -27,20 +27,21 @@ def loss_of(model: nn.Module, batch: Batch, predictions: Tensor) -> tuple[Tensor
 def action_loss(
     predictions: Tensor, actions: Tensor, attention_mask: Tensor, half_range: Tensor | None = None
 ) -> tuple[Tensor, Metrics]:
-    """Mean loss over real steps: cross-entropy of discrete actions, squared error of continuous ones.
+    """Return the mean loss over valid steps: cross-entropy (discrete actions) or squared error (continuous actions).
 
     Args:
         predictions: `[B, K, A]`, logits or actions.
         actions: logged actions, `[B, K]` int64 or `[B, K, A]`.
-        attention_mask: `[B, K]` bool; pads never count.
-        half_range: half the width of each action's bounds `[A]`; errors are measured in it, so that every dimension
-            weighs the same; one that is 0 counts as 1. None leaves environment units.
+        attention_mask: `[B, K]` bool. Pads do not count.
+        half_range: half the width of the bounds of each action dimension `[A]`. Errors are divided by it, so all
+            dimensions have the same weight. A 0 counts as 1. None keeps environment units.
 
     Returns:
-        The loss, and `loss` with `accuracy` (discrete) or `action_error` (root mean square, in half-ranges), detached.
+        The loss and its detached metrics: `loss`, and `accuracy` (discrete) or `action_error` (RMS in half-ranges).
     """
     valid = attention_mask.sum()
     if actions.dim() == 2:
+        # Logits [B, K, A] -> [B K, A], actions [B, K] -> [B K], and the losses back to [B, K].
         losses = F.cross_entropy(predictions.flatten(0, 1), actions.flatten(), reduction="none").view_as(actions)
         loss = losses.masked_fill(~attention_mask, 0).sum() / valid
         hits = (predictions.argmax(-1) == actions) & attention_mask
@@ -48,19 +49,20 @@ def action_loss(
     error = predictions - actions
     if half_range is not None:
         error = error / positive_range(half_range)
+    # Squared errors [B, K, A] -> [B, K]; pads are masked before the sum.
     loss = error.square().mean(-1).masked_fill(~attention_mask, 0).sum() / valid
     return loss, {"loss": loss.detach(), "action_error": loss.detach().sqrt()}
 
 
 def positive_range(half_range: Tensor) -> Tensor:
-    """Return half widths of bounds to divide by: 1 where they are 0, as of an action that is a constant."""
+    """Return half widths of bounds as divisors. A 0, the width of a constant action, becomes 1."""
     return half_range.where(half_range > 0, 1.0)
 
 
 def action_half_range(model: nn.Module) -> Tensor | None:
-    """Return half the width of each action's bounds [A], in which errors are measured; None without bounds.
+    """Return half the width of the bounds of each action dimension `[A]`; None without bounds.
 
-    Bounds without width count as 1: the action is a constant, which the head predicts exactly.
+    A width of 0 counts as 1. Such an action is a constant, which the head predicts exactly.
     """
     head: Any = getattr(model, "head", None)
     return positive_range((head.high - head.low) / 2) if getattr(head, "bounded", False) else None

@@ -1,4 +1,4 @@
-"""Three-factor plasticity of an action head (`snn_dt.snn.three_factor`) on logged data, beside the optimizer.
+"""Three-factor plasticity of an action head (`snn_dt.snn.three_factor`), in training next to the optimizer.
 
 B windows of K steps; D width, A action dimensions or number of discrete actions.
 """
@@ -21,9 +21,9 @@ from snn_dt.snn.three_factor import RunningMean, bounded, modulated
 
 
 def output_activity(head: ActionHead, predictions: Tensor, discrete: bool) -> Tensor:
-    """Return the activity [..., A] of the head's outputs: probabilities, or places within the bounds in [-1, 1].
+    """Return the output activity of the head, `[..., A]`.
 
-    Actions without bounds have their `tanh`.
+    It is the probability of a discrete action, a bounded action scaled to [-1, 1], or the `tanh` of an unbounded one.
     """
     if discrete:
         return predictions.softmax(-1)
@@ -31,17 +31,17 @@ def output_activity(head: ActionHead, predictions: Tensor, discrete: bool) -> Te
 
 
 def action_activity(head: ActionHead, actions: Tensor, discrete: bool) -> Tensor:
-    """Return what the activity of the head's outputs would be, had they been these actions."""
+    """Return the output activity that corresponds to `actions`."""
     if discrete:
         return F.one_hot(actions, head.out_features).to(head.weight.dtype)
     return output_activity(head, actions, discrete)
 
 
 class HeadPlasticity:
-    """The part that training and acting share: the input of the head of `model` (pre), and the post factor.
+    """Pre and post factors of the action head of `model`, for training and for acting.
 
     Attributes:
-        recording: of the calls of the head, until `recording.stop()`.
+        recording: records the calls of the head until `recording.stop()`.
     """
 
     def __init__(self, config: PlasticityConfig, model: nn.Module) -> None:
@@ -53,9 +53,9 @@ class HeadPlasticity:
 
     @property
     def pre(self) -> Tensor:
-        """The input of the head in the last forward, `[B, K, D]`."""
+        """Input of the head in the last forward, `[B, K, D]`."""
         pre: Tensor = self.recording.calls[-1].inputs[0].detach()
-        return pre.transpose(0, 1) if self._tokens_first else pre
+        return pre.transpose(0, 1) if self._tokens_first else pre  # [K, B, D] -> [B, K, D]
 
     def post(self, predictions: Tensor, actions: Tensor) -> Tensor:
         """Return the post factor `[..., A]`."""
@@ -63,19 +63,18 @@ class HeadPlasticity:
         return action_activity(self.head, actions, self.discrete) - post if self.config.post == "error" else post
 
     def grown(self, plastic: Tensor, change: Tensor, weight: Tensor) -> Tensor:
-        """Return `plastic + change`, within the bound."""
+        """Return `plastic + change`, scaled down to the bound if necessary."""
         return bounded(plastic + change, self.config.bound * torch.linalg.vector_norm(weight))
 
 
 class TrainingPlasticity(HeadPlasticity):
-    r"""After each update of the optimizer, `W += eta \sum_t delta_t E_t`, the mean over the real steps of the batch.
+    r"""Plasticity in training: `W += eta \sum_t delta_t E_t`, the mean over the valid steps of the batch.
 
-    E starts at 0 with each window, delta_t is the return-to-go of the step minus the mean of earlier batches, so the
-    first batch changes nothing. What predictions are made of stays as it was: the data of an update are seen by later
-    ones only, as those of a gradient are.
+    The trace E starts at 0 in each window. delta_t is the return-to-go minus its mean over earlier batches, so the
+    first batch changes nothing. The change is applied after the optimizer step and affects later batches only.
 
     Attributes:
-        plastic: all that was added to the weights so far, which is what the bound is about.
+        plastic: sum of all changes so far, which the bound limits.
     """
 
     def __init__(self, config: PlasticityConfig, model: nn.Module) -> None:
@@ -86,23 +85,26 @@ class TrainingPlasticity(HeadPlasticity):
 
     @torch.no_grad()
     def observe(self, batch: Batch, predictions: Tensor) -> None:
-        """Take a part of a batch and what the model, which has just run on it, predicted."""
+        """Add the changes of a part of a batch, right after the forward that gave `predictions`."""
         mask, rtg = batch.attention_mask, batch.rtg.squeeze(-1)
         delta = rtg if self.config.modulator == "return" else rtg - self.baseline.mean.to(rtg)
         if self.config.modulator == "advantage" and not self.baseline.count:
+            # Without an earlier batch there is no baseline yet.
             delta = torch.zeros_like(rtg)
         post = self.post(predictions, batch.actions)
         change = modulated(self.pre.to(post.dtype), post, delta.clamp(-1, 1), mask, self.config.decay)
         steps = torch.stack([rtg.masked_fill(~mask, 0).sum(), mask.sum().to(rtg)])
+        # One vector of changes, returns and steps, so that one message sums it over processes.
         self._sums.append(torch.cat([change.flatten(), steps]))
 
     @torch.no_grad()
     def apply(self, total: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        """Change the weights by what was observed; `total` sums over processes. Returns a metric."""
+        """Apply the observed changes to the weights and return a metric. `total` sums over processes."""
         change, returns, steps = total(torch.stack(self._sums).sum(0)).split([self.plastic.numel(), 1, 1])
         self._sums = []
         weight = self.head.weight
         change = self.config.eta * change.view_as(self.plastic) / steps
+        # The bound is relative to the weights without plasticity.
         plastic = self.grown(self.plastic, change, weight - self.plastic)
         weight += plastic - self.plastic
         self.plastic = plastic
@@ -110,10 +112,10 @@ class TrainingPlasticity(HeadPlasticity):
         return {"plasticity": torch.linalg.vector_norm(plastic) / torch.linalg.vector_norm(weight)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
+        """Return the state that a resumed run needs."""
         return {"plastic": self.plastic, "mean": self.baseline.mean, "count": self.baseline.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore the result of `state_dict`."""
         self.plastic = state["plastic"].to(self.plastic)
         self.baseline.mean, self.baseline.count = state["mean"], state["count"]

@@ -1,7 +1,7 @@
-"""Schedules of the surrogate's slope k. A slope shapes gradients alone: no schedule changes a forward pass.
+"""Schedules of the surrogate's slope k. The slope affects gradients only. No schedule changes a forward pass.
 
-A schedule has `slope(step)`, the slope of an update; `observe(score)`, told of every evaluation; `state_dict()` and
-`load_state_dict(...)`, with which a resumed run goes on exactly.
+A schedule returns the slope of an update with `slope(step)` and receives each evaluation with `observe(score)`. It
+stores its state with `state_dict()` and `load_state_dict(...)`, so a resumed run continues exactly.
 
 Source: fixed, interval and adaptive slopes of Van den Berghe et al. 2025 (arXiv 2510.24461). The paper gives no formula
 for its interval schedule; the shapes are ours.
@@ -25,44 +25,44 @@ BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 
 
 class SlopeSchedule(Protocol):
-    """What the training loop asks of a schedule."""
+    """Interface of a schedule to the training loop."""
 
     def slope(self, step: int) -> float:
         """Return k of update `step`, counted from 0."""
 
     def observe(self, score: float) -> None:
-        """Take the score of an evaluation."""
+        """Receive the score of an evaluation."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs, as plain values."""
+        """Return the state as plain values."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore the result of `state_dict`."""
 
 
 class Fixed:
-    """The same slope throughout."""
+    """A constant slope."""
 
     def __init__(self, slope: float) -> None:
         self.first = slope
 
     def slope(self, step: int) -> float:
-        """Return it."""
+        """Return the constant slope."""
         return self.first
 
     def observe(self, score: float) -> None:
-        """Nothing depends on it."""
+        """Ignore the score."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: the step is enough."""
+        """Return an empty state: the step determines the slope."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take nothing."""
+        """Do nothing: the state is empty."""
 
 
 class Interval(Fixed):
-    """From slope k0 to k1 in `count` steps, one every `every` updates, the first after `start + every` updates.
+    """Slope from k0 to k1 in `count` stages of `every` updates. The first change is after `start + every` updates.
 
     ```
     u = clip(floor((step - start) / every) / count, 0, 1)
@@ -89,9 +89,9 @@ class Adaptive(Fixed):
     k = clip(gain mean(reward_weight r + difference_weight r'), low, high)
     ```
 
-    With the defaults this is Eq. 7 of the paper, in which r is the return in environment units. The first score has a
-    difference of 0; before `window` scores the mean is over those there are; a score that is no number is left out.
-    With `falling` the scores are losses, and r is 1 - loss / first loss.
+    With the defaults this is Eq. 7 of the paper, where r is the return in environment units. The first score has a
+    difference of 0. Before `window` scores the mean is over the scores so far. Scores that are not finite are ignored.
+    With `falling` the scores are losses and r is 1 - loss / first loss.
     """
 
     def __init__(
@@ -113,49 +113,51 @@ class Adaptive(Fixed):
         self.terms: deque[float] = deque(maxlen=window)
 
     def slope(self, step: int) -> float:
-        """Return k by the scores so far; the first slope before any."""
+        """Return k from the scores so far; before the first score the initial slope."""
         if not self.terms:
             return self.first
         return min(max(self.gain * math.fsum(self.terms) / len(self.terms), self.low), self.high)
 
     def observe(self, score: float) -> None:
-        """Take the score of an evaluation."""
+        """Add the score of an evaluation."""
         if not math.isfinite(score):
             return
         if self.falling:
             self.first_score = score if self.first_score is None else self.first_score
+            # Grows from 0 to 1 as the loss falls, as a return does.
             score = 1.0 - score / self.first_score
         difference = 0.0 if self.last_score is None else score - self.last_score
         self.terms.append(self.reward_weight * score + self.difference_weight * difference)
         self.last_score = score
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the first and the last score and the terms of the mean."""
+        """Return the first score, the last score and the terms of the mean."""
         return {"first_score": self.first_score, "last_score": self.last_score, "terms": list(self.terms)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore the result of `state_dict`."""
         self.first_score, self.last_score = state["first_score"], state["last_score"]
         self.terms = deque(state["terms"], self.terms.maxlen)
 
 
 def make_schedule(config: Config) -> SlopeSchedule | None:
-    """Build the schedule of `train.slope_schedule`, from `model.surrogate_slope` on; None if nothing is to be changed.
+    """Build the schedule of `train.slope_schedule`, starting at `model.surrogate_slope`; None if the slope is fixed.
 
-    With the score `return` adaptive is Eq. 7; of the others a score that stays at 1 asks for the highest slope.
+    Adaptive with the score `return` is Eq. 7. With the other scores a constant 1 gives the highest slope.
     """
     s, first = config.train.slope_schedule, config.model.resolved().surrogate_slope
     assert first is not None
     if s.kind == "fixed":
         return Fixed(first) if s.layers else None
     if s.kind == "adaptive":
+        # A constant score of 1 has the mean term 0.5, so this gain gives the slope `last`.
         gain = 1.0 if s.score == "return" else 2.0 * s.last
         return Adaptive(first, gain, high=s.last, falling=s.score == "loss")
     return Interval(first, s.last, max(1, config.train.steps // (s.stages + 1)), s.stages, s.kind)
 
 
 def score_of(kind: str, rows: Rows | None, loss: float | None) -> float:
-    """Pick the score `kind` out of an evaluation, of its first target return; nan if it has none."""
+    """Return the score `kind` of an evaluation at its first target return; nan if it has none."""
     found = loss if kind == "loss" else None
     if rows and kind != "loss":
         found = rows[0]["return_mean" if kind == "return" else "normalized_score"]
@@ -163,8 +165,9 @@ def score_of(kind: str, rows: Rows | None, loss: float | None) -> float:
 
 
 def set_slope(model: nn.Module, slope: float, factors: Sequence[float] = ()) -> None:
-    """Give every spike function of `model` the slope, times `factors[i]` in block i if there are any."""
+    """Set the slope of every spike function of `model`, times `factors[i]` in block i if given."""
     for name, module in model.named_modules():
         if hasattr(module, "surrogate_slope"):
+            # The dot lets the pattern match the block itself, too.
             block = BLOCK.search(f"{name}.")
             module.surrogate_slope = slope * (factors[int(block.group(1))] if factors and block else 1.0)

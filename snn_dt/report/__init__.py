@@ -1,1 +1,1 @@
-"""Figures and pages."""
+"""Figures, tables and HTML pages of results."""

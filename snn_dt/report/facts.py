@@ -1,4 +1,4 @@
-"""Read a run folder for a report. A file with unexpected content is left out and named; the report never fails."""
+"""Read a run folder for a report. Files with unexpected content are omitted and named. The report never fails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Parts:
         self.left_out: list[str] = []
 
     def made(self, name: str, make: Callable[[], T]) -> T | None:
-        """Return the result of `make`, or None, with a note, if it raises."""
+        """Return the result of `make`. If it raises, add a note and return None."""
         try:
             return make()
         except Exception as error:  # content of a file can be wrong in any way
@@ -33,18 +33,19 @@ class Parts:
             return None
 
     def mapping(self, name: str, value: Any) -> dict[str, Any]:
-        """Return `value` if it is a mapping that can be shown, else an empty one; note it unless `value` is None."""
+        """Return `value` if it is a mapping that can be shown. Otherwise add a note and return an empty one."""
 
         def check() -> dict[str, Any]:
             if not isinstance(value, dict):
                 raise TypeError(f"expected a mapping, found {value!r:.60}")
+            # Rendered once to see whether it fails.
             Facts(value).html()
             return value
 
         return {} if value is None else self.made(name, check) or {}
 
     def listed(self, name: str, make: Callable[[], list[Part]]) -> list[Part]:
-        """Return the parts that `make` returns; none, with a note, if one of them cannot be written as HTML."""
+        """Return the parts from `make`. If one cannot be written as HTML, add a note and return none."""
 
         def check() -> list[Part]:
             found = make()
@@ -58,7 +59,7 @@ class Parts:
 class RunFacts:
     """Command, provenance, policy, config and metrics of a run.
 
-    `path` is a run folder or a checkpoint folder, inside or outside a run folder.
+    `path` is a run folder or a checkpoint folder. The latter may be inside or outside a run folder.
     """
 
     def __init__(self, path: Path, parts: Parts) -> None:
@@ -81,7 +82,7 @@ class RunFacts:
         return " on ".join(str(name) for name in (kind, evaluations[0].get("env_id")) if name) or "evaluation"
 
     def reference(self, evaluations: Rows) -> dict[str, float]:
-        """Return the returns at score 0 and 100; empty for an environment without a score."""
+        """Return the returns at score 0 and 100. Empty for an environment without a score."""
         scored = evaluations[0].get("normalized_score") is not None
         scores = (self.policy.get("reference") if scored else None) or {}
         return {
@@ -92,7 +93,7 @@ class RunFacts:
 
 
 def _read(path: Path, parts: Parts) -> dict[str, Any]:
-    """Return the mapping in a JSON or YAML file; empty if it is missing or damaged."""
+    """Return the mapping in a JSON or YAML file. Empty if it is missing or damaged."""
 
     def read() -> Any:
         return io.read_json(path) if path.suffix == ".json" else parse_yaml(io.read_text(path))
@@ -107,7 +108,7 @@ def _text(value: Any) -> str:
 
 
 def numbers(values: Any) -> NDArray[np.float64]:
-    """Return finite numbers `[E]`; TypeError or ValueError for anything else, also for numbers as text."""
+    """Return finite numbers `[E]`. Raise TypeError or ValueError for anything else, such as numbers as text."""
     found = np.asarray(values)
     if found.ndim != 1 or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
         raise ValueError(f"expected a list of finite numbers, found {values!r:.60}")

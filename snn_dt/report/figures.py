@@ -1,7 +1,7 @@
 """Figures of returns and training, as matplotlib Figures.
 
-An evaluation row is an object that `snn-dt evaluate --json` writes. Its `target_return`, `returns`, `return_mean` and
-`return_interval` are drawn.
+An evaluation row is an object from `snn-dt evaluate --json`. The figures use its `target_return`, `returns`,
+`return_mean` and `return_interval`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def return_vs_target(
 
     Args:
         evaluations: one row per target return. Each episode is a dot; the mean has its interval.
-        data_returns: `[E]` episode returns of the training data, drawn as a histogram along the bottom.
-        reference: named returns, such as random and expert, drawn as dotted horizontal lines.
+        data_returns: `[E]` episode returns of the training data, for a histogram along the bottom.
+        reference: named returns, such as random and expert. Each is a dotted horizontal line.
     """
     rows = sorted(evaluations, key=lambda row: row["target_return"])
     targets = np.array([row["target_return"] for row in rows], dtype=float)
@@ -56,6 +56,7 @@ def return_vs_target(
         axes.scatter(row["target_return"] + aside, returns, s=16, color=BLUE, alpha=0.4, linewidths=0)
     axes.plot(targets, means, color=BLUE, linewidth=1.5, alpha=0.6)
     axes.errorbar(
+        # [rows, 2] -> [2, rows]: lengths of both arms
         targets, means, np.abs(intervals.T - means), fmt="o", markersize=7, color=BLUE, markeredgecolor="white",
         capsize=4, linewidth=2, label="mean and its 95 % interval",
     )  # fmt: skip
@@ -66,9 +67,9 @@ def return_vs_target(
 
 
 def learning_curve(rows: Sequence[Row]) -> Figure:
-    """Draw rows of metrics.jsonl over the update: loss, return at each target and mean firing rate, if recorded.
+    """Draw metrics.jsonl over the updates: loss, return at each target and mean firing rate, if recorded.
 
-    Returns need evaluations at two updates at least. Of two rows of one step (after a resume) the newer one is drawn.
+    Returns need evaluations at two updates or more. Of two rows of one step (after a resume) the newer one is drawn.
     """
     panels = [
         (title, curves)
@@ -85,6 +86,7 @@ def learning_curve(rows: Sequence[Row]) -> Figure:
     for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw_curves(axes, {name: curve for name, curve in curves.items() if curve})
         if title == "loss" and all(point[0] > 0 for curve in curves.values() for point in curve.values()):
+            # A logarithmic axis cannot show a loss of 0 or less.
             axes.set_yscale("log")
             axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -101,6 +103,7 @@ def _histogram_along_bottom(axes: Axes, data: np.ndarray, low: float, high: floa
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
+    # Equal values would give an axis without width.
     margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     return low - margin, high + margin
 
@@ -124,6 +127,7 @@ def _returns_by_target(rows: Sequence[Row]) -> dict[str, dict[int, tuple[float, 
 def _draw_curves(axes: Axes, curves: Mapping[str, Mapping[int, tuple[float, float, float]]]) -> None:
     for colour, (name, curve) in zip(CYCLE * len(curves), curves.items(), strict=False):
         steps = sorted(curve)
+        # [steps, 3] -> [3, steps]
         middle, low, high = np.array([curve[step] for step in steps]).T
         marker = "o" if len(steps) < 15 else ""
         axes.plot(steps, middle, color=colour, linewidth=1.8, marker=marker, markersize=4, label=name)

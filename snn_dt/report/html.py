@@ -26,7 +26,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Code:
-    """Preformatted text, such as a command or a YAML file. `folded` is the line that opens it; empty: always open."""
+    """Preformatted text, such as a command or a YAML file. `folded` is the line that opens it; if empty it is open."""
 
     text: str
     folded: str = ""
@@ -39,7 +39,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, at most `width` CSS pixels wide, with a caption that is also its alternative text."""
+    """A PNG of at most `width` CSS pixels. The caption is also its alternative text."""
 
     png: bytes
     caption: str
@@ -54,7 +54,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. Numbers are shortened and right-aligned, as is the head of a column that starts with one."""
+    """A table. Numbers are shortened and right-aligned. So is the head of a column that starts with a number."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -90,7 +90,7 @@ def write_report(path: Path, title: str, sections: Sequence[tuple[str, Sequence[
 
     Args:
         path: the .html file.
-        title: of the page.
+        title: title of the page.
         sections: (heading, parts) from top to bottom.
 
     Raises:

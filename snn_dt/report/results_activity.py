@@ -1,4 +1,4 @@
-"""The least activity with which a spiking model keeps its score, over the variants of a plan."""
+"""The variants of a plan with the fewest spikes that keep the score of a spiking model."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from snn_dt.report.results_records import Record
 from snn_dt.report.results_table import by_dataset, by_variant, dataset_label, mean_of, number, table
 
 FREE = {"snn_dt": "snn_dt-full", "snn_dt_stream": "snn_dt_stream"}
-"""The variant without a budget, for each kind of model."""
+"""Variant without a budget for each kind of model."""
 SHARE = 0.95
 
 
 def fewest_spikes(records: Sequence[Record]) -> list[str]:
-    """Return a table: per dataset and kind, the variant with the fewest spikes and 95 % of the score without a budget.
+    """Return a table of the variants with the fewest spikes at 95 % of the score without a budget.
 
-    A score is 0 for a random policy, so 95 % of it has a meaning whatever the sign of the returns. The table is empty
-    if no variant has a budget.
+    It has one row per dataset and kind, and is empty if no variant has a budget. A random policy has score 0, so 95 %
+    of a score is meaningful for returns of any sign.
     """
     kinds = [kind for kind in FREE if any(_limited(record) for record in records if record["model"] == kind)]
     rows = [
@@ -30,7 +30,7 @@ def fewest_spikes(records: Sequence[Record]) -> list[str]:
 
 
 def _row(label: str, records: Sequence[Record], name: str) -> list[str] | None:
-    """Return the row of one kind's runs on one dataset; None without runs of `name`, the variant without a budget."""
+    """Return the row of one kind on one dataset; None without runs of `name`, the variant without a budget."""
     variants = by_variant([run for run in records if run["variant"] == name or _limited(run)])
     free = mean_of(variants[name], "normalized_score") if name in variants else None
     if free is None:
@@ -39,6 +39,7 @@ def _row(label: str, records: Sequence[Record], name: str) -> list[str] | None:
         variant: (mean_of(runs, "spikes_per_decision") or 0.0, mean_of(runs, "normalized_score") or 0.0)
         for variant, runs in variants.items()
     }
+    # The variant without a budget always qualifies, so there is a minimum.
     best = min((it for it, (_, score) in spent.items() if score >= SHARE * free), key=lambda it: spent[it])
     energy = mean_of(variants[best], "energy_pj_per_decision")
     cells = (name, _count(spent[name][0]), number(free), best, _count(spent[best][0]), number(spent[best][1]))

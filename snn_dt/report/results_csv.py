@@ -1,4 +1,4 @@
-"""`runs.csv`: a row for each run."""
+"""`runs.csv` with one row per run."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def csv_row(record: Record, root: Path = Path()) -> dict[str, Any]:
     """Return the row of a run. Values that were not measured are empty.
 
     Args:
-        record: of the run. Older ones do not say how they decided: `num_envs` is then that of the config, and every
-            step was counted.
-        root: the folder from which commands are typed.
+        record: record of the run. Old records do not state how decisions were made. They used `num_envs` of the config
+            and counted every step.
+        root: folder in which commands are run.
     """
     last, best = record["evaluation"][0], record["best_evaluation"][0]
     how = {
@@ -71,10 +71,11 @@ def csv_row(record: Record, root: Path = Path()) -> dict[str, Any]:
 
 
 def to_csv(records: Sequence[Record], root: Path = Path()) -> str:
-    """Return `runs.csv`. A run that two plans share has one row."""
+    """Return the text of `runs.csv`. A run that two plans share has one row."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     rows = (csv_row(record, root) for record in records)
+    # A dict keeps the order of rows and drops equal ones.
     writer.writerows({tuple(row.items()): row for row in rows}.values())
     return text.getvalue()

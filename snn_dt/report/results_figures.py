@@ -18,15 +18,15 @@ MARKERS = "osD^vPX*<>"
 
 
 def returns_against_energy(records: Sequence[Record]) -> Figure:
-    """Draw the last return over the energy of a decision, one panel per dataset.
+    """Draw the last return over the energy of a decision, with one panel per dataset.
 
-    A small dot is a seed, a large one the mean. A dotted line shows the best known agent, if the dataset names one.
+    A small dot is a seed and a large dot the mean. A dotted line shows the best known agent if the dataset names one.
     """
     return _returns_against(records, "energy_pj_per_decision", 1e-6, "energy of a decision, µJ")
 
 
 def returns_against_spikes(records: Sequence[Record]) -> Figure:
-    """Draw the last return over the spikes of a decision, for spiking models."""
+    """Draw the last return over the spikes of a decision for spiking models."""
     spiking = [record for record in records if record["evaluation"][0]["spikes_per_decision"]]
     return _returns_against(spiking, "spikes_per_decision", 1.0, "spikes of a decision")
 
@@ -44,6 +44,7 @@ def _returns_against(records: Sequence[Record], name: str, scale: float, label: 
         axes.set_xscale("log")
         low, high = axes.get_xlim()
         if high / low < 10:  # below a decade the locator labels too many numbers
+            # One decade around the geometric mean.
             low, high = (low * high / 10) ** 0.5, (low * high * 10) ** 0.5
             axes.set_xlim(low, high)
         steps = (1, 2, 5) if high / low < 100 else (1,)
@@ -53,7 +54,7 @@ def _returns_against(records: Sequence[Record], name: str, scale: float, label: 
 
 
 def returns_against_target(records: Sequence[Record]) -> Figure:
-    """Draw the return over the target return, one panel per dataset: a dot is a seed, a line joins the means."""
+    """Draw the return over the target return, with one panel per dataset. Dots are seeds and lines join the means."""
 
     def draw(axes: Axes, runs: Sequence[Record], style: dict[str, Any]) -> Any:
         targets = [row["target_return"] for row in runs[0]["evaluation"]]
@@ -73,7 +74,7 @@ def returns_against_target(records: Sequence[Record]) -> Figure:
 
 
 def _dot(axes: Axes, run: Record, x: Any, y: Any, style: dict[str, Any]) -> None:
-    """Draw the dot of one run; hollow if its code was not committed."""
+    """Draw the dot of one run. It is hollow if the code was not committed."""
     if uncommitted(run):
         look = {"facecolors": "none", "edgecolors": style["color"], "marker": style["marker"], "linewidths": 0.8}
     else:
@@ -84,7 +85,7 @@ def _dot(axes: Axes, run: Record, x: Any, y: Any, style: dict[str, Any]) -> None
 def _panels(
     records: Sequence[Record], draw: Callable[[Axes, Sequence[Record], dict[str, Any]], Any], xlabel: str, ylabel: str
 ) -> Figure:
-    """Return a figure with a panel per dataset; `draw` draws one variant and returns its artist for the legend."""
+    """Return a figure with a panel per dataset. `draw` draws one variant and returns its artist for the legend."""
     datasets = by_dataset(records)
     columns = min(2, len(datasets))
     lines = -(-len(datasets) // columns)
@@ -94,6 +95,7 @@ def _panels(
         axes = figure.add_subplot(lines, columns, i + 1)
         axes.margins(x=0.08, y=0.12)
         for name, runs in by_variant(own).items():
+            # A variant has the same colour in all panels.
             k = names.index(name)
             marks[name] = draw(axes, runs, {"color": CYCLE[k % len(CYCLE)], "marker": MARKERS[k % len(MARKERS)]})
         if reference := next((run["reference"] for run in own if run.get("reference")), None):

@@ -1,4 +1,4 @@
-"""Write `runs.csv`, the tables and the figures of `results/` from the records in `results/runs/<plan>/`."""
+"""Write `runs.csv` and the tables and figures of `results/` from the records in `results/runs/<plan>/`."""
 
 from __future__ import annotations
 
@@ -33,21 +33,22 @@ TITLES = {
 def write_table(
     results: Path, orders: Mapping[str, Sequence[tuple[str, str]]], published: Mapping[str, Sequence[str]]
 ) -> None:
-    """Write runs.csv, the figures, and the tables between the marks in README.md.
+    """Write runs.csv, the figures and the tables between the marks in README.md.
 
     Args:
-        results: the folder.
-        orders: the (task, variant) of the rows of each plan.
-        published: notes, see `snn_dt.report.results_page.page`.
+        results: the folder of results.
+        orders: (task, variant) of the rows of each plan.
+        published: notes; see `snn_dt.report.results_page.page`.
 
     Raises:
-        ConfigError: there are no records, or README.md lacks the marks.
+        ConfigError: there are no records or README.md lacks the marks.
     """
     plans = {plan: read_records(results / "runs" / plan, order) for plan, order in orders.items()}
     records = [record for own in plans.values() for record in own]
     if not records:
         raise ConfigError(f"expected records in {results / 'runs'}, found none; run the plan first")
     readme = results / "README.md"
+    # Text outside the marks is written by hand and kept.
     text = readme.read_text() if readme.exists() else f"# Results\n\n{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
     _, mark, after = rest.partition(END)
@@ -63,7 +64,7 @@ def write_table(
 
 
 def write_short_tables(readme: Path, results: Path, orders: Mapping[str, Sequence[tuple[str, str]]]) -> None:
-    """Write short tables of a plan's records between the marks in a page. A page without marks stays as it is.
+    """Write short tables of records between the marks in a page. A page without marks is not changed.
 
     ```
     <!-- short table: classic: dense, snn_dt-full -->

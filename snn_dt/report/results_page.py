@@ -28,13 +28,13 @@ ABOVE = "† above the best known agent: treat it as a mistake until it is expla
 
 
 def page(title: str, records: Sequence[Record], published: Mapping[str, Sequence[str]], key: str = "") -> str:
-    """Return the Markdown of one plan: a table over all datasets, then a table for each dataset.
+    """Return the Markdown of one plan: a table over all datasets and one table per dataset.
 
     Args:
         title: the heading.
-        records: of the plan's runs.
-        published: notes to print under the heading of an environment, by its id, or of the plan, by `key`.
-        key: the plan's name in `published`.
+        records: records of the plan.
+        published: notes by environment id or by `key`. They are printed under the heading of the environment or plan.
+        key: name of the plan in `published`.
     """
     parts = [f"### {title}", "", *_notes(published.get(key, ())), *_together(records), *fewest_spikes(records)]
     parts += _conditioning(records)
@@ -45,7 +45,7 @@ def page(title: str, records: Sequence[Record], published: Mapping[str, Sequence
 
 
 def short_table(records: Sequence[Record], variants: Sequence[str]) -> str:
-    """Return a table of the mean last return on each dataset, for those of `variants` that have runs."""
+    """Return a table of the mean last return on each dataset for the `variants` that have runs."""
     datasets = by_dataset(records)
     rows = []
     for name in variants:
@@ -107,13 +107,13 @@ def _row(name: str, runs: Sequence[Record], reference: Mapping[str, float] | Non
 
 
 def seeds(runs: Sequence[Record]) -> str:
-    """Return the number of runs and, if not zero, of those that carry the mark: `5 (4 ‡)`."""
+    """Return the number of runs and the number of marked runs if not zero: `5 (4 ‡)`."""
     marked = sum(map(uncommitted, runs))
     return f"{len(runs)} ({marked} {MARK})" if marked else str(len(runs))
 
 
 def _times(runs: Sequence[Record]) -> tuple[str, str]:
-    """Return decisions/s and minutes, of the runs on a CPU if there are any."""
+    """Return decisions/s and minutes. Runs on a CPU are preferred."""
     on_cpu = [run for run in runs if run.get("device", "cpu") == "cpu"]
     timed = on_cpu or runs
     minutes = number(sum(run["minutes"] for run in timed) / len(timed))
@@ -121,7 +121,7 @@ def _times(runs: Sequence[Record]) -> tuple[str, str]:
 
 
 def _together(records: Sequence[Record]) -> list[str]:
-    """Return a table over all datasets: each variant's scores, energy, and difference to `dense` on each dataset."""
+    """Return a table over all datasets with the scores, energy and difference to `dense` of each variant."""
     datasets = by_dataset(records)
     against = datasets if BASELINE in by_variant(records) else {}
     rows = []
@@ -129,6 +129,7 @@ def _together(records: Sequence[Record]) -> list[str]:
         of = {dataset: by_variant(own).get(name, []) for dataset, own in datasets.items()}
         columns = [scores(own) for own in of.values()]
         whole = all(len(column) for column in columns)
+        # A mean over some datasets cannot be compared with one over all.
         middle, low, high = interval(columns) if whole else (0.0, 0.0, 0.0)
         rows.append(
             [
@@ -159,10 +160,10 @@ def _against(runs: Sequence[Record], baseline: Sequence[Record], name: str) -> s
 
 
 def _conditioning(records: Sequence[Record]) -> list[str]:
-    """Return a table of the return at each target: means over seeds, the headline target first."""
+    """Return a table of mean returns over seeds at each target. The headline target is first."""
     datasets = {
         dataset: own for dataset, own in by_dataset(records).items() if len(own[0]["evaluation"]) > 1
-    }  # one target shows no conditioning
+    }  # one target cannot show conditioning
     if not datasets:
         return []
     rows = []

@@ -1,7 +1,7 @@
-"""The folder of pretrained checkpoints: their returns on fresh episodes, and how to make those that are not included.
+"""Pages of the folder of pretrained checkpoints: returns on fresh episodes and commands for those not included.
 
-A checkpoint is the best of several training seeds on the episodes of the table, so the table overestimates it.
-`evaluations.json` holds its return on reset seeds that were not used for that choice.
+A checkpoint is the best of several training seeds on the episodes of the table. The table therefore overestimates it.
+`evaluations.json` holds its return on reset seeds that were not used for the choice.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from snn_dt.report.results_table import number, table
 FRESH_SEED = 1_000_000
 """Reset seed of the first fresh episode. Evaluations during training and in the table start at 10,000."""
 EPISODES = 4
-"""Fresh episodes per episode of the table: 200 of a classic task, 80 of MuJoCo."""
+"""Fresh episodes per episode of the table: 200 for a classic task and 80 for MuJoCo."""
 BEGIN, END = "<!-- checkpoints: scripts/reproduce.py --pretrained -->", "<!-- end of checkpoints -->"
 KEPT = ("env_id", "target_return", "episodes", "seed", "returns", "return_mean", "return_std", "return_interval")
 
 
 def own_figure(checkpoint: Path, record: Record) -> dict[str, Any]:
-    """Evaluate a checkpoint on fresh episodes, at the headline target, on one CPU thread.
+    """Evaluate a checkpoint on fresh episodes at the headline target, with one CPU thread.
 
     Args:
-        checkpoint: the folder.
-        record: of the run that made it.
+        checkpoint: the checkpoint folder.
+        record: record of the run that made it.
     """
     from snn_dt.device import set_threads
     from snn_dt.evaluation.rollout import evaluate
 
     chosen = record["evaluation"][0]
     settings = {"episodes": EPISODES * chosen["episodes"], "num_envs": min(32, chosen["episodes"]), "meter_every": 1}
+    # The result depends on the number of threads by rounding.
     set_threads(1)
     policy = from_pretrained(checkpoint, "cpu")
     [row] = evaluate(policy, chosen["target_return"], seed=FRESH_SEED, **settings)
@@ -50,13 +51,13 @@ def own_figure(checkpoint: Path, record: Record) -> dict[str, Any]:
 
 
 def read_figures(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the fresh evaluations of the checkpoints in `folder`, by name."""
+    """Return the fresh evaluations of the checkpoints in `folder` by name."""
     path = folder / "evaluations.json"
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def write_figures(folder: Path, figures: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write `evaluations.json`, one line for each checkpoint in `folder`."""
+    """Write `evaluations.json` with one line per checkpoint in `folder`."""
     lines = [f"{json.dumps(name)}: {dumps(figures[name])}" for name in sorted(figures) if (folder / name).is_dir()]
     write_atomically(folder / "evaluations.json", "{\n" + ",\n".join(lines) + "\n}\n")
 
@@ -65,8 +66,8 @@ def write_page(folder: Path, best: Mapping[str, Record]) -> None:
     """Write the tables of `folder`'s README.md.
 
     Args:
-        folder: the checkpoints.
-        best: the best record for each name. Those without a checkpoint are listed with the command that makes it.
+        folder: the folder of checkpoints.
+        best: best record by name. Records without a checkpoint are listed with their command.
     """
     readme = folder / "README.md"
     text = readme.read_text() if readme.exists() else f"# Checkpoints\n\n{BEGIN}\n{END}\n"

@@ -1,7 +1,7 @@
 """Records of runs: one JSON file per run in `runs/<plan>/`.
 
-`evaluation` holds the rows of the last checkpoint, one per target return; the first row is the headline.
-`best_evaluation` holds those of the best checkpoint during training. `snn-dt trial` writes a record.
+`evaluation` holds the rows of the last checkpoint, one per target return. The first row is the headline.
+`best_evaluation` holds the rows of the best checkpoint of the training. `snn-dt trial` writes a record.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ ALIASES = {
     "snn_dt_stream-plain": "snn_dt_stream-original-returns",
     "snn_dt_stream-silent": "snn_dt_stream-no-spikes",
 }
-"""Names of variants in 0.1.0, and the current ones."""
+"""Current names of variants by their names in 0.1.0."""
 
 
 def write_record(record: Record, path: Path) -> None:
-    """Write a record, one key per line. Warn if no commit holds the code that made it."""
+    """Write a record with one key per line. Warn if no commit holds the code that made it."""
     if uncommitted(record):
         print(
             f"warning: {path}: made by code that no commit holds (commit {record.get('commit')}); tables mark it",
@@ -55,21 +55,22 @@ def write_record(record: Record, path: Path) -> None:
 
 
 def without_repetition(record: Record) -> dict[str, Any]:
-    """Return a record that holds the counts of each module once, not in every evaluation row.
+    """Return a record with the counts of each module once instead of in every evaluation row.
 
-    `by_module` has the counts of the first row of `evaluation`: one list per module, in the order of `columns`. A
+    `by_module` has the counts of the first row of `evaluation`, as one list per module in the order of `columns`. A
     firing rate is spikes over neuron updates. An energy follows from the counts and `energy_constants`.
     """
     kept = {key: _without(value) for key, value in record.items()}
     first: Mapping[str, Any] = next(iter(record["evaluation"]), {})
     if modules := first.get("by_module"):
+        # Lists instead of objects: the column names are stored once.
         counts = {name: [row[column] or 0 for column in COUNTS] for name, row in modules.items()}
         kept |= {"energy_constants": first["energy_constants"], "by_module": {"columns": list(COUNTS), **counts}}
     return kept
 
 
 def _without(value: Any) -> Any:
-    """Return evaluation rows without the keys in `ONCE`, and any other value as it is."""
+    """Return evaluation rows without the keys in `ONCE`. Other values are not changed."""
     if isinstance(value, list):
         return [_without(row) for row in value]
     if isinstance(value, dict) and "return_mean" in value:
@@ -78,7 +79,7 @@ def _without(value: Any) -> Any:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return a record, with the current name of its variant.
+    """Read a record and give its variant the current name.
 
     Raises:
         ConfigError: the file is damaged.
@@ -97,10 +98,11 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def read_records(folder: Path, order: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Return the records in a folder: by task and variant as in `order` (others last), then by seed."""
+    """Return the records in a folder, sorted by task and variant as in `order`, then by seed."""
     tasks, variants = (list(dict.fromkeys(names)) for names in zip(*order, strict=True))
 
     def key(record: Record) -> tuple[Any, ...]:
+        # A trial is named TASK-VARIANT-seedN.
         task, variant = str(record["trial"]).split(f"-{record['variant']}-")[0], record["variant"]
         return _place(tasks, task), _place(variants, variant), record["seed"]
 
@@ -124,7 +126,7 @@ def gone(record: Record, root: Path) -> list[str]:
 
 
 def older_transition(record: Record) -> bool:
-    """Return whether a DSFormer was trained as in 0.1.0: 200 forwards of transition, the first of them left out."""
+    """Return whether a DSFormer was trained as in 0.1.0: 200 forwards of transition without the first one."""
     model = record.get("config", {}).get("model", {})
     return str(model.get("kind")).startswith("dsformer") and model.get("norm_transition", 0) > 1
 
@@ -140,7 +142,7 @@ def marks(record: Record, root: Path) -> str:
 
 
 def current(variant: str, warn: bool = False) -> str:
-    """Return the current name of a variant; with `warn`, print a warning for a name of 0.1.0."""
+    """Return the current name of a variant. With `warn` print a warning for a name of 0.1.0."""
     name = ALIASES.get(variant, variant)
     if warn and name != variant:
         print(f"warning: the variant {variant} is called {name} now", file=sys.stderr)

@@ -18,17 +18,17 @@ Returns = NDArray[np.float64]
 
 
 def by_dataset(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Group records by dataset, in order of appearance."""
+    """Group records by dataset in order of appearance."""
     return _grouped(records, lambda record: record["dataset"])
 
 
 def dataset_label(records: Sequence[Record]) -> str:
-    """Return the heading of one dataset's records: environment and dataset, as in "Hopper-v5 `medium-v0`"."""
+    """Return the label of a dataset: environment and dataset, such as "Hopper-v5 `medium-v0`"."""
     return f"{records[0]['env_id']} `{records[0]['dataset'].split('/')[-1]}`"
 
 
 def by_variant(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Group records by variant, in order of appearance."""
+    """Group records by variant in order of appearance."""
     return _grouped(records, lambda record: record["variant"] or record["model"])
 
 
@@ -40,12 +40,12 @@ def _grouped(records: Sequence[Record], key: Callable[[Record], str]) -> dict[st
 
 
 def headline(runs: Sequence[Record]) -> list[Returns]:
-    """Return the episode returns `[E]` of each run at the first target, last checkpoint."""
+    """Return the episode returns `[E]` of the last checkpoint of each run at the first target."""
     return [np.array(run["evaluation"][0]["returns"], dtype=np.float64) for run in runs]
 
 
 def scores(runs: Sequence[Record]) -> list[Returns]:
-    """Return `headline` as normalised scores; empty without reference returns."""
+    """Return `headline` as normalised scores. Empty without reference returns."""
     if not runs or not (reference := runs[0].get("reference")):
         return []
     low, high = reference["min"], reference["max"]
@@ -53,28 +53,29 @@ def scores(runs: Sequence[Record]) -> list[Returns]:
 
 
 def mean_score(columns: Sequence[Sequence[Returns]]) -> float | None:
-    """Return the mean score over runs and episodes, then over datasets; None if a dataset has no scores."""
+    """Return the mean over datasets of the mean score over runs and episodes; None if a dataset has no scores."""
     return float(np.mean([np.mean(column) for column in columns])) if all(map(len, columns)) else None
 
 
 def interval(columns: Sequence[Sequence[Returns]]) -> tuple[float, float, float]:
     """Return the interquartile mean over runs and datasets, and its 95 % interval by resampling runs and episodes.
 
-    `columns` holds the returns `[E]` of each run, for each dataset. All datasets are cut to the smallest number of runs
-    and of episodes.
+    `columns` holds the returns `[E]` of each run for each dataset. All datasets are cut to the smallest number of runs
+    and episodes.
     """
-    returns = _stacked(columns)
+    returns = _stacked(columns)  # [R, M, E]
+    # A fixed seed makes the same table from the same records.
     low, high = nested_interval(interquartile_mean, returns, rng=np.random.default_rng(0))
     return float(interquartile_mean(returns.mean(-1))), float(low), float(high)
 
 
 def difference(ours: Sequence[Returns], theirs: Sequence[Returns]) -> tuple[float, float, float]:
-    """Return the interquartile mean of `ours` minus that of `theirs`, and its 95 % interval."""
+    """Return the interquartile mean of `ours` minus that of `theirs` with its 95 % interval."""
 
     def gap(a: Returns, b: Returns) -> Returns:
         return interquartile_mean(a) - interquartile_mean(b)
 
-    a, b = _stacked([ours]), _stacked([theirs])
+    a, b = _stacked([ours]), _stacked([theirs])  # [R, 1, E] and [S, 1, E]
     low, high = nested_interval(gap, a, b, rng=np.random.default_rng(0))
     return float(gap(a.mean(-1), b.mean(-1))), float(low), float(high)
 
@@ -87,7 +88,7 @@ def _stacked(columns: Sequence[Sequence[Returns]]) -> Returns:
 
 
 def flagged_layers(records: Sequence[Record]) -> str:
-    """Return a sentence that names dead and saturated layers by variant, with the number of runs."""
+    """Return a sentence with the dead and saturated layers of each variant and the number of runs."""
     found = []
     for name, runs in by_variant(records).items():
         flags = Counter(pair for run in runs for pair in (run["evaluation"][0].get("layer_flags") or {}).items())
@@ -119,6 +120,6 @@ def percent(value: float | None) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; all columns but the first are right-aligned."""
+    """Return a Markdown table. All columns but the first are right-aligned."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

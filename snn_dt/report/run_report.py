@@ -1,4 +1,4 @@
-"""The report of an evaluation: evaluation.json, figures, and an HTML page with results and conditions."""
+"""Report of an evaluation: evaluation.json, figures and an HTML page with results and conditions."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def write_run_report(
     command: str = "",
     say: Callable[[str], None] | None = None,
 ) -> Path:
-    """Write evaluation.json, the figures (PNG) and report.html to `out_dir`; return the page's path.
+    """Write evaluation.json, the figures (PNG) and report.html to `out_dir`. Return the path of the page.
 
-    A part that cannot be shown, because a file holds unexpected content, is left out.
+    A part is omitted if its file has unexpected content.
 
     Args:
-        run_dir: a run or checkpoint folder. Parts of missing files (metrics, config, provenance) are left out.
-        evaluations: rows as `snn-dt evaluate --json` writes them, one per target return, at least one.
+        run_dir: a run or checkpoint folder. Parts of missing files (metrics, config, provenance) are omitted.
+        evaluations: one or more rows from `snn-dt evaluate --json`, one per target return.
         out_dir: created if missing. Existing files are replaced.
         raster: layer to `[decisions * T, neurons]` spikes (`snn_dt.evaluation.raster.record_raster`).
         data_returns: `[E]` episode returns of the training data.
         gates: layer to `[decisions, H]` gates of dendritic routing (`snn_dt.evaluation.raster.record_gates`).
-        command: the command of the evaluation. That of the training is in the provenance.
-        say: called with a warning of one line if a part was left out.
+        command: the command of the evaluation. The command of the training is in the provenance.
+        say: called with a one-line warning if a part is omitted.
 
     Raises:
         CheckpointError: `out_dir` cannot be written.
@@ -49,6 +49,7 @@ def write_run_report(
         raise ValueError("expected at least one evaluation row, found none")
     parts = Parts()
     run = RunFacts(run_dir, parts)
+    # Everything is rendered before anything is written, so a warning can name what is missing.
     pictures = _pictures(run, evaluations, raster or {}, gates or {}, data_returns, parts)
     sections = _sections(run, evaluations, pictures, command, parts)
     title = parts.made("title", lambda: run.title(evaluations)) or "evaluation"
@@ -95,6 +96,7 @@ def _pictures(
         caption = f"Firing rate of each layer over all decisions at target {target}."
         draw("firing_rates", lambda: spikes.firing_rates(rates, first.get("firing_rate")), caption, 680)
     if raster:
+        # A streaming model has one simulation step per decision.
         stream = run.model.get("kind") == "snn_dt_stream"
         caption = f"Spikes at the token of the action, over the first decisions of an episode at target {target}."
         draw(
@@ -173,7 +175,7 @@ def _table(evaluations: Rows) -> Table:
 
 
 def _energy(row: Mapping[str, Any]) -> list[Part]:
-    """Return the energy of one decision by part and by module, and the baselines it is compared with."""
+    """Return the energy of one decision by part and by module, compared with the baselines."""
     total = row["energy_pj_per_decision"]
     conditions = (
         f"One decision at target {row['target_return']:g}, with {number(row['context_steps'])} steps of context on "

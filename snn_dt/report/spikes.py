@@ -18,10 +18,10 @@ SHOWN_NEURONS = 64
 
 
 def firing_rates(per_layer: Mapping[str, float], mean: float | None = None) -> Figure:
-    """Draw the firing rate of each layer, in spikes per neuron and simulation step, the first layer on top.
+    """Draw the firing rate of each layer in spikes per neuron and simulation step. The first layer is on top.
 
-    Layers below 1e-3 are flagged as dead, those above 0.8 as saturated: both pass on almost no information. `mean` is
-    the rate over all neurons. It is not the mean of the layers' rates, as layers differ in size.
+    A layer is flagged as dead below 1e-3 and as saturated above 0.8. Both pass on almost no information. `mean` is the
+    rate over all neurons. It differs from the mean over layers because layers differ in size.
     """
     if not per_layer:
         raise ValueError("expected the firing rate of at least one layer, found none: the model has no spikes")
@@ -51,7 +51,7 @@ def firing_rates(per_layer: Mapping[str, float], mean: float | None = None) -> F
 
 
 def routing_gates(gates: Mapping[str, ArrayLike]) -> Figure:
-    """Draw the gates of dendritic routing over decisions: one panel per layer, one line per head.
+    """Draw the gates of dendritic routing over decisions, with one panel per layer and one line per head.
 
     `gates` holds `[decisions, H]` in [0, 1] by layer. A constant gate routes nothing.
     """
@@ -61,6 +61,7 @@ def routing_gates(gates: Mapping[str, ArrayLike]) -> Figure:
     panels = figure.subplots(len(gates), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(panels, gates.items(), strict=True):
         alpha = np.asarray(values, dtype=float)
+        # [decisions, H] -> H lines
         for head, line in enumerate(alpha.T):
             label = f"head {head + 1}: {line.mean():.2f} ± {line.std():.2f}"
             axes.plot(line, color=CYCLE[head % len(CYCLE)], linewidth=1.4, label=label)
@@ -72,7 +73,7 @@ def routing_gates(gates: Mapping[str, ArrayLike]) -> Figure:
 
 
 def spike_raster(rasters: Mapping[str, ArrayLike], sim_steps: int = 1, xlabel: str = "decision") -> Figure:
-    """Draw the spikes of each layer over time: one panel per layer, one line per neuron.
+    """Draw the spikes of each layer over time, with one panel per layer and one line per neuron.
 
     Args:
         rasters: `[time, neurons]` by layer, spikes or rates in [0, 1]. At most 64 evenly spread neurons are drawn.
@@ -86,11 +87,14 @@ def spike_raster(rasters: Mapping[str, ArrayLike], sim_steps: int = 1, xlabel: s
     figure = new_figure(4.8 + 3.2 * columns, 0.6 + 1.1 * lines)
     ink = LinearSegmentedColormap.from_list("ink", ["white", BLUE])
     panels = figure.subplots(lines, columns, sharex=True, squeeze=False)
+    # Column by column, so consecutive layers are below each other.
     for axes, (name, raster) in zip(panels.T.flat, rasters.items(), strict=False):
         train = np.asarray(raster, dtype=float)
         time, neurons = train.shape
+        # More lines than pixels would blur.
         shown = np.unique(np.linspace(0, neurons - 1, min(neurons, SHOWN_NEURONS)).round().astype(int))
         axes.imshow(
+            # [time, neurons] -> [neurons, time]
             train[:, shown].T, aspect="auto", interpolation="nearest", cmap=ink, vmin=0, vmax=1,
             extent=(0, time / sim_steps, len(shown), 0),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The common style of all figures, set on each axes: without global style, display or pyplot."""
+"""Common style of all figures. It is set on each axes without pyplot, a display or global settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INK, GREY, PALE = "#222222", "#6E6E6E", "#E3E6EA"
 
 
 def new_figure(width: float = 6.4, height: float = 4.2) -> Figure:
-    """Return an empty white figure of a size in inches."""
+    """Return an empty white figure. Sizes are in inches."""
     return Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor="white")
 
 
@@ -39,7 +39,7 @@ def tidy(
 
 
 def png(figure: Figure, dpi: int = 160) -> bytes:
-    """Return the figure as a PNG of at most 256 colours, a third of the size of a full one."""
+    """Return the figure as a PNG of at most 256 colours, which has a third of the size."""
     from PIL import Image
 
     drawn, buffer = io.BytesIO(), io.BytesIO()

@@ -1,1 +1,1 @@
-"""The training loop, its state and its record."""
+"""The training loop with its state and metrics."""

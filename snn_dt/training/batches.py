@@ -28,11 +28,11 @@ MAX_VALIDATION_BATCHES = 20
 
 
 class Prefetch(Generic[T]):
-    """Calls `draw` for the next `ahead` steps in threads of its own and returns the result for the current step.
+    """Calls `draw` for the next `ahead` steps in background threads and returns the result for the current step.
 
-    Reading a dataset that is not in memory takes as long as an update. Here both happen at the same time. `draw` must
-    be a pure function of the step, because it may be called early, out of order, and for steps that are never used. An
-    error is raised when its step is requested.
+    Reading a dataset from disk takes as long as an update. Here both run in parallel. `draw` must be a pure function of
+    the step. It may be called early or out of order, and for steps that are never used. An error is raised when its
+    step is requested.
     """
 
     def __init__(self, draw: Callable[[int], T], ahead: int = 2) -> None:
@@ -43,6 +43,7 @@ class Prefetch(Generic[T]):
     def __call__(self, step: int) -> T:
         """Return the batch of update `step`."""
         wanted = range(step, step + self._ahead + 1)
+        # Futures of past steps are dropped, and with them their batches.
         self._drawn = {s: self._drawn.get(s) or self._pool.submit(self._draw, s) for s in wanted}
         return self._drawn[step].result()
 
@@ -50,7 +51,7 @@ class Prefetch(Generic[T]):
 def training_batches(
     config: Config, trajectories: Trajectories, episodes: NDArray[np.int64], rtg_scale: float, workers: Workers
 ) -> Prefetch[Batch]:
-    """Return the batches of a run as a function of the update's number: this process's slice of each."""
+    """Return a function from the number of an update to this process's slice of its batch."""
     data, train = config.data, config.train
     make = partial(_windows, config, trajectories, rtg_scale, EpisodeStreams if train.stateful else WindowSampler)
     chosen = trajectories.best(episodes, data.filter_top)
@@ -69,7 +70,7 @@ def training_batches(
 def validation_loss(
     config: Config, trajectories: Trajectories, episodes: NDArray[np.int64], rtg_scale: float, model: Any
 ) -> Callable[[], float]:
-    """Return a function that gives the mean loss on windows of held-out episodes, the same windows every time."""
+    """Return a function for the mean loss on held-out episodes. It uses the same windows every time."""
     windows = _windows(config, trajectories, rtg_scale, WindowSampler, episodes)
     batch_size, device = config.train.batch_size, next(model.parameters()).device
 
@@ -77,6 +78,7 @@ def validation_loss(
     def validate() -> float:
         losses = []
         for step in range(max(1, min(MAX_VALIDATION_BATCHES, len(windows) // batch_size))):
+            # A fixed seed draws the same windows at each validation.
             batch = windows.batch(config.data.split_seed, step, batch_size).to(device)
             predictions = model(*batch.fields)
             losses.append(float(loss_of(model, batch, predictions)[0]))

@@ -1,4 +1,4 @@
-"""Progress of a training run: a bar on a terminal, one plain line per log line elsewhere."""
+"""Progress of a training run: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 
 class Console:
-    """A metric sink that shows loss, mean firing rate, steps/s and time left.
+    """A metric sink that shows loss, firing rate, steps/s and time left.
 
-    On a terminal it draws a bar at the bottom, with printed lines above it. Elsewhere (a file, a pipe, TERM=dumb) it
-    prints and flushes one line per call of `log`. As a context manager it stops the bar, however the run ends.
+    On a terminal it draws a bar below the printed lines. Elsewhere (a file, a pipe, TERM=dumb) it prints and flushes a
+    line per call of `log`. As a context manager it stops the bar at exit.
     """
 
     def __init__(self, file: IO[str] | None = None) -> None:
@@ -41,7 +41,7 @@ class Console:
             self._progress.start()
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Move to `step` and show the metrics, if they have a `loss`; a `firing_rate` is optional."""
+        """Move to `step`. Show the metrics if they have a `loss`; a `firing_rate` is optional."""
         shown = "loss" in metrics
         if shown:
             self._shown = self._describe(step, metrics)
@@ -51,7 +51,7 @@ class Console:
             self.print(f"step {step}/{self._total}  {self._shown}")
 
     def log_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Print target and return of an evaluation, one line per target return."""
+        """Print one line per target return of an evaluation."""
         self.evaluating(1, 1)
         for row in rows:
             low, high = row.get("return_interval") or (float("nan"), float("nan"))
@@ -61,7 +61,7 @@ class Console:
             )
 
     def evaluating(self, done: int, total: int) -> None:
-        """Show on the bar that an evaluation is at episode `done` of `total`; the last episode ends it."""
+        """Show on the bar that an evaluation is at episode `done` of `total`."""
         if self._progress is not None:
             self._progress.update(self._task, description="train" if done >= total else f"evaluate {done}/{total}")
 
@@ -74,6 +74,7 @@ class Console:
         now = time.monotonic()
         speed = metrics.get("steps_per_second") or (step - self._step) / max(now - self._time, 1e-9)
         self._step, self._time = step, now
+        # The estimate uses the speed since the start, which varies less than that since the last line.
         left = (self._total - step) * (now - self._begin_time) / max(step - self._begin, 1)
         parts = [f"loss {_short(metrics['loss'])}"]
         if "firing_rate" in metrics:
@@ -82,7 +83,7 @@ class Console:
         return "  ".join(parts)
 
     def stop(self) -> None:
-        """Stop the bar and leave it visible; another call does nothing."""
+        """Stop the bar and leave it visible. Further calls do nothing."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

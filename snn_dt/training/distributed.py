@@ -1,11 +1,11 @@
-"""Data-parallel training: W processes, started by torchrun, train one model on W slices of each batch.
+"""Data-parallel training: W processes from torchrun train one model on W slices of each batch.
 
-Every process draws the same batch and keeps its slice. It divides its gradient by the real steps of the whole batch, so
-that the sum over the processes is the gradient of a single process. The weights stay equal without an exchange, and the
-number of processes may change between a run and its resumption. Only process 0 writes, logs and evaluates.
+Every process draws the same batch and keeps its slice. It divides its gradient by the valid steps of the whole batch.
+The sum over the processes is therefore the gradient of a single process. The weights stay equal without an exchange.
+The number of processes may change when a run is resumed. Only process 0 writes, logs and evaluates.
 
-Gradients are sent as one flat message after the backward pass. DistributedDataParallel would overlap the two; for 0.1
-to 10 M parameters that gains nothing measurable (docs/scale.md), and it would wrap the model.
+Gradients are sent as one flat message after the backward pass. DistributedDataParallel would overlap the two and wrap
+the model. For 0.1 to 10 M parameters the overlap has no measurable gain (docs/scale.md).
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ from snn_dt.errors import ConfigError, SnnDtError, TrainingError
 T = TypeVar("T")
 
 EVALUATION_TIMEOUT = timedelta(days=1)
-"""Time that the others wait for process 0 to evaluate. A process that dies is noticed at once by its connection."""
+"""Time that the other processes wait for process 0 to evaluate. A dead process closes its connection at once."""
 
 
 class Workers:
-    """The processes of one training run. With a single process, the usual case, every method returns its argument.
+    """The processes of one training run. With a single process every method returns its argument.
 
-    `rank` in [0, `world_size`), `first` (rank 0), `device` and `local_size`, the number of processes on this machine.
+    Attributes are `rank` in [0, `world_size`), `first` (whether this is rank 0), `device` and `local_size` (the number
+    of processes on this machine).
     """
 
     def __init__(self, device: str) -> None:
-        """Connect to the other processes if torchrun started this one; `auto` and `cuda` take one GPU each.
+        """Connect to the other processes if torchrun started this one. `auto` and `cuda` take one GPU each.
 
         Raises:
-            DeviceError: no such device, or fewer GPUs than processes.
+            DeviceError: the device is missing or there are fewer GPUs than processes.
             SnnDtError: the processes cannot reach each other.
         """
         self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -69,7 +70,7 @@ class Workers:
         """Check that the batch can be divided among the processes.
 
         Raises:
-            ConfigError: fewer windows than processes, or a stateful run, whose state only one process can save.
+            ConfigError: there are fewer windows than processes, or the run is stateful and has several processes.
         """
         if stateful and self.world_size > 1:
             raise ConfigError(
@@ -83,7 +84,7 @@ class Workers:
             )
 
     def begin(self, model: nn.Module, seed: int, step: int) -> None:
-        """Copy the weights of process 0 to all, and seed the dropout of the others differently."""
+        """Copy the weights of process 0 to all processes and give each other process its own dropout seed."""
         if self.world_size > 1:
             for tensor in model.state_dict().values():
                 dist.broadcast(tensor, src=0)
@@ -91,7 +92,8 @@ class Workers:
             torch.manual_seed(int(np.random.SeedSequence([seed, self.rank, step]).generate_state(1)[0]))
 
     def first_here(self, load: Callable[[], T]) -> T:
-        """Return `load()`. One process per machine calls it first; the others then find its cache."""
+        """Return `load()`. One process per machine calls it first. The others then read its cache."""
+        # Concurrent processes would build the same cache several times.
         mine = load() if self._local_rank == "0" else None
         if self.world_size > 1:
             dist.barrier()
@@ -104,10 +106,11 @@ class Workers:
         return value
 
     def sum_gradients(self, model: nn.Module, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Sum the gradients over the processes, in place, and return the sums of the metrics: one message for both."""
+        """Sum the gradients over the processes in place and return the sums of the metrics."""
         if self.world_size == 1:
             return metrics
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        # [P + M]: all gradients and metrics in one message.
         flat = torch.cat([*(g.reshape(-1) for g in gradients), torch.stack([m.float() for m in metrics.values()])])
         _all_reduce(flat)
         *sums, totals = torch.split(flat, [*(g.numel() for g in gradients), len(metrics)])
@@ -115,15 +118,15 @@ class Workers:
         return dict(zip(metrics, totals, strict=True))
 
     def agree(self, signum: int | None) -> int | None:
-        """Return the largest signal that any process has received: all stop after the same update, or none."""
+        """Return the largest signal number that any process has received, so all stop after the same update."""
         if self.world_size == 1:
             return signum
-        received = torch.tensor(signum or 0)
+        received = torch.tensor(signum or 0)  # a CPU tensor: gloo sends it without waiting for a GPU
         _all_reduce(received, dist.ReduceOp.MAX)
         return int(received) or None
 
     def from_first(self, value: float) -> float:
-        """Return the value that process 0 has."""
+        """Return the value of process 0."""
         if self.world_size == 1:
             return value
         return float(self.sum(torch.tensor(value if self.first else 0.0, dtype=torch.float64)))

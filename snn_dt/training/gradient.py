@@ -26,11 +26,11 @@ WARM_UP = 3
 
 
 def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -> Gradient:
-    """Return `(*fields of a Batch, valid, progress) -> metrics, gradients` of the parameters, in their order.
+    """Return `(*fields of a Batch, valid, progress) -> metrics, gradients`, with the gradients in parameter order.
 
-    `valid` is the number of real steps in the batches of all processes. Losses and gradients are divided by it, so
-    that they add up to those of the whole batch. `progress` is the share of the updates that are done; the weight of a
-    budget grows with it. Both are scalars on the device. The next call may overwrite the returned tensors.
+    `valid` is the number of valid steps in the batches of all processes. Losses and gradients are divided by it, so
+    they add up to those of the whole batch. `progress` is the fraction of updates done, and sets the budget weight.
+    Both are scalars on the device. The next call may overwrite the returned tensors.
     """
     device, parameters = next(model.parameters()).device, list(model.parameters())
     forward: Any = torch.compile(model) if config.compile else model
@@ -42,6 +42,7 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
     def gradient(*inputs: Tensor) -> tuple[dict[str, Tensor], list[Tensor | None]]:
         *fields, valid, progress = inputs
         for parameter in parameters:
+            # In a captured graph every replay writes new gradients instead of adding to old ones.
             parameter.grad = None
         totals: dict[str, Tensor] = {}
         for part in _split(Batch(*fields), config.accumulate):
@@ -53,7 +54,7 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
             if budget is not None:
                 above, measured = budget.excess(progress, part.attention_mask)
                 loss, metrics = loss + above, metrics | measured
-            # Weighted by real steps, so that parts and processes add up to the loss of the whole batch.
+            # Weighted by valid steps, so parts and processes add up to the loss of the whole batch.
             share = part.attention_mask.sum() / valid
             torch.autograd.backward(loss * share)
             totals = {name: totals.get(name, 0) + value * share for name, value in metrics.items()}
@@ -64,10 +65,10 @@ def make_gradient(config: TrainConfig, model: nn.Module, state: TrainingState) -
 
 
 class StatefulForward:
-    """Truncated BPTT: the forward pass of a streaming model that starts from the state the update before left.
+    """Stateful training: the forward pass of a streaming model from the state of the previous update.
 
-    A batch of `EpisodeStreams` is one window of `TBPTT`. The state is kept in `TrainingState.carried`, and so in
-    checkpoints.
+    A batch of `EpisodeStreams` is one window of `TBPTT`. `TrainingState.carried` holds the state, and checkpoints store
+    it.
     """
 
     def __init__(self, model: Callable[..., Any], state: TrainingState) -> None:
@@ -92,7 +93,7 @@ class StatefulForward:
 
 
 def _needs_the_host(config: TrainConfig, state: TrainingState) -> bool:
-    """Tell whether an update needs more than the same kernels on the device each time."""
+    """Return whether an update runs code that a CUDA graph cannot replay."""
     options = config.compile, config.stateful, config.rule != "bptt"
     return any(options) or state.slopes is not None or state.plasticity is not None
 
@@ -100,6 +101,7 @@ def _needs_the_host(config: TrainConfig, state: TrainingState) -> bool:
 def _split(batch: Batch, parts: int) -> list[Batch]:
     if parts == 1:
         return [batch]
+    # Each field [B, ...] -> `parts` chunks [B / parts, ...].
     return [Batch(*part) for part in zip(*(x.chunk(parts) for x in batch.fields), strict=True)]
 
 

@@ -26,18 +26,18 @@ from snn_dt.training.state import TrainingState, learning_rate
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Functions that connect the loop to a run folder, an environment and the terminal."""
+    """Functions that connect the loop to a run folder, an environment and a terminal."""
 
     log: MetricSink
     """Receives metrics and evaluations."""
     save: Callable[[str, TrainingState], None]
     """Writes the checkpoint `last` or `best`."""
     evaluate: Callable[[], Rows] | None = None
-    """Rolls the policy out. The return of its first row decides which checkpoint is `best`."""
+    """Evaluates the policy. The return of the first row decides which checkpoint is `best`."""
     validate: Callable[[], float] | None = None
-    """Returns the loss on held-out episodes, which decides where there is no `evaluate`."""
+    """Returns the loss on held-out episodes. It decides on `best` if there is no `evaluate`."""
     stop: StopSignal = field(default_factory=StopSignal)
-    """Read between updates and, through `evaluate`, during an evaluation."""
+    """Checked between updates, and by `evaluate` during an evaluation."""
 
 
 def train(
@@ -50,11 +50,11 @@ def train(
     """Train `model` from `state` to `config.steps` updates, or until a stop is requested.
 
     Args:
-        config: the optimisation.
-        model: a sequence model, see `snn_dt.models`.
-        batches: the batch of each update, a pure function of the update's number.
+        config: the optimisation settings.
+        model: a sequence model; see `snn_dt.models`.
+        batches: returns the batch of an update. It is a pure function of the update's number.
         callbacks: logging, checkpoints, evaluation.
-        state: optimizer and counters, new or restored.
+        state: a new or restored state.
 
     Returns:
         Whether all updates are done and evaluated.
@@ -76,7 +76,7 @@ def train(
 
 @dataclass
 class TrainingLoop:
-    """The steps of `train`; the arguments are the same."""
+    """The steps of `train`, with the same arguments."""
 
     config: TrainConfig
     model: nn.Module
@@ -84,7 +84,7 @@ class TrainingLoop:
     callbacks: Callbacks
     state: TrainingState
     slope: float | None = None
-    """Slope that the schedule has set last."""
+    """Slope last set by the schedule."""
 
     def __post_init__(self) -> None:
         self.parameters = list(self.model.parameters())
@@ -100,7 +100,7 @@ class TrainingLoop:
         return self.state.step >= self.config.steps
 
     def stop_requested(self) -> bool:
-        """Tell whether any process has received a signal; all then stop after the same update."""
+        """Return whether any process has received a signal. All processes then stop after the same update."""
         stop = self.callbacks.stop
         agreed = self.workers.agree(stop.signum)
         stop.signum = stop.signum or agreed
@@ -111,8 +111,9 @@ class TrainingLoop:
         self.model.train()
         self.set_surrogate_slope()
         batch = self.draw()
-        # All processes divide by the same number of real steps, so that their gradients add up to that of the batch.
+        # All processes divide by the same number of valid steps, so their gradients add up to that of the batch.
         valid = self.workers.sum(batch.attention_mask.sum())
+        # On the device, since a captured gradient reads its inputs there.
         progress = valid.new_full((), self.state.step / self.config.steps, dtype=torch.float64)
         metrics, gradients = self.gradient(*batch.fields, valid, progress)
         self.update(metrics, gradients)
@@ -123,13 +124,15 @@ class TrainingLoop:
         return self.batches(self.state.step).to(self.device, non_blocking=True)
 
     def update(self, metrics: dict[str, Tensor], gradients: list[Tensor | None]) -> None:
-        """Sum the gradients over the processes, clip them, and let the optimizer move the weights."""
+        """Sum the gradients over the processes, clip them and make an optimizer step."""
         state, optimizer = self.state, self.state.optimizer
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(self.config, state.step)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            # A CUDA graph returns static tensors, which the optimizer reads from `.grad`.
             parameter.grad = gradient
         state.add(self.workers.sum_gradients(self.model, metrics))
+        # A limit of infinity only measures the norm.
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip or math.inf)
         state.add({"grad_norm": norm.detach()})
         optimizer.step()
@@ -138,23 +141,24 @@ class TrainingLoop:
         state.step += 1
 
     def set_surrogate_slope(self) -> None:
-        """Set the slope that the schedule has for this update, if it is another one."""
+        """Set the slope of this update if it differs from the last one."""
         if self.state.slopes is None:
             return
         slope = self.state.slopes.slope(self.state.step)
         if self.config.slope_schedule.kind == "adaptive":
-            slope = self.workers.from_first(slope)  # only the first process has seen evaluations
+            slope = self.workers.from_first(slope)  # only the first process sees evaluations
         if slope != self.slope:
             set_slope(self.model, slope, self.config.slope_schedule.layers)
             self.slope = slope
 
     def log_if_due(self, batch: Batch) -> None:
-        """Log the means over the updates since the last line, every `log_every` updates and after the last one."""
+        """Log means over the updates since the last line, every `log_every` updates and after the last update."""
         config, state = self.config, self.state
         if not (_due(state.step, config.log_every) or self.finished):
             return
         state.check_finite(config.grad_clip)
         metrics = state.take_means()
+        # `step` is already that of the next update.
         metrics |= {"learning_rate": learning_rate(config, state.step - 1), **firing_rates(self.model, batch)}
         if self.slope is not None:
             metrics["surrogate_slope"] = self.slope
@@ -167,27 +171,27 @@ class TrainingLoop:
             self._save()
 
     def save_last(self) -> None:
-        """Save unless the last checkpoint is of this update."""
+        """Save unless the checkpoint of this update exists."""
         if self._saved_at != self.state.step:
             self._save()
 
     def evaluate_if_due(self) -> None:
-        """Evaluate every `eval_every` updates and after the last one, unless a stop is requested."""
+        """Evaluate every `eval_every` updates and after the last update, unless a stop is requested."""
         state = self.state
         due = self.finished or _due(state.step, self.config.eval_every)
         if not due or state.evaluated_at == state.step or self.callbacks.stop.signum is not None:
             return
-        self.save_last()  # an evaluation takes long and can fail
+        self.save_last()  # an evaluation is slow and can fail
         self.model.eval()
         with contextlib.suppress(StopRequestedError):
             self._evaluate()
-            self._save()  # otherwise a run that is killed later would evaluate and log a second time
+            self._save()  # otherwise a run killed later would evaluate and log again
         self._start_clock()
 
     def _evaluate(self) -> None:
-        """Validate and evaluate; keep the best model so far as `best`, the newest one if nothing is measured."""
+        """Validate and evaluate. Save the best model as `best`; without any measure save the newest one."""
         callbacks, state = self.callbacks, self.state
-        # Both come before either is logged: a stop between them would log the first one twice.
+        # Both run before either is logged: after a stop between them a resumed run would log the first one twice.
         loss = None if callbacks.validate is None else callbacks.validate()
         rows = None if callbacks.evaluate is None else callbacks.evaluate()
         score = state.best_score
@@ -200,6 +204,7 @@ class TrainingLoop:
         if state.slopes is not None:
             state.slopes.observe(score_of(self.config.slope_schedule.score, rows, loss))
         state.evaluated_at = state.step
+        # `>=`: of equal scores the newer model is kept.
         if score >= state.best_score:
             state.best_score = score
             callbacks.save("best", state)

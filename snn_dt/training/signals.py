@@ -1,4 +1,4 @@
-"""Stop requests: after Ctrl-C or SIGTERM a run saves and stops where it can be resumed."""
+"""Stop requests: after Ctrl-C or SIGTERM a run saves and stops, and can be resumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _active: list[StopSignal] = []
 
 
 def request_stop(signum: int) -> None:
-    """Make the active run, if there is one, stop as if signal `signum` had arrived; a repeated call changes nothing."""
+    """Stop the active run as if it had received signal `signum`. Repeated calls have no effect."""
     if _active:
         _active[-1].request(signum)
 
@@ -23,10 +23,10 @@ class StopRequestedError(Exception):
 
 
 class StopSignal:
-    """While the context is open, SIGINT and SIGTERM set `signum`; a second signal raises KeyboardInterrupt.
+    """Context in which SIGINT and SIGTERM set `signum`. A second signal raises KeyboardInterrupt.
 
-    A second signal within `echo` seconds counts as the first one again. Signals are handled in the main thread only,
-    as Python allows no other; a run in another thread leaves them alone.
+    A second signal within `echo` seconds counts as a repetition of the first. Python handles signals in the main thread
+    only. In another thread this context installs no handlers.
     """
 
     def __init__(self, echo: float = 0.0) -> None:
@@ -48,16 +48,17 @@ class StopSignal:
             signal.signal(signum, handler)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
+        # Before the first signal `_requested_at` is infinite, so this is a second one.
         if time.monotonic() >= self._requested_at + self._echo:
             raise KeyboardInterrupt
         self.signum, self._requested_at = signum, min(self._requested_at, time.monotonic())
 
     def request(self, signum: int) -> None:
-        """Request a stop, unless there is a request already."""
+        """Request a stop unless one is already requested."""
         if self.signum is None:
             self._note(signum, None)
 
     def check(self) -> None:
-        """Raise `StopRequestedError` after a request."""
+        """Raise `StopRequestedError` if a stop is requested."""
         if self.signum is not None:
             raise StopRequestedError

@@ -1,4 +1,4 @@
-"""Metrics of a run: firing rates, and the sinks that receive metrics (run folder, wandb, terminal)."""
+"""Firing rates of a run, and sinks for its metrics (run folder, wandb, terminal)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Rows = list[dict[str, Any]]
 
 
 class MetricSink(Protocol):
-    """Receives the metrics of a run: a `Tracker`, a `Console`, several of them as `MetricSinks`."""
+    """Receives the metrics of a run. Examples are `Tracker`, `Console` and `MetricSinks`."""
 
     def log(self, step: int, metrics: Mapping[str, Any], /) -> None:
-        """Receive the metrics of one update; steps never decrease."""
+        """Receive the metrics of one update. Steps never decrease."""
 
     def log_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]], /) -> None:
         """Receive an evaluation, one row per target return."""
 
 
 class MetricSinks:
-    """Passes metrics on to several sinks, in order; without sinks they are dropped."""
+    """Passes metrics on to several sinks in order."""
 
     def __init__(self, *sinks: MetricSink) -> None:
         self.sinks = sinks
@@ -43,12 +43,13 @@ class MetricSinks:
 
 @torch.no_grad()
 def firing_rates(model: Any, batch: Batch) -> dict[str, float]:
-    """Return `firing_rate` and `firing_rate/<layer>` on a batch without its pads; empty for a model without spikes."""
+    """Return `firing_rate` and `firing_rate/<layer>` on the valid steps of a batch; empty without spikes."""
     model.eval()
     mask = batch.attention_mask
     tokens = model.token_mask(mask)
     with Probe(model) as probe:
         model(*batch.fields)
+        # The length of a layer's tokens selects the mask: [B, K] of steps or [B, L] of tokens.
         rates = probe.firing_rates({mask.shape[1]: mask, tokens.shape[1]: tokens})
     model.train()
     if not rates:

@@ -1,6 +1,6 @@
-"""The training state: optimizer, random generators, counters and running means.
+"""Training state: optimizer, random generators, counters and running means.
 
-With the weights it is everything that a run needs to resume bit for bit.
+A run resumes bit for bit from this state and the weights.
 """
 
 from __future__ import annotations
@@ -59,12 +59,13 @@ class TrainingState:
         return means
 
     def check_finite(self, grad_clip: float) -> None:
-        """Raise if a loss or gradient since the last log line was not finite, so that no spoilt model is saved.
+        """Check the losses and gradients since the last log line, so no damaged model is saved.
 
         Raises:
-            TrainingError: it was not.
+            TrainingError: a loss or gradient is not finite.
         """
         for name in ("loss", "grad_norm"):
+            # A sum is finite only if all its terms are, so one transfer checks all updates.
             total = float(self.sums.get(name, 0.0))
             if not math.isfinite(total):
                 clip = "lower --train.grad_clip" if grad_clip else "set --train.grad_clip, which is 0, to 1"
@@ -100,20 +101,22 @@ class TrainingState:
         if self.plasticity is not None:
             self.plasticity.load_state_dict(values["plasticity"])
         torch.set_rng_state(values["cpu_generator"])
+        # One generator per GPU: another number of GPUs has no matching states.
         if values["cuda_generators"] and torch.cuda.device_count() == len(values["cuda_generators"]):
             torch.cuda.set_rng_state_all(values["cuda_generators"])
 
 
 def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Return AdamW with weight decay on matrices only: not on biases, norms and phases."""
+    """Return AdamW with weight decay on matrices, but not on biases, norms and phases."""
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
+    # Biases, norms and phases have one axis.
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)  # one kernel: a fifth of the time
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)  # one kernel takes a fifth of the time
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Return the learning rate of update `step` (from 0): linear warm-up, then constant or a cosine to 0."""
+    """Return the learning rate of update `step` (from 0): a linear warm-up, then a constant or a cosine to 0."""
     warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     if config.schedule == "constant":
         return config.learning_rate * warm
@@ -127,7 +130,7 @@ def restoring(source: Path, what: str = "the state") -> Iterator[None]:
     """Turn a failure to restore a run from `source` into a `CheckpointError`."""
     try:
         yield
-    except Exception as error:  # a damaged file and one of another version raise many kinds
+    except Exception as error:  # damaged files and files of other versions raise many types
         reason = " ".join(str(error).split())
         raise CheckpointError(f"expected {what} of this run in {source}, found: {reason}; begin a new run") from error
 
@@ -136,12 +139,12 @@ def load_training_state(checkpoint: Path, device: torch.device) -> dict[str, Any
     """Read `training_state.pt` of a checkpoint folder.
 
     Raises:
-        CheckpointError: it is missing or damaged.
+        CheckpointError: the file is missing or damaged.
     """
     path = checkpoint / "training_state.pt"
     try:
         values: dict[str, Any] = torch.load(io.require_file(path), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged zip, a truncated tensor and a foreign pickle raise different kinds
+    except Exception as error:  # damaged archives, tensors and pickles raise different types
         raise CheckpointError(
             f"expected the state of a run in {path}, found: {' '.join(str(error).split())}; resume needs the run "
             "folder that `snn-dt train` wrote, a checkpoint copied for use cannot be resumed"

@@ -1,4 +1,4 @@
-"""Metrics of a run in `metrics.jsonl` and, optionally, in wandb; a failure of either never stops the run."""
+"""Write the metrics of a run to `metrics.jsonl` and optionally to wandb. A failure never stops the run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from snn_dt.training.wandb_run import start_run
 
 
 class Tracker:
-    """A metric sink that writes one line to `run_dir/metrics.jsonl` per call, and to wandb if that works.
+    """A metric sink that writes a line to `run_dir/metrics.jsonl` per call, and to wandb if it is available.
 
-    wandb is imported only if `settings.wandb` is not `disabled`. `auto` follows WANDB_MODE. Without it, wandb is online
-    if there is a key and the host answers, and else offline, with one line on how to sync. A failure of wandb or the
-    disk is printed in one line, once, and the run goes on. No global random generator is used.
+    wandb is imported only if `settings.wandb` is not `disabled`. `auto` follows WANDB_MODE. If it is not set, wandb is
+    online if there is a key and the host answers. Otherwise it is offline and one line explains how to sync. A failure
+    of wandb or the disk is printed once, in one line, and the run continues. No global random generator is used.
     """
 
     def __init__(
@@ -33,13 +33,13 @@ class Tracker:
         """Open or continue `metrics.jsonl`.
 
         Args:
-            run_dir: The run folder; wandb's files go to `wandb/` in it.
+            run_dir: The run folder. The files of wandb are in its folder `wandb/`.
             settings: The `track` section of the config.
             config: The resolved config, for wandb.
-            resume_step: The step from which the run is resumed: later lines are dropped, and wandb keeps the run id.
-                None starts a new file and renames an older one to metrics.previous.jsonl.
-            say: Prints a line for the user; None prints to stderr.
-            resume_measured: The step of the last evaluation, if the resumed run does not repeat it.
+            resume_step: The step from which the run is resumed. Later lines are dropped and wandb keeps the run id.
+                None starts a new file and renames an old one to metrics.previous.jsonl.
+            say: Prints a line for the user. None prints to stderr.
+            resume_measured: The step of the last evaluation if the resumed run does not repeat it.
         """
         self._dir, self._path = run_dir, run_dir / "metrics.jsonl"
         self._say = say or (lambda text: print(text, file=sys.stderr, flush=True))
@@ -55,15 +55,15 @@ class Tracker:
                 self._run = start_run(run_dir, settings, jsonl.plain(config), resume_step is not None, self._say)
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Write numbers, or nested mappings of numbers, of a step; steps never decrease."""
+        """Write the metrics of a step, which may be nested. Steps never decrease."""
         self._append({"step": step, **metrics})
         with self._wandb("logging"):
             self._send(step, flatten(metrics))
 
     def log_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write an evaluation, one row per target return; wandb receives `eval/return_mean@<target>` and so on.
+        """Write an evaluation with one row per target return. wandb receives `eval/return_mean@<target>` and so on.
 
-        Lists (the returns of all episodes) and `by_module` are left out; the pair `return_interval` is kept.
+        Lists, such as the returns of all episodes, and `by_module` are omitted. `return_interval` is kept.
         """
         brief = [{k: v for k, v in jsonl.plain(row, True).items() if _is_brief(k, v)} for row in rows]
         self._append({"step": step, "evaluation": brief})
@@ -71,6 +71,7 @@ class Tracker:
             if self._run is not None:
                 import wandb
 
+                # Rows may differ in their keys, so the table has the union of all.
                 flat = [flatten(row) for row in brief]
                 columns: list[Any] = list(dict.fromkeys(key for row in flat for key in row))
                 table = wandb.Table(
@@ -96,14 +97,14 @@ class Tracker:
                 self._run.log_artifact(artifact, aliases=list(aliases))
 
     def finish(self, exit_code: int = 0) -> None:
-        """Close wandb's run; another call does nothing."""
+        """Close the run of wandb. Further calls do nothing."""
         with self._wandb("finishing"):
             run, self._run = self._run, None
             if run is not None:
                 run.finish(exit_code=exit_code)
 
     def _send(self, step: int, values: dict[str, Any]) -> None:
-        # A resumed run repeats the steps after its checkpoint with the same numbers, which wandb has already.
+        # A resumed run repeats the steps after its checkpoint with the same numbers. wandb already has them.
         if self._run is not None and step >= getattr(self._run, "step", 0):
             self._run.log(values, step=step)
 
@@ -130,6 +131,7 @@ class Tracker:
             yield
         except Exception as error:
             self._run = None
+            # Only the first line: errors of wandb can be long.
             first = (str(error).splitlines() or [""])[0]
             self._say(
                 f"warning: wandb failed in {doing} ({type(error).__name__}: {first}); "
@@ -138,7 +140,7 @@ class Tracker:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one level of `a/b` names, tensors and numpy scalars as numbers."""
+    """Flatten nested mappings to names `a/b`. Tensors and numpy scalars become numbers."""
     flat: dict[str, Any] = {}
     for key, value in jsonl.plain(values, keep_nan=True).items():
         flat |= flatten(value, f"{prefix}{key}/") if isinstance(value, dict) else {f"{prefix}{key}": value}

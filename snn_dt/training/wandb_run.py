@@ -1,7 +1,7 @@
 """Start a wandb run without blocking.
 
-wandb.init blocks for a minute and a half if there is a key but no network. Without a key it raises or asks on the
-terminal. So this module looks for a key where wandb does, and gives its host two seconds to accept a connection.
+With a key but no network wandb.init blocks for 90 s. Without a key it raises or asks on the terminal. This module
+therefore looks for a key where wandb does. It gives the host two seconds to accept a connection.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def start_run(
 ) -> Any:
     """Return a wandb run with its files in `run_dir`, or None if wandb is missing or disabled.
 
-    `auto` follows WANDB_MODE; without it, the run is online unless `why_offline` returns a reason. An offline run
-    prints one line on how to upload it. The run's id is stored in `run_dir` for a resumed run.
+    `auto` follows WANDB_MODE. If it is not set, the run is online unless `why_offline` returns a reason. An offline run
+    prints one line on how to upload it. The id of the run is stored in `run_dir` for a resumed run.
 
     Raises:
-        Exception: whatever wandb raises.
+        Exception: any error of wandb.
     """
     try:
         wandb = importlib.import_module("wandb")
@@ -79,10 +79,10 @@ def start_run(
 
 
 def why_offline(wandb: ModuleType) -> str | None:
-    """Return why a run of `wandb` cannot be online (one clause, to be printed), or None if it can.
+    """Return the reason why a run of `wandb` cannot be online, as a clause to print; None if it can.
 
-    A key is WANDB_API_KEY, WANDB_IDENTITY_TOKEN_FILE, or a netrc entry of the host. The host is WANDB_BASE_URL, the
-    `base_url` of wandb's settings file, or wandb's default; behind a proxy, the proxy is what has to accept.
+    A key is WANDB_API_KEY, WANDB_IDENTITY_TOKEN_FILE or a netrc entry of the host. The host is WANDB_BASE_URL, the
+    `base_url` of the settings file or the default of wandb. With a proxy the connection to the proxy is tested.
     """
     url = urlsplit(_base_url(wandb))
     if not _has_key(url.netloc, default=url.geturl() == _default_url(wandb)):
@@ -93,7 +93,7 @@ def why_offline(wandb: ModuleType) -> str | None:
 
 
 def accepts_connection(host: str, port: int, seconds: float = CONNECT_SECONDS) -> bool:
-    """Return whether `host` accepts a TCP connection in time; in a thread, as looking up a name knows no time limit."""
+    """Return whether `host` accepts a TCP connection in time. A thread is needed: name lookup has no time limit."""
     accepted = threading.Event()
 
     def connect() -> None:
@@ -105,6 +105,7 @@ def accepts_connection(host: str, port: int, seconds: float = CONNECT_SECONDS) -
 
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
+    # The daemon thread may go on; it does not delay the end of the process.
     thread.join(seconds)
     return accepted.is_set()
 
@@ -142,13 +143,14 @@ def _has_key(netloc: str, default: bool) -> bool:
             entries = netrc.netrc(io.expand(path))
         except (OSError, netrc.NetrcParseError):
             continue
+        # A key of the public host is valid for the default URL.
         if entries.authenticators(netloc) or (default and entries.authenticators(PUBLIC_HOST)):
             return True
     return False
 
 
 def _endpoint(scheme: str, host: str, port: int | None) -> tuple[str, int]:
-    """Return the host and port to connect to first: those of the proxy, if there is one for this host."""
+    """Return the host and port to connect to, which are those of the proxy if there is one."""
     proxy = None if proxy_bypass(host) else getproxies().get(scheme)
     if proxy:
         parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")

@@ -1,1 +1,1 @@
-"""Sweeps: grids of training runs, in parallel on this machine or on a Ray cluster."""
+"""Sweeps: parallel grids of training runs on this machine or a Ray cluster."""

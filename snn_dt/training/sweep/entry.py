@@ -1,4 +1,4 @@
-"""Entries of a sweep's `configs` or `variants`: config files, and single values.
+"""Entries of `configs` or `variants` in a sweep file: config files and single values.
 
 ```yaml
 variants:
@@ -19,7 +19,7 @@ from snn_dt.errors import ConfigError
 
 @dataclass(frozen=True)
 class Entry:
-    """Config files, each overriding those before it, and `values` (section.field: value), which override the files."""
+    """Config files and `values` (section.field: value). Later files override earlier ones. Values override files."""
 
     name: str
     files: tuple[Path, ...]
@@ -27,7 +27,7 @@ class Entry:
 
 
 def read_entries(entries: tuple[Any, ...], key: str, path: Path) -> list[Entry]:
-    """Read the entries under `key` of the sweep file `path`, to which their files are relative.
+    """Read the entries under `key` of the sweep file `path`. Their files are relative to its folder.
 
     Raises:
         ConfigError: an entry is neither a file nor a mapping with at least a name or a file.
@@ -50,4 +50,5 @@ def _read(entry: Any, where: str, folder: Path) -> Entry:
     for key in values:
         if not isinstance(key, str) or "." not in key:
             raise ConfigError(f"{where}: expected name, config or section.field, found {key!r} in the entry {name}")
+    # `normpath` removes `..`, so that commands in records are readable.
     return Entry(name, tuple(Path(os.path.normpath(folder / file)) for file in files), values)

@@ -1,4 +1,4 @@
-"""Backends of a sweep: processes of this machine, or tasks of a Ray cluster. Both start the same command."""
+"""Backends of a sweep: processes on this machine or tasks on a Ray cluster. Both start the same command."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ LOST = 70
 
 
 class Backend(Protocol):
-    """Starts trials and returns their exit status."""
+    """Interface of a backend, which starts trials and returns their exit status."""
 
     def free(self, running: int) -> bool:
-        """Tell whether a slot is free beside `running` trials."""
+        """Return whether another trial fits beside `running` trials."""
 
     def start(self, folder: Path) -> Any:
-        """Start the trial in `folder`; returns a handle."""
+        """Start the trial in `folder` and return a handle."""
 
     def poll(self, handle: Any) -> int | None:
-        """Return the exit status, -n after signal n, or None while the trial runs."""
+        """Return the exit status; -n after signal n; None while the trial runs."""
 
     def stop(self, handle: Any, force: bool = False) -> None:
-        """Make a trial save and stop; with `force`, kill it."""
+        """Ask a trial to save and stop; with `force` kill it."""
 
     def close(self) -> None:
         """Release all resources."""
 
 
 class LocalProcesses:
-    """`slots` parallel trials on this machine, each in a process of `threads` threads."""
+    """Runs `slots` parallel trials on this machine, each in a process of `threads` threads."""
 
     def __init__(self, slots: int, threads: int, trust: bool = False) -> None:
         self._slots, self._threads, self._trust = slots, threads, trust
@@ -64,14 +64,14 @@ class LocalProcesses:
 
 
 class RayTasks:
-    """One trial per free slot of a Ray cluster, a slot being `threads` CPUs and `gpus` GPUs of one node.
+    """Runs one trial per free slot of a Ray cluster. A slot has `threads` CPUs and `gpus` GPUs of one node.
 
-    `address` is that of a running cluster (`auto` finds the one this machine belongs to); None starts Ray on this
-    machine with `slots` slots. A trial whose node dies is started again by Ray on another; like every trial, it goes on
-    from its run folder, which all nodes must see under the same path. `slots` 0 takes as many as fit.
+    `address` is the address of a running cluster; `auto` finds the one of this machine. None starts Ray on this machine
+    with `slots` slots. If a node dies, Ray starts its trial on another node. Like every trial it resumes from its run
+    folder, which must have the same path on all nodes. `slots` 0 uses all that fit.
 
     Raises:
-        SnnDtError: Ray is not installed, or cannot be started or reached.
+        SnnDtError: Ray is not installed or cannot be started or reached.
         ConfigError: no node is large enough for one trial.
     """
 
@@ -92,6 +92,7 @@ class RayTasks:
                 f"expected a Ray cluster at {address or 'this machine'}, found: {error}; start one with "
                 "`ray start --head` and see docs/scale.md"
             ) from error
+        # Without limit, since a lost node is no fault of the trial.
         options = {"num_cpus": threads, "num_gpus": gpus or None, "max_retries": -1}
         self._task = self._ray.remote(**options)(attend)
         if self._capacity() == 0:
@@ -99,7 +100,7 @@ class RayTasks:
             raise ConfigError(f"expected a node with {threads} CPUs and {gpus:g} GPUs for one trial, found none")
 
     def free(self, running: int) -> bool:
-        """See `Backend`; nodes may come and go."""
+        """See `Backend`. Nodes may join and leave."""
         return running < min(self._capacity(), self._slots or running + 1)
 
     def start(self, folder: Path) -> tuple[Any, Path]:
@@ -131,11 +132,12 @@ class RayTasks:
         """Count the trials that fit on the nodes that are alive."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         need = {kind: amount for kind, amount in self._need.items() if amount}
+        # The small addend corrects rounding, as in 3 fractions of 1/3 GPU.
         return sum(min(int(node.get(kind, 0) / amount + 1e-6) for kind, amount in need.items()) for node in nodes)
 
 
 def launch(folder: Path, threads: int, cwd: str | None = None, trust: bool = False) -> subprocess.Popen[bytes]:
-    """Start the process of a trial with its output in `log.txt`. Ctrl-C at the terminal does not reach it."""
+    """Start the process of a trial with its output in `log.txt`. It does not receive Ctrl-C from the terminal."""
     command = [sys.executable, "-m", "snn_dt.cli.main", "trial", "--run_dir", str(folder)]
     command += ["--trust-env-spec"] if trust else []
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -146,14 +148,14 @@ def launch(folder: Path, threads: int, cwd: str | None = None, trust: bool = Fal
 
 
 def attend(folder: str, threads: int, cwd: str, trust: bool = False) -> int:
-    """Run a trial to its end, as the body of a Ray task. A cancelled task stops its trial first."""
+    """Run a trial to its end, as the body of a Ray task. A cancelled task first stops its trial."""
     signal.signal(
         signal.SIGINT, signal.default_int_handler
-    )  # how Ray cancels; ignored under nohup and in a shell's background
+    )  # Ray cancels with SIGINT, which nohup and background shells ignore
     process = launch(Path(folder), threads, cwd, trust)
     while process.poll() is None:
         try:
-            time.sleep(POLL_SECONDS)  # and not process.wait(): Ray's interrupt is seen between two calls only
+            time.sleep(POLL_SECONDS)  # not process.wait(), as Ray interrupts only between calls
         except KeyboardInterrupt:
             process.terminate()
     return process.returncode

@@ -30,18 +30,19 @@ from snn_dt.training.sweep.grid import Trial
 
 WATCH_SECONDS = 0.5
 TAKEN_OVER = 75
-"""Exit status of a process whose folder another process has taken over."""
+"""Exit status after another process has taken over the folder."""
 
 
 def prepare(folder: Path, trial: Trial) -> None:
     """Make the folder of a trial, or check that an existing one has the same configuration.
 
     Raises:
-        CheckpointError: the folder cannot be written, or holds a run of another configuration.
+        CheckpointError: the folder cannot be written or has a run of another configuration.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         facts = {name: getattr(trial, name) for name in ("name", "variant", "overrides", "command", "episodes")}
+        # As it is read back: tuples become lists.
         wanted = json.loads(dumps(facts | {"config": config_to_dict(trial.config)}))
         found = read(folder / "trial.json")
         if not found:
@@ -85,7 +86,7 @@ def _stored(found: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; empty if the file is missing or cannot be read."""
+    """Return the JSON object in a file. It is empty if the file is missing or damaged."""
     try:
         found = io.read_json(path)
     except (OSError, ValueError):
@@ -94,10 +95,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 class Attempt:
-    """One process's ownership of a trial's folder. The newest attempt wins; an older one exits when it notices.
+    """Ownership of a trial folder by one process. The newest process owns the folder and older ones exit.
 
-    A process can outlive its parent, for example a killed sweep or a node that lost the network. Its successor then
-    works in the same folder. A name in a file on the shared disk is the only thing that both can see.
+    A process can outlive its parent after a killed sweep or a lost network. Its successor then uses the same folder.
+    Both can only communicate by a name in a file on the shared disk.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,7 +107,7 @@ class Attempt:
         before = read(self._path)
         self.number: int = before.get("number", 0) + 1
         self._seconds_before = float(before.get("seconds", 0.0))
-        if before.get("running"):  # it was killed after its last line of metrics
+        if before.get("running"):  # killed after its last line of metrics
             metrics = folder / "metrics.jsonl"
             last = metrics.stat().st_mtime if metrics.exists() else 0.0
             self._seconds_before += max(0.0, last - before["started"])
@@ -121,7 +122,7 @@ class Attempt:
         return self._seconds_before + time.time() - self.started
 
     def watch(self, orphaned: Callable[[], None]) -> None:
-        """Watch in the background: exit if the folder is taken over, and call `orphaned` if the parent process ends."""
+        """Watch in a thread. Exit if the folder is taken over, and call `orphaned` if the parent process ends."""
         threading.Thread(target=self._watch, args=(orphaned,), daemon=True).start()
 
     def end(self) -> None:
@@ -132,6 +133,7 @@ class Attempt:
         while True:
             time.sleep(WATCH_SECONDS)
             if (owner := read(self._path).get("owner")) is not None and owner != self._owner:
+                # At once, without saving: the files belong to the other process.
                 os._exit(TAKEN_OVER)
             if self._parent != os.getppid():
                 self._parent = os.getppid()

@@ -1,4 +1,4 @@
-"""A sweep file and its trials: each config with each combination of grid values and each seed."""
+"""Trials of a sweep file: each config with each combination of grid values and each seed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SweepConfig:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a sweep; `name` is that of its folder, and `command` makes the same run without a sweep."""
+    """One run of a sweep. `name` is the name of its folder. `command` makes the same run without a sweep."""
 
     name: str
     config: Config
@@ -55,21 +55,22 @@ class Trial:
 
 
 def read_sweep(path: Path, trust: bool = False) -> tuple[SweepConfig, list[Trial]]:
-    """Read a sweep file and return its trials in the order of their start: all trials of a seed before the next seed.
+    """Read a sweep file and return its trials in starting order: all trials of a seed before the next seed.
 
     Raises:
-        ConfigError: an unknown key or value, no config, a grid with an empty list, two trials of the same name, or,
-            without `trust`, an environment that imports a module.
+        ConfigError: a key or value is unknown, there is no config, a grid has an empty list, or two trials have the
+            same name. Without `trust` also for an environment that imports a module.
     """
     sweep = strict.build(SweepConfig, strict.read_yaml(path), str(path))
     _validate(sweep, path)
     grid = {SEED: sweep.seeds, **sweep.grid} if sweep.seeds else sweep.grid
     trials: dict[str, Trial] = {}
-    read_once = functools.cache(functools.partial(_read, trust=trust))  # the same few files, for every seed
+    read_once = functools.cache(functools.partial(_read, trust=trust))  # every seed reads the same files
     tasks = read_entries(sweep.configs, "configs", path)
     variants = read_entries(sweep.variants, "variants", path) or [Entry("", (), {})]
     for values in itertools.product(*grid.values()):
         from_grid = dict(zip(grid, values, strict=True))
+        # Only what distinguishes trials is in their names; the seed is added to all of them.
         named = {key: value for key, value in from_grid.items() if len(grid[key]) > 1 and key != SEED}
         for task, variant in itertools.product(tasks, variants):
             overrides = task.values | variant.values | from_grid
@@ -102,6 +103,7 @@ def _trial(
         values = strict.merge(values, _nested(key, value))
     built = config_from_dict(values, source=f"{path}: {' with '.join(map(str, sources))}")
     short = [key.rpartition(".")[2] for key in named]
+    # The last part of a key, unless two keys share it.
     labels = [name if short.count(name) == 1 else key for key, name in zip(named, short, strict=True)]
     parts = [f"{label}={_slug(value)}" for label, value in zip(labels, named.values(), strict=True)]
     flags = [f"--{key} {' '.join(shlex.quote(str(v)) for v in _many(value))}" for key, value in overrides.items()]

@@ -1,4 +1,4 @@
-"""How far a run is, read from its folder while another process writes it."""
+"""Progress of a run, read from its folder while another process writes it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from snn_dt.training.sweep.folder import read
 
 
 class Progress:
-    """Reads `metrics.jsonl` as it grows, only what is new; a file that was replaced (a resumed run) from its start.
+    """Reads the new lines of `metrics.jsonl`. A resumed run replaces the file, which is then read from its start.
 
-    `step` is the last recorded update, `last_return` the mean return of the last evaluation's first target.
+    `step` is the last recorded update. `last_return` is the mean return at the first target of the last evaluation.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,7 +24,7 @@ class Progress:
     last_return: float | None
 
     def refresh(self) -> None:
-        """Take in what was written since the last call."""
+        """Read the lines written since the last call."""
         try:
             stat = self._path.stat()
             if stat.st_ino != self._inode or stat.st_size < self._offset:
@@ -34,6 +34,7 @@ class Progress:
                 new = file.read()
         except OSError:
             return
+        # The last line may be incomplete; it is read next time.
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
@@ -43,10 +44,10 @@ class Progress:
                 if row.get("evaluation"):
                     self.last_return = row["evaluation"][0]["return_mean"]
             except (ValueError, KeyError, TypeError, RecursionError):
-                continue  # a line that a crash has torn
+                continue  # a line damaged by a crash
 
     def minutes(self) -> float:
-        """Minutes of work up to the last record."""
+        """Return the minutes of work up to the last record."""
         attempt = read(self._folder / "attempt.json")
         seconds = float(attempt.get("seconds", 0.0))
         if attempt.get("running") and self._path.exists():

@@ -1,4 +1,4 @@
-"""Scheduler of a sweep: start trials while slots are free, retry those that fail, stop all on request."""
+"""Scheduler of a sweep: start trials in free slots, retry failed ones and stop all on request."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ class TrialStatus:
         return bool(read(self.folder / "result.json"))
 
     def last_output(self, lines: int = 3) -> str:
-        """Return the last lines that the trial printed, in one line."""
+        """Return the last printed lines of the trial, joined to one line."""
         try:
             with (self.folder / "log.txt").open("rb") as log:
+                # The end of the file is enough; logs can be long.
                 log.seek(max(0, log.seek(0, 2) - 4096))
                 text = log.read().decode(errors="replace")
         except OSError as error:
@@ -51,18 +52,18 @@ class TrialStatus:
 def run_sweep(
     statuses: Sequence[TrialStatus], backend: Backend, retries: int, view: View, summarize: Callable[[], None]
 ) -> int | None:
-    """Run all trials that are not done; returns the signal that stopped the sweep, if there was one.
+    """Run all unfinished trials. Return the signal that stopped the sweep; None without one.
 
     A trial that ends with a user error (status 2) fails at once, because it would fail again. So does a trial that
     another sweep has taken over. Any other failed trial is resumed, up to `retries` times. After a signal the running
     trials save and stop; a second signal kills them.
 
     Args:
-        statuses: the trials; this function updates their states.
+        statuses: the trials. Their states are updated.
         backend: runs the trials.
         retries: how often a failed trial is resumed.
-        view: shows the events.
-        summarize: called when a trial has ended.
+        view: displays events.
+        summarize: called after a trial has ended.
     """
     waiting = deque(status for status in statuses if status.state == "waiting")
     running: dict[TrialStatus, Any] = {}
@@ -86,6 +87,7 @@ def run_sweep(
                         del running[status]
                         _settle(status, code, retries, stop.signum is not None, view)
                         if status.state == "waiting":
+                            # A retry comes first, since it has less left to do than a new trial.
                             waiting.appendleft(status)
                         summarize()
                 view.show()
@@ -124,6 +126,7 @@ def _settle(status: TrialStatus, code: int, retries: int, stopping: bool, view: 
 
 
 def _ending(code: int) -> str:
+    # A shell reports signal n as 128 + n, Python as -n.
     signum = -code if code < 0 else code - 128
     try:
         return f"killed by {signal.Signals(signum).name}"

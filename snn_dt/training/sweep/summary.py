@@ -1,4 +1,4 @@
-"""The table of a sweep: one row per trial in `summary.csv` and `summary.json`, rewritten when a trial ends."""
+"""Table of a sweep: one row per trial in `summary.csv` and `summary.json`. It is rewritten when a trial ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVALUATION = (
 
 
 def write_summary(root: Path, statuses: Sequence[TrialStatus]) -> None:
-    """Write both files into the folder of the sweep, each whole or not at all.
+    """Write both files to the folder of the sweep, each atomically.
 
     Raises:
         OSError: the folder cannot be written.
@@ -37,7 +37,7 @@ def write_summary(root: Path, statuses: Sequence[TrialStatus]) -> None:
 
 
 def summary_row(status: TrialStatus) -> dict[str, Any]:
-    """Return the row of a trial: state, overrides, and last and best return at the first target return."""
+    """Return the row of a trial: state, overrides and results at the first target return."""
     result, config = read(status.folder / "result.json"), status.trial.config
     last = (result.get("evaluation") or [{}])[0]
     return {

@@ -1,4 +1,4 @@
-"""Progress of a sweep: a live table on a terminal, plain lines elsewhere."""
+"""Display of a sweep: a live table on a terminal and plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLE_SECONDS, LINE_SECONDS = 1.0, 60.0
 class View:
     """Shows the trials of a sweep. As a context manager it leaves the last table on the screen.
 
-    Without a terminal it prints the events of each trial, and every minute the number of trials in each state.
+    Without a terminal it prints the events of each trial. Every minute it prints the number of trials in each state.
     """
 
     def __init__(self, statuses: Sequence[TrialStatus]) -> None:
@@ -33,12 +33,12 @@ class View:
         self._due = time.monotonic() + (TABLE_SECONDS if live else LINE_SECONDS)
 
     def say(self, text: str) -> None:
-        """Print a line, above the table if there is one."""
+        """Print a line above the table."""
         self._console.print(text)
         self._console.file.flush()
 
     def show(self) -> None:
-        """Redraw the table, or print a line if one is due."""
+        """Redraw the table or print a line if one is due."""
         if time.monotonic() < self._due:
             return
         if self._live is not None:
@@ -50,12 +50,12 @@ class View:
             self.say(f"{self.counts()}: {', '.join(running)}")
 
     def counts(self) -> str:
-        """Return, for instance, `3 done, 2 running, 7 waiting`."""
+        """Return the number of trials in each state, such as `3 done, 2 running, 7 waiting`."""
         counted = Counter[str](status.state for status in self._statuses)
         return ", ".join(f"{counted[state]} {state}" for state in COLORS if counted[state])
 
     def _table(self, height: int) -> Table:
-        """Return a table of as many trials as fit, the running ones first."""
+        """Return a table of the trials that fit, with running ones first."""
         table = Table(title=self.counts(), expand=False)
         for name in ("trial", "state", "step", "return", "minutes"):
             table.add_column(name, justify="left" if name in ("trial", "state") else "right", no_wrap=True)
