@@ -76,7 +76,7 @@ def use_eprop(model: Any, config: EpropConfig, seed: int = 0) -> Undo:
             )
     last = len(model.blocks) - 1
     local = [block for i, block in enumerate(model.blocks) if i == last or config.below == "eprop"]
-    # The phase gate acts on the embedding, so it counts as below the last block.
+    # The phase gate is part of the positions, like the embedding.
     below = [model.embedding, *model.blocks[:-1], *([model.phase_gate] if model.phase_gate is not None else [])]
     frozen = [p for part in below for p in part.parameters()] if config.below == "frozen" else []
     undo: list[Undo] = []
