@@ -52,6 +52,7 @@ def _first_decisions(config: ModelConfig, task: TaskShape) -> tuple[Count, ...]:
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         model = build_model(config, task).eval()
         counts = []
+        # Three points determine a polynomial of degree two.
         for n in (1, 2, 3):
             # Actions are [1, n] if discrete, else [1, n, A].
             actions = torch.zeros((1, n) if task.discrete else (1, n, task.action_dim))

@@ -1,4 +1,4 @@
-r"""Energy rules: what one call of a module costs and what drives it, declared once per module type.
+r"""Energy rules: the cost and role of a module, declared once per module type.
 
 B batch, L tokens, D width, T simulation steps. The rules for the modules of this package are in `rules.py`.
 

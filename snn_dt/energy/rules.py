@@ -204,6 +204,7 @@ def tssa(module: TSSA, call: Call) -> Cost:
 def pssa(module: PSSA, call: Call) -> Cost:
     """One addition per coincidence of k and v and query in whose window it lies. Spikes of q gate the sum."""
     q, k, v, tokens = call.inputs
+    # Pairs of valid tokens [B, Q, L], the same for all heads.
     pairs = module.pairs(tokens)[:, 0] & call.mask(q)[..., None] & call.mask(k)[:, None]
     return Count(acs=_fan_out(call, k * v, pairs.sum(1)))  # coincidences [(T,) B, L, D]
 

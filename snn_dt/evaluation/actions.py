@@ -41,6 +41,7 @@ class ActionReader:
             return
         self._whole = bool(np.issubdtype(space.dtype, np.integer))
         # In float64 the bounds of integer types are exact up to 2^53.
+        # A Box of any shape is a vector [A] here.
         bounds = (b.reshape(-1).astype(np.float64 if self._whole else b.dtype) for b in (space.low, space.high))
         self._low, self._high = (torch.as_tensor(b.copy(), device=device) for b in bounds)  # [A]
 

@@ -77,7 +77,7 @@ class OnlinePlasticity(HeadPlasticity):
     def keep(self, rows: Tensor) -> None:
         """End the episodes of all other rows and update F with them."""
         over = torch.ones(len(self.missing), dtype=torch.bool, device=rows.device).index_fill_(0, rows, False)
-        self.finish(over.nonzero().squeeze(1))
+        self.finish(over.nonzero().squeeze(1))  # [n, 1] -> [n]
         self.trace.keep(rows)
         self.missing = self.missing[rows]
 

@@ -63,6 +63,7 @@ class Context:
         for i in self._slots():
             self.rtg[:, i, 0] = rtg
             self.states[:, i] = states
+            # The slot holds an older action until `set_action`.
             self.actions[:, i] = 0
             self.timesteps[:, i] = self.age
             self.mask[:, i] = True

@@ -42,6 +42,7 @@ def _known_size(space: Any) -> bool:
     from gymnasium import spaces
 
     try:
+        # Some spaces raise, others have size 0.
         return spaces.flatdim(space) > 0
     except (NotImplementedError, ValueError, TypeError, AttributeError):
         return False

@@ -320,7 +320,7 @@ class Policy:
 
         if isinstance(observation, dict | tuple):
             observation = spaces.flatten(self.observation_space, observation)
-        return np.asarray(observation, dtype=self._number).reshape(-1)
+        return np.asarray(observation, dtype=self._number).reshape(-1)  # [state_dim]
 
     @property
     def _number(self) -> type[np.floating[Any]]:
@@ -352,6 +352,7 @@ class Policy:
         return torch.as_tensor(np.asarray(value, dtype=np.float64), device=self.device)
 
     def _states(self, observation: Any) -> Tensor:
+        # [1, state_dim], or the batch [N, state_dim].
         states = self.flatten(observation)[None] if self._single else np.asarray(observation, dtype=self._number)
         expected = (len(self._rtg), self.model.state_dim)
         if states.shape != expected:

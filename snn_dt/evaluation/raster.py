@@ -34,6 +34,7 @@ def record_raster(
 
     layers: dict[str, nn.Module] = {name: m for name, m in policy.model.named_modules() if isinstance(m, SpikingLayer)}
     trains = _decide(policy, target_return, layers, train, decisions, seed, env_id)
+    # Trains [T, D] of each decision -> [decisions * T, D].
     return {name: np.concatenate([part.numpy().astype(bool) for part in parts]) for name, parts in trains.items()}
 
 
@@ -53,6 +54,7 @@ def record_gates(
     modules = policy.model.named_modules()
     gates: dict[str, nn.Module] = {name: m.gate for name, m in modules if isinstance(m, DendriticRouting)}
     found = _decide(policy, target_return, gates, mean_gates, decisions, seed, env_id)
+    # Gates [H] of each decision -> [decisions, H].
     return {name: np.stack([part.numpy() for part in parts]) for name, parts in found.items()}
 
 

@@ -111,6 +111,7 @@ def evaluate(
     envs = make_environments(policy, min(num_envs, episodes), env_id, max_steps)
     try:
         name = envs[0].name  # with its version, which `env_id` may lack
+        # Reference scores hold for the own environment only.
         known = policy.spec.reference if name == policy.spec.env_id else None
         scores = ReferenceScores(**known) if known else None
         for i, target in enumerate(targets):
@@ -273,6 +274,7 @@ def run_reference(
             report(before + done)
 
         parts.append(run_episodes(policy, envs[:1], target_return, 1, seed + i, report_on, meter_every, meter, aside))
+    # Each part holds one episode: arrays [1] -> [episodes].
     returns, lengths = (np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths"))
     return Rollout(returns, lengths, sum(part.policy_seconds for part in parts), meter, sum(part.cut for part in parts))
 

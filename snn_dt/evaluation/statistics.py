@@ -140,6 +140,7 @@ def _quantiles(resampled: Array, confidence: float) -> tuple[Array, Array]:
     """Return the bounds of the percentile interval of values `[samples, ...]`."""
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    # Half of the excluded probability lies on each side.
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(resampled, [tail, 1.0 - tail], axis=0)
     return np.asarray(low), np.asarray(high)

@@ -75,6 +75,7 @@ def _explained(policy: Policy, env_id: str | None) -> Iterator[None]:
 
 def _record(policy: Policy, target: float, folder: Path, seed: int, env_id: str | None, max_steps: int | None) -> Path:
     """Record an episode in a hidden folder and move the complete video to `folder`."""
+    # An interrupted recording leaves no damaged video.
     with io.unfinished_folder(folder, ".recording-") as unfinished:
         video = _roll_out(policy, target, unfinished, seed, env_id, max_steps)
         return video.replace(folder / video.name)

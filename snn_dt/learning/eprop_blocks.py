@@ -76,11 +76,13 @@ def use_eprop(model: Any, config: EpropConfig, seed: int = 0) -> Undo:
             )
     last = len(model.blocks) - 1
     local = [block for i, block in enumerate(model.blocks) if i == last or config.below == "eprop"]
+    # The phase gate is part of the positions, like the embedding.
     below = [model.embedding, *model.blocks[:-1], *([model.phase_gate] if model.phase_gate is not None else [])]
     frozen = [p for part in below for p in part.parameters()] if config.below == "frozen" else []
     undo: list[Undo] = []
     for block in local:
         undo += [_in_chain(part) for part in block.modules() if isinstance(part, Chain)]
+        # Neurons outside of chains.
         alone = (block.attention.lif_in, block.attention.lif_out)
         undo += [_alone(part) for part in alone if isinstance(part, TimedLIF)]
     if config.feedback == "random":
@@ -129,7 +131,7 @@ def same_step(current: Tensor, neurons: TimedLIF) -> Tensor:
         u = h - p.v_threshold
         found.append(p.gain * psi(u, p.surrogate_slope))
         v = reset(h, (u >= 0).to(h.dtype), p, p.v_threshold)
-    return torch.stack(found)
+    return torch.stack(found)  # [T, ...]
 
 
 def _in_chain(chain: Chain) -> Undo:

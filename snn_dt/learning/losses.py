@@ -44,6 +44,7 @@ def action_loss(
         # Logits [B, K, A] -> [B K, A], actions [B, K] -> [B K], and the losses back to [B, K].
         losses = F.cross_entropy(predictions.flatten(0, 1), actions.flatten(), reduction="none").view_as(actions)
         loss = losses.masked_fill(~attention_mask, 0).sum() / valid
+        # [B, K]
         hits = (predictions.argmax(-1) == actions) & attention_mask
         return loss, {"loss": loss.detach(), "accuracy": hits.sum() / valid}
     error = predictions - actions

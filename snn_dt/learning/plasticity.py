@@ -86,16 +86,16 @@ class TrainingPlasticity(HeadPlasticity):
     @torch.no_grad()
     def observe(self, batch: Batch, predictions: Tensor) -> None:
         """Add the changes of a part of a batch, right after the forward that gave `predictions`."""
-        mask, rtg = batch.attention_mask, batch.rtg.squeeze(-1)
+        mask, rtg = batch.attention_mask, batch.rtg.squeeze(-1)  # [B, K] both
         delta = rtg if self.config.modulator == "return" else rtg - self.baseline.mean.to(rtg)
         if self.config.modulator == "advantage" and not self.baseline.count:
             # Without an earlier batch there is no baseline yet.
             delta = torch.zeros_like(rtg)
         post = self.post(predictions, batch.actions)
         change = modulated(self.pre.to(post.dtype), post, delta.clamp(-1, 1), mask, self.config.decay)
-        steps = torch.stack([rtg.masked_fill(~mask, 0).sum(), mask.sum().to(rtg)])
+        steps = torch.stack([rtg.masked_fill(~mask, 0).sum(), mask.sum().to(rtg)])  # [2]
         # One vector of changes, returns and steps, so that one message sums it over processes.
-        self._sums.append(torch.cat([change.flatten(), steps]))
+        self._sums.append(torch.cat([change.flatten(), steps]))  # [A D + 2]
 
     @torch.no_grad()
     def apply(self, total: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
@@ -103,7 +103,7 @@ class TrainingPlasticity(HeadPlasticity):
         change, returns, steps = total(torch.stack(self._sums).sum(0)).split([self.plastic.numel(), 1, 1])
         self._sums = []
         weight = self.head.weight
-        change = self.config.eta * change.view_as(self.plastic) / steps
+        change = self.config.eta * change.view_as(self.plastic) / steps  # [A D] -> [A, D]
         # The bound is relative to the weights without plasticity.
         plastic = self.grown(self.plastic, change, weight - self.plastic)
         weight += plastic - self.plastic

@@ -76,6 +76,7 @@ class Interval(Fixed):
 
     def slope(self, step: int) -> float:
         """Return k of update `step`."""
+        # Whole stages passed, as a fraction of `count`.
         u = min(max((step - self.start) // self.every / self.count, 0.0), 1.0)
         if self.shape == "geometric":
             return self.first * (self.last / self.first) ** u

@@ -86,9 +86,11 @@ class TBPTT:
             end = min(handed + self.stride, length)
             # Where the next window begins: the state there must be kept.
             following = end if end == length else max(begin, min(end + self.stride, length) - self.window)
+            # Two parts, so that the state where the next window begins is at hand.
             earlier, state = self._run(inputs, starts, begin, following, detach(self.state))
             later, last = self._run(inputs, starts, following, end, state)
             parts = earlier + later
+            # The parts are slices of time, joined along the time axis.
             outputs = parts[0] if len(parts) == 1 else torch.cat(parts, self.dim)
             # Drop the outputs of steps that an earlier window yielded.
             outputs = outputs.narrow(self.dim, handed - begin, end - handed)

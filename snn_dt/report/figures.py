@@ -38,7 +38,7 @@ def return_vs_target(
     intervals = np.array([row.get("return_interval") or [m, m] for row, m in zip(rows, means, strict=True)])
     data = np.asarray([] if data_returns is None else data_returns, dtype=float)
     levels = dict(reference or {})
-    episodes = np.concatenate([np.asarray(row.get("returns", []), dtype=float) for row in rows])
+    episodes = np.concatenate([np.asarray(row.get("returns", []), dtype=float) for row in rows])  # [rows E]
     low, high = _limits(np.concatenate([[0.0], targets, means, episodes, data, [*levels.values()]]))
 
     figure = new_figure(5.6, 5.4)

@@ -61,6 +61,7 @@ class Table:
 
     def html(self) -> str:
         """Return the element."""
+        # The first row decides on the alignment of a column.
         right = [_is_number(value) for value in self.rows[0]] if self.rows else []
         head = "".join(
             f"<th{_NUMBER if numeric else ''}>{escape(str(name))}</th>"

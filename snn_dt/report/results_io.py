@@ -83,6 +83,7 @@ def write_short_tables(readme: Path, results: Path, orders: Mapping[str, Sequenc
 
 
 def _draw(plan: str, records: Sequence[Record], results: Path) -> dict[str, Path]:
+    # A plan may have no spiking model and only one target; such figures would be empty.
     shown = {"return over energy of a decision": ("return-vs-energy", returns_against_energy)}
     if any(record["evaluation"][0]["spikes_per_decision"] for record in records):
         shown["return over spikes of a decision"] = ("return-vs-spikes", returns_against_spikes)

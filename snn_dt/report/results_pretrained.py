@@ -35,6 +35,7 @@ def own_figure(checkpoint: Path, record: Record) -> dict[str, Any]:
     from snn_dt.device import set_threads
     from snn_dt.evaluation.rollout import evaluate
 
+    # The headline row, by which the checkpoint was chosen.
     chosen = record["evaluation"][0]
     settings = {"episodes": EPISODES * chosen["episodes"], "num_envs": min(32, chosen["episodes"]), "meter_every": 1}
     # The result depends on the number of threads by rounding.

@@ -82,6 +82,7 @@ def difference(ours: Sequence[Returns], theirs: Sequence[Returns]) -> tuple[floa
 
 def _stacked(columns: Sequence[Sequence[Returns]]) -> Returns:
     """Return `[R, M, E]`, cut to the smallest number of runs and episodes."""
+    # A rectangular array needs equal numbers of runs and episodes.
     runs = min(map(len, columns))
     episodes = min(len(run) for column in columns for run in column[:runs])
     return np.array([[run[:episodes] for run in column[:runs]] for column in columns]).swapaxes(0, 1)  # [R, M, E]

@@ -144,6 +144,7 @@ def _sections(
         sections.append(("Energy", parts.listed("energy", lambda: _energy(first))))
     if "learning_curve" in pictures:
         sections.append(("Training", [pictures["learning_curve"]]))
+    # Training first, then evaluation.
     commands = "\n".join(line for line in (run.command, command) if line)
     origin: list[Part] = [Code(commands)] if commands else []
     if run.provenance:

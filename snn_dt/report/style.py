@@ -44,6 +44,7 @@ def png(figure: Figure, dpi: int = 160) -> bytes:
 
     drawn, buffer = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi)
+    # Without dithering, which would add noise to plain areas and enlarge the file.
     few = Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     few.save(buffer, "png", optimize=True)
     return buffer.getvalue()

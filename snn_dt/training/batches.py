@@ -59,6 +59,7 @@ def training_batches(
     source = windows = make(chosen, data.rtg_augment)
     if data.oversample_top:
         best = make(trajectories.best(chosen, BEST), data.rtg_augment)
+        # Mixes windows of all chosen episodes with those of the best.
         source = OversampledWindows(windows, best, data.oversample_top)
 
     def draw(step: int) -> Batch:

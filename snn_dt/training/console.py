@@ -20,6 +20,7 @@ class Console:
     def __init__(self, file: IO[str] | None = None) -> None:
         """Write to `file`; None is the standard output at the time of writing."""
         self._console = rich.console.Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        # A dumb terminal cannot move its cursor.
         self._live = self._console.is_terminal and not self._console.is_dumb_terminal
         self._progress: Progress | None = None
         self._shown = ""

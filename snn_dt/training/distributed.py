@@ -89,6 +89,7 @@ class Workers:
             for tensor in model.state_dict().values():
                 dist.broadcast(tensor, src=0)
         if not self.first:
+            # Equal seeds would drop the same units in all slices.
             torch.manual_seed(int(np.random.SeedSequence([seed, self.rank, step]).generate_state(1)[0]))
 
     def first_here(self, load: Callable[[], T]) -> T:
@@ -114,6 +115,7 @@ class Workers:
         flat = torch.cat([*(g.reshape(-1) for g in gradients), torch.stack([m.float() for m in metrics.values()])])
         _all_reduce(flat)
         *sums, totals = torch.split(flat, [*(g.numel() for g in gradients), len(metrics)])
+        # [P] -> the shape of each gradient, in place.
         torch._foreach_copy_(gradients, [s.view_as(g) for s, g in zip(sums, gradients, strict=True)])
         return dict(zip(metrics, totals, strict=True))
 

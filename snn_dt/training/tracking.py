@@ -47,6 +47,7 @@ class Tracker:
         self._torn = self._told_disk = False
         with self._disk():
             if resume_step is not None:
+                # The resumed run writes these lines again.
                 jsonl.cut_after(self._path, resume_step, resume_measured)
             elif self._path.exists():
                 self._path.replace(run_dir / "metrics.previous.jsonl")

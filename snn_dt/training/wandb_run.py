@@ -47,6 +47,7 @@ def start_run(
     except ModuleNotFoundError:
         say("wandb is not installed (pip install wandb): metrics go to metrics.jsonl only")
         return None
+    # The setting comes before the environment variable.
     mode: str = settings.wandb
     reason: str | None = "as asked"
     if mode == "auto":

@@ -57,6 +57,7 @@ class LocalProcesses:
 
     def stop(self, handle: subprocess.Popen[bytes], force: bool = False) -> None:
         """See `Backend`."""
+        # SIGTERM lets the trial save; SIGKILL does not.
         handle.kill() if force else handle.terminate()
 
     def close(self) -> None:

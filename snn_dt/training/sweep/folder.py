@@ -123,6 +123,7 @@ class Attempt:
 
     def watch(self, orphaned: Callable[[], None]) -> None:
         """Watch in a thread. Exit if the folder is taken over, and call `orphaned` if the parent process ends."""
+        # A daemon thread does not keep the process alive.
         threading.Thread(target=self._watch, args=(orphaned,), daemon=True).start()
 
     def end(self) -> None:

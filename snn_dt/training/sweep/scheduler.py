@@ -104,6 +104,7 @@ def _settle(status: TrialStatus, code: int, retries: int, stopping: bool, view: 
     """Set the state of a trial whose process has ended."""
     status.progress.refresh()
     name = status.trial.name
+    # A result counts even if the process ended with an error afterwards.
     if status.finished:
         status.state, status.error = "done", ""
         last = status.progress.last_return

@@ -27,6 +27,7 @@ def write_summary(root: Path, statuses: Sequence[TrialStatus]) -> None:
         OSError: the folder cannot be written.
     """
     rows = [summary_row(status) for status in statuses]
+    # Rows differ in their overrides, so the columns are the union of all keys.
     columns = list(dict.fromkeys(key for row in rows for key in row))
     table = io.StringIO()
     writer = csv.DictWriter(table, columns, lineterminator="\n")

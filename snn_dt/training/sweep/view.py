@@ -60,6 +60,7 @@ class View:
         for name in ("trial", "state", "step", "return", "minutes"):
             table.add_column(name, justify="left" if name in ("trial", "state") else "right", no_wrap=True)
         order = ("running", "failed", "stopped", "waiting", "done")
+        # At least three rows, also on a very small terminal.
         for status in sorted(self._statuses, key=lambda s: order.index(s.state))[: max(height, 3)]:
             last, color = status.progress.last_return, COLORS[status.state]
             table.add_row(
