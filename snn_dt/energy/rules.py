@@ -17,7 +17,7 @@ from snn_dt.models.blocks import Block
 from snn_dt.models.decay import DecayAttention
 from snn_dt.models.embedding import TokenEmbedding
 from snn_dt.models.heads import PopulationDecode, RateHead
-from snn_dt.models.layers import ActionHead, Chain, SpikeLinear, TimeMean
+from snn_dt.models.layers import ActionHead, MaskedSequential, SpikeLinear, TimeMean
 from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
 from snn_dt.models.norms import PTBN
 from snn_dt.models.positions import PhaseGate, PhaseGenerators, PhasePositions, SinusoidalPositions
@@ -33,7 +33,7 @@ TRANSCENDENTAL_MACS = 4.0
 NORM_MACS, NORM_ACS = 3.0, 2.0
 
 
-wire(nn.Sequential, Chain, nn.ModuleList, nn.ModuleDict, nn.Identity, nn.Dropout, nn.Flatten, RateHead)
+wire(nn.Sequential, MaskedSequential, nn.ModuleList, nn.ModuleDict, nn.Identity, nn.Dropout, nn.Flatten, RateHead)
 
 
 @costs(SpikingLayer, Neuron, role="neurons")

@@ -44,7 +44,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from snn_dt.errors import ConfigError
-from snn_dt.models.layers import ActionHead, Chain, through
+from snn_dt.models.layers import ActionHead, MaskedSequential
 from snn_dt.rule_config import EpropConfig
 from snn_dt.snn import LIF, TimedLIF, get_surrogate
 from snn_dt.snn.reference import reset
@@ -79,7 +79,7 @@ def use_eprop(model: Any, config: EpropConfig, seed: int = 0) -> Undo:
     frozen = [p for part in below for p in part.parameters()] if config.below == "frozen" else []
     undo: list[Undo] = []
     for block in local:
-        undo += [_in_chain(part) for part in block.modules() if isinstance(part, Chain)]
+        undo += [_in_chain(part) for part in block.modules() if isinstance(part, MaskedSequential)]
         alone = (block.attention.lif_in, block.attention.lif_out)
         undo += [_alone(part) for part in alone if isinstance(part, TimedLIF)]
     if config.feedback == "random":
@@ -128,27 +128,27 @@ def same_step(current: Tensor, neurons: TimedLIF) -> Tensor:
     return torch.stack(found)
 
 
-def _in_chain(chain: Chain) -> Undo:
+def _in_chain(chain: MaskedSequential) -> Undo:
     """Cut a chain at its neurons: each layer of them, with the modules in front of it, learns by itself."""
 
     def forward(x: Tensor, real: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
-            return Chain.forward(chain, x, real)
+            return MaskedSequential.forward(chain, x, real)
         before: list[nn.Module] = []
         for part in chain:
             before.append(part)
             if isinstance(part, TimedLIF) and x.dim() == 4:
                 own = x.detach()
                 for module in before:
-                    own = through(module, own, real)
+                    own = MaskedSequential.call(module, own, real)
                 x = hand_down(before[:-1], part, own, x) if x.requires_grad else own
                 before = []
             elif isinstance(part, TimedLIF):
                 for module in before:
-                    x = through(module, x, real)
+                    x = MaskedSequential.call(module, x, real)
                 before = []
         for module in before:  # no neurons behind these
-            x = through(module, x, real)
+            x = MaskedSequential.call(module, x, real)
         return x
 
     return _replace(chain, "forward", forward)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from snn_dt.models.layers import through
+from snn_dt.models.layers import MaskedSequential
 from snn_dt.models.mixing import SoftmaxAttention
 from snn_dt.models.tokens import Tokens
 
@@ -66,9 +66,9 @@ class SpikingSelfAttention(nn.Module):
         """Map `x [(T,) B, L, D]` to `[(T,) B, Q, D]`, for the query tokens."""
         valid_queries = tokens.valid[:, tokens.query_slice]  # [B, Q]
         s = self.lif_in(x)  # [(T,) B, L, D], as all that follows
-        q = through(self.query, s[..., tokens.query_slice, :], valid_queries)
-        k, v = through(self.key, s, tokens.valid), through(self.value, s, tokens.valid)
+        q = MaskedSequential.call(self.query, s[..., tokens.query_slice, :], valid_queries)
+        k, v = MaskedSequential.call(self.key, s, tokens.valid), MaskedSequential.call(self.value, s, tokens.valid)
         if tokens.gate is not None:  # phase-shifted spikes [B, L, D] that cut spikes off
             q, k, v = q * tokens.gate[:, tokens.query_slice], k * tokens.gate, v * tokens.gate
         y = self.route(self.attend(q, k, v, tokens))
-        return through(self.out, self.lif_out(y), valid_queries)
+        return MaskedSequential.call(self.out, self.lif_out(y), valid_queries)

@@ -19,7 +19,7 @@ from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.blocks import Block
 from snn_dt.models.decision_transformer import DecisionTransformer
 from snn_dt.models.fused_checks import biased, float32, neurons, only, pair
-from snn_dt.models.layers import Chain, SpikeLinear, TimeMean
+from snn_dt.models.layers import MaskedSequential, SpikeLinear, TimeMean
 from snn_dt.models.mixing import SoftmaxAttention, SpikeAttention
 from snn_dt.models.routing import DendriticRouting
 from snn_dt.snn import LIF, RateLIF, cpp
@@ -31,8 +31,8 @@ DENSE = (
     Block, DenseSelfAttention, SoftmaxAttention, nn.Sequential, nn.LayerNorm, nn.Linear, nn.ReLU, nn.Dropout, TimeMean,
 )  # fmt: skip
 SPIKING = (
-    Block, SpikingSelfAttention, SpikeAttention, Chain, SpikeLinear, RateLIF, LIF, nn.LayerNorm, DendriticRouting,
-    nn.Sequential, nn.Linear, nn.Sigmoid, nn.Identity, nn.Dropout, TimeMean,
+    Block, SpikingSelfAttention, SpikeAttention, MaskedSequential, SpikeLinear, RateLIF, LIF, nn.LayerNorm,
+    DendriticRouting, nn.Sequential, nn.Linear, nn.Sigmoid, nn.Identity, nn.Dropout, TimeMean,
 )  # fmt: skip
 """Types of the modules in the two blocks that the kernel knows."""
 

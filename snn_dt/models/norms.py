@@ -32,7 +32,6 @@ class PTBN(nn.Module):
         eps: added to variances.
     """
 
-    masked = True
     running_mean: Tensor
     running_var: Tensor
     forwards: Tensor
