@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from snn_dt.energy.costs import Call, Cost, costs, wire
 from snn_dt.energy.counts import Count
-from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
+from snn_dt.models.attention import DendriticRouting, DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.blocks import Block
 from snn_dt.models.decay import DecayAttention
 from snn_dt.models.embedding import TokenEmbedding
@@ -21,7 +21,6 @@ from snn_dt.models.layers import ActionHead, MaskedSequential, SpikeLinear, Time
 from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
 from snn_dt.models.norms import PTBN
 from snn_dt.models.positions import PhaseGate, PhaseGenerators, PhasePositions, SinusoidalPositions
-from snn_dt.models.routing import DendriticRouting
 from snn_dt.models.stream_block import StreamBlock
 from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
 from snn_dt.models.tokens import Tokens

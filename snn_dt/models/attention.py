@@ -1,6 +1,6 @@
-"""Self-attention of a block, dense and spiking: projections around one of the mixing forms of `mixing.py`.
+"""Self-attention of a block, dense and spiking: projections around one of the mixing forms of `mixing.py`; dendritic routing.
 
-B batch, L tokens, Q query tokens (L or fewer), D width, T simulation steps.
+B batch, L tokens, Q query tokens (L or fewer), H heads, D width, T simulation steps.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 # ruff: noqa: F722, the shapes of jaxtyping are text
 from typing import TYPE_CHECKING
 
+from einops import rearrange
 from torch import Tensor, nn
 
 from snn_dt.models.layers import MaskedSequential
@@ -72,3 +73,23 @@ class SpikingSelfAttention(nn.Module):
             q, k, v = q * tokens.gate[:, tokens.query_slice], k * tokens.gate, v * tokens.gate
         y = self.route(self.attend(q, k, v, tokens))
         return MaskedSequential.call(self.out, self.lif_out(y), valid_queries)
+
+
+class DendriticRouting(nn.Module):
+    r"""`y = \sum_h alpha_h y_h`, `alpha = sigmoid(W [mean(y_1) .. mean(y_H)] + b)` (SNN-DT, arXiv 2508.21505).
+
+    Per token, from all heads. The currents of the heads `y_h [D / H]` are summed before the neuron that reads them, and
+    the output projection behind that neuron restores the width D (the published code repeats the sum H times).
+    `gate` is a module of its own, so that a hook sees `alpha [..., H]`.
+    """
+
+    def __init__(self, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.gate = nn.Sequential(nn.Linear(n_heads, n_heads), nn.Sigmoid())
+
+    def forward(self, y: Float[Tensor, "*T B Q D"]) -> Float[Tensor, "*T B Q d"]:
+        """Map `[..., D]` to `[..., D / H]`."""
+        heads = rearrange(y, "... (h d) -> ... h d", h=self.n_heads)
+        alpha = self.gate(heads.mean(-1))  # [..., H]
+        return (alpha.unsqueeze(-1) * heads).sum(-2)  # [..., D / H]

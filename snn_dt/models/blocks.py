@@ -10,11 +10,10 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from snn_dt.model_config import ModelConfig
-from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
+from snn_dt.models.attention import DendriticRouting, DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.layers import MaskedSequential, SpikeLinear, TimeMean
 from snn_dt.models.mixing import PSSA, TSSA
 from snn_dt.models.norms import PTBN, UNTOLD, transition_of
-from snn_dt.models.routing import DendriticRouting
 from snn_dt.models.tokens import Tokens
 from snn_dt.registry import ATTENTIONS, KINDS
 from snn_dt.snn import RateLIF, TimedLIF, build_neuron

@@ -15,13 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
+from snn_dt.models.attention import DendriticRouting, DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.blocks import Block
 from snn_dt.models.decision_transformer import DecisionTransformer
 from snn_dt.models.fused_checks import biased, float32, neurons, only, pair
 from snn_dt.models.layers import MaskedSequential, SpikeLinear, TimeMean
 from snn_dt.models.mixing import SoftmaxAttention, SpikeAttention
-from snn_dt.models.routing import DendriticRouting
 from snn_dt.snn import LIF, RateLIF, cpp
 from snn_dt.snn.backends import backend_for
 from snn_dt.snn.parameters import LIFParameters
