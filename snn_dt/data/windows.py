@@ -199,6 +199,9 @@ class OversampledWindows:
         return join(parts)
 
 
+Windows, Mixture = WindowSampler, OversampledWindows  # their names in 0.1.0
+
+
 def rank_rows(batch_size: int, rank: int, world_size: int) -> slice:
     """Return the rows of a batch that rank r of W computes: `r B / W` to `(r + 1) B / W`."""
     return slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)

@@ -48,7 +48,7 @@ from snn_dt.models.layers import ActionHead, MaskedSequential
 from snn_dt.rule_config import EpropConfig
 from snn_dt.snn import LIF, TimedLIF, get_surrogate
 from snn_dt.snn.reference import reset
-from snn_dt.snn.scan import HALF
+from snn_dt.snn.scan import HALF_TYPES
 
 Undo = Callable[[], None]
 
@@ -118,7 +118,7 @@ def hand_down(before: Sequence[nn.Module], neurons: TimedLIF, own: Tensor, x: Te
 def same_step(current: Tensor, neurons: TimedLIF) -> Tensor:
     """Return `dz_t / dI_t` [T, ...] of neurons that begin at rest: gain times the surrogate where a step may fire."""
     p, found = neurons.constants, []
-    current = current.float() if current.dtype in HALF else current  # as the neurons do
+    current = current.float() if current.dtype in HALF_TYPES else current  # as the neurons do
     v, psi = torch.full_like(current[0], p.v_rest), get_surrogate(p.surrogate).derivative
     for now in current:
         h = v + p.leak * (p.v_rest - v) + p.gain * now

@@ -1,4 +1,4 @@
-"""Self-attention of a block, dense and spiking: projections around one of the mixing forms of `mixing.py`; dendritic routing.
+"""Self-attention of a block, dense and spiking: projections around a mixing form of `mixing.py`; dendritic routing.
 
 B batch, L tokens, Q query tokens (L or fewer), H heads, D width, T simulation steps.
 """

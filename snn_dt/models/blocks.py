@@ -13,7 +13,7 @@ from snn_dt.model_config import ModelConfig
 from snn_dt.models.attention import DendriticRouting, DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.layers import MaskedSequential, SpikeLinear, TimeMean
 from snn_dt.models.mixing import PSSA, TSSA
-from snn_dt.models.norms import PTBN, UNTOLD, transition_of
+from snn_dt.models.norms import DEFAULT_TRANSITION, PTBN, transition_of
 from snn_dt.models.tokens import Tokens
 from snn_dt.registry import ATTENTIONS, KINDS
 from snn_dt.snn import RateLIF, TimedLIF, build_neuron
@@ -95,7 +95,8 @@ def dsformer_block(config: ModelConfig, n_tokens: int, last: bool = False) -> Bl
     neuron = neurons(config)
     threshold = config.v_threshold
     assert threshold is not None, "nulls of a config are resolved before anything is built"
-    transition = transition_of(config.norm_transition, UNTOLD)  # `set_transition` replaces it when the length is known
+    # `set_transition` replaces the default when the length is known.
+    transition = transition_of(config.norm_transition, DEFAULT_TRANSITION)
 
     def linear(d_in: int, d_out: int) -> MaskedSequential:
         return MaskedSequential(SpikeLinear(d_in, d_out, steps), PTBN(d_out, threshold, transition))

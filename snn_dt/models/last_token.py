@@ -26,10 +26,10 @@ from snn_dt.snn.backends import backend_for
 from snn_dt.snn.parameters import LIFParameters
 
 Weights = list[Tensor | None]
-DENSE = (
+DENSE_TYPES = (
     Block, DenseSelfAttention, SoftmaxAttention, nn.Sequential, nn.LayerNorm, nn.Linear, nn.ReLU, nn.Dropout, TimeMean,
 )  # fmt: skip
-SPIKING = (
+SPIKING_TYPES = (
     Block, SpikingSelfAttention, SpikeAttention, MaskedSequential, SpikeLinear, RateLIF, LIF, nn.LayerNorm,
     DendriticRouting, nn.Sequential, nn.Linear, nn.Sigmoid, nn.Identity, nn.Dropout, TimeMean,
 )  # fmt: skip
@@ -111,11 +111,11 @@ def _stack(blocks: list[Any]) -> cpp.Stack:
 
 def _is_dense(block: Any) -> bool:
     types = [nn.LayerNorm, nn.Linear, nn.ReLU, nn.Linear]
-    return only(block, *DENSE) and [type(m) for m in block.mlp] == types
+    return only(block, *DENSE_TYPES) and [type(m) for m in block.mlp] == types
 
 
 def _is_spiking(block: Any) -> bool:
-    if not only(block, *SPIKING):
+    if not only(block, *SPIKING_TYPES):
         return False
     a, mlp = block.attention, [type(m) for m in block.mlp if type(m) not in (nn.Identity, TimeMean)]
     projections = all([type(m) for m in chain] == [SpikeLinear, RateLIF] for chain in (a.query, a.key, a.value))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from snn_dt.snn.batch_norm import batch_norm
 
-UNTOLD = 2000
+DEFAULT_TRANSITION = 2000
 """Number of training forwards that is assumed until `set_transition` sets it."""
 
 

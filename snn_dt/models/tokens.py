@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-ALL = slice(None)
+ALL_TOKENS = slice(None)
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Tokens:
     """`[B, L]`, False on the tokens of pads."""
     attention_mask: Tensor
     """`[B, 1, L, L]`, which token may attend to which."""
-    query_slice: slice = field(default_factory=lambda: ALL)
+    query_slice: slice = field(default_factory=lambda: ALL_TOKENS)
     """Query tokens, which the block computes; the others serve as keys and values only."""
     gate: Tensor | None = None
     """`[B, L, D]` of 0 and 1, by which phase generators multiply queries, keys and values; None: no gate."""

@@ -36,14 +36,14 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "checksum": (3, SIZE),
     "stream_step": (0, ctypes.c_void_p, ctypes.c_void_p, CONSTANTS),
 }
-SINGLE = (
+FLOAT32_KERNELS = (
     "pack_weight",
     "spike_linear",
     "spike_linear_backward",
     "last_token",
     "checksum",
 )  # float32 only; any, the last
-PANEL = 64  # columns that products.h takes at a time
+PANEL_COLUMNS = 64  # columns that products.h takes at a time
 
 
 class _Constants(ctypes.Structure):
@@ -61,7 +61,7 @@ def load() -> ctypes.CDLL | None:
     library = load_library()
     if library is not None:
         for name, (pointers, *others) in ARGUMENTS.items():
-            for suffix in ("f32",) if name in SINGLE else SUFFIX.values():
+            for suffix in ("f32",) if name in FLOAT32_KERNELS else SUFFIX.values():
                 function = getattr(library, f"{name}_{suffix}")
                 function.restype = None
                 function.argtypes = [*[ctypes.c_void_p] * pointers, *others, ctypes.c_int]
@@ -165,7 +165,7 @@ def batch_norm_backward(x: Tensor, grad: Tensor, weights: Tensor, gain: Tensor, 
 
 def pack_weight(weight: Tensor, dense: bool = False) -> Tensor:
     """Return `weight [O, I]` of a linear layer as kernels read it, for rows that are mostly zeros or for dense ones."""
-    packed = weight.new_empty(-(-weight.shape[0] // PANEL), weight.shape[1], PANEL)
+    packed = weight.new_empty(-(-weight.shape[0] // PANEL_COLUMNS), weight.shape[1], PANEL_COLUMNS)
     _call("pack_weight", (weight.contiguous(), packed), weight.shape[1], weight.shape[0], dense)
     return packed
 
@@ -233,7 +233,7 @@ def last_token(x: Tensor, real: Tensor, stack: Stack) -> Tensor:
     """
     batch, length, width = x.shape
     tokens = 2 * batch * length
-    q, kv = x.new_empty(tokens * width), x.new_empty(tokens * 2 * width + PANEL)  # read by whole panels
+    q, kv = x.new_empty(tokens * width), x.new_empty(tokens * 2 * width + PANEL_COLUMNS)  # read by whole panels
     shape = _Shape(batch=batch, length=length, width=width, **stack.shape)
     _call("last_token", (x, real, stack.pointers, q, kv), ctypes.byref(shape), pointer_to_constants(stack.constants))
     return x[:, -1:]

@@ -17,7 +17,7 @@ from snn_dt.snn.backends import backend_for, kernels
 from snn_dt.snn.parameters import LIFParameters
 from snn_dt.snn.reference import rate_reference, scan_reference
 
-HALF = (torch.float16, torch.bfloat16)
+HALF_TYPES = (torch.float16, torch.bfloat16)
 
 
 class _Scan(torch.autograd.Function):
@@ -74,7 +74,7 @@ def lif_scan(current: Tensor, v0: Tensor | None, params: LIFParameters, backend:
         raise ValueError(f"current: expected floats [T, ...]; found {current.dtype} {list(current.shape)}")
     if v0 is not None and v0.shape != current.shape[1:]:
         raise ValueError(f"v0: expected the shape {list(current.shape[1:])} of one step; found {list(v0.shape)}")
-    if current.dtype in HALF:
+    if current.dtype in HALF_TYPES:
         spikes, v_mem = lif_scan(current.float(), v0, params, backend)
         return spikes.to(current.dtype), v_mem
     if v0 is not None:
@@ -98,7 +98,7 @@ def lif_rate(current: Tensor, sim_steps: int, params: LIFParameters, backend: st
     """
     if sim_steps < 1 or not current.is_floating_point():
         raise ValueError(f"expected a float current and sim_steps >= 1; found {current.dtype} and {sim_steps!r}")
-    if current.dtype in HALF:
+    if current.dtype in HALF_TYPES:
         return lif_rate(current.float(), sim_steps, params, backend).to(current.dtype)
     name = backend_for(current.device.type, backend)
     if name == "reference":
