@@ -10,15 +10,15 @@ from snn_dt import strict
 from snn_dt.errors import CheckpointError, ConfigError
 from snn_dt.renamed import current_keys
 
-IGNORED = frozenset({"track", "threads"})
+IGNORED_FIELDS = frozenset({"track", "threads"})
 """Sections and fields that never count as a difference."""
-CHANGEABLE_ON_RESUME = IGNORED | {
+CHANGEABLE_ON_RESUME = IGNORED_FIELDS | {
     *("eval", "device", "checkpoint", "dataset", "download", "log_every", "eval_every", "save_every")
 }
 """Sections and fields that may change when a run is resumed: device, path of the data, logging and evaluation."""
 
 
-def difference(config: Any, stored: dict[str, Any], ignored: Collection[str] = IGNORED) -> str:
+def difference(config: Any, stored: dict[str, Any], ignored: Collection[str] = IGNORED_FIELDS) -> str:
     """Return the first field in which a stored configuration differs from `config`, in words; empty if none does.
 
     Fields missing from the stored configuration take their defaults, which mean "as before".

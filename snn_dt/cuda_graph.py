@@ -69,3 +69,6 @@ class CudaGraph:
             torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
         ):
             return graph, static_inputs, self._compute(*static_inputs)
+
+
+Replay = CudaGraph  # its name in 0.1.0

@@ -10,7 +10,7 @@ import re
 import torch
 
 from snn_dt.errors import ConfigError, DeviceError
-from snn_dt.model_config import MOST_THREADS
+from snn_dt.model_config import MAX_THREADS
 
 
 def choose_device(name: str) -> torch.device:
@@ -61,13 +61,13 @@ def set_threads(threads: int, processes: int = 1) -> int:
     """Set torch's CPU threads and return their number. 0 takes OMP_NUM_THREADS or this process's share of the cores.
 
     Raises:
-        ConfigError: a negative number, or more than `MOST_THREADS`.
+        ConfigError: a negative number, or more than `MAX_THREADS`.
     """
     if not threads and os.environ.get("OMP_NUM_THREADS", "").isdigit():
         threads = int(os.environ["OMP_NUM_THREADS"])
-    if not 0 <= threads <= MOST_THREADS:
+    if not 0 <= threads <= MAX_THREADS:
         raise ConfigError(
-            f"expected 0 to {MOST_THREADS} CPU threads, found {threads}; change --threads (train: --train.threads) or "
+            f"expected 0 to {MAX_THREADS} CPU threads, found {threads}; change --threads (train: --train.threads) or "
             "OMP_NUM_THREADS"
         )
     threads = threads or max(1, available_cores() // processes)

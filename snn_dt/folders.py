@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ABANDONED_AFTER = 7 * 24 * 3600.0
+ABANDONED_SECONDS = 7 * 24 * 3600.0
 """Seconds without a write after which an unfinished folder is removed.
 
 Several machines may write to one place. Process ids and locks of other machines tell nothing, so only age counts. A
@@ -60,7 +60,7 @@ def _is_abandoned(folder: Path, prefix: str) -> bool:
         os.close(lock)
         return True
     with suppress(OSError):  # its process may just rename or remove it
-        return max(path.stat().st_mtime for path in (folder, *folder.rglob("*"))) < time.time() - ABANDONED_AFTER
+        return max(path.stat().st_mtime for path in (folder, *folder.rglob("*"))) < time.time() - ABANDONED_SECONDS
     return False
 
 

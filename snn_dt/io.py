@@ -28,9 +28,9 @@ from snn_dt.paths import is_only_ours as is_only_ours
 from snn_dt.paths import only_ours as only_ours
 from snn_dt.paths import private_folder as private_folder
 
-MOST_TEXT = 1 << 24
-"""Largest text file that is read, in bytes: 16 MiB. The package writes none above a three-hundredth of this."""
-MOST_DEPTH = 64
+MAX_TEXT_BYTES = 1 << 24
+"""Largest text file that is read whole, in bytes: 16 MiB, three hundred times the largest that the package writes."""
+MAX_DEPTH = 64
 """Largest nesting depth of JSON and YAML. Recursive code walks through them."""
 
 _KINDS = {
@@ -85,7 +85,7 @@ def open_file(path: str | Path, most: int | None = None) -> BinaryIO:
         raise
 
 
-def read_bytes(path: str | Path, most: int = MOST_TEXT) -> bytes:
+def read_bytes(path: str | Path, most: int = MAX_TEXT_BYTES) -> bytes:
     """Return the content of a regular file of at most `most` bytes; raises as `require_file`."""
     with open_file(path, most) as file:
         content = file.read(most + 1)  # the file may grow, and files of /proc report no size
@@ -94,12 +94,12 @@ def read_bytes(path: str | Path, most: int = MOST_TEXT) -> bytes:
     return content
 
 
-def read_text(path: str | Path, most: int = MOST_TEXT) -> str:
+def read_text(path: str | Path, most: int = MAX_TEXT_BYTES) -> str:
     """Return the UTF-8 text of a regular file of at most `most` bytes; raises as `require_file`."""
     return read_bytes(path, most).decode("utf-8")
 
 
-def read_json(path: str | Path, most: int = MOST_TEXT, finite: bool = False) -> Any:
+def read_json(path: str | Path, most: int = MAX_TEXT_BYTES, finite: bool = False) -> Any:
     """Return the value of a JSON file; see `parse_json`.
 
     Raises:
@@ -113,7 +113,7 @@ def parse_json(text: str | bytes, finite: bool = False) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        ValueError: it is no JSON, has a key twice or more than `MOST_DEPTH` levels, or, with `finite`, NaN or infinity.
+        ValueError: it is no JSON, has a key twice or more than `MAX_DEPTH` levels, or, with `finite`, NaN or infinity.
     """
     try:
         value = json.loads(text, object_pairs_hook=_each_key_once)
@@ -127,7 +127,7 @@ def check_plain(value: Any, finite: bool = False) -> None:
     """Raise `ValueError` for too many levels of lists and dictionaries and, with `finite`, for NaN and infinity."""
     level = [value]  # breadth first, without recursion
     # One pass for each level of nesting.
-    for _ in range(MOST_DEPTH + 1):
+    for _ in range(MAX_DEPTH + 1):
         below: list[Any] = []
         for item in level:
             if isinstance(item, (dict, list)):
@@ -216,7 +216,7 @@ def _too_large(path: str | Path, most: int) -> OSError:
 
 
 def _too_deep() -> ValueError:
-    return ValueError(f"expected at most {MOST_DEPTH} levels of nesting, found more")
+    return ValueError(f"expected at most {MAX_DEPTH} levels of nesting, found more")
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

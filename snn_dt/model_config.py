@@ -11,7 +11,7 @@ from snn_dt.renamed import takes_old_names
 Check = tuple[str, bool, str, object]
 
 MAX_COUNT = 2**16  # of layers, heads, steps, ...: larger numbers are mistakes that end when the memory runs out
-MOST_THREADS = 1024  # libgomp ends the process when it gets tens of thousands
+MAX_THREADS = 1024  # libgomp ends the process when it gets tens of thousands
 
 
 @takes_old_names
@@ -102,7 +102,7 @@ class ModelConfig:
 
 def thread_check(name: str, threads: int) -> Check:
     """Return the check of a field called `name`, of any section, that holds a number of CPU threads."""
-    return name, 0 <= threads <= MOST_THREADS, f"in [0, {MOST_THREADS}]", threads
+    return name, 0 <= threads <= MAX_THREADS, f"in [0, {MAX_THREADS}]", threads
 
 
 def model_checks(config: ModelConfig) -> list[Check]:

@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, DocumentStartEvent, ScalarEvent
 
-from snn_dt.io import MOST_DEPTH
+from snn_dt.io import MAX_DEPTH
 
-MOST_BYTES = 1 << 17
+MAX_BYTES = 1 << 17
 """Largest YAML text: fifty times the largest of the shipped configs."""
 MAX_VALUES = 10_000
 """Largest number of values of a text. An alias (`*name`) counts as a copy."""
@@ -43,8 +43,8 @@ def parse_yaml(text: str) -> Any:
     Raises:
         ValueError: it is no YAML of this subset; the message is one line.
     """
-    if len(text) > MOST_BYTES:
-        raise ValueError(f"expected at most {MOST_BYTES} characters, found {len(text)}")
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"expected at most {MAX_BYTES} characters, found {len(text)}")
     try:
         _check_size(text)
         return yaml.load(text, _Loader)
@@ -105,8 +105,8 @@ def _check_size(text: str) -> None:
         above.values, above.levels = above.values + done.values, max(above.levels, done.levels)
         if above.values > MAX_VALUES:
             raise yaml.YAMLError(f"more than {MAX_VALUES} values, with every alias written out")
-        if len(open_nodes) - 1 + above.levels > MOST_DEPTH:
-            raise yaml.YAMLError(f"more than {MOST_DEPTH} levels of nesting")
+        if len(open_nodes) - 1 + above.levels > MAX_DEPTH:
+            raise yaml.YAMLError(f"more than {MAX_DEPTH} levels of nesting")
 
 
 @dataclass

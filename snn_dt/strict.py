@@ -16,8 +16,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from snn_dt import io
 from snn_dt.errors import ConfigError, did_you_mean
-from snn_dt.io import MOST_DEPTH
-from snn_dt.plain_yaml import MOST_BYTES, NUMBER, parse_yaml
+from snn_dt.io import MAX_DEPTH
+from snn_dt.plain_yaml import MAX_BYTES, NUMBER, parse_yaml
 from snn_dt.renamed import current_keys
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ def _read_chain(path: Path, above: tuple[Path, ...], read: dict[Path, dict[str, 
         if path in above:
             raise ConfigError(f"{path}: its `base` chain comes back to itself; remove the `base` line of a file")
         if path not in read:
-            read[path] = _merge_bases(path, parse_yaml(io.read_text(path, MOST_BYTES)), (*above, path), read)
+            read[path] = _merge_bases(path, parse_yaml(io.read_text(path, MAX_BYTES)), (*above, path), read)
     except OSError as error:
         found = f"none ({error.strerror})" if error.errno in (errno.ENOENT, errno.ENOTDIR) else error.strerror
         raise ConfigError(f"expected a config file at {path}, found {found}; see configs/") from error
@@ -99,8 +99,8 @@ def _merge_bases(path: Path, values: Any, above: tuple[Path, ...], read: dict[Pa
     for name in base if isinstance(base, list) else [base]:
         if not isinstance(name, str):
             raise ConfigError(f"{path}: base: expected the name of a file, or a list of names, found {short(name)}")
-        if len(above) > MOST_DEPTH:
-            raise ConfigError(f"{path}: expected a `base` chain of at most {MOST_DEPTH} files; gather some of them")
+        if len(above) > MAX_DEPTH:
+            raise ConfigError(f"{path}: expected a `base` chain of at most {MAX_DEPTH} files; gather some of them")
         below = merge(below, _read_chain(path.parent / name, above, read))
     return merge(below, current_keys(values))
 

@@ -58,7 +58,7 @@ def test_a_link_to_a_regular_file_is_read(tmp_path):
 
 def test_a_file_larger_than_the_bound_is_not_read(tmp_path):
     with (tmp_path / "long").open("wb") as file:
-        file.truncate(io.MOST_TEXT + 1)
+        file.truncate(io.MAX_TEXT_BYTES + 1)
     with pytest.raises(OSError, match="a file of more than 16777216 bytes"):
         io.read_text(tmp_path / "long")
     with pytest.raises(OSError, match="a file of more than 5 bytes"):
@@ -89,7 +89,7 @@ def test_an_empty_name_is_refused_and_any_other_is_kept():
     [
         ("[" * 100_000, "levels of nesting"),
         ('{"a":' * 100_000, "levels of nesting"),
-        ("[" * (io.MOST_DEPTH + 2) + "]" * (io.MOST_DEPTH + 2), "levels of nesting"),
+        ("[" * (io.MAX_DEPTH + 2) + "]" * (io.MAX_DEPTH + 2), "levels of nesting"),
         ("1" * 5000, "4300 digits"),
         ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' twice"),
         ("{", "Expecting"),

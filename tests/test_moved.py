@@ -25,6 +25,22 @@ def test_an_old_module_name_gives_the_module_that_took_its_place(old):
     assert module.__spec__.name == module.__name__ == f"snn_dt.{MOVED[old]}"
 
 
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("cuda_graph", "Replay", "CudaGraph"),
+        ("data", "Windows", "WindowSampler"),
+        ("data.episode_streams", "Lanes", "EpisodeStreams"),
+        ("data.windows", "Mixture", "OversampledWindows"),
+        ("experimental.online.heterogeneous_lif", "OwnConstantsLIF", "HeterogeneousLIF"),
+        ("models.layers", "Chain", "MaskedSequential"),
+    ],
+)
+def test_a_renamed_class_is_found_by_its_old_name(module, old, new):
+    found = import_module(f"snn_dt.{module}")
+    assert getattr(found, old) is getattr(found, new)
+
+
 def test_what_lies_in_a_moved_package_follows_it_and_is_loaded_once():
     code = (
         "import warnings; warnings.simplefilter('ignore')\n"

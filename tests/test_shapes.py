@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from snn_dt.models import mixing, positions
-from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
-from snn_dt.models.routing import DendriticRouting
+from snn_dt.models.attention import DendriticRouting, DenseSelfAttention, SpikingSelfAttention
 from snn_dt.snn import RateLIF, TimedLIF, TokenLIF
 from snn_dt.snn.record import record
 from tests.conftest import CONTINUOUS, TINY, VARIANTS, make_batch, make_model, run

@@ -43,8 +43,8 @@ PREFIX = ".building-"
 """Prefix of the names of incomplete folders."""
 
 FORMAT_VERSION = 2
-MAX_ALWAYS_CHECKED = 16 << 20
-"""Largest dataset whose digests are always compared, in bytes."""
+MAX_CHECKED_BYTES = 16 << 20
+"""Largest dataset, in bytes, whose digests are always compared."""
 SAMPLED_FILES, SAMPLE_BYTES = 64, 4096
 """Number of files of a source that the key samples, and the size of each of the three samples of a file in bytes."""
 
@@ -104,7 +104,7 @@ def open_cached(folder: Path) -> Trajectories | None:
         now = {name: _stamp(folder / f"{name}.npy") for name in _ARRAYS}
         arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r" if n in _PER_STEP else None) for n in _ARRAYS}
         # Size and times as written vouch for a large file; otherwise its digest is compared.
-        small = sum(stamp[0] for stamp in now.values()) <= MAX_ALWAYS_CHECKED
+        small = sum(stamp[0] for stamp in now.values()) <= MAX_CHECKED_BYTES
         for name, array in arrays.items():
             if (small or now[name][:3] != stamps[name][:3]) and digest(array) != digests[name]:
                 raise ValueError(f"{name}.npy is not what was written")

@@ -13,7 +13,7 @@ import numpy as np
 from snn_dt.errors import EnvironmentMismatchError, SnnDtError
 
 _log = logging.getLogger("snn_dt")
-LONGEST = 100_000
+MAX_EPISODE_STEPS = 100_000
 """Step limit of an episode if there is no other."""
 
 
@@ -33,7 +33,7 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gym.Env[Any, Any], max_steps: int | None = None) -> None:
         super().__init__(env)
-        self.max_steps = LONGEST if max_steps is None else max_steps
+        self.max_steps = MAX_EPISODE_STEPS if max_steps is None else max_steps
         self.steps = self.cuts = 0
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from snn_dt import io
 from snn_dt.data.builder import Progress
-from snn_dt.data.checked_env import LONGEST, Checked
+from snn_dt.data.checked_env import MAX_EPISODE_STEPS, Checked
 from snn_dt.data.episode_recorder import record
 from snn_dt.data.minari_source import roots
 from snn_dt.data.scores import ReferenceScores
@@ -130,7 +130,7 @@ def _new_folder(dataset_id: str, root: str | Path | None) -> Path:
 
 
 def _make(env_id: str, dataset_id: str, max_steps: int | None, seed: int) -> Checked:
-    """Make the environment and seed its actions. The limit is the least of `max_steps`, its own limit and `LONGEST`."""
+    """Make the environment with the smallest of `max_steps`, its own limit, `MAX_EPISODE_STEPS`; seed its actions."""
     from snn_dt.data.registration import make_by_id
 
     if max_steps is not None and max_steps < 1:
@@ -138,7 +138,7 @@ def _make(env_id: str, dataset_id: str, max_steps: int | None, seed: int) -> Che
     try:
         made = make_by_id(env_id)
         limit = None if made.spec is None else made.spec.max_episode_steps
-        env = Checked(made, min(n for n in (max_steps, limit, LONGEST) if n))
+        env = Checked(made, min(n for n in (max_steps, limit, MAX_EPISODE_STEPS) if n))
         env.action_space.seed(seed)
         return env
     except (Exception, SystemExit) as error:  # making an environment runs code of other packages

@@ -72,3 +72,6 @@ class EpisodeStreams(WindowSampler):
 def _generator(seed: int, stream: int, use: int) -> np.random.Generator:
     # `use`: 0 for the start of the stream, 1 + epoch for its permutations.
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, stream, use]))
+
+
+Lanes = EpisodeStreams  # its name in 0.1.0

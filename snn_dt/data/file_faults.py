@@ -11,8 +11,8 @@ from snn_dt.errors import DataError, SnnDtError
 
 MAX_RATIO = 200
 """Largest ratio of declared bytes to bytes of the file. Compressed real data reach about 20."""
-ALWAYS_ALLOWED = 1 << 26
-"""Declared bytes that any file may have: 64 MiB."""
+MIN_ALLOWED_BYTES = 1 << 26
+"""Declared bytes that any file may have, 64 MiB."""
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Declared:
         """Add numbers that will be read, and the size of their file; raises `DataError` if the ratio is too large."""
         # Totals over all files of the dataset: many small excesses add up to a large one.
         self.bytes, self.size = self.bytes + declared, self.size + size
-        if self.bytes > max(ALWAYS_ALLOWED, MAX_RATIO * self.size):
+        if self.bytes > max(MIN_ALLOWED_BYTES, MAX_RATIO * self.size):
             raise DataError(
                 f"{self.path} has {self.size} bytes and declares {self.bytes} bytes of numbers: expected at most "
                 f"{MAX_RATIO} times as many; it is damaged or made up, download or copy the dataset again"

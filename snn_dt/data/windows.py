@@ -1,4 +1,4 @@
-"""Training batches: windows of K steps that are sampled by their last step.
+"""Training batches: windows of K steps, sampled by their last step; the best episodes may be oversampled.
 
 Shapes: `B` windows; `K` context length in environment steps; `obs_dim` and `action_dim` as in `Trajectories`.
 """
@@ -18,6 +18,10 @@ from snn_dt.data.trajectories import Trajectories
 
 RTG_INCREASE = 0.1
 """Mean increase of an augmented return-to-go, as a fraction of the range of the returns-to-go in the data."""
+TOP_SHARE = 0.1
+"""Fraction of the steps that the best episodes hold."""
+SEED_OFFSET = 2**32
+"""Added to the seed of the rows from the best episodes. Seeds are smaller, so that the two random streams differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +172,36 @@ class WindowSampler:
             flat -= self._mean
             flat *= self._inverse_std
         return states.astype(np.float32, copy=False)  # only now: subtracting the mean may need 64 bits
+
+
+class OversampledWindows:
+    """Batches of which a fraction `of_best`, the last rows, comes from the sampler `best`, the rest from `every`.
+
+    A return-conditioned model learns which action follows from a state and a return-to-go. Drawing some episodes more
+    often does not change that relation. Without it the best episodes, a tenth of the steps or less, are seen too seldom
+    to be imitated well.
+    """
+
+    def __init__(self, every: WindowSampler, best: WindowSampler, of_best: float) -> None:
+        self._every, self._best, self._of_best = every, best, of_best
+
+    def batch(self, seed: int, step: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Batch:
+        """Return this rank's rows of the batch of training step `step`, a pure function of the arguments."""
+        # The number of rows of each part is that of the whole batch, so it does not depend on the ranks.
+        own, n_best = rank_rows(batch_size, rank, world_size), round(self._of_best * batch_size)
+        n_every = batch_size - n_best
+        parts = []
+        # The rank's rows may lie in the first part, in the second, or in both.
+        if own.start < n_every:
+            rows = slice(own.start, min(own.stop, n_every))
+            parts.append(self._every.batch_rows(seed, step, n_every, rows))
+        if own.stop > n_every:
+            rows = slice(max(own.start - n_every, 0), own.stop - n_every)
+            parts.append(self._best.batch_rows(seed + SEED_OFFSET, step, n_best, rows))
+        return join(parts)
+
+
+Windows, Mixture = WindowSampler, OversampledWindows  # their names in 0.1.0
 
 
 def rank_rows(batch_size: int, rank: int, world_size: int) -> slice:

@@ -12,16 +12,15 @@ from torch import Tensor, nn
 
 from snn_dt.energy.costs import Call, Cost, costs, wire
 from snn_dt.energy.counts import Count
-from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
+from snn_dt.models.attention import DendriticRouting, DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.blocks import Block
 from snn_dt.models.decay import DecayAttention
 from snn_dt.models.embedding import TokenEmbedding
 from snn_dt.models.heads import PopulationDecode, RateHead
-from snn_dt.models.layers import ActionHead, Chain, SpikeLinear, TimeMean
+from snn_dt.models.layers import ActionHead, MaskedSequential, SpikeLinear, TimeMean
 from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
 from snn_dt.models.norms import PTBN
 from snn_dt.models.positions import PhaseGate, PhaseGenerators, PhasePositions, SinusoidalPositions
-from snn_dt.models.routing import DendriticRouting
 from snn_dt.models.stream_block import StreamBlock
 from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
 from snn_dt.models.tokens import Tokens
@@ -33,7 +32,7 @@ TRANSCENDENTAL_MACS = 4.0
 NORM_MACS, NORM_ACS = 3.0, 2.0
 
 
-wire(nn.Sequential, Chain, nn.ModuleList, nn.ModuleDict, nn.Identity, nn.Dropout, nn.Flatten, RateHead)
+wire(nn.Sequential, MaskedSequential, nn.ModuleList, nn.ModuleDict, nn.Identity, nn.Dropout, nn.Flatten, RateHead)
 
 
 @costs(SpikingLayer, Neuron, role="neurons")

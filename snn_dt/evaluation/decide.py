@@ -26,12 +26,14 @@ from snn_dt.models.stream_fused import FusedStep, knows_step
 Way = Literal["modules", "cpp", "cuda_graph"]
 Decide = Callable[..., Any]
 """`(rtg, states, actions, timesteps, attention_mask) -> [B, A]`; streaming `(rtg, states, state) -> [B, A], state`."""
-GRAPH_AFTER = 20
-"""Decisions of a shape before their CUDA graph is captured. A capture takes as long as about fifty decisions."""
-USUAL = frozenset(vars(nn.Module())) - {"training"}
-DISPLAYED = {"in_features", "out_features", "num_embeddings", "embedding_dim", "normalized_shape", "elementwise_affine"}
-"""Attributes of every module, and attributes that torch layers only display. No forward depends on either."""
-SAME_IN_TRAINING = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.ModuleList, nn.Sequential)
+DECISIONS_BEFORE_GRAPH = 20
+"""Decisions of a shape before their CUDA graph is captured, which takes as long as some fifty of them."""
+MODULE_ATTRIBUTES = frozenset(vars(nn.Module())) - {"training"}
+DISPLAY_ATTRIBUTES = frozenset(
+    ("in_features", "out_features", "num_embeddings", "embedding_dim", "normalized_shape", "elementwise_affine")
+)
+"""Attributes of every module, and those by which torch's layers describe themselves. No forward depends on them."""
+MODE_FREE_TYPES = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.ModuleList, nn.Sequential)
 """Types whose own forward does not depend on `training`."""
 
 
@@ -96,7 +98,7 @@ class Decider:
         if pick_way(self.model) != self.way:
             return None
         if self.way == "cuda_graph":
-            graph = CudaGraph(partial(_last_prediction, self.model), GRAPH_AFTER)
+            graph = CudaGraph(partial(_last_prediction, self.model), DECISIONS_BEFORE_GRAPH)
             return lambda *window: graph(*window).clone()  # the next decision overwrites the result of the graph
         if isinstance(self.model, StreamTransformer):
             return FusedStep(self.model)
@@ -119,8 +121,7 @@ class Snapshot:
         modules = list(model.modules())
         self._readers: list[tuple[Callable[[Any], Any], Mapping[str, Any]]] = []
         for m in modules:
-            ignored = USUAL | DISPLAYED | ({"training"} if type(m) in SAME_IN_TRAINING else set())
-            # One `itemgetter` per table reads all entries in one C call.
+            ignored = MODULE_ATTRIBUTES | DISPLAY_ATTRIBUTES | ({"training"} if type(m) in MODE_FREE_TYPES else set())
             for table in (vars(m), m._parameters, m._buffers, m._modules):
                 keys = [key for key in table if key not in ignored]
                 if keys:

@@ -7,7 +7,7 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-from snn_dt.data.checked_env import LONGEST, Checked
+from snn_dt.data.checked_env import MAX_EPISODE_STEPS, Checked
 from snn_dt.data.env_spec import RecordedSpec, parse_spec
 from snn_dt.data.recorded_env import make_recorded, running_statistics
 from snn_dt.data.registration import make_by_id
@@ -70,7 +70,7 @@ def default_cap(policy: Policy) -> int:
     It is ten times the longest episode that the model was made for, clamped to [1,000, 100,000].
     """
     task = getattr(policy.model, "task", None)
-    return LONGEST if task is None else min(max(1_000, 10 * task.n_timesteps), LONGEST)
+    return MAX_EPISODE_STEPS if task is None else min(max(1_000, 10 * task.n_timesteps), MAX_EPISODE_STEPS)
 
 
 def _recorded(policy: Policy) -> RecordedSpec:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy
-from snn_dt.models.routing import DendriticRouting
+from snn_dt.models.attention import DendriticRouting
 from snn_dt.snn.neuron_layers import SpikingLayer
 from snn_dt.snn.record import Recorded, record
 

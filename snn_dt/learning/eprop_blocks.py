@@ -45,11 +45,11 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from snn_dt.errors import ConfigError
-from snn_dt.models.layers import ActionHead, Chain, through
+from snn_dt.models.layers import ActionHead, MaskedSequential
 from snn_dt.rule_config import EpropConfig
 from snn_dt.snn import LIF, TimedLIF, get_surrogate
 from snn_dt.snn.reference import reset
-from snn_dt.snn.scan import HALF
+from snn_dt.snn.scan import HALF_TYPES
 
 Undo = Callable[[], None]
 
@@ -81,8 +81,7 @@ def use_eprop(model: Any, config: EpropConfig, seed: int = 0) -> Undo:
     frozen = [p for part in below for p in part.parameters()] if config.below == "frozen" else []
     undo: list[Undo] = []
     for block in local:
-        undo += [_in_chain(part) for part in block.modules() if isinstance(part, Chain)]
-        # Neurons outside of chains.
+        undo += [_in_chain(part) for part in block.modules() if isinstance(part, MaskedSequential)]
         alone = (block.attention.lif_in, block.attention.lif_out)
         undo += [_alone(part) for part in alone if isinstance(part, TimedLIF)]
     if config.feedback == "random":
@@ -123,7 +122,7 @@ def hand_down(before: Sequence[nn.Module], neurons: TimedLIF, own: Tensor, x: Te
 def same_step(current: Tensor, neurons: TimedLIF) -> Tensor:
     """Return `dz_t / dI_t` `[T, ...]` of neurons that begin at rest: the gain times the surrogate derivative."""
     p, found = neurons.constants, []
-    current = current.float() if current.dtype in HALF else current  # as the neurons do
+    current = current.float() if current.dtype in HALF_TYPES else current  # as the neurons do
     v, psi = torch.full_like(current[0], p.v_rest), get_surrogate(p.surrogate).derivative
     for now in current:
         h = v + p.leak * (p.v_rest - v) + p.gain * now
@@ -134,12 +133,12 @@ def same_step(current: Tensor, neurons: TimedLIF) -> Tensor:
     return torch.stack(found)  # [T, ...]
 
 
-def _in_chain(chain: Chain) -> Undo:
-    """Cut the graph of a chain at its neurons. Each layer of neurons learns together with the modules before it."""
+def _in_chain(chain: MaskedSequential) -> Undo:
+    """Cut a chain at its neurons: each layer of them, with the modules in front of it, learns by itself."""
 
     def forward(x: Tensor, real: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
-            return Chain.forward(chain, x, real)
+            return MaskedSequential.forward(chain, x, real)
         before: list[nn.Module] = []
         for part in chain:
             before.append(part)
@@ -147,16 +146,16 @@ def _in_chain(chain: Chain) -> Undo:
             if isinstance(part, TimedLIF) and x.dim() == 4:
                 own = x.detach()
                 for module in before:
-                    own = through(module, own, real)
+                    own = MaskedSequential.call(module, own, real)
                 x = hand_down(before[:-1], part, own, x) if x.requires_grad else own
                 before = []
             # [B, L, D]: the current is constant over time, and backpropagation equals e-prop.
             elif isinstance(part, TimedLIF):
                 for module in before:
-                    x = through(module, x, real)
+                    x = MaskedSequential.call(module, x, real)
                 before = []
         for module in before:  # no neurons behind these
-            x = through(module, x, real)
+            x = MaskedSequential.call(module, x, real)
         return x
 
     return _replace(chain, "forward", forward)

@@ -1,6 +1,6 @@
-"""Dense and spiking self-attention of a block: projections around a form of attention from `mixing.py`.
+"""Self-attention of a block, dense and spiking: projections around a mixing form of `mixing.py`; dendritic routing.
 
-B batch, L tokens, Q query tokens (L or fewer), D width, T simulation steps.
+B batch, L tokens, Q query tokens (L or fewer), H heads, D width, T simulation steps.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 # ruff: noqa: F722, the shapes of jaxtyping are text
 from typing import TYPE_CHECKING
 
+from einops import rearrange
 from torch import Tensor, nn
 
-from snn_dt.models.layers import through
+from snn_dt.models.layers import MaskedSequential
 from snn_dt.models.mixing import SoftmaxAttention
 from snn_dt.models.tokens import Tokens
 
@@ -65,10 +66,30 @@ class SpikingSelfAttention(nn.Module):
     def forward(self, x: Float[Tensor, "*T B L D"], tokens: Tokens) -> Float[Tensor, "*t B Q D"]:
         """Map `x [(T,) B, L, D]` to the query tokens `[(T,) B, Q, D]`."""
         valid_queries = tokens.valid[:, tokens.query_slice]  # [B, Q]
-        s = self.lif_in(x)  # [(T,) B, L, D]
-        q = through(self.query, s[..., tokens.query_slice, :], valid_queries)  # [(T,) B, Q, D]
-        k, v = through(self.key, s, tokens.valid), through(self.value, s, tokens.valid)
-        if tokens.gate is not None:  # phase-shifted spikes [B, L, D] that mask spikes
+        s = self.lif_in(x)  # [(T,) B, L, D], as all that follows
+        q = MaskedSequential.call(self.query, s[..., tokens.query_slice, :], valid_queries)
+        k, v = MaskedSequential.call(self.key, s, tokens.valid), MaskedSequential.call(self.value, s, tokens.valid)
+        if tokens.gate is not None:  # phase-shifted spikes [B, L, D] that cut spikes off
             q, k, v = q * tokens.gate[:, tokens.query_slice], k * tokens.gate, v * tokens.gate
-        y = self.route(self.attend(q, k, v, tokens))  # [(T,) B, Q, D], or D / H with routing
-        return through(self.out, self.lif_out(y), valid_queries)
+        y = self.route(self.attend(q, k, v, tokens))
+        return MaskedSequential.call(self.out, self.lif_out(y), valid_queries)
+
+
+class DendriticRouting(nn.Module):
+    r"""`y = \sum_h alpha_h y_h`, `alpha = sigmoid(W [mean(y_1) .. mean(y_H)] + b)` (SNN-DT, arXiv 2508.21505).
+
+    Per token, from all heads. The currents of the heads `y_h [D / H]` are summed before the neuron that reads them, and
+    the output projection behind that neuron restores the width D (the published code repeats the sum H times).
+    `gate` is a module of its own, so that a hook sees `alpha [..., H]`.
+    """
+
+    def __init__(self, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.gate = nn.Sequential(nn.Linear(n_heads, n_heads), nn.Sigmoid())
+
+    def forward(self, y: Float[Tensor, "*T B Q D"]) -> Float[Tensor, "*T B Q d"]:
+        """Map `[..., D]` to `[..., D / H]`."""
+        heads = rearrange(y, "... (h d) -> ... h d", h=self.n_heads)
+        alpha = self.gate(heads.mean(-1))  # [..., H]
+        return (alpha.unsqueeze(-1) * heads).sum(-2)  # [..., D / H]

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from snn_dt.model_config import ModelConfig
-from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
-from snn_dt.models.layers import Chain, SpikeLinear, TimeMean, through
+from snn_dt.models.attention import DendriticRouting, DenseSelfAttention, SpikingSelfAttention
+from snn_dt.models.layers import MaskedSequential, SpikeLinear, TimeMean
 from snn_dt.models.mixing import PSSA, TSSA
-from snn_dt.models.norms import PTBN, UNTOLD, transition_of
-from snn_dt.models.routing import DendriticRouting
+from snn_dt.models.norms import DEFAULT_TRANSITION, PTBN, transition_of
 from snn_dt.models.tokens import Tokens
 from snn_dt.registry import ATTENTIONS, KINDS
 from snn_dt.snn import RateLIF, TimedLIF, build_neuron
@@ -33,8 +32,8 @@ class Block(nn.Module):
         """Map `x [(T,) B, L, D]` to the query tokens `[(T,) B, Q, D]`."""
         # Only query tokens have a residual, because the block returns no others: [(T,) B, Q, D].
         y = x[..., tokens.query_slice, :] + self.dropout(self.attention(x, tokens))
-        # The MLP of a last block returns a mean over time. The residual is then averaged too.
-        branch = self.dropout(through(self.mlp, y, tokens.valid[:, tokens.query_slice]))
+        # The MLP of a last block returns a mean over time, and then the residual is averaged too.
+        branch = self.dropout(MaskedSequential.call(self.mlp, y, tokens.valid[:, tokens.query_slice]))
         return branch + (self.time_mean(y) if branch.dim() < y.dim() else y)
 
 
@@ -67,10 +66,10 @@ def snn_dt_block(config: ModelConfig, n_tokens: int = 0, last: bool = False) -> 
     d, hidden, steps, heads = config.d_model, config.mlp_ratio * config.d_model, config.sim_steps, config.n_heads
     neuron = neurons(config)
 
-    def projection() -> Chain:
-        return Chain(SpikeLinear(d, d, steps), neuron(norm_width=d))
+    def projection() -> MaskedSequential:
+        return MaskedSequential(SpikeLinear(d, d, steps), neuron(norm_width=d))
 
-    mlp = Chain(
+    mlp = MaskedSequential(
         neuron(norm_width=d),
         SpikeLinear(d, hidden, steps),
         neuron(norm_width=hidden),
@@ -101,10 +100,11 @@ def dsformer_block(config: ModelConfig, n_tokens: int, last: bool = False) -> Bl
     neuron = neurons(config)
     threshold = config.v_threshold
     assert threshold is not None, "nulls of a config are resolved before anything is built"
-    transition = transition_of(config.norm_transition, UNTOLD)  # until `set_transition` knows the length
+    # `set_transition` replaces the default when the length is known.
+    transition = transition_of(config.norm_transition, DEFAULT_TRANSITION)
 
-    def linear(d_in: int, d_out: int) -> Chain:
-        return Chain(SpikeLinear(d_in, d_out, steps), PTBN(d_out, threshold, transition))
+    def linear(d_in: int, d_out: int) -> MaskedSequential:
+        return MaskedSequential(SpikeLinear(d_in, d_out, steps), PTBN(d_out, threshold, transition))
 
     if config.kind == "dsformer_tssa":
         attend: nn.Module = TSSA(config.n_heads, threshold)
@@ -112,15 +112,15 @@ def dsformer_block(config: ModelConfig, n_tokens: int, last: bool = False) -> Bl
         attend = PSSA(config.n_heads, n_tokens, config.attention_window)
     attention = SpikingSelfAttention(
         neuron(),
-        query=Chain(*linear(d, d), neuron()),
-        key=Chain(*linear(d, d), neuron()),
-        value=Chain(*linear(d, d), neuron()),
+        query=MaskedSequential(*linear(d, d), neuron()),
+        key=MaskedSequential(*linear(d, d), neuron()),
+        value=MaskedSequential(*linear(d, d), neuron()),
         attend=attend,
         route=nn.Identity(),
         lif_out=neuron(),
         out=linear(d, d),
     )
-    mlp = Chain(neuron(), *linear(d, hidden), neuron(), *linear(hidden, d))
+    mlp = MaskedSequential(neuron(), *linear(d, hidden), neuron(), *linear(hidden, d))
     return Block(attention, mlp, config.dropout)
 
 

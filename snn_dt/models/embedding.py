@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_dt.models.positions import INITIAL_SCALE
-from snn_dt.models.tokens import ALL
+from snn_dt.models.tokens import ALL_TOKENS
 
 
 class TokenEmbedding(nn.Module):
@@ -58,7 +58,7 @@ class TokenEmbedding(nn.Module):
         self.positions = positions
         self.norm = nn.LayerNorm(d_model)
         self.merged = merged
-        self.query_slice = ALL if merged else slice(1, None, 3)
+        self.query_slice = ALL_TOKENS if merged else slice(1, None, 3)
         if merged:
             self._balance()
 

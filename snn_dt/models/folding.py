@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from snn_dt.models.layers import Chain, SpikeLinear
+from snn_dt.models.layers import MaskedSequential, SpikeLinear
 from snn_dt.models.norms import PTBN
 
 
@@ -22,13 +22,12 @@ def fold_norms(model: nn.Module) -> nn.Module:
     # Lists, because the loop replaces children.
     for parent in list(folded.modules()):
         for name, chain in list(parent.named_children()):
-            if isinstance(chain, Chain):
+            if isinstance(chain, MaskedSequential):
                 setattr(parent, name, _fold_chain(chain))
     return folded
 
 
-def _fold_chain(chain: Chain) -> Chain:
-    """Return the chain without its PTBN modules."""
+def _fold_chain(chain: MaskedSequential) -> MaskedSequential:
     parts: list[nn.Module] = []
     for part in chain:
         if isinstance(part, PTBN):
@@ -39,4 +38,4 @@ def _fold_chain(chain: Chain) -> Chain:
             linear.bias.mul_(scale).add_(shift)
         else:
             parts.append(part)
-    return Chain(*parts)
+    return MaskedSequential(*parts)

@@ -13,7 +13,7 @@ from snn_dt.model_config import ModelConfig
 from snn_dt.models.layers import ActionHead
 from snn_dt.snn import Neuron, RateLIF, build_neuron
 
-SILENCE = 1e-4  # weight of the middle of the bounds, in units of a rate: the action of a silent population
+EPS_RATE = 1e-4  # weight, in rates, of the middle of the bounds: the action of a silent population
 
 
 class PopulationDecode(nn.Module):
@@ -43,9 +43,9 @@ class PopulationDecode(nn.Module):
         """Map rates to logits or actions."""
         rates = rates.unflatten(-1, (-1, self.neurons))  # [..., A, P]
         if not self.bounded:
-            return rates.mean(-1) / self.temperature  # [..., A]
-        middle = self.centres.mean(-1)  # [A]
-        return ((rates * self.centres).sum(-1) + SILENCE * middle) / (rates.sum(-1) + SILENCE)
+            return rates.mean(-1) / self.temperature
+        middle = self.centres.mean(-1)
+        return ((rates * self.centres).sum(-1) + EPS_RATE * middle) / (rates.sum(-1) + EPS_RATE)
 
 
 class RateHead(nn.Module):

@@ -15,24 +15,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_dt.models.attention import DenseSelfAttention, SpikingSelfAttention
+from snn_dt.models.attention import DendriticRouting, DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.blocks import Block
 from snn_dt.models.decision_transformer import DecisionTransformer
 from snn_dt.models.fused_checks import biased, float32, neurons, only, pair
-from snn_dt.models.layers import Chain, SpikeLinear, TimeMean
+from snn_dt.models.layers import MaskedSequential, SpikeLinear, TimeMean
 from snn_dt.models.mixing import SoftmaxAttention, SpikeAttention
-from snn_dt.models.routing import DendriticRouting
 from snn_dt.snn import LIF, RateLIF, cpp
 from snn_dt.snn.backends import backend_for
 from snn_dt.snn.parameters import LIFParameters
 
 Weights = list[Tensor | None]
-DENSE = (
+DENSE_TYPES = (
     Block, DenseSelfAttention, SoftmaxAttention, nn.Sequential, nn.LayerNorm, nn.Linear, nn.ReLU, nn.Dropout, TimeMean,
 )  # fmt: skip
-SPIKING = (
-    Block, SpikingSelfAttention, SpikeAttention, Chain, SpikeLinear, RateLIF, LIF, nn.LayerNorm, DendriticRouting,
-    nn.Sequential, nn.Linear, nn.Sigmoid, nn.Identity, nn.Dropout, TimeMean,
+SPIKING_TYPES = (
+    Block, SpikingSelfAttention, SpikeAttention, MaskedSequential, SpikeLinear, RateLIF, LIF, nn.LayerNorm,
+    DendriticRouting, nn.Sequential, nn.Linear, nn.Sigmoid, nn.Identity, nn.Dropout, TimeMean,
 )  # fmt: skip
 """Module types of the two blocks that the kernel supports."""
 
@@ -113,11 +112,11 @@ def _stack(blocks: list[Any]) -> cpp.Stack:
 
 def _is_dense(block: Any) -> bool:
     types = [nn.LayerNorm, nn.Linear, nn.ReLU, nn.Linear]
-    return only(block, *DENSE) and [type(m) for m in block.mlp] == types
+    return only(block, *DENSE_TYPES) and [type(m) for m in block.mlp] == types
 
 
 def _is_spiking(block: Any) -> bool:
-    if not only(block, *SPIKING):
+    if not only(block, *SPIKING_TYPES):
         return False
     a, mlp = block.attention, [type(m) for m in block.mlp if type(m) not in (nn.Identity, TimeMean)]
     # Every projection must be one linear layer and its neurons, without further norms.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snn_dt.models.norms import PTBN
 from snn_dt.snn.spike_linear import spike_linear
 
 
@@ -39,21 +40,22 @@ class SpikeLinear(nn.Linear):
         return spike_linear(s, self.weight, self.bias)
 
 
-class Chain(nn.Sequential):
-    """Modules in sequence. A module with `masked = True` also gets the mask of valid tokens `[B, L]`."""
+class MaskedSequential(nn.Sequential):
+    """Modules in sequence; `PTBN` and other masked sequences among them also get the mask of valid tokens `[B, L]`."""
 
-    masked = True
-
-    def forward(self, x: Tensor, real: Tensor) -> Tensor:  # type: ignore[override]  # the mask is more than Sequential has
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]  # the mask is more than Sequential has
         """Apply the modules in order."""
         for part in self:
-            x = through(part, x, real)
+            x = self.call(part, x, valid)
         return x
 
+    @staticmethod
+    def call(part: nn.Module, x: Tensor, valid: Tensor) -> Tensor:
+        """Call a module, with the mask of valid tokens `valid [B, L]` if it takes one."""
+        return part(x, valid) if isinstance(part, MaskedSequential | PTBN) else part(x)
 
-def through(part: nn.Module, x: Tensor, real: Tensor) -> Tensor:
-    """Apply a module and pass the mask of valid tokens `real [B, L]` if the module takes it."""
-    return part(x, real) if getattr(part, "masked", False) else part(x)
+
+Chain = MaskedSequential  # its name in 0.1.0
 
 
 class ActionHead(nn.Linear):

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from snn_dt.snn.batch_norm import batch_norm
 
-UNTOLD = 2000
-"""Default number of training forwards until `set_transition` sets it."""
+DEFAULT_TRANSITION = 2000
+"""Number of training forwards that is assumed until `set_transition` sets it."""
 
 
 class PTBN(nn.Module):
@@ -32,7 +32,6 @@ class PTBN(nn.Module):
         eps: added to variances.
     """
 
-    masked = True
     running_mean: Tensor
     running_var: Tensor
     forwards: Tensor

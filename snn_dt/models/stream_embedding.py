@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snn_dt.models.positions import INITIAL_SCALE
 
-UNITS = 16
+RETURN_UNITS = 16
 
 
 class ReturnCode(nn.Module):
@@ -27,7 +27,7 @@ class ReturnCode(nn.Module):
         units: U.
     """
 
-    def __init__(self, quantiles: tuple[float, ...] | None, units: int = UNITS) -> None:
+    def __init__(self, quantiles: tuple[float, ...] | None, units: int = RETURN_UNITS) -> None:
         super().__init__()
         known = np.asarray(quantiles or (0.0, 1.0))
         self.low, self.high = float(known[0]), float(known[-1])
@@ -56,7 +56,7 @@ class StreamEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         self.code = ReturnCode(quantiles)
-        self.gate = nn.Linear(UNITS, 2 * d_model)
+        self.gate = nn.Linear(RETURN_UNITS, 2 * d_model)
         self.state = nn.Linear(state_dim, d_model)
         self.action = nn.Embedding(action_dim, d_model) if discrete else nn.Linear(action_dim, d_model, bias=False)
         nn.init.normal_(self.action.weight, std=INITIAL_SCALE)

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-ALL = slice(None)
+ALL_TOKENS = slice(None)
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Tokens:
     valid: Tensor
     """`[B, L]` bool. False on the tokens of pads."""
     attention_mask: Tensor
-    """`[B, 1, L, L]` bool. True where a token (row) may attend to another (column)."""
-    query_slice: slice = field(default_factory=lambda: ALL)
-    """Query tokens. The block computes only these. The others serve as keys and values."""
+    """`[B, 1, L, L]`, which token may attend to which."""
+    query_slice: slice = field(default_factory=lambda: ALL_TOKENS)
+    """Query tokens, which the block computes; the others serve as keys and values only."""
     gate: Tensor | None = None
     """Phase spikes `[B, L, D]` of 0 and 1 that multiply queries, keys and values. None means no gate."""
 

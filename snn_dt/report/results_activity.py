@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from snn_dt.report.results_records import Record
 from snn_dt.report.results_table import by_dataset, by_variant, dataset_label, mean_of, number, table
 
-FREE = {"snn_dt": "snn_dt-full", "snn_dt_stream": "snn_dt_stream"}
-"""Variant without a budget for each kind of model."""
-SHARE = 0.95
+UNLIMITED_VARIANTS = {"snn_dt": "snn_dt-full", "snn_dt_stream": "snn_dt_stream"}
+"""The variant without a budget, for each kind of model."""
+SCORE_SHARE = 0.95
 
 
 def fewest_spikes(records: Sequence[Record]) -> list[str]:
@@ -18,14 +18,16 @@ def fewest_spikes(records: Sequence[Record]) -> list[str]:
     It has one row per dataset and kind, and is empty if no variant has a budget. A random policy has score 0, so 95 %
     of a score is meaningful for returns of any sign.
     """
-    kinds = [kind for kind in FREE if any(_limited(record) for record in records if record["model"] == kind)]
+    kinds = [
+        kind for kind in UNLIMITED_VARIANTS if any(_limited(record) for record in records if record["model"] == kind)
+    ]
     rows = [
         row
         for own in by_dataset(records).values()
         for kind in kinds
-        if (row := _row(dataset_label(own), [run for run in own if run["model"] == kind], FREE[kind]))
+        if (row := _row(dataset_label(own), [run for run in own if run["model"] == kind], UNLIMITED_VARIANTS[kind]))
     ]
-    head = ("dataset", "no budget", "spikes", "score", f"fewest spikes at {SHARE:.0%}", "spikes", "score", "µJ")
+    head = ("dataset", "no budget", "spikes", "score", f"fewest spikes at {SCORE_SHARE:.0%}", "spikes", "score", "µJ")
     return ["Spikes of one decision, whole network:", "", table(head, rows), ""] if rows else []
 
 
@@ -39,8 +41,7 @@ def _row(label: str, records: Sequence[Record], name: str) -> list[str] | None:
         variant: (mean_of(runs, "spikes_per_decision") or 0.0, mean_of(runs, "normalized_score") or 0.0)
         for variant, runs in variants.items()
     }
-    # The variant without a budget always qualifies, so there is a minimum.
-    best = min((it for it, (_, score) in spent.items() if score >= SHARE * free), key=lambda it: spent[it])
+    best = min((it for it, (_, score) in spent.items() if score >= SCORE_SHARE * free), key=lambda it: spent[it])
     energy = mean_of(variants[best], "energy_pj_per_decision")
     cells = (name, _count(spent[name][0]), number(free), best, _count(spent[best][0]), number(spent[best][1]))
     return [label, *cells, number(energy, 2 if energy and energy >= 1e6 else 3, 1e-6)]

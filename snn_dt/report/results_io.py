@@ -15,7 +15,7 @@ from snn_dt.report.results_records import Record, current, read_records
 from snn_dt.report.style import png
 
 BEGIN, END = "<!-- table: scripts/reproduce.py -->", "<!-- end of table -->"
-SHORT = re.compile(
+SHORT_TABLE = re.compile(
     r"(?P<begin><!-- short table: (?P<plan>\w+): (?P<variants>[\w., -]+?) -->).*?(?P<end><!-- end of short table -->)",
     re.DOTALL,
 )
@@ -79,7 +79,7 @@ def write_short_tables(readme: Path, results: Path, orders: Mapping[str, Sequenc
         text = short_table(read_records(results / "runs" / plan, orders[plan]), variants)
         return f"{match['begin']}\n\n{text}\n\n{match['end']}"
 
-    write_atomically(readme, SHORT.sub(filled, readme.read_text()))
+    write_atomically(readme, SHORT_TABLE.sub(filled, readme.read_text()))
 
 
 def _draw(plan: str, records: Sequence[Record], results: Path) -> dict[str, Path]:

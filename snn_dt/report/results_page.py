@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from snn_dt.report.results_activity import fewest_spikes
-from snn_dt.report.results_records import MARK, MEANING, Record, uncommitted
+from snn_dt.report.results_records import UNCOMMITTED_MARK, UNCOMMITTED_NOTE, Record, uncommitted
 from snn_dt.report.results_table import (
     by_dataset,
     by_variant,
@@ -24,7 +24,7 @@ from snn_dt.report.results_table import (
 )
 
 BASELINE = "dense"
-ABOVE = "† above the best known agent: treat it as a mistake until it is explained."
+ABOVE_NOTE = "† above the best known agent: treat it as a mistake until it is explained."
 
 
 def page(title: str, records: Sequence[Record], published: Mapping[str, Sequence[str]], key: str = "") -> str:
@@ -53,7 +53,7 @@ def short_table(records: Sequence[Record], variants: Sequence[str]) -> str:
         if runs := [run for own in of for run in own]:
             returns = [number(mean_of(own, "return_mean")) for own in of]
             counts = sorted({len(own) for own in of if own})
-            marked = f" {MARK}" if any(map(uncommitted, runs)) else ""
+            marked = f" {UNCOMMITTED_MARK}" if any(map(uncommitted, runs)) else ""
             rows.append(
                 [
                     f"`{name}`",
@@ -74,8 +74,8 @@ def _dataset(records: Sequence[Record]) -> list[str]:
     )  # fmt: skip
     reference = next((record["reference"] for record in records if record.get("reference")), None)
     rows = [_row(name, runs, reference) for name, runs in by_variant(records).items()]
-    notes = [ABOVE] if any("†" in row[3] for row in rows) else []
-    notes += [MEANING] if any(MARK in row[1] for row in rows) else []
+    notes = [ABOVE_NOTE] if any("†" in row[3] for row in rows) else []
+    notes += [UNCOMMITTED_NOTE] if any(UNCOMMITTED_MARK in row[1] for row in rows) else []
     if reference:
         bounds = ("*best known agent*", reference["max"], "100.0"), ("*random policy*", reference["min"], "0.0")
         rows += [[name, "", number(value), "", "", score, *[""] * 9] for name, value, score in bounds]
@@ -109,7 +109,7 @@ def _row(name: str, runs: Sequence[Record], reference: Mapping[str, float] | Non
 def seeds(runs: Sequence[Record]) -> str:
     """Return the number of runs and the number of marked runs if not zero: `5 (4 ‡)`."""
     marked = sum(map(uncommitted, runs))
-    return f"{len(runs)} ({marked} {MARK})" if marked else str(len(runs))
+    return f"{len(runs)} ({marked} {UNCOMMITTED_MARK})" if marked else str(len(runs))
 
 
 def _times(runs: Sequence[Record]) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 from snn_dt.checkpoint import from_pretrained, provenance
 from snn_dt.io import write_atomically
 from snn_dt.jsonl import dumps
-from snn_dt.report.results_records import MARK, Record, uncommitted
+from snn_dt.report.results_records import UNCOMMITTED_MARK, Record, uncommitted
 from snn_dt.report.results_table import number, table
 
 FRESH_SEED = 1_000_000
@@ -22,7 +22,7 @@ FRESH_SEED = 1_000_000
 EPISODES = 4
 """Fresh episodes per episode of the table: 200 for a classic task and 80 for MuJoCo."""
 BEGIN, END = "<!-- checkpoints: scripts/reproduce.py --pretrained -->", "<!-- end of checkpoints -->"
-KEPT = ("env_id", "target_return", "episodes", "seed", "returns", "return_mean", "return_std", "return_interval")
+FIGURE_KEYS = ("env_id", "target_return", "episodes", "seed", "returns", "return_mean", "return_std", "return_interval")
 
 
 def own_figure(checkpoint: Path, record: Record) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def own_figure(checkpoint: Path, record: Record) -> dict[str, Any]:
     [row] = evaluate(policy, chosen["target_return"], seed=FRESH_SEED, **settings)
     facts = provenance()
     return {
-        **{name: row[name] for name in KEPT},
+        **{name: row[name] for name in FIGURE_KEYS},
         **{"normalized_score": row["normalized_score"], "threads": 1, **settings},
         "chosen_by": {"trial": record["trial"], "return_mean": chosen["return_mean"], "seed": chosen["seed"]},
         **{name: facts[name] for name in ("commit", "versions", "machine")},
@@ -91,5 +91,5 @@ def _shipped(name: str, figure: Mapping[str, Any]) -> list[str]:
 
 
 def _absent(name: str, record: Record) -> list[str]:
-    commit = str(record.get("commit") or "")[:7] + (f" {MARK}" if uncommitted(record) else "")
+    commit = str(record.get("commit") or "")[:7] + (f" {UNCOMMITTED_MARK}" if uncommitted(record) else "")
     return [f"`{name}`", number(record["evaluation"][0]["return_mean"]), commit, f"`{record['command']}`"]

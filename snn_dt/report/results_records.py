@@ -20,13 +20,13 @@ from snn_dt.jsonl import dumps
 
 Record = Mapping[str, Any]
 
-MARK = "‡"
-MEANING = (
-    f"{MARK} the number of seeds that were made with uncommitted changes (`-dirty` after the commit in the record). "
-    "The commit alone may not reproduce them. Their dots are hollow in figures."
+UNCOMMITTED_MARK = "‡"
+UNCOMMITTED_NOTE = (
+    f"{UNCOMMITTED_MARK} the number of seeds that were made with uncommitted changes (`-dirty` after the commit in the "
+    "record). The commit alone may not reproduce them. Their dots are hollow in figures."
 )
 COUNTS = ("macs", "acs", "neuron_updates", "spikes")
-ONCE = ("by_module", "firing_rates", "energy_constants")
+RECORD_KEYS = ("by_module", "firing_rates", "energy_constants")
 """Keys of an evaluation row that a record holds once."""
 ALIASES = {
     "snn_dt-sparse": "snn_dt-budget-0.5M",
@@ -70,11 +70,11 @@ def without_repetition(record: Record) -> dict[str, Any]:
 
 
 def _without(value: Any) -> Any:
-    """Return evaluation rows without the keys in `ONCE`. Other values are not changed."""
+    """Return evaluation rows without the keys in `RECORD_KEYS`, and any other value as it is."""
     if isinstance(value, list):
         return [_without(row) for row in value]
     if isinstance(value, dict) and "return_mean" in value:
-        return {key: item for key, item in value.items() if key not in ONCE}
+        return {key: item for key, item in value.items() if key not in RECORD_KEYS}
     return value
 
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from snn_dt.report.style import BLUE, CYCLE, GREY, INK, VERMILLION, new_figure, tidy
 from snn_dt.snn.probe import DEAD, layer_flag
 
-SHOWN_NEURONS = 64
+MAX_NEURONS = 64
 
 
 def firing_rates(per_layer: Mapping[str, float], mean: float | None = None) -> Figure:
@@ -91,8 +91,7 @@ def spike_raster(rasters: Mapping[str, ArrayLike], sim_steps: int = 1, xlabel: s
     for axes, (name, raster) in zip(panels.T.flat, rasters.items(), strict=False):
         train = np.asarray(raster, dtype=float)
         time, neurons = train.shape
-        # More lines than pixels would blur.
-        shown = np.unique(np.linspace(0, neurons - 1, min(neurons, SHOWN_NEURONS)).round().astype(int))
+        shown = np.unique(np.linspace(0, neurons - 1, min(neurons, MAX_NEURONS)).round().astype(int))
         axes.imshow(
             # [time, neurons] -> [neurons, time]
             train[:, shown].T, aspect="auto", interpolation="nearest", cmap=ink, vmin=0, vmax=1,

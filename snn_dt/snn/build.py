@@ -35,7 +35,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-HASH = hashlib.sha256().digest_size
+HASH_BYTES = hashlib.sha256().digest_size
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _is_usable(library: Path) -> bool:
         content = io.read_bytes(library)
     except OSError:
         return False
-    whole = content[-HASH:] == hashlib.sha256(content[:-HASH]).digest()
+    whole = content[-HASH_BYTES:] == hashlib.sha256(content[:-HASH_BYTES]).digest()
     return whole and io.only_ours(library) and not library.is_symlink()
 
 

@@ -37,14 +37,14 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "checksum": (3, SIZE),
     "stream_step": (0, ctypes.c_void_p, ctypes.c_void_p, CONSTANTS),
 }
-SINGLE = (
+FLOAT32_KERNELS = (
     "pack_weight",
     "spike_linear",
     "spike_linear_backward",
     "last_token",
     "checksum",
-)  # float32 only; `checksum` reads bytes of any dtype
-PANEL = 64  # columns that products.h computes at a time
+)  # float32 only; any, the last
+PANEL_COLUMNS = 64  # columns that products.h takes at a time
 
 
 class _Constants(ctypes.Structure):
@@ -62,7 +62,7 @@ def load() -> ctypes.CDLL | None:
     library = load_library()
     if library is not None:
         for name, (pointers, *others) in ARGUMENTS.items():
-            for suffix in ("f32",) if name in SINGLE else SUFFIX.values():
+            for suffix in ("f32",) if name in FLOAT32_KERNELS else SUFFIX.values():
                 function = getattr(library, f"{name}_{suffix}")
                 function.restype = None
                 function.argtypes = [*[ctypes.c_void_p] * pointers, *others, ctypes.c_int]
@@ -175,12 +175,8 @@ def batch_norm_backward(x: Tensor, grad: Tensor, weights: Tensor, gain: Tensor, 
 
 
 def pack_weight(weight: Tensor, dense: bool = False) -> Tensor:
-    """Pack the weight `[O, I]` of a linear layer into panels for the kernels.
-
-    `dense` selects the layout for dense inputs. The default layout suits inputs that are mostly zero.
-    """
-    # [ceil(O / PANEL), I, PANEL]
-    packed = weight.new_empty(-(-weight.shape[0] // PANEL), weight.shape[1], PANEL)
+    """Return `weight [O, I]` of a linear layer as kernels read it, for rows that are mostly zeros or for dense ones."""
+    packed = weight.new_empty(-(-weight.shape[0] // PANEL_COLUMNS), weight.shape[1], PANEL_COLUMNS)
     _call("pack_weight", (weight.contiguous(), packed), weight.shape[1], weight.shape[0], dense)
     return packed
 
@@ -251,9 +247,7 @@ def last_token(x: Tensor, real: Tensor, stack: Stack) -> Tensor:
     """
     batch, length, width = x.shape
     tokens = 2 * batch * length
-    # Work space for two blocks, because a block's keys are read while those of the next are computed. Keys and values
-    # are read by whole panels, so the last read can run over by one PANEL.
-    q, kv = x.new_empty(tokens * width), x.new_empty(tokens * 2 * width + PANEL)
+    q, kv = x.new_empty(tokens * width), x.new_empty(tokens * 2 * width + PANEL_COLUMNS)  # read by whole panels
     shape = _Shape(batch=batch, length=length, width=width, **stack.shape)
     _call("last_token", (x, real, stack.pointers, q, kv), ctypes.byref(shape), pointer_to_constants(stack.constants))
     return x[:, -1:]

@@ -22,7 +22,7 @@ from snn_dt.model_config import ModelConfig
 from snn_dt.registry import NEURONS, register_neuron
 from snn_dt.snn import variants
 from snn_dt.snn.parameters import LIFParameters, LIFState
-from snn_dt.snn.scan import HALF, lif_rate, lif_scan
+from snn_dt.snn.scan import HALF_TYPES, lif_rate, lif_scan
 
 LEARNABLE = ("tau_mem", "v_threshold")
 LIF_FIELDS = ("tau_mem", "v_threshold", "reset", "detach_reset", "surrogate", "surrogate_slope")
@@ -193,8 +193,8 @@ class LIF(Neuron):
 
 
 def _single(current: Tensor) -> Tensor:
-    """Convert half precision to float32, because a membrane sums many small steps."""
-    return current.float() if current.dtype in HALF else current
+    """Return half precision as float32: a membrane sums many small steps."""
+    return current.float() if current.dtype in HALF_TYPES else current
 
 
 def build_neuron(config: ModelConfig) -> Neuron:

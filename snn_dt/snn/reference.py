@@ -15,7 +15,7 @@ from snn_dt.snn.parameters import LIFParameters
 from snn_dt.snn.surrogate import Slope, spike
 
 SpikeFunction = Callable[[Tensor, Slope, str], Tensor]
-MOST_DRIVE = 1e30
+MAX_DRIVE = 1e30
 
 
 def reset(h: Tensor, s: Tensor, p: LIFParameters, v_threshold: Tensor | float) -> Tensor:
@@ -29,13 +29,13 @@ def reset(h: Tensor, s: Tensor, p: LIFParameters, v_threshold: Tensor | float) -
 
 
 class _Held(torch.autograd.Function):
-    """Clamp to +-`MOST_DRIVE`. The gradient passes unchanged, as in the kernels."""
+    """Clamp to +-`MAX_DRIVE`; the gradient passes, as it does in the kernels."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
-        return x.clamp(-MOST_DRIVE, MOST_DRIVE)
+        return x.clamp(-MAX_DRIVE, MAX_DRIVE)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

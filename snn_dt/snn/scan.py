@@ -17,7 +17,7 @@ from snn_dt.snn.backends import backend_for, kernels
 from snn_dt.snn.parameters import LIFParameters
 from snn_dt.snn.reference import rate_reference, scan_reference
 
-HALF = (torch.float16, torch.bfloat16)
+HALF_TYPES = (torch.float16, torch.bfloat16)
 
 
 class _Scan(torch.autograd.Function):
@@ -82,7 +82,7 @@ def lif_scan(current: Tensor, v0: Tensor | None, params: LIFParameters, backend:
         raise ValueError(f"current: expected floats [T, ...]; found {current.dtype} {list(current.shape)}")
     if v0 is not None and v0.shape != current.shape[1:]:
         raise ValueError(f"v0: expected the shape {list(current.shape[1:])} of one step; found {list(v0.shape)}")
-    if current.dtype in HALF:
+    if current.dtype in HALF_TYPES:
         spikes, v_mem = lif_scan(current.float(), v0, params, backend)
         return spikes.to(current.dtype), v_mem
     if v0 is not None:
@@ -109,7 +109,7 @@ def lif_rate(current: Tensor, sim_steps: int, params: LIFParameters, backend: st
     """
     if sim_steps < 1 or not current.is_floating_point():
         raise ValueError(f"expected a float current and sim_steps >= 1; found {current.dtype} and {sim_steps!r}")
-    if current.dtype in HALF:
+    if current.dtype in HALF_TYPES:
         return lif_rate(current.float(), sim_steps, params, backend).to(current.dtype)
     name = backend_for(current.device.type, backend)
     if name == "reference":
@@ -120,3 +120,29 @@ def lif_rate(current: Tensor, sim_steps: int, params: LIFParameters, backend: st
     if _needs_grad(current):
         return _Rate.apply(current, sim_steps, params, kernels(name))
     return kernels(name).rate_forward(current, sim_steps, params, False)[0]
+
+
+class _LeakySum(torch.autograd.Function):
+    """The gradient of a leaky sum is the leaky sum of the gradient, backwards in time."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, decay: float) -> Tensor:
+        ctx.decay = decay
+        return _leaky_sum(x, decay, range(len(x)))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _leaky_sum(grad, ctx.decay, range(len(grad) - 1, -1, -1)), None
+
+
+def leaky_sum(x: Tensor, decay: float) -> Tensor:
+    """Return `y_t = decay y_(t-1) + x_t` from `y_0 = 0`, of `x` [T, ...]: the filter of membranes and traces."""
+    result: Tensor = _LeakySum.apply(x, decay)
+    return result
+
+
+def _leaky_sum(x: Tensor, decay: float, steps: range) -> Tensor:
+    y, last = torch.empty_like(x), None
+    for t in steps:
+        last = torch.add(x[t], last, alpha=decay, out=y[t]) if last is not None else y[t].copy_(x[t])
+    return y

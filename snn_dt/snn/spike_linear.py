@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from snn_dt.snn import cpp
 from snn_dt.snn.backends import backend_for
 
-ROWS = 512  # fewest rows for the kernels
-DENSITY = 0.5  # the forward kernel runs below this density
-GRADIENT_DENSITY = 0.25  # the kernel of the gradient runs below this density
-SAMPLE = 64  # about as many rows are sampled for the density
+MIN_ROWS = 512
+MAX_DENSITY = 0.5
+MAX_GRADIENT_DENSITY = 0.25
+SAMPLE_ROWS = 64
 
 
 def spike_linear(x: Tensor, weight: Tensor, bias: Tensor, backend: str = "auto") -> Tensor:
@@ -33,16 +33,15 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor, backend: str = "auto")
     rounding.
     """
     rows = x.numel() // max(x.shape[-1], 1)
-    plain = x.dtype == weight.dtype == torch.float32 and rows >= ROWS and not torch.compiler.is_compiling()
-    if not plain or backend_for(x.device.type, backend) != "cpp" or (density := _density(x, rows)) >= DENSITY:
+    plain = x.dtype == weight.dtype == torch.float32 and rows >= MIN_ROWS and not torch.compiler.is_compiling()
+    if not plain or backend_for(x.device.type, backend) != "cpp" or (density := _density(x, rows)) >= MAX_DENSITY:
         return F.linear(x, weight, bias)
-    return _SpikeLinear.apply(x.contiguous(), weight, bias, density < GRADIENT_DENSITY)
+    return _SpikeLinear.apply(x.contiguous(), weight, bias, density < MAX_GRADIENT_DENSITY)
 
 
 def _density(x: Tensor, rows: int) -> float:
-    """Return the fraction of nonzero inputs in a sample of the rows."""
-    # [..., I] -> [N, I], then every k-th row
-    sample = x.detach().reshape(rows, -1)[:: max(rows // SAMPLE, 1)]
+    """Return the share of inputs that are not zero, in some of the rows."""
+    sample = x.detach().reshape(rows, -1)[:: max(rows // SAMPLE_ROWS, 1)]
     return float(torch.count_nonzero(sample)) / sample.numel()
 
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from snn_dt.config import Config
 from snn_dt.data import Trajectories, WindowSampler
 from snn_dt.data.episode_streams import EpisodeStreams
-from snn_dt.data.oversampling import BEST, OversampledWindows
-from snn_dt.data.windows import Batch
+from snn_dt.data.windows import TOP_SHARE, Batch, OversampledWindows
 from snn_dt.learning.losses import loss_of
 from snn_dt.training.distributed import Workers
 
@@ -58,8 +57,7 @@ def training_batches(
     source: WindowSampler | OversampledWindows
     source = windows = make(chosen, data.rtg_augment)
     if data.oversample_top:
-        best = make(trajectories.best(chosen, BEST), data.rtg_augment)
-        # Mixes windows of all chosen episodes with those of the best.
+        best = make(trajectories.best(chosen, TOP_SHARE), data.rtg_augment)
         source = OversampledWindows(windows, best, data.oversample_top)
 
     def draw(step: int) -> Batch:

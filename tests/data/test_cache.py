@@ -244,7 +244,7 @@ def test_whatever_is_wrong_with_a_cache_it_is_built_again_and_said(minari_set, c
 
 
 def test_a_large_array_is_compared_where_its_file_was_touched(minari_set, cached, monkeypatch, caplog):
-    monkeypatch.setattr(cache, "MAX_ALWAYS_CHECKED", 0)
+    monkeypatch.setattr(cache, "MAX_CHECKED_BYTES", 0)
     folder = minari_set(random_episodes(LENGTHS))
     checksum = snn_dt.load_dataset(folder).checksum
     compared = []
@@ -264,7 +264,7 @@ def test_a_large_array_is_compared_where_its_file_was_touched(minari_set, cached
 
 
 def test_a_copied_cache_is_compared_and_used(minari_set, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(cache, "MAX_ALWAYS_CHECKED", 0)
+    monkeypatch.setattr(cache, "MAX_CHECKED_BYTES", 0)
     folder = minari_set(random_episodes(LENGTHS))
     snn_dt.load_dataset(folder)
     shutil.copytree(tmp_path / "cache", tmp_path / "copy")

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 import snn_dt
 from snn_dt.cli.main import main
-from snn_dt.data.checked_env import LONGEST
+from snn_dt.data.checked_env import MAX_EPISODE_STEPS
 from snn_dt.data.collect import collect
 from snn_dt.data.spaces import clean_env_spec
 from snn_dt.errors import DataError, EnvironmentMismatchError
@@ -152,7 +152,7 @@ def test_an_environment_without_an_end_is_cut_where_it_is_asked_and_a_warning_sa
     t = snn_dt.load_dataset(tmp_path / "odd" / "b-v0")
     assert t.episode_lengths.tolist() == [7, 7]
     assert t.truncated.all()
-    assert LONGEST == 100_000
+    assert MAX_EPISODE_STEPS == 100_000
 
 
 @pytest.mark.parametrize("name", ["abc", "a/b", "a b-v0", "-v0", ""])

@@ -15,7 +15,7 @@ import snn_dt
 from snn_dt.cli.main import main
 from snn_dt.data import collect, minari_source
 from snn_dt.data.columns import Column
-from snn_dt.folders import ABANDONED_AFTER, clear_abandoned, unfinished_folder
+from snn_dt.folders import ABANDONED_SECONDS, clear_abandoned, unfinished_folder
 from tests.data.toy_episodes import random_episodes
 
 
@@ -51,11 +51,11 @@ def left_behind(folder: Path, age: float) -> Path:
 
 
 def test_what_a_killed_process_left_is_removed_once_nothing_writes_to_it_for_a_week(tmp_path):
-    old = left_behind(tmp_path / ".making-old", ABANDONED_AFTER + 60)
-    young = left_behind(tmp_path / ".making-young", ABANDONED_AFTER - 60)
-    growing = left_behind(tmp_path / ".making-growing", ABANDONED_AFTER + 60)
+    old = left_behind(tmp_path / ".making-old", ABANDONED_SECONDS + 60)
+    young = left_behind(tmp_path / ".making-young", ABANDONED_SECONDS - 60)
+    growing = left_behind(tmp_path / ".making-growing", ABANDONED_SECONDS + 60)
     os.utime(growing / "data" / "file")
-    other = left_behind(tmp_path / "finished", ABANDONED_AFTER + 60)
+    other = left_behind(tmp_path / "finished", ABANDONED_SECONDS + 60)
     with unfinished_folder(tmp_path, ".making-") as mine:
         assert not old.exists()
         assert mine.exists()
@@ -106,6 +106,6 @@ def test_what_a_killed_process_left_goes_at_the_next_start_and_what_a_live_one_f
 def test_a_start_that_builds_nothing_clears_the_cache_too(minari_set, tmp_path):
     folder = minari_set(random_episodes([3, 4]))
     snn_dt.load_dataset(folder)
-    old = left_behind(tmp_path / "cache" / "datasets" / ".building-old", ABANDONED_AFTER + 60)
+    old = left_behind(tmp_path / "cache" / "datasets" / ".building-old", ABANDONED_SECONDS + 60)
     snn_dt.load_dataset(folder)
     assert not old.exists()

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from snn_dt.data.episode_streams import EpisodeStreams
-from snn_dt.data.oversampling import OversampledWindows
-from snn_dt.data.windows import WindowSampler
+from snn_dt.data.windows import OversampledWindows, WindowSampler
 
 LENGTHS = [5, 1, 12, 3, 40, 8]
 K = 8

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from snn_dt.energy import NORM_ACS, NORM_MACS, TRANSCENDENTAL_MACS, Count, DecisionMeter, recurrent_baseline
-from snn_dt.models.stream_embedding import UNITS
+from snn_dt.models.stream_embedding import RETURN_UNITS
 from tests.energy.tiny import HIDDEN, TASK, A, D, H, S, T, all_neurons, counted, model_of
 
 STEPS, TOKENS = 2, 5  # interleaved: R s a R s
@@ -144,7 +144,7 @@ def test_a_key_without_its_value_is_no_coincidence():
 def test_a_streaming_decision_costs_the_same_whatever_its_past(fires):
     model = all_neurons(model_of(kind="snn_dt_stream"), fires)
     width, hidden = D // H, HIDDEN
-    analogue = Count(macs=UNITS * (1 + TRANSCENDENTAL_MACS) + UNITS * 2 * D + S * D) + norm(
+    analogue = Count(macs=RETURN_UNITS * (1 + TRANSCENDENTAL_MACS) + RETURN_UNITS * 2 * D + S * D) + norm(
         D
     )  # return code, gate, state
     analogue += Count(macs=D, acs=D) + Count(acs=D)  # gated and shifted; the action, which is known from the second on

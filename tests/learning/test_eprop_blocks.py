@@ -16,7 +16,7 @@ from snn_dt.errors import ConfigError
 from snn_dt.experimental.analysis.jacobian import linearise
 from snn_dt.learning.eprop_blocks import same_step, use_eprop
 from snn_dt.learning.losses import action_loss
-from snn_dt.models.layers import Chain, SpikeLinear
+from snn_dt.models.layers import MaskedSequential, SpikeLinear
 from snn_dt.snn import TimedLIF
 from snn_dt.snn.variants import rest, step
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model, run
@@ -75,7 +75,7 @@ def test_a_layer_learns_and_hands_down_what_traces_forward_in_time_say(reset, de
     model = nn.Module()
     model.blocks = nn.ModuleList([nn.Module()])
     block = model.blocks[0]
-    block.chain = chain = Chain(SpikeLinear(D, N, T), neurons)
+    block.chain = chain = MaskedSequential(SpikeLinear(D, N, T), neurons)
     block.attention = nn.Module()
     block.attention.lif_in = block.attention.lif_out = nn.Identity()
     model.embedding, model.phase_gate = nn.Identity(), None

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SpikeAttention
-from snn_dt.models.tokens import ALL, Tokens, causal_mask
+from snn_dt.models.tokens import ALL_TOKENS, Tokens, causal_mask
 
 T, B, L, H, D = 3, 2, 7, 2, 8
 DH = D // H
@@ -19,7 +19,7 @@ def trains(seed: int = 0) -> tuple[torch.Tensor, ...]:
     return tuple((torch.rand(T, B, L, D, generator=g) < 0.4).double() for _ in "qkv")
 
 
-def tokens(read: slice = ALL) -> Tokens:
+def tokens(read: slice = ALL_TOKENS) -> Tokens:
     real = torch.ones(B, L, dtype=torch.bool)
     real[1, :3] = False
     return Tokens(real, causal_mask(real), read)
@@ -43,7 +43,7 @@ def loop(combine) -> torch.Tensor:
     return y
 
 
-@pytest.mark.parametrize("read", [ALL, slice(-1, None), slice(1, None, 3)])
+@pytest.mark.parametrize("read", [ALL_TOKENS, slice(-1, None), slice(1, None, 3)])
 def test_tssa_equals_the_loop(read):
     q, k, v = trains()
     module = TSSA(H, v_threshold=0.5).double()
@@ -59,7 +59,7 @@ def test_tssa_equals_the_loop(read):
     torch.testing.assert_close(found, loop(combine)[:, :, read])
 
 
-@pytest.mark.parametrize("read", [ALL, slice(-1, None), slice(1, None, 3)])
+@pytest.mark.parametrize("read", [ALL_TOKENS, slice(-1, None), slice(1, None, 3)])
 @pytest.mark.parametrize("window", [1, 3, 20])
 def test_pssa_equals_the_loop_with_a_bias_of_its_own_for_every_head(window, read):
     q, k, v = trains()

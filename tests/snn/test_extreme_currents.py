@@ -8,7 +8,7 @@ import torch
 from snn_dt.snn import LIF, LIFParameters, lif_rate, lif_scan
 from snn_dt.snn.backends import cpp
 from snn_dt.snn.parameters import RESETS
-from snn_dt.snn.reference import MOST_DRIVE
+from snn_dt.snn.reference import MAX_DRIVE
 
 pytestmark = pytest.mark.skipif(cpp.load() is None, reason="no C++ compiler")
 MOST = torch.finfo(torch.float32).max
@@ -69,7 +69,7 @@ def test_spikes_membranes_and_gradients_agree(name, reset, detach, surrogate):
     for backend in ("cpp", "reference"):
         y = x.clone().requires_grad_()
         spikes, v = lif_scan(y, None, p, backend)
-        (spikes.sum() + (v / MOST_DRIVE).sum()).backward()
+        (spikes.sum() + (v / MAX_DRIVE).sum()).backward()
         results.append((spikes.detach(), v.detach(), y.grad))
     (spikes, v, grad), (expected_spikes, expected_v, expected_grad) = results
     assert torch.equal(spikes, expected_spikes)

@@ -109,3 +109,6 @@ def _membranes(current: Tensor, v0: Tensor, decay: Tensor, threshold: Tensor) ->
         out.add_(now).sub_(threshold * (v >= threshold))  # reset by the spike of the previous step
         v = out
     return membranes
+
+
+OwnConstantsLIF = HeterogeneousLIF  # its name in 0.1.0

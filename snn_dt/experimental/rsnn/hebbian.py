@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from snn_dt.experimental.rsnn.rates import margins
 from snn_dt.experimental.rsnn.spiking_network import RecurrentSNN
-from snn_dt.snn.filters import leaky_sum
+from snn_dt.snn.scan import leaky_sum
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from snn_dt.errors import ConfigError, SnnDtError
 
 POLL_SECONDS = 0.2
-LOST = 70
+LOST_STATUS = 70
 """Exit status of a trial that returned nothing."""
 
 
@@ -118,7 +118,7 @@ class RayTasks:
         except self._ray.exceptions.RayError as error:
             with (folder / "log.txt").open("a") as log:
                 log.write(f"Ray: {error}\n")
-            return LOST
+            return LOST_STATUS
         return status
 
     def stop(self, handle: tuple[Any, Path], force: bool = False) -> None:

@@ -29,8 +29,8 @@ from snn_dt.jsonl import dumps
 from snn_dt.training.sweep.grid import Trial
 
 WATCH_SECONDS = 0.5
-TAKEN_OVER = 75
-"""Exit status after another process has taken over the folder."""
+TAKEN_OVER_STATUS = 75
+"""Exit status of a process whose folder another process has taken over."""
 
 
 def prepare(folder: Path, trial: Trial) -> None:
@@ -134,8 +134,7 @@ class Attempt:
         while True:
             time.sleep(WATCH_SECONDS)
             if (owner := read(self._path).get("owner")) is not None and owner != self._owner:
-                # At once, without saving: the files belong to the other process.
-                os._exit(TAKEN_OVER)
+                os._exit(TAKEN_OVER_STATUS)
             if self._parent != os.getppid():
                 self._parent = os.getppid()
                 orphaned()

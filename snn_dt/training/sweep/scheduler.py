@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from snn_dt.training.signals import StopSignal
 from snn_dt.training.sweep.executors import POLL_SECONDS, Backend
-from snn_dt.training.sweep.folder import TAKEN_OVER, read
+from snn_dt.training.sweep.folder import TAKEN_OVER_STATUS, read
 from snn_dt.training.sweep.grid import Trial
 from snn_dt.training.sweep.progress import Progress
 from snn_dt.training.sweep.view import View
 
-USER_ERROR = 2
+USER_ERROR_STATUS = 2
 
 
 class TrialStatus:
@@ -110,14 +110,14 @@ def _settle(status: TrialStatus, code: int, retries: int, stopping: bool, view: 
         last = status.progress.last_return
         view.say(f"{name} done" + ("" if last is None else f", return {last:.5g}"))
         return
-    if code == TAKEN_OVER:
+    if code == TAKEN_OVER_STATUS:
         status.error = "another process has taken it over; is a second sweep at work in this folder?"
     else:
         status.error = f"{_ending(code)}: {status.last_output()}"
     if stopping:
         status.state = "stopped"
         view.say(f"{name} stopped after update {status.progress.step}")
-    elif code not in (USER_ERROR, TAKEN_OVER) and status.failures < retries:
+    elif code not in (USER_ERROR_STATUS, TAKEN_OVER_STATUS) and status.failures < retries:
         status.failures += 1
         status.state = "waiting"
         view.say(f"{name} broke off and is tried again ({status.failures} of {retries}): {status.error}")
