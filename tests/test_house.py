@@ -10,7 +10,7 @@ from tests.conftest import ROOT, load_script
 
 house = load_script("house")
 LIMITS = {
-    "core lines": 20_100,
+    "core lines": 20_500,
     "core lines of code": 13_000,  # without comments, docstrings and empty lines
     "core packages": 9,
     "import cycles": [],
@@ -19,7 +19,7 @@ LIMITS = {
     "tree MB": 35,
     "README lines": 170,
 }
-READING = {"training step": (22, 2_900), "decision": (12, 1_600)}
+READING = {"training step": (22, 3_050), "decision": (12, 1_700)}
 
 
 @pytest.fixture(scope="module")
