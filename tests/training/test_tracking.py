@@ -359,10 +359,10 @@ def test_what_is_no_file_is_not_replaced_by_one_and_a_link_stays_a_link(tmp_path
     (tmp_path / "device").symlink_to(os.devnull)
     for name in ("pipe", "device"):
         with pytest.raises(OSError, match="instead of a regular file"):
-            jsonl.write_atomically(tmp_path / name, "new")
+            io.write_atomically(tmp_path / name, "new")
     assert (tmp_path / "pipe").is_fifo()
     assert Path(os.devnull).is_char_device()
     (tmp_path / "link").symlink_to("target")
-    jsonl.write_atomically(tmp_path / "link", "new")
+    io.write_atomically(tmp_path / "link", "new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_text() == "new"
