@@ -18,7 +18,8 @@ from snn_dt.evaluation.decide import make_decider
 from snn_dt.models.layers import SpikeLinear
 from snn_dt.models.stream_fused import knows_step
 from snn_dt.rule_config import PlasticityConfig
-from snn_dt.snn import LIF, RateLIF, TokenLIF, cpp
+from snn_dt.snn import LIF, RateLIF, TokenLIF
+from snn_dt.snn.backends import backend_for
 from tests.conftest import CONTINUOUS, VARIANTS, make_model
 from tests.models.test_stream import CONFIG
 from tests.policies import make_policy
@@ -199,7 +200,7 @@ def own_layer(block):
     block.out = new
 
 
-@pytest.mark.skipif(cpp.load() is None, reason="no C++ compiler")
+@pytest.mark.skipif(backend_for("cpu") != "cpp", reason="no C++ compiler, or another kernel is set")
 @pytest.mark.parametrize(
     "change", [learned, slower, adaptive, subclass, own_forward, in_training, own_layer], ids=lambda f: f.__name__
 )
