@@ -222,6 +222,17 @@ def test_a_row_whose_command_names_files_that_are_gone_says_so(tmp_path):
     assert row["marks"] == "uncommitted; gone: configs/was.yaml"
 
 
+@pytest.mark.parametrize(
+    ("kind", "transition", "marks"),
+    [("dsformer_pssa", 200, "transition: 200 forwards"), ("dsformer_pssa", 0.1, ""), ("dense", 200, "")],
+)
+def test_a_dsformer_of_the_older_transition_bears_a_mark(tmp_path, kind, transition, marks):
+    run = record("full", 0, 1.0) | {"command": "snn-dt train", "commit": "c0ffee"}
+    run["config"] = {"model": {"kind": kind, "norm_transition": transition}}
+    [row] = csv.DictReader(to_csv([run], tmp_path).splitlines())
+    assert row["marks"] == marks
+
+
 def test_every_committed_record_of_uncommitted_code_or_of_a_file_that_is_gone_bears_the_mark():
     rows = list(csv.DictReader((ROOT / "results" / "runs.csv").open()))
     for row in rows:
