@@ -15,8 +15,9 @@ import snn_dt
 from snn_dt.cli.main import main
 from snn_dt.data.checked_env import MAX_EPISODE_STEPS
 from snn_dt.data.collect import collect
+from snn_dt.data.env_spec import parse_spec
 from snn_dt.data.spaces import clean_env_spec
-from snn_dt.errors import DataError, EnvironmentMismatchError
+from snn_dt.errors import DataError, EnvironmentMismatchError, SnnDtError
 from tests.data.toy_episodes import random_episodes
 from tests.odd_environments import FINE, REFUSED, register_odd
 
@@ -161,3 +162,14 @@ def test_an_id_that_minari_does_not_know_is_one_line(tmp_path, capsys, name):
         main(["data", "collect", "CartPole-v1", f"--id={name}", "--episodes", "1", "--root", str(tmp_path / "r")]) == 2
     )
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("wrappers", "refused"), [(100, False), (101, True), (5000, True)])
+def test_more_wrappers_than_the_stack_holds_are_refused_with_their_number(wrappers, refused):
+    entry = {"name": "ClipAction", "entry_point": "gymnasium.wrappers:ClipAction", "kwargs": {}}
+    spec = json.dumps({"id": "Pendulum-v1", "additional_wrappers": [entry] * wrappers})
+    if refused:
+        with pytest.raises((ValueError, SnnDtError), match=f"expected 100 at most, found {wrappers}"):
+            parse_spec(spec)
+    else:
+        assert parse_spec(spec)
