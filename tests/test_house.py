@@ -10,16 +10,16 @@ from tests.conftest import ROOT, load_script
 
 house = load_script("house")
 LIMITS = {
-    "core lines": 20_500,
-    "core lines of code": 13_000,  # without comments, docstrings and empty lines
-    "core packages": 9,
+    "core lines": 27_000,
+    "core lines of code": 17_500,  # without comments, docstrings and empty lines
+    "core packages": 10,
     "import cycles": [],
     "names used twice in core": [],
     "YAML files": 60,
     "tree MB": 35,
     "README lines": 170,
 }
-READING = {"training step": (22, 3_050), "decision": (12, 1_700)}
+READING = {"training step": (23, 3_400), "decision": (12, 2_000)}
 
 
 @pytest.fixture(scope="module")
