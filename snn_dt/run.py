@@ -22,7 +22,7 @@ from snn_dt.models.norms import set_transition
 from snn_dt.models.positions import note_longest_episode
 from snn_dt.run_checkpoint import restore_run, save_run
 from snn_dt.run_folder import lock_run_folder
-from snn_dt.task import can_evaluate, load_trajectories, make_policy, rtg_scale, task_shape
+from snn_dt.task import can_evaluate, load_trajectories, make_policy, rtg_scale, shape_of
 from snn_dt.training.batches import training_batches, validation_loss
 from snn_dt.training.console import Console
 from snn_dt.training.distributed import Workers
@@ -116,7 +116,7 @@ class Run:
         self.batches = training_batches(config, self.trajectories, train_episodes, scale, self.workers)
 
         torch.manual_seed(config.train.seed)
-        self.task = task_shape(self.trajectories, scale)
+        self.task = shape_of(config, self.trajectories, scale)
         model = build_model(config.model, self.task).to(self.device)
         note_longest_episode(model, self.trajectories.max_episode_length)
         set_transition(model, config.model.norm_transition, config.train.steps * config.train.accumulate)

@@ -12,6 +12,7 @@ from typing import Any
 from snn_dt import strict
 from snn_dt.cli.arguments import parse
 from snn_dt.command import plain_console
+from snn_dt.config import Target
 from snn_dt.errors import ConfigError, SnnDtError
 from snn_dt.io import writable_folder
 from snn_dt.jsonl import write_json
@@ -26,8 +27,8 @@ class EvaluateArguments:
     """Checkpoint folder, or a run folder with a last checkpoint."""
     episodes: int = 20
     """Episodes per target return."""
-    target_return: tuple[float, ...] = ()
-    """Target returns in environment units; empty takes the policy's own."""
+    target_return: tuple[Target, ...] = ()
+    """Target returns in environment units, or `most`, the best that the data hold; empty takes the policy's own."""
     seed: int = 10_000
     """Reset seed of the first episode; episode i takes seed + i."""
     device: str = "auto"

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.blocks import build_block
 from snn_dt.models.embedding import TokenEmbedding
-from snn_dt.models.heads import build_head
+from snn_dt.models.goals import add_goals, end_goals, give_goals
+from snn_dt.models.heads import build_head, build_spread
 from snn_dt.models.interface import TaskShape
 from snn_dt.models.layers import TimeMean
 from snn_dt.models.positions import PhaseGate, build_phase, build_positions
+from snn_dt.models.return_code import build_return_code
 from snn_dt.models.tokens import Tokens, causal_mask
 
 
@@ -46,6 +48,7 @@ class DecisionTransformer(nn.Module):
             build_positions(config, task.n_timesteps),
             merged=config.tokens == "merged",
             rtg_range=task.rtg_range if config.return_conditioned else (0.0, 0.0),
+            return_code=build_return_code(config, task),
         )
         self.phase_gate = build_phase(config, task.n_timesteps, PhaseGate) if config.phase_input == "gate" else None
         self.dropout = nn.Dropout(config.dropout)
@@ -55,6 +58,8 @@ class DecisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.d_model)
         bounds = [None if b is None else torch.tensor(b) for b in (task.action_low, task.action_high)]
         self.head = build_head(config, task.action_dim, task.discrete, *bounds)
+        self.spread = build_spread(config, task)
+        add_goals(self, config, task)
 
     def forward(
         self,
@@ -63,9 +68,11 @@ class DecisionTransformer(nn.Module):
         actions: Tensor,
         timesteps: Tensor,
         attention_mask: Tensor,
+        goal: Tensor | None = None,
         last_only: bool = False,
     ) -> Tensor:
         """Predict the action of every step or only of the last one. `SequenceModel.forward` lists the shapes."""
+        give_goals(self, goal)
         x = self.dropout(self.embedding(rtg, states, actions, timesteps, attention_mask))  # [B, L, D]
         tokens = self._tokens(timesteps, attention_mask)
         for block in self.blocks[:-1]:
@@ -73,7 +80,11 @@ class DecisionTransformer(nn.Module):
         # Predictions are read from the state tokens, so the last block computes only these.
         queries = slice(-1, None) if last_only else self.embedding.query_slice
         x = self.blocks[-1](x, replace(tokens, query_slice=queries))  # [(T,) B, K, D], or [(T,) B, 1, D]
-        prediction: Tensor = self.head(self.norm(self.time_mean(x)))  # [B, K, A], or [B, 1, A]
+        end_goals(self)
+        h = self.norm(self.time_mean(x))  # [B, K, D], or [B, 1, D]
+        if self.spread is not None:
+            self.spread.note(h)
+        prediction: Tensor = self.head(h)  # [B, K, A], or [B, 1, A]
         return prediction
 
     def token_mask(self, attention_mask: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.snn import SpikingLayer
+from snn_dt.snn.goal_norm import affine
 
 
 def only(model: nn.Module, *kinds: type[nn.Module]) -> bool:
@@ -42,7 +43,10 @@ def neurons(model: nn.Module) -> list[SpikingLayer]:
 
 def pair(layer: nn.Module) -> list[Tensor | None]:
     """Return the detached weight and bias of a linear layer or layer norm."""
-    found = [layer.get_parameter("weight"), layer.get_parameter("bias")]
+    if isinstance(layer, nn.LayerNorm):
+        found = affine(layer)
+    else:
+        found = layer.get_parameter("weight"), layer.get_parameter("bias")
     return [x.detach() for x in found]
 
 

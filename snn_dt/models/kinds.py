@@ -13,6 +13,7 @@ from snn_dt.registry import register_kind
 
 SNN_DT: dict[str, Any] = {
     "tokens": "interleaved",
+    "return_code": "linear",
     "coding": "rate",
     "positions": "learned",
     "tau_mem": 2.0,
@@ -23,6 +24,7 @@ SNN_DT: dict[str, Any] = {
 }
 DSFORMER: dict[str, Any] = {
     "tokens": "merged",
+    "return_code": "linear",
     "coding": "spikes",
     "positions": "none",
     "tau_mem": 4 / 3,  # u_(t+1) = u_t / 4 + x_(t+1)
@@ -31,7 +33,7 @@ DSFORMER: dict[str, Any] = {
     "surrogate": "rectangular",
     "surrogate_slope": 2.0,  # 1 for |u - 0.5| < 0.5
 }
-STREAM = SNN_DT | {"tokens": "merged", "coding": "spikes", "positions": "none"}
+STREAM = SNN_DT | {"tokens": "merged", "return_code": "quantiles", "coding": "spikes", "positions": "none"}
 NO_OPTIONS = {"attention": "softmax", "routing": False}
 FIXED_STREAM = NO_OPTIONS | {
     "coding": "spikes",
