@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from snn_dt.cli.data_collect import run_collect
-from snn_dt.cli.progress import progress_bar
+from snn_dt.cli.progress_bar import progress_bar
 from snn_dt.command import plain_console
 from snn_dt.data.trajectories import Trajectories
 from snn_dt.errors import ConfigError, DataError

@@ -6,7 +6,7 @@ import argparse
 from importlib import import_module
 from typing import Any
 
-from snn_dt.cli.progress import progress_bar
+from snn_dt.cli.progress_bar import progress_bar
 from snn_dt.command import plain_console
 from snn_dt.errors import ConfigError
 

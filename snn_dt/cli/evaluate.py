@@ -12,7 +12,7 @@ from typing import Any, Literal
 from snn_dt import strict
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluation_tables import evaluation_line, print_evaluation
-from snn_dt.cli.progress import progress_bar
+from snn_dt.cli.progress_bar import progress_bar
 from snn_dt.errors import ConfigError, SnnDtError
 from snn_dt.io import writable_folder
 from snn_dt.jsonl import write_json

@@ -8,10 +8,10 @@ import json
 import pytest
 
 from snn_dt.checkpoint import save_checkpoint
-from snn_dt.cli import progress as progress_module
+from snn_dt.cli import progress_bar as progress_module
 from snn_dt.cli.evaluation_tables import print_evaluation
 from snn_dt.cli.main import main
-from snn_dt.cli.progress import Progress
+from snn_dt.cli.progress_bar import Progress
 from snn_dt.evaluation.calibration import calibration
 from snn_dt.evaluation.rollout import evaluate
 from tests.conftest import ROOT
