@@ -101,7 +101,7 @@ def model_card(policy: Policy, repo: str, rows: Sequence[Mapping[str, Any]] = ()
         text += ["## Returns\n", _returns(rows), ""]
     parameters = sum(x.numel() for x in model.parameters())
     shape = f"{config.n_layers} layers, width {config.d_model}, {config.n_heads} heads, context {config.context_length}"
-    facts_of_it = {
+    described: dict[str, str] = {
         "model": f"{config.kind}: {shape}, {parameters:,} parameters",
         "dataset": f"`{spec.dataset_id}`, checksum `{str(facts.get('dataset_checksum') or 'unknown')[:16]}`",
         "returns in the data": _quantiles(facts.get("dataset_return_quantiles")),
@@ -111,7 +111,7 @@ def model_card(policy: Policy, repo: str, rows: Sequence[Mapping[str, Any]] = ()
         },
         "versions": ", ".join(f"{name} {found}" for name, found in (facts.get("versions") or {}).items() if found),
     }
-    text += ["## Model and data\n", "".join(f"- {name}: {value}\n" for name, value in facts_of_it.items())]
+    text += ["## Model and data\n", "".join(f"- {name}: {value}\n" for name, value in described.items())]
     text.append(
         "Energy is an estimate: operations of the whole network times 45 nm constants, without memory traffic. Between "
         "returns that the data hold, the achieved return need not match the target.\n"
