@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.blocks import build_block
-from snn_dt.models.cache import LayerCache, Ring
 from snn_dt.models.embedding import TokenEmbedding
 from snn_dt.models.heads import build_head
 from snn_dt.models.interface import State, TaskShape
+from snn_dt.models.kept_keys import LayerCache, Ring
 from snn_dt.models.layers import TimeMean
 from snn_dt.models.positions import PhaseGate, build_phase, build_positions
 from snn_dt.models.tokens import Tokens, causal_mask

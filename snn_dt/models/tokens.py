@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from snn_dt.models.cache import LayerCache
+from snn_dt.models.kept_keys import LayerCache
 
 ALL_TOKENS = slice(None)
 
