@@ -104,6 +104,8 @@ def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = Fals
 
     `path` is a checkpoint folder, a run folder (its last checkpoint) or a name of `snn-dt list`, as `cartpole-snn_dt`.
 
+    `user/name` names a repository on the Hugging Face hub, if there is no such folder (`pip install 'snn-dt[hub]'`).
+
     With `trust` an evaluation makes the environment that the checkpoint describes. This may import modules and open
     files, see `snn_dt.data.env_spec`. Loading makes no environment.
 
@@ -178,7 +180,8 @@ def was_saved(run_dir: Path) -> bool:
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint folder at `path`, the last checkpoint of the run folder there, or the checkpoint so named.
 
-    Names are those of `snn-dt list`; see `snn_dt.named` for where they are looked for.
+    Names are those of `snn-dt list`, or `user/name` or `hf:user/name` of the Hugging Face hub; `snn_dt.named` has the
+    order in which they are looked for.
 
     Raises:
         CheckpointError: there is none.
@@ -191,8 +194,8 @@ def find_checkpoint(path: Path) -> Path:
     for candidate in (path, *torn, last, last.with_name("last.old")):
         if io.is_file(candidate / "config.json"):
             return candidate
-    if not path.exists() and (named_folder := named.find("pretrained", typed)) is not None:
-        return named_folder
+    if not path.exists() and (found_by_name := named.find("pretrained", typed)) is not None:
+        return found_by_name
     found, others = "no config.json in it", "; see snn-dt list"
     if not path.exists():
         found, others = "no such folder", f", nor a checkpoint of that name{named.suggestion('pretrained', typed)}"

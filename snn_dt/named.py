@@ -1,7 +1,8 @@
 """Presets, datasets and checkpoints by name.
 
 A dataset or a checkpoint is looked for in `SOURCES`, one after the other: what ships with the package, what was fetched
-before, the release that the user has named (`snn_dt.release`). Callers look first for a folder of that name.
+before, the release that the user has named (`snn_dt.release`), the Hugging Face hub (`snn_dt.hub`, checkpoints named
+`user/name`). Callers look first for a folder of that name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from snn_dt import io, release
+from snn_dt import hub, io, release
 from snn_dt.errors import ConfigError, did_you_mean
 
 Kind = Literal["datasets", "pretrained"]
@@ -40,7 +41,17 @@ def _fetch_from_release(kind: Kind, name: str) -> Path | None:
     return release.fetch(kind, name)
 
 
-SOURCES: list[Callable[[Kind, str], Path | None]] = [_find_shipped, _find_fetched, _fetch_from_release]
+def _fetch_from_hub(kind: Kind, name: str) -> Path | None:
+    repo = hub.repository(name) if kind == "pretrained" else None
+    return None if repo is None else hub.fetch(repo)
+
+
+SOURCES: list[Callable[[Kind, str], Path | None]] = [
+    _find_shipped,
+    _find_fetched,
+    _fetch_from_release,
+    _fetch_from_hub,
+]
 """Functions `(kind, name) -> folder or None`, in the order in which they are asked. A function that finds the name but
 cannot deliver it raises a `SnnDtError`."""
 

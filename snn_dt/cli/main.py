@@ -25,6 +25,8 @@ COMMANDS = {
     "evaluate": ("snn_dt.cli.evaluate:evaluate_main", "roll out a checkpoint, conditioned on target returns"),
     "online": ("snn_dt.experimental.online.command:ONLINE", "train a spiking policy to hover, online, with a guide"),
     "finetune": ("snn_dt.experimental.finetune.command:FINETUNE", "fine-tune a trained model in its environment"),
+    "import": ("snn_dt.cli.import_weights:IMPORT", "turn Decision Transformer weights of other packages into a policy"),
+    "hub": ("snn_dt.cli.hub_push:HUB", "publish a checkpoint on the Hugging Face hub"),
     "sweep": ("snn_dt.cli.sweep:sweep_main", "run a grid of trainings in parallel, here or on a Ray cluster"),
     "trial": ("snn_dt.cli.trial:trial_main", "run or resume one trial of a sweep"),
     "analyse": ("snn_dt.experimental.analysis.command:ANALYSE", "analyse gradients: over slopes, layers and time"),
@@ -51,10 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("usage: snn-dt COMMAND ...\n")
             for name, (_, purpose) in COMMANDS.items():
                 print(f"  {name:10} {purpose}")
-            print(
-                "\nsnn-dt COMMAND --help shows its flags. Each also takes --release FOLDER or ADDRESS (or $SNN_DT_RELEASE):"
-            )
-            print("datasets and checkpoints that are not on this machine are fetched from there by name.")
+            print("\nsnn-dt COMMAND --help shows its flags. Every command takes --release FOLDER or ADDRESS, from")
+            print("where datasets and checkpoints that are not on this machine are fetched (or $SNN_DT_RELEASE).")
             return 0
         if arguments[0] == "--version":
             from snn_dt import __version__
