@@ -28,7 +28,7 @@ LAYERS = (
     {"learning"},
     {"evaluation"},
     {"training"},
-    {"report", "task"},
+    {"report", "task", "export"},
     {"run"},
     {"experimental"},
     {"cli"},

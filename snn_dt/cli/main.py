@@ -22,6 +22,7 @@ COMMANDS = {
         "train a recurrent spiking network with BPTT, e-prop or a reward",
     ),
     "evaluate": ("snn_dt.cli.evaluate:evaluate_main", "roll out a checkpoint, conditioned on target returns"),
+    "export": ("snn_dt.cli.export:export_main", "write a policy for use outside Python"),
     "online": ("snn_dt.experimental.online.command:ONLINE", "train a spiking policy to hover, online, with a guide"),
     "finetune": ("snn_dt.experimental.finetune.command:FINETUNE", "fine-tune a trained model in its environment"),
     "sweep": ("snn_dt.cli.sweep:sweep_main", "run a grid of trainings in parallel, here or on a Ray cluster"),
