@@ -28,7 +28,7 @@ LAYERS = (
     {"learning"},
     {"evaluation"},
     {"training"},
-    {"report", "task", "export"},
+    {"report", "task", "convert", "export"},
     {"run"},
     {"experimental"},
     {"cli"},

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from snn_dt.cli import flag_values
 from snn_dt.cli.arguments import parse, take_trust
-from snn_dt.cli.evaluate import print_evaluation
+from snn_dt.cli.evaluation_tables import print_evaluation
 from snn_dt.command import RunCommand
 from snn_dt.config_difference import check_whole
 from snn_dt.errors import CheckpointError, ConfigError

@@ -138,6 +138,22 @@ def test_flags_of_evaluate_are_read_in_both_spellings():
     assert (arguments.num_envs, arguments.env_id, arguments.seed) == (2, "X", 7)
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("--reference", (True, True)),
+        ("--reference --no-count", (True, False)),
+        ("--no-count --reference true", (True, False)),
+        ("--count=false", (False, False)),
+        ("--no_count --no-reference", (False, False)),
+    ],
+)
+def test_the_name_of_a_boolean_is_enough_and_no_means_false(words, found):
+    arguments = parse(EvaluateArguments, ["--checkpoint", "a", *words.split()], "snn-dt evaluate")
+    assert (arguments.reference, arguments.count) == found
+    assert not config("--data.no-normalize").data.normalize
+
+
 def test_an_unknown_command_and_an_unknown_flag_leave_with_status_2_and_one_line(capsys):
     for words in (["trian"], ["train", "--tain.steps", "3"], ["evaluate", "--checkpoint", "x", "--episode", "3"]):
         assert main(words) == 2
