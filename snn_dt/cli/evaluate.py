@@ -106,8 +106,8 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     if args.json is not None and args.json.exists() and not args.json.is_file():
         raise ConfigError(f"expected a file for --json, found a device or pipe at {args.json}; name another file")
     if (args.checkpoint is None) == (args.compiled is None):
-        found = "neither" if args.checkpoint is None else "both"
-        raise ConfigError(f"expected --checkpoint, or --compiled for C made by snn-dt export, found {found}; give one")
+        given = "neither" if args.checkpoint is None else "both"
+        raise ConfigError(f"expected --checkpoint, or --compiled for C made by snn-dt export, found {given}; give one")
     if args.checkpoint is None:
         return _evaluate_compiled(args)
     from snn_dt.checkpoint import from_pretrained
