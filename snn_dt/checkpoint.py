@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from snn_dt import __version__, io, strict
+from snn_dt import __version__, hub, io, strict
 from snn_dt.config import Config, ModelConfig, validate
 from snn_dt.errors import CheckpointError, SnnDtError
 from snn_dt.models import TaskShape, build_model
@@ -101,6 +101,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = False) -> Policy:
     """Load a policy from a checkpoint folder or the last checkpoint of a run folder; needs no dataset or environment.
+
+    `user/name` names a repository on the Hugging Face hub, if there is no such folder (`pip install 'snn-dt[hub]'`).
 
     With `trust` an evaluation makes the environment that the checkpoint describes. This may import modules and open
     files, see `snn_dt.data.env_spec`. Loading makes no environment.
@@ -176,9 +178,12 @@ def was_saved(run_dir: Path) -> bool:
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint folder at `path`, or the last checkpoint of the run folder at `path`.
 
+    If there is no such folder, `user/name` or `hf:user/name` is looked for on the Hugging Face hub; see `snn_dt.hub`.
+
     Raises:
         CheckpointError: there is none.
     """
+    typed = os.fspath(path)
     path = Path(os.path.realpath(io.check_name(path, CheckpointError, "a checkpoint folder")))
     last = path / "checkpoints" / "last"
     old = path.parent / f"{path.name}.old"  # left by an interrupted replacement; elsewhere it may be a copy
@@ -186,6 +191,8 @@ def find_checkpoint(path: Path) -> Path:
     for candidate in (path, *torn, last, last.with_name("last.old")):
         if io.is_file(candidate / "config.json"):
             return candidate
+    if not path.exists() and (repo := hub.repository(typed)) is not None:
+        return hub.fetch(repo)
     found = "no such folder" if not path.exists() else "no config.json in it"
     raise CheckpointError(
         f"expected a checkpoint folder (config.json, model.safetensors, ...) or a run folder at {path}, found {found}; "

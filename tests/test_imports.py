@@ -15,7 +15,7 @@ LAYERS = (
     {"errors"},
     {"folders", "paths", "command"},
     {"io"},
-    {"jsonl", "moved", "plain_yaml", "registry", "renamed", "user_cache"},
+    {"hub", "jsonl", "moved", "plain_yaml", "registry", "renamed", "user_cache"},
     {"run_folder", "strict"},
     {"model_config"},
     {"rule_config"},

@@ -26,6 +26,7 @@ COMMANDS = {
     "online": ("snn_dt.experimental.online.command:ONLINE", "train a spiking policy to hover, online, with a guide"),
     "finetune": ("snn_dt.experimental.finetune.command:FINETUNE", "fine-tune a trained model in its environment"),
     "import": ("snn_dt.cli.import_weights:IMPORT", "turn Decision Transformer weights of other packages into a policy"),
+    "hub": ("snn_dt.cli.hub_push:HUB", "publish a checkpoint on the Hugging Face hub"),
     "sweep": ("snn_dt.cli.sweep:sweep_main", "run a grid of trainings in parallel, here or on a Ray cluster"),
     "trial": ("snn_dt.cli.trial:trial_main", "run or resume one trial of a sweep"),
     "analyse": ("snn_dt.experimental.analysis.command:ANALYSE", "analyse gradients: over slopes, layers and time"),
