@@ -175,7 +175,7 @@ def evaluate_main(arguments: Sequence[str]) -> int:
 
 def _evaluate_compiled(args: EvaluateArguments) -> int:
     """Roll out the C of a policy."""
-    from snn_dt.export.compiled import CompiledPolicy, evaluate_compiled
+    from snn_dt.export.compiled_policy import CompiledPolicy, evaluate_compiled
 
     if args.video or args.report or args.plasticity.eta or args.reference:
         raise ConfigError("expected --checkpoint with --video, --report, --plasticity or --reference, found --compiled")

@@ -1,4 +1,4 @@
-"""Write a policy as freestanding C99: `NAME.h`, `NAME.c`, and `NAME.json`, with which `compiled.py` runs it."""
+"""Write a policy as freestanding C99: `NAME.h`, `NAME.c`, and `NAME.json`, with which `compiled_policy.py` runs it."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def _fill(text: str, marks: dict[str, str]) -> str:
 
 
 def _description(policy: Policy, name: str, constants: Constants) -> dict[str, Any]:
-    """Return what `compiled.py` needs besides the code."""
+    """Return what `compiled_policy.py` needs besides the code."""
     model: Any = policy.model
     return {
         "format": 1,

@@ -11,7 +11,7 @@ import torch
 
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.export.c_policy import write_c
-from snn_dt.export.compiled import CompiledPolicy, c_compiler, compile_c
+from snn_dt.export.compiled_policy import CompiledPolicy, c_compiler, compile_c
 from snn_dt.snn.neuron_layers import RateLIF, SpikingLayer, TokenLIF
 
 needs_compiler = pytest.mark.skipif(c_compiler() is None, reason="needs a C compiler: apt install gcc")

@@ -13,7 +13,7 @@ from snn_dt import from_pretrained
 from snn_dt.cli.main import main
 from snn_dt.errors import ExportError
 from snn_dt.export.c_policy import write_c
-from snn_dt.export.compiled import WARNINGS, CompiledPolicy, c_compiler, evaluate_compiled
+from snn_dt.export.compiled_policy import WARNINGS, CompiledPolicy, c_compiler, evaluate_compiled
 from tests.conftest import ROOT, make_model
 from tests.export.harness import build, is_tie, needs_compiler, run_together
 from tests.policies import make_policy, shape_of
