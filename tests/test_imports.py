@@ -29,7 +29,7 @@ LAYERS = (
     {"learning"},
     {"evaluation"},
     {"training"},
-    {"report", "task", "convert"},
+    {"report", "task", "convert", "export"},
     {"run"},
     {"experimental"},
     {"cli"},

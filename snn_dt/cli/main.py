@@ -23,6 +23,7 @@ COMMANDS = {
         "train a recurrent spiking network with BPTT, e-prop or a reward",
     ),
     "evaluate": ("snn_dt.cli.evaluate:evaluate_main", "roll out a checkpoint, conditioned on target returns"),
+    "export": ("snn_dt.cli.export:export_main", "write a policy for use outside Python"),
     "online": ("snn_dt.experimental.online.command:ONLINE", "train a spiking policy to hover, online, with a guide"),
     "finetune": ("snn_dt.experimental.finetune.command:FINETUNE", "fine-tune a trained model in its environment"),
     "import": ("snn_dt.cli.import_weights:IMPORT", "turn Decision Transformer weights of other packages into a policy"),
