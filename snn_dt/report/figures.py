@@ -46,7 +46,8 @@ def return_vs_target(
     (look,) = variant_styles([variant or "snn_dt"]).values()
 
     figure = new_figure(5.6, 6.4 if data.size else 5.2)
-    axes = figure.add_subplot(figure.add_gridspec(2, 1, height_ratios=(4, 1))[0]) if data.size else figure.add_subplot()
+    grid = figure.add_gridspec(2, 1, height_ratios=(4, 1)) if data.size else None
+    axes = figure.add_subplot() if grid is None else figure.add_subplot(grid[0])
     for name, value in levels.items():
         axes.axhline(value, color=ORANGE, linestyle=":", linewidth=1.5)
         axes.annotate(name, (1.01, value), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=INK)
@@ -65,13 +66,15 @@ def return_vs_target(
     identity(axes, low, high)
     title = " on ".join(str(name) for name in (variant, rows[0].get("env_id")) if name)
     tidy(axes, title, TARGET, "achieved return (sum of rewards)")
-    if data.size:
+    if grid is not None:
         axes.set_xlabel("")
         axes.tick_params(labelbottom=False)
-        below = figure.add_subplot(figure.axes[0].get_gridspec()[1], sharex=axes)
-        below.hist(data, bins=np.linspace(low, high, 41), weights=np.full(data.size, 100 / data.size), color="#AEB4BD")
+        below = figure.add_subplot(grid[1], sharex=axes)
+        below.hist(
+            data, bins=np.linspace(low, high, 41).tolist(), weights=np.full(data.size, 100 / data.size), color="#AEB4BD"
+        )
         tidy(below, "", TARGET, "% of the data's\nepisodes")
-        below.yaxis.label.set_size(9)
+        below.yaxis.label.set_fontsize(9)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return figure
 
