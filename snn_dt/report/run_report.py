@@ -167,7 +167,7 @@ def _table(evaluations: Rows) -> Table:
         "firing rate": lambda row: row.get("firing_rate"),
         "MACs": lambda row: row.get("macs_per_decision"),
         "ACs": lambda row: row.get("acs_per_decision"),
-        "energy, nJ": lambda row: row["energy_pj_per_decision"] / 1000 if "energy_pj_per_decision" in row else None,
+        "energy, nJ": lambda row: _nano(row.get("energy_pj_per_decision")),
         "of dense": lambda row: _percent(row.get("energy_vs_same_tokens")),
         "of DT": lambda row: _percent(row.get("energy_vs_dt")),
         "decisions/s": lambda row: row.get("decisions_per_second"),
@@ -205,6 +205,10 @@ def _energy(row: Mapping[str, Any]) -> list[Part]:
         Text("By module:"),
         table(row["by_module"]),
     ]
+
+
+def _nano(pico: float | None) -> float | None:
+    return None if pico is None else pico / 1000
 
 
 def _percent(share: float | None) -> str | None:

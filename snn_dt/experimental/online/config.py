@@ -25,6 +25,10 @@ class TaskConfig:
     """Number of first observation columns that the learner sees; guide and critics see all. 0: all (18 for `hover`)."""
     spread: float = 0.5
     """`hover`: spread of the initial states as a share of the published ranges. See the environment."""
+    training_spread: float | None = None
+    """`hover`: the spread in training flights; null is `spread`. A wider one shows more of the hard starts."""
+    flight: int = 0
+    """Most steps of a training flight; 0 is the horizon. Shorter ones show more starts."""
     reward_stages: int = 6
     """`hover`: linear steps of the reward's costs from first to last over the run; 0 uses the last costs throughout."""
     mass: float = 0.0

@@ -28,7 +28,7 @@ def online_checks(config: OnlineConfig) -> list[Check]:
     not_negative: dict[str, tuple[str, ...]] = {
         "learn": ("q_weight", "bc_weight", "critic_first", "saturation", "policy_noise", "noise_clip"),
         "jump_start": ("growth", "tolerance", "noise", "guide_noise"),
-        "task": ("reward_stages", "horizon", "learner_columns", "noise"),
+        "task": ("reward_stages", "horizon", "learner_columns", "noise", "flight"),
     }
     positive: dict[str, tuple[str, ...]] = {
         "learn": ("actor_rate", "critic_rate", "alpha", "grad_clip", "exploration", "divergence")
@@ -55,6 +55,12 @@ def online_checks(config: OnlineConfig) -> list[Check]:
         ),
         ("guide.load", g.load is None or g.kind == "ppo", "null for the pilot", g.load),
         ("guide.kind", g.kind == "ppo" or not config.has_guide or hover, "ppo (only the drone has a pilot)", g.kind),
+        (
+            "task.training_spread",
+            task.training_spread is None or 0 <= task.training_spread <= 1,
+            "in [0, 1], or null",
+            task.training_spread,
+        ),
         ("task.delay", 0 <= task.delay[0] <= task.delay[1] < 32, "two rising numbers of at most 31", task.delay),
         ("eval.guided", e.guided == 0 or config.has_guide, "0 without a guide", e.guided),
         ("eval.guided", 0 <= e.guided < (task.horizon or 500), "in [0, task.horizon)", e.guided),

@@ -67,7 +67,7 @@ def score_flights(
     `return` and `return_std`; `length` in steps; `lasted`, the share of flights that reached the horizon; for the drone
     also `distance` in metres from the target at the last step.
     """
-    environment = task.make(flights, perturbed)
+    environment = task.make(flights, training=False, perturbed=perturbed)
     flown = fly_alone(actor, environment, task.horizon, seed, guide, guided)
     environment.close()
     score = {

@@ -40,14 +40,22 @@ class Task:
         """Return how many columns a guide sees: `plain` those of the learner, `privileged` all."""
         return self.learner_dim if sees == "plain" else self.observation_dim
 
-    def make(self, count: int, perturbed: bool = True) -> Vector:
-        """Make N environments. A finished one waits for `reset(options={"reset_mask": [N] bool})`."""
+    def make(self, count: int, training: bool = True, perturbed: bool = True) -> Vector:
+        """Make N environments. A finished one waits for `reset(options={"reset_mask": [N] bool})`.
+
+        Args:
+            count: N.
+            training: with the lengths and initial states of training flights, or with those of evaluation.
+            perturbed: `hover`: drones that differ from the model as `config` says.
+        """
         c = self.config
+        horizon = min(c.flight or self.horizon, self.horizon) if training else self.horizon
         if not self.is_hover:
-            return _gymnasium(c.env_id, count, self.horizon)
+            return _gymnasium(c.env_id, count, horizon)
+        spread = c.spread if c.training_spread is None or not training else c.training_spread
         differences = Perturbation(c.mass, c.thrust, c.rotor_lag, c.noise, c.delay)
         return CrazyflieHoverVectorEnv(
-            *(count, self.horizon, "privileged", 1.0, c.spread),
+            *(count, horizon, "privileged", 1.0, spread),
             autoreset=False,
             perturb=differences if perturbed else Perturbation(),
         )
