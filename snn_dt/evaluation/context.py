@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from snn_dt.evaluation.decide import Decide
 from snn_dt.evaluation.stream_context import StreamContext
-from snn_dt.models.interface import SequenceModel, is_streaming
+from snn_dt.models.interface import SequenceModel, decides_from_state
 
 
 def make_context(
     model: nn.Module | SequenceModel, n: int, device: torch.device, context_length: int | None = None
 ) -> Context | StreamContext:
-    """Return the context of `n` episodes: the state of a streaming model, or the last K steps.
+    """Return the context of `n` episodes: the state that the model decides from, or the last K steps.
 
     `context_length` is a smaller K than that of the model.
     """
-    if is_streaming(model):
+    if decides_from_state(model):
         return StreamContext(model, n, device)
     window: Any = model
     return Context(
