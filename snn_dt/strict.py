@@ -188,7 +188,7 @@ def describe(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join("null" if a is type(None) else describe(a) for a in args)
     if origin is Literal:
-        return "one of " + ", ".join(map(str, args))
+        return "one of " * (len(args) > 1) + ", ".join(map(str, args))
     if origin is tuple:
         return f"a list, each {describe(args[0])}"
     if origin is dict:

@@ -56,7 +56,7 @@ class PolicySpec:
             return self.bin_returns[-1]
         number = math.nan if isinstance(asked, str) else float(asked)
         if not math.isfinite(number):
-            raise ValueError(f"target_return: expected a finite number or 'most', found {asked!r}")
+            raise ValueError(f"expected a finite target_return or 'most', found {asked!r}")
         return number
 
 

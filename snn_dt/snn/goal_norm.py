@@ -48,8 +48,3 @@ class GoalNorm(nn.LayerNorm):
         """Make `goal` the goal of all rows from now on, with the weights as they are now."""
         self.acting_weight.copy_(self.weight * (1 + self.gain[goal]))
         self.acting_bias.copy_(self.bias * (1 + self.gain[goal]) + self.shift[goal])
-
-
-def affine(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    """Return the weight and the bias `[D]` that a layer norm applies when all rows have one goal."""
-    return (norm.acting_weight, norm.acting_bias) if isinstance(norm, GoalNorm) else (norm.weight, norm.bias)
