@@ -90,10 +90,10 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield line, row
 
 
-def write_json(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows to a JSON file, whole or not at all.
+def write_json(value: Any, path: Path) -> None:
+    """Write a value to a JSON file, whole or not at all.
 
     Raises:
         CheckpointError: it cannot be written.
     """
-    io.write_file(path, dumps(rows, indent=2) + "\n")
+    io.write_file(path, dumps(value, indent=2) + "\n")

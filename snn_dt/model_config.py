@@ -30,8 +30,12 @@ class ModelConfig:
     n_heads: int = 2
     """Attention heads; must divide d_model."""
     context_length: int = 20
-    """K, environment steps that the policy attends to; for snn_dt_stream, whose state reaches back further, the steps
-    of a training window."""
+    """K, environment steps that the policy attends to; for snn_dt_stream, whose state reaches back further, and with an
+    attention_span the steps of a training window."""
+    attention_span: int | None = None
+    """S, environment steps that a token attends to, itself included. Null: the whole window. With a span a decision
+    computes its new tokens only, against kept keys and values, and context_length, the steps of a training window, must
+    be at least 2 S. snn_dt_stream has none."""
     mlp_ratio: int = 4
     """Width of the MLP's hidden layer, in multiples of d_model."""
     dropout: float = 0.0
@@ -115,13 +119,17 @@ def model_checks(config: ModelConfig) -> list[Check]:
     for table, name in ((NEURONS, m.neuron), (ATTENTIONS, m.attention), (POSITIONS, m.positions), (LOSSES, m.loss)):
         table[name]
     fixed, generators = KINDS[m.kind].fixed, m.n_heads * max(m.phase_generators, 1)
-    gates = m.positions == "phase"
+    gates, span = m.positions == "phase", m.attention_span
     counts = ("n_layers", "context_length", "mlp_ratio", "attention_window", "phase_generators", "sim_steps")
     fits = f"n_heads times it to divide {m.d_model}"
     return [
         *((f"model.{name}", 1 <= getattr(m, name) <= MAX_COUNT, f"in [1, {MAX_COUNT}]", getattr(m, name))
           for name in ("d_model", *counts)),
         ("model.n_heads", m.n_heads >= 1 and m.d_model % m.n_heads == 0, f"a divisor of {m.d_model}", m.n_heads),
+        ("model.attention_span", span is None or 1 <= span <= MAX_COUNT, f"null or in [1, {MAX_COUNT}]", span),
+        ("model.attention_span", span is None or KINDS[m.kind].build is None, f"null for {m.kind}", span),
+        ("model.context_length", span is None or m.context_length >= 2 * span,
+         f"at least 2 attention_span = {2 * (span or 0)}", m.context_length),
         ("model.dropout", 0 <= m.dropout < 1, "in [0, 1)", m.dropout),
         *((f"model.{name}", getattr(m, name) == value, f"{_word(value)} for {m.kind}", getattr(m, name))
           for name, value in fixed.items()),

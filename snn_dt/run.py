@@ -181,7 +181,7 @@ class Run:
         settings = self.config.eval
         self.policy.model.eval()
 
-        def progress(done: int, total: int) -> None:
+        def progress(done: float, total: int) -> None:
             if stop is not None:
                 stop.check()
             if console is not None:

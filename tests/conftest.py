@@ -45,6 +45,8 @@ VARIANTS = {
     "dsformer_tssa": {"kind": "dsformer_tssa"},
     "dsformer_tssa-interleaved": {"kind": "dsformer_tssa", "tokens": "interleaved"},
     "dsformer_pssa": {"kind": "dsformer_pssa", "attention_window": 3},
+    "dense-span": {"kind": "dense", "attention_span": 3},
+    "snn_dt-span": {"kind": "snn_dt", "attention_span": 2},
     "dsformer_pssa-interleaved": {"kind": "dsformer_pssa", "tokens": "interleaved"},
 }  # fmt: skip
 

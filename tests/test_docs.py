@@ -26,7 +26,12 @@ PAGES = [
     *(path for folder in ("results", "experiments") for path in sorted(ROOT.glob(f"{folder}/**/*.md"))),
 ]
 FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
-PARTS = {"data": ("info", "cache", "collect", "list"), "analyse": ("gradients", "stability", "eprop")}
+PARTS = {
+    "data": ("info", "cache", "collect", "list"),
+    "analyse": ("gradients", "stability", "eprop"),
+    "hub": ("push",),
+    "import": ("hf", "original"),
+}
 """Commands of commands."""
 
 # Words of 0.1.0 that meant several things, or that are no term of the field; what to write stands behind them.

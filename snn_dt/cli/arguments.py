@@ -42,7 +42,8 @@ def parse(
 ) -> T:
     """Read a command line into the dataclass `cls`. `--help` prints its fields and exits with status 0.
 
-    A boolean takes a value, which suits programs that build command lines. With `bare_flags` its name is enough.
+    A boolean takes a value, which suits programs that build command lines, or none, which means true; `--no-NAME` means
+    false. With `bare_flags` it takes none.
 
     Raises:
         ConfigError: an unknown flag or a value of a wrong type, in one line.
@@ -53,13 +54,14 @@ def parse(
     if hasattr(cls, "trust_env_spec"):  # typed by hand, so its name is enough
         trust, arguments = take_trust(arguments)
         arguments += [] if not trust else [TRUST[1]] if bare_flags else [TRUST[1], "true"]
+    arguments = list(arguments) if bare_flags else _with_values(cls, arguments)
     complaint = io.StringIO()
     read: Any = tyro.cli
     try:
         with contextlib.redirect_stderr(complaint):
             found: T = read(
                 cls,
-                args=list(arguments),
+                args=arguments,
                 default=default,
                 prog=program,
                 config=(tyro.conf.FlagCreatePairsOff if bare_flags else tyro.conf.FlagConversionOff,),
@@ -71,6 +73,23 @@ def parse(
         if not leave.code:
             raise
         raise ConfigError(_one_line(complaint.getvalue(), cls, program)) from None
+
+
+def _with_values(cls: type, arguments: Sequence[str]) -> list[str]:
+    """Return the words with a value after each boolean flag: `--reference`, `--no-count` -> `true`, `--count false`."""
+    booleans, words = {name for name, hint in _flags(cls).items() if hint is bool}, list[str]()
+    for i, word in enumerate(arguments):
+        name = word.removeprefix("--").replace("-", "_") if word.startswith("--") else ""
+        section, dot, field = name.rpartition(".")
+        last = i + 1 == len(arguments) or arguments[i + 1].startswith("--")
+        opposite = f"{section}{dot}{field.removeprefix('no_')}"
+        if name in booleans:
+            words += [word, "true"] if last else [word]
+        elif opposite in booleans and last:
+            words += [f"--{opposite}", "false"]
+        else:
+            words.append(word)
+    return words
 
 
 def _one_line(box: str, cls: type, program: str) -> str:
@@ -85,7 +104,7 @@ def _one_line(box: str, cls: type, program: str) -> str:
     ):
         text = re.sub(pattern, short, text)
     if unknown := re.match(r"Unrecognized options: (--[\w.-]+)", text):
-        text += _suggestion(unknown[1], _flags(cls))
+        text += _suggestion(unknown[1], list(_flags(cls)))
     return f"{text}; see {program} --help"
 
 
@@ -105,9 +124,9 @@ def _suggestion(unknown: str, flags: list[str]) -> str:
     return f"; did you mean --{near[0]}?" if near else ""
 
 
-def _flags(cls: type, prefix: str = "") -> list[str]:
-    """Return the names of all flags of a dataclass, `train.steps` for a field of a section."""
-    names = []
+def _flags(cls: type, prefix: str = "") -> dict[str, Any]:
+    """Return the names of all flags of a dataclass with their types, `train.steps` for a field of a section."""
+    names: dict[str, Any] = {}
     for name, hint in get_type_hints(cls).items():
-        names += _flags(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [f"{prefix}{name}"]  # type: ignore[arg-type]
+        names |= _flags(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else {f"{prefix}{name}": hint}  # type: ignore[arg-type]
     return names

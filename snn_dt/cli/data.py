@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from snn_dt.cli.data_collect import progress_bar, run_collect
+from snn_dt.cli.data_collect import run_collect
+from snn_dt.cli.progress_bar import progress_bar
 from snn_dt.command import plain_console
 from snn_dt.data.trajectories import Trajectories
 from snn_dt.errors import ConfigError, DataError
@@ -150,7 +151,7 @@ def _list(arguments: argparse.Namespace) -> None:
 def _load(arguments: argparse.Namespace) -> Trajectories:
     from snn_dt.data import load_dataset
 
-    with progress_bar(f"reading {arguments.dataset}") as progress:
+    with progress_bar(f"reading {arguments.dataset}", stderr=True) as progress:
         return load_dataset(
             arguments.dataset,
             reward_mode=arguments.reward_mode,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from snn_dt.cli.progress_bar import progress_bar
 from snn_dt.command import plain_console
 from snn_dt.errors import ConfigError
 
@@ -21,7 +20,7 @@ def run_collect(arguments: argparse.Namespace) -> None:
             f"expected --episodes in [1, 2^31), --seed in [0, 2^32), found {arguments.episodes}, {arguments.seed}"
         )
     policy = _policy(arguments.policy, arguments.episodes, arguments.seed) if arguments.policy else None
-    with progress_bar(f"collecting {arguments.id}") as progress:
+    with progress_bar(f"collecting {arguments.id}", stderr=True) as progress:
         folder = collect(
             arguments.env,
             policy,
@@ -50,25 +49,3 @@ def _policy(name: str, episodes: int, seed: int) -> Any:
             f"--policy {name}: expected it to return a function observation -> action, found {policy!r}; return one"
         )
     return policy
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Any]:
-    """Yield a `progress(done, total)` that draws a bar on stderr. Nothing is drawn until the first call."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    title_column = TextColumn("{task.description}", markup=False)
-    columns = (title_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = plain_console(stderr=True)
-    bar = Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal)
-    task = bar.add_task(title)
-
-    def update(done: int, total: int) -> None:
-        bar.start()
-        bar.update(task, completed=done, total=total)
-
-    try:
-        yield update
-    finally:
-        if bar.live.is_started:
-            bar.stop()

@@ -79,21 +79,25 @@ class DecisionMeter:
     def count(self, attention_mask: Tensor, steps: Tensor | None = None) -> None:
         """Add the last forward of the model, made with `attention_mask [B, K]` and `last_only=True`.
 
-        `steps [B]` is the number of steps of each episode so far. A model with a carried state needs it, because its
-        forward has one step. The baselines are counted on this many steps, up to the context length.
+        `steps [B]` is the number of steps of each episode so far. A model that decides from a state needs it, because
+        its forward has one step. The baselines are counted on this many steps, up to the attention span or context.
         """
         begin = time.perf_counter()
-        tokens = self.model.token_mask(attention_mask)
-        # A module works on the steps, on all tokens or on the last token. The length of its tensors tells which.
-        last, context, length = attention_mask[:, -1:], attention_mask.shape[1], tokens.shape[1]
-        real = Real({1: last, context: attention_mask, length: tokens})
-        tokens_first = is_streaming(self.model)
+        tokens_first, span = is_streaming(self.model), getattr(self.model, "attention_span", None)
+        if steps is not None and not tokens_first:
+            masks = self.model.decision_masks(steps)
+        else:
+            # A module works on the steps, on all tokens or on the last token. The length of its tensors tells which.
+            tokens, context = self.model.token_mask(attention_mask), attention_mask.shape[1]
+            masks = {1: attention_mask[:, -1:], context: attention_mask, tokens.shape[1]: tokens}
+        real = Real(masks)
         for name, module, inputs, output in self._recorder.calls:
             self._add(name, module, Call(inputs, output, real, tokens_first))
-        fill = (attention_mask.sum(1) if steps is None else steps.clamp(max=self.model.context_length)).double()
+        longest = span or self.model.context_length
+        fill = (attention_mask.sum(1) if steps is None else steps).clamp(max=longest).double()
         self._steps += float(fill.sum())
         self._steps_squared += float(fill.square().sum())
-        self.state_bytes["inputs"] += real.total(context) * self._bytes_of_a_step()
+        self.state_bytes["inputs"] += float(attention_mask.sum()) * self._bytes_of_a_step()
         self.decisions += len(attention_mask)
         self.seconds += time.perf_counter() - begin
 

@@ -139,8 +139,9 @@ def token_embedding(module: TokenEmbedding, call: Call) -> Cost:
     width, mask = call.output.shape[-1], call.inputs[4]
     additions = call.tokens(call.output) * (module.positions is not None)
     if module.merged:
-        # The state is added at every valid step, the previous action at all but the first.
-        additions += float(mask.sum() + mask[:, :-1].sum())
+        # The state is added at every valid step, the previous action at all but the first. A decision has one step,
+        # but a mask of two.
+        additions += float(mask[:, -call.inputs[1].shape[1] :].sum() + mask[:, :-1].sum())
     return Count(acs=additions * width)
 
 

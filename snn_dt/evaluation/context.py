@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from snn_dt.evaluation.decide import Decide
 from snn_dt.evaluation.stream_context import StreamContext
-from snn_dt.models.interface import SequenceModel, is_streaming
+from snn_dt.models.interface import SequenceModel, decides_from_state
 
 
 def make_context(model: nn.Module | SequenceModel, n: int, device: torch.device) -> Context | StreamContext:
-    """Return the context of `n` episodes: the state of a streaming model, or the last K steps."""
-    if is_streaming(model):
+    """Return the context of `n` episodes: the state that the model decides from, or the last K steps."""
+    if decides_from_state(model):
         return StreamContext(model, n, device)
     window: Any = model
     return Context(n, window.context_length, window.state_dim, window.action_dim, window.discrete, device)

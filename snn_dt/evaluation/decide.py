@@ -18,7 +18,7 @@ from torch.nn.modules import module as torch_module
 
 from snn_dt.cuda_graph import CudaGraph
 from snn_dt.models.decision_transformer import DecisionTransformer
-from snn_dt.models.interface import is_streaming
+from snn_dt.models.interface import decides_from_state
 from snn_dt.models.last_token import FusedWindow, knows_window
 from snn_dt.models.stream import StreamTransformer
 from snn_dt.models.stream_fused import FusedStep, knows_step
@@ -89,7 +89,7 @@ class Decider:
 
     def by_modules(self, *inputs: Any) -> Any:
         """Decide by calling the modules, as metering, firing rates and plasticity require."""
-        if is_streaming(self.model):
+        if decides_from_state(self.model):
             return self.model.step(*inputs)
         return _last_prediction(self.model, *inputs)
 
@@ -166,6 +166,8 @@ def _can_be_captured(model: nn.Module) -> bool:
     A user's own module may branch on values, which cannot be captured.
     """
     if type(model) is not DecisionTransformer or model.training or not next(model.parameters()).is_cuda:
+        return False
+    if model.attention_span is not None:  # a graph reads fixed addresses, and rows come and go in a state
         return False
     known = all(type(m).__module__.partition(".")[0] in ("snn_dt", "torch") for m in model.modules())
     return known and not any("forward" in vars(m) for m in model.modules())

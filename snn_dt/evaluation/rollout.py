@@ -21,7 +21,7 @@ from snn_dt.evaluation.statistics import bootstrap_interval
 from snn_dt.rule_config import PlasticityConfig
 from snn_dt.snn.backends import backend_for
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[float, int], None]
 
 _log = logging.getLogger("snn_dt")
 
@@ -70,7 +70,9 @@ def evaluate(
         env_id: another environment than the policy's own.
         meter_every: count operations, spikes and energy on every `meter_every`-th step. Counting costs as much as
             deciding. It requires the modules instead of a fast way, which changes decisions by rounding; see above.
-        progress: called with (episodes done, episodes in total).
+            0 counts nothing: the counts of a row are None, its tables by module are empty.
+        progress: called after every step with (episodes done, episodes in total). A running episode counts by the part
+            of its largest number of steps that it has made.
         finished: called with the object of each target when it is complete. A later target may fail.
         plasticity: online plasticity. Each target starts from the trained weights, which are restored afterwards.
             Episodes then depend on earlier episodes and on `num_envs`.
@@ -83,7 +85,8 @@ def evaluate(
     Returns:
         One object per target, as `snn-dt evaluate --json` writes it. Counts are means over the decisions. It states how
         decisions were made: `num_envs`, `meter_every`, `threads`, `kernel` (`snn_dt.snn.backends`) and `decided_by`.
-        `decided_by` is `act` with `reference`, `modules` if every step was counted, and `both` otherwise.
+        `decided_by` is `act` with `reference` or without counting, `modules` if every step was counted, and `both`
+        otherwise.
 
     Raises:
         EnvironmentMismatchError: the environment is missing, does not fit the policy or fails.
@@ -93,8 +96,8 @@ def evaluate(
 
     if min(episodes, num_envs) < 1:
         raise ValueError(f"expected at least 1 episode and 1 environment, found {episodes} and {num_envs}")
-    if meter_every < 1:
-        raise ValueError(f"meter_every: expected at least 1, found {meter_every}")
+    if meter_every < 0:
+        raise ValueError(f"meter_every: expected at least 0, found {meter_every}")
     if max_steps is not None and max_steps < 1:
         raise ValueError(f"max_steps: expected at least 1, found {max_steps}")
     requested: list[float] = [] if target_returns is None else np.ravel(target_returns).tolist()
@@ -105,7 +108,7 @@ def evaluate(
         "meter_every": meter_every,
         "threads": torch.get_num_threads(),
         "kernel": backend_for(policy.device.type),
-        "decided_by": "act" if reference else "modules" if meter_every == 1 else "both",
+        "decided_by": "act" if reference or not meter_every else "modules" if meter_every == 1 else "both",
     }
     rows = []
     envs = make_environments(policy, min(num_envs, episodes), env_id, max_steps)
@@ -116,7 +119,7 @@ def evaluate(
         scores = ReferenceScores(**known) if known else None
         for i, target in enumerate(targets):
 
-            def report(done: int, offset: int = i * episodes) -> None:
+            def report(done: float, offset: int = i * episodes) -> None:
                 if progress:
                     progress(offset + done, len(targets) * episodes)
 
@@ -137,7 +140,7 @@ def evaluate(
                     "episode_length_mean": float(result.lengths.mean()),
                     "normalized_score": None if scores is None else float(normalized_score(mean, scores)),
                     "score_reference": None if scores is None else scores.source,
-                    **result.meter.summary(),
+                    **(result.meter.summary() if meter_every else _nothing_counted(result.meter)),
                     "decisions_per_second": float(result.lengths.sum() / result.policy_seconds),
                     "seed": seed,
                     "max_steps": envs[0].max_steps,
@@ -175,7 +178,7 @@ def run_episodes(
     target_return: float,
     episodes: int,
     seed: int,
-    report: Callable[[int], None] | None = None,
+    report: Callable[[float], None] | None = None,
     meter_every: int = 1,
     meter: DecisionMeter | None = None,
     aside: bool = False,
@@ -188,8 +191,8 @@ def run_episodes(
 
     Args:
         policy, envs, target_return, episodes, seed: see `evaluate`.
-        report: called after every step with the number of finished episodes.
-        meter_every: see `evaluate`. The first step of each call is counted.
+        report: called after every step with the number of episodes done; see `evaluate`.
+        meter_every: see `evaluate`. The first step of each call is counted, unless it is 0.
         meter: the meter to add to; None makes a new one.
         aside: count on a second decision and restore the context, so counting changes no decision.
     """
@@ -206,7 +209,7 @@ def run_episodes(
     meter = meter or DecisionMeter(policy.model)
     while live:
         batch = np.stack([observations[e] for e in live])  # [N, state_dim]
-        metered = step % meter_every == 0
+        metered = meter_every > 0 and step % meter_every == 0
         step += 1
         if metered and aside:
             _count_aside(policy, batch, meter)
@@ -244,7 +247,7 @@ def run_episodes(
             live = [live[row] for row in rows]
             policy.keep(rows)
         if report:
-            report(done)
+            report(done + sum(int(lengths[episode[e]]) for e in live) / checked[0].max_steps)
     cut = sum(env.cuts for env in checked) - cuts
     if cut:
         _log.warning(
@@ -261,7 +264,7 @@ def run_reference(
     target_return: float,
     episodes: int,
     seed: int,
-    report: Callable[[int], None],
+    report: Callable[[float], None],
     meter_every: int = 1,
 ) -> Rollout:
     """Run the same episodes one after another in the first environment, with the decisions of `policy.act` alone."""
@@ -270,13 +273,22 @@ def run_reference(
     parts = []
     for i in range(episodes):
 
-        def report_on(done: int, before: int = i) -> None:
+        def report_on(done: float, before: int = i) -> None:
             report(before + done)
 
         parts.append(run_episodes(policy, envs[:1], target_return, 1, seed + i, report_on, meter_every, meter, aside))
     # Each part holds one episode: arrays [1] -> [episodes].
     returns, lengths = (np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths"))
     return Rollout(returns, lengths, sum(part.policy_seconds for part in parts), meter, sum(part.cut for part in parts))
+
+
+def _nothing_counted(meter: DecisionMeter) -> dict[str, Any]:
+    """Return the names of `meter.summary()` without counts; the size of the weights is known all the same."""
+    known = ("energy_constants", "uncounted", "parameter_bytes")
+    return {
+        name: value if name in known else {} if isinstance(value, dict) else None
+        for name, value in meter.summary().items()
+    }
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class DenseSelfAttention(nn.Module):
     def forward(self, x: Float[Tensor, "B L D"], tokens: Tokens) -> Float[Tensor, "B Q D"]:
         """Map `x [B, L, D]` to the query tokens `[B, Q, D]`."""
         x = self.norm(x)
-        k, v = self.key_value(x).chunk(2, dim=-1)  # [B, L, D] each
+        k, v = tokens.keys_and_values(*self.key_value(x).chunk(2, dim=-1))  # [B, L, D] each
         # Predictions are read from query tokens only, so no other queries are computed.
         return self.out(self.attend(self.query(x[:, tokens.query_slice]), k, v, tokens))
 
@@ -71,6 +71,7 @@ class SpikingSelfAttention(nn.Module):
         k, v = MaskedSequential.call(self.key, s, tokens.valid), MaskedSequential.call(self.value, s, tokens.valid)
         if tokens.gate is not None:  # phase-shifted spikes [B, L, D] that cut spikes off
             q, k, v = q * tokens.gate[:, tokens.query_slice], k * tokens.gate, v * tokens.gate
+        k, v = tokens.keys_and_values(k, v)
         y = self.route(self.attend(q, k, v, tokens))
         return MaskedSequential.call(self.out, self.lif_out(y), valid_queries)
 

@@ -109,7 +109,7 @@ def dsformer_block(config: ModelConfig, n_tokens: int, last: bool = False) -> Bl
     if config.kind == "dsformer_tssa":
         attend: nn.Module = TSSA(config.n_heads, threshold)
     else:
-        attend = PSSA(config.n_heads, n_tokens, config.attention_window)
+        attend = PSSA(config.n_heads, n_tokens, config.attention_window, relative=config.attention_span is not None)
     attention = SpikingSelfAttention(
         neuron(),
         query=MaskedSequential(*linear(d, d), neuron()),

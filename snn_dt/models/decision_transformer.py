@@ -13,10 +13,12 @@ from snn_dt.model_config import ModelConfig
 from snn_dt.models.blocks import build_block
 from snn_dt.models.embedding import TokenEmbedding
 from snn_dt.models.heads import build_head
-from snn_dt.models.interface import TaskShape
+from snn_dt.models.interface import State, TaskShape
+from snn_dt.models.kept_keys import LayerCache, Ring
 from snn_dt.models.layers import TimeMean
 from snn_dt.models.positions import PhaseGate, build_phase, build_positions
 from snn_dt.models.tokens import Tokens, causal_mask
+from snn_dt.snn import TimedLIF
 
 
 class DecisionTransformer(nn.Module):
@@ -27,6 +29,7 @@ class DecisionTransformer(nn.Module):
     Attributes:
         config, task: configuration and task shape that the model was built from. Nulls are resolved.
         state_dim, action_dim, discrete, context_length: sizes of a batch.
+        attention_span: number of steps that a token attends to. None is the whole window. With a span `step` decides.
     """
 
     streams = False
@@ -36,7 +39,7 @@ class DecisionTransformer(nn.Module):
         config = config.resolved()
         self.config, self.task = config, task
         self.state_dim, self.action_dim, self.discrete = task.state_dim, task.action_dim, task.discrete
-        self.context_length = config.context_length
+        self.context_length, self.attention_span = config.context_length, config.attention_span
         self.embedding = TokenEmbedding(
             task.state_dim,
             task.action_dim,
@@ -62,15 +65,20 @@ class DecisionTransformer(nn.Module):
         timesteps: Tensor,
         attention_mask: Tensor,
         last_only: bool = False,
+        state: State | None = None,
     ) -> Tensor:
-        """Predict the action of every step or only of the last one. `SequenceModel.forward` lists the shapes."""
+        """Predict the action of every step or only of the last one. `SequenceModel.forward` lists the shapes.
+
+        With a `state` the inputs are those of the new tokens of a decision (see `TokenEmbedding.forward`), and the
+        state is changed in place.
+        """
         x = self.dropout(self.embedding(rtg, states, actions, timesteps, attention_mask))  # [B, L, D]
-        tokens = self._tokens(timesteps, attention_mask)
-        for block in self.blocks[:-1]:
+        layers = self._tokens(timesteps, attention_mask, state)
+        for block, tokens in zip(self.blocks[:-1], layers[:-1], strict=True):
             x = block(x, tokens)
         # Predictions are read from the state tokens, so the last block computes only these.
         queries = slice(-1, None) if last_only else self.embedding.query_slice
-        x = self.blocks[-1](x, replace(tokens, query_slice=queries))  # [(T,) B, K, D], or [(T,) B, 1, D]
+        x = self.blocks[-1](x, replace(layers[-1], query_slice=queries))  # [(T,) B, K, D], or [(T,) B, 1, D]
         prediction: Tensor = self.head(self.norm(self.time_mean(x)))  # [B, K, A], or [B, 1, A]
         return prediction
 
@@ -78,7 +86,60 @@ class DecisionTransformer(nn.Module):
         """Return which tokens belong to real steps: `[B, K] -> [B, L]`."""
         return self.embedding.per_token(attention_mask)
 
-    def _tokens(self, timesteps: Tensor, attention_mask: Tensor) -> Tokens:
-        valid = self.token_mask(attention_mask)
-        gate = None if self.phase_gate is None else self.embedding.per_token(self.phase_gate(timesteps))  # [B, L, D]
-        return Tokens(valid, causal_mask(valid), gate=gate)
+    def _tokens(self, timesteps: Tensor, attention_mask: Tensor, state: State | None) -> list[Tokens]:
+        """Return the tokens of each block. Blocks differ in their kept keys and values."""
+        embedding, n = self.embedding, self.config.n_layers
+        gate = None if self.phase_gate is None else embedding.per_token(self.phase_gate(timesteps))  # [B, L, D]
+        if state is None:
+            valid = self.token_mask(attention_mask)
+            return [Tokens(valid, causal_mask(valid, self.attention_span, embedding.per_step), gate=gate)] * n
+        new = self.ring.add(state["timestep"])
+        gate = None if gate is None else gate[:, -embedding.per_step :]  # [B, P, D]
+        rings = [LayerCache(state[f"blocks.{i}.keys"], state[f"blocks.{i}.values"], new) for i in range(n)]
+        return [Tokens(new.valid, new.attention_mask, gate=gate, cache=ring) for ring in rings]
+
+    @property
+    def ring(self) -> Ring:
+        """Places of the tokens whose keys and values a decision keeps."""
+        assert self.attention_span is not None, "without an attention span a decision takes a window"
+        return Ring(self.attention_span, self.embedding.per_step)
+
+    def rest(self, n: int) -> State:
+        """Return the state of `n` rows at the beginning of an episode: step 0, no action, empty rings of each layer."""
+        c, weight = self.config, self.norm.weight
+        action = weight.new_zeros(n, dtype=torch.int64) if self.discrete else weight.new_zeros(n, self.action_dim)
+        steps = (c.sim_steps,) if any(isinstance(m, TimedLIF) for m in self.blocks.modules()) else ()
+        shape = (n, *steps, self.ring.capacity, c.d_model)  # [B, (T,) C, D]
+        state = {"timestep": weight.new_zeros(n, dtype=torch.int64), "action": action}
+        names = [f"blocks.{i}.{part}" for i in range(c.n_layers) for part in ("keys", "values")]
+        return state | {name: weight.new_zeros(shape) for name in names}
+
+    def decision_masks(self, steps: Tensor) -> dict[int, Tensor]:
+        """Return which entries of the tensors `[B, L, ...]` of a decision exist, by length L.
+
+        `steps [B]` is the number of decisions of each episode so far, this one included.
+        """
+        exists = torch.ones(len(steps), 1, dtype=torch.bool, device=steps.device)
+        p, begun = self.embedding.per_step, steps[:, None] > 1
+        masks = {self.ring.capacity: exists.expand(-1, self.ring.capacity)}
+        if p > 1:  # the steps t - 1 and t, and the tokens of the action, the return-to-go and the state
+            masks |= {2: torch.cat([begun, exists], 1), p: torch.cat([begun, exists, exists], 1)}
+        return masks | {1: exists}
+
+    @torch.no_grad()
+    def step(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
+        """Decide with `rtg [B, 1]`, `states [B, state_dim]` and the kept keys and values; return predictions `[B, A]`.
+
+        The result is that of `forward` over the whole episode. The state is changed in place. The caller must store the
+        action taken in it: `state["action"] = action`. Each row is at a step of its own, `state["timestep"]`, and a row
+        of zeros begins a new episode.
+        """
+        now, action = state["timestep"], state["action"].unsqueeze(1)
+        both = torch.stack([now - 1, now], 1)  # [B, 2], the steps of the action and of the return-to-go and state
+        timesteps = (both[:, 1:] if self.embedding.merged else both).clamp(min=0)
+        # The first step has no action before it.
+        prediction = self(
+            rtg.unsqueeze(1), states.unsqueeze(1), action, timesteps, both >= 0, last_only=True, state=state
+        )
+        now += 1
+        return prediction[:, 0], state  # [B, 1, A] -> [B, A]

@@ -63,11 +63,17 @@ class TokenEmbedding(nn.Module):
             self._balance()
 
     def forward(self, rtg: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor, mask: Tensor) -> Tensor:
-        """Return tokens `[B, L, D]`; `mask [B, K]` is False on pads."""
+        """Return tokens `[B, L, D]`; `mask [B, K]` is False on pads.
+
+        A decision at step t embeds its new tokens only. `rtg` and `states` are then those of step t (K = 1), `actions`
+        that of step t - 1, and `mask` and `timesteps` are `[B, 2]` (`timesteps [B, 1]` if merged), of both steps.
+        """
         if self.rtg_range is not None:
             rtg = rtg.clamp(*self.rtg_range)
         rtg, states, actions = self.rtg(rtg), self.state(states), self.action(actions)  # [B, K, D] each
         position = None if self.positions is None else self.positions(timesteps)  # [B, K, D]
+        if mask.shape[1] > states.shape[1]:
+            return self._new_tokens(rtg, states, actions, position, mask)
         if self.merged:
             # The embedding of a pad is not 0 and must not reach the first real step.
             actions = actions.masked_fill(~mask.unsqueeze(-1), 0)
@@ -80,6 +86,24 @@ class TokenEmbedding(nn.Module):
             x = rearrange(parts, "b k part d -> b (k part) d")[:, :-1]
         tokens: Tensor = self.norm(x)
         return tokens
+
+    def _new_tokens(
+        self, rtg: Tensor, states: Tensor, previous: Tensor, position: Tensor | None, mask: Tensor
+    ) -> Tensor:
+        """Return the tokens `(a_(t-1), R_t, s_t)` of a decision, or one merged token, `[B, 3 or 1, D]`."""
+        if self.merged:
+            x = rtg + states + previous.masked_fill(~mask[:, :1, None], 0)  # [B, 1, D]
+        else:
+            x = torch.cat([previous, rtg, states], 1)  # [B, 3, D]
+        if position is not None:
+            x = x + self.per_token(position)[:, -self.per_step :]  # that of t - 1 for the action
+        tokens: Tensor = self.norm(x)
+        return tokens
+
+    @property
+    def per_step(self) -> int:
+        """Number of tokens of a step."""
+        return 1 if self.merged else 3
 
     @torch.no_grad()
     def _balance(self) -> None:

@@ -51,14 +51,15 @@ class SequenceModel(Protocol):
     It is built as `Model(config: ModelConfig, task: TaskShape)`. `predictions[:, t]` depends on `rtg` and `states` up
     to step t and on `actions` up to step t - 1 only.
 
-    The decision for the last step of a window is `model(*window, last_only=True)[:, -1]`. A model with `streams` uses a
-    state instead of a window; see `StreamingModel`.
+    The decision for the last step of a window is `model(*window, last_only=True)[:, -1]`. A model with `streams` or an
+    `attention_span` uses a state instead of a window; see `StreamingModel`.
 
     Attributes:
         config, task: configuration and task shape that the model was built from. Nulls are resolved.
         state_dim, action_dim, discrete, context_length: sizes of a batch.
         streams: the model carries a state and its inner tensors are `[K, B, D]`. A model without this attribute has a
             window.
+        attention_span: number of steps that a token attends to. None, or no such attribute, is the whole window.
     """
 
     config: ModelConfig
@@ -102,7 +103,7 @@ class SequenceModel(Protocol):
 
 
 class StreamingModel(SequenceModel, Protocol):
-    """Model with a state of constant size. Each decision advances it by one step."""
+    """Model with a state of constant size. Each decision advances it by one step, in place or to a new state."""
 
     def rest(self, n: int) -> State:
         """Return the state of `n` rows at the beginning of an episode."""
@@ -115,6 +116,14 @@ class StreamingModel(SequenceModel, Protocol):
         """
 
 
+def decides_from_state(model: nn.Module | SequenceModel) -> TypeGuard[StreamingModel]:
+    """Return whether a decision takes a state and one step instead of a window.
+
+    It does for a streaming model, and for a model with an attention span, whose state holds keys and values.
+    """
+    return is_streaming(model) or getattr(model, "attention_span", None) is not None
+
+
 def is_streaming(model: nn.Module | SequenceModel) -> TypeGuard[StreamingModel]:
-    """Return whether a model decides from a state. In snn_dt 0.1.0 the attribute was named `tokens_first`."""
+    """Return whether the inner tensors of a model have time first. The attribute was `tokens_first` in 0.1.0."""
     return bool(getattr(model, "streams", getattr(model, "tokens_first", False)))

@@ -69,7 +69,11 @@ def knows_window(model: nn.Module) -> bool:
     """Return whether `FusedWindow` computes the same as the modules of `model`."""
     if type(model) is not DecisionTransformer or "forward" in vars(model) or model.training:
         return False
-    if model.phase_gate is not None or backend_for(model.norm.weight.device.type) != "cpp":
+    if (
+        model.attention_span is not None
+        or model.phase_gate is not None
+        or backend_for(model.norm.weight.device.type) != "cpp"
+    ):
         return False
     return float32(model) and _known(list(model.blocks))
 

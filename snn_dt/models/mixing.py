@@ -135,13 +135,19 @@ class PSSA(nn.Module):
 
     All operations except the sum with the bias P are elementwise. P is learned and starts at 1. Every head h has its
     own P, unlike in the published code. Rows and columns count from the end of the window.
+
+    A model with an attention span has no window in its decisions. There P depends on the distance `i - j` only. This
+    is the form with `relative`.
     """
 
     band: Tensor
 
-    def __init__(self, n_heads: int, n_tokens: int, window: int) -> None:
+    def __init__(self, n_heads: int, n_tokens: int, window: int, relative: bool = False) -> None:
         super().__init__()
-        self.n_heads = n_heads
+        self.n_heads, self.window, self.relative = n_heads, window, relative
+        if relative:
+            self.bias = nn.Parameter(torch.ones(n_heads, window))
+            return
         self.bias = nn.Parameter(torch.ones(n_heads, n_tokens, n_tokens))
         ones = torch.ones(n_tokens, n_tokens, dtype=torch.bool)
         self.register_buffer("band", ones.triu(1 - window), persistent=False)
@@ -156,13 +162,18 @@ class PSSA(nn.Module):
         """Return currents `[T, B, Q, D]`."""
         steps = len(q)
         kv = rearrange(k * v, "t b l (h d) -> b h l (t d)", h=self.n_heads)  # [B, H, L, T d]
-        # A shorter window uses the last rows and columns of P.
-        weights = self.bias[:, -kv.shape[2] :, -kv.shape[2] :][:, tokens.query_slice]  # [H, Q, L]
+        if self.relative:
+            # [H, B or 1, Q, L] -> [B or 1, H, Q, L]
+            weights = self.bias[:, tokens.distance.clamp(0, self.window - 1)].transpose(0, 1)
+        else:  # a shorter window uses the last rows and columns of P
+            weights = self.bias[:, -kv.shape[2] :, -kv.shape[2] :][:, tokens.query_slice]  # [H, Q, L]
         y = weights.masked_fill(~self.pairs(tokens), 0) @ kv  # [B, H, Q, T d]
         return q * rearrange(y, "b h l (t d) -> t b l (h d)", t=steps)
 
     def pairs(self, tokens: Tokens) -> Tensor:
         """Return which query sums over which key: `[B, 1, Q, L]` bool."""
+        if self.relative:
+            return tokens.query_mask & (tokens.distance < self.window).unsqueeze(1)
         length = tokens.valid.shape[1]
         return tokens.query_mask & self.band[-length:, -length:][tokens.query_slice]
 

@@ -61,10 +61,10 @@ class Console:
                 f"[{low:.5g}, {high:.5g}] over {row['episodes']} episodes"
             )
 
-    def evaluating(self, done: int, total: int) -> None:
+    def evaluating(self, done: float, total: int) -> None:
         """Show on the bar that an evaluation is at episode `done` of `total`."""
         if self._progress is not None:
-            self._progress.update(self._task, description="train" if done >= total else f"evaluate {done}/{total}")
+            self._progress.update(self._task, description="train" if done >= total else f"evaluate {int(done)}/{total}")
 
     def print(self, text: str) -> None:
         """Print a line above the bar."""
@@ -80,7 +80,7 @@ class Console:
         parts = [f"loss {_short(metrics['loss'])}"]
         if "firing_rate" in metrics:
             parts.append(f"firing {metrics['firing_rate']:.3f}")
-        parts += [f"{speed:.3g} steps/s", f"{_clock(left)} left"]
+        parts += [f"{speed:.3g} steps/s", f"{clock(left)} left"]
         return "  ".join(parts)
 
     def stop(self) -> None:
@@ -100,7 +100,8 @@ def _short(value: float) -> str:
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a time as `mm:ss` or `h:mm:ss`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"

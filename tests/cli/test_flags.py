@@ -8,6 +8,7 @@ import pytest
 
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import EvaluateArguments
+from snn_dt.cli.export import ExportArguments
 from snn_dt.cli.main import main
 from snn_dt.cli.run_command import read_run
 from snn_dt.cli.train import TRAIN, TrainArguments
@@ -117,7 +118,7 @@ def test_a_mistake_in_a_flag_is_said_in_one_line_that_names_it(monkeypatch, enco
     assert "expected a list, each a number, found '1 x'" in complaint(TrainArguments, "--eval.target_return 1 x")
     assert "--model.reset" in complaint(TrainArguments, "--model.reset hart")
     assert "--train.steps" in complaint(TrainArguments, "--train.steps")
-    assert complaint(EvaluateArguments, "") == "expected --checkpoint; see snn-dt train --help"
+    assert complaint(ExportArguments, "") == "expected --checkpoint; see snn-dt train --help"
 
 
 @pytest.mark.parametrize("word", ["nan", "inf", "-inf", ".nan", "-.inf", "1e999"])
@@ -135,6 +136,22 @@ def test_flags_of_evaluate_are_read_in_both_spellings():
     assert arguments.target_return == (-5.0, 500.0)
     assert arguments.checkpoint == Path("a")
     assert (arguments.num_envs, arguments.env_id, arguments.seed) == (2, "X", 7)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("--reference", (True, True)),
+        ("--reference --no-count", (True, False)),
+        ("--no-count --reference true", (True, False)),
+        ("--count=false", (False, False)),
+        ("--no_count --no-reference", (False, False)),
+    ],
+)
+def test_the_name_of_a_boolean_is_enough_and_no_means_false(words, found):
+    arguments = parse(EvaluateArguments, ["--checkpoint", "a", *words.split()], "snn-dt evaluate")
+    assert (arguments.reference, arguments.count) == found
+    assert not config("--data.no-normalize").data.normalize
 
 
 def test_an_unknown_command_and_an_unknown_flag_leave_with_status_2_and_one_line(capsys):

@@ -40,7 +40,7 @@ def test_the_yardsticks_are_the_dense_model_on_the_same_tokens_and_the_standard_
     assert (standard.tokens, standard.positions) == ("interleaved", "learned")
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if not name.endswith("-span")])
 def test_a_model_is_held_against_dense_ones_at_the_same_fill_of_the_context(variant):
     config = dataclasses.replace(TINY, **VARIANTS[variant]).resolved()
     batch, energies = make_batch(DISCRETE, 6, (6, 5, 2)), {}

@@ -119,8 +119,8 @@ def test_counting_every_third_step_counts_those_and_changes_no_episode_of_a_poli
     assert every.returns.tolist() == third.returns.tolist()
     counted = sum(-(-n // 3) for n in third.lengths)  # steps 0, 3, ... of each
     assert third.meter.decisions == counted
-    with pytest.raises(ValueError, match="meter_every: expected at least 1"):
-        evaluate(policy, [1.0], meter_every=0)
+    with pytest.raises(ValueError, match="meter_every: expected at least 0"):
+        evaluate(policy, [1.0], meter_every=-1)
 
 
 def environment_copies(policy: Policy, n: int) -> list[gym.Env]:
@@ -186,6 +186,7 @@ def test_progress_counts_every_episode_once_and_is_told_of_every_step():
     evaluate(countdown_policy(), [1.0, 2.0], episodes=5, num_envs=2, progress=lambda *now: seen.append(now))
     done = [d for d, _ in seen]
     assert done == sorted(done)
+    assert len(set(done)) == len(done)  # it moves at every step
     assert seen[-1] == (10, 10)
     assert len(seen) > 20  # a stop can be noticed inside an episode
 

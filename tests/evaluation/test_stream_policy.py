@@ -184,3 +184,20 @@ def test_a_raster_has_one_step_of_every_neuron_per_decision():
     assert len(trains) == 10
     assert {x.shape for x in trains.values()} == {(4, 16), (4, 48), (4, 64)}
     assert trains["blocks.0.lif_in"].any()
+
+
+@pytest.mark.parametrize("kind", ["dense-span", "snn_dt-span"])
+def test_an_episode_with_a_span_is_decided_as_the_model_would_over_all_of_it(kind):
+    policy = make_policy(action_space=ACTIONS, kind=kind, rtg_scale=10.0)
+    rng = np.random.default_rng(0)
+    observations, rewards = rng.normal(size=(40, 2)).astype(np.float32), rng.normal(size=40)
+    policy.reset(7.0)
+    done = []
+    for observation, reward in zip(observations, rewards, strict=True):
+        done.append(policy.act(observation))
+        policy.observe(reward)
+    rtg = torch.tensor((7.0 - np.concatenate([[0], rewards.cumsum()[:-1]])) / 10).float().view(1, -1, 1)
+    window = rtg, torch.tensor(observations)[None], torch.as_tensor(np.array(done))[None], torch.arange(40)[None]
+    with torch.no_grad():
+        whole = policy.model(*window, torch.ones(1, 40, dtype=torch.bool))[0]
+    assert_mostly_equal(whole.numpy().clip(ACTIONS.low, ACTIONS.high), done, atol=1e-4)

@@ -72,7 +72,7 @@ def test_the_last_prediction_alone_equals_the_last_of_all(config, task):
 def test_the_causality_test_would_notice_a_model_without_a_mask(config, task, monkeypatch):
     monkeypatch.setattr(
         "snn_dt.models.decision_transformer.causal_mask",
-        lambda real: torch.ones(len(real), 1, real.shape[1], real.shape[1], dtype=torch.bool),
+        lambda real, *_: torch.ones(len(real), 1, real.shape[1], real.shape[1], dtype=torch.bool),
     )
     if config.kind == "snn_dt_stream":
         pytest.skip("a running sum needs no mask")
