@@ -46,7 +46,9 @@ def window_parts(model: DecisionTransformer, constants: Constants) -> CParts:
     Raises:
         ExportError: the model has no attention span, or an option that C does not have.
     """
-    c, task, embedding = model.config, model.task, model.embedding
+    c, task = model.config, model.task
+    embedding: Any = model.embedding
+    head: Any = model.head
     _check(model)
     spiking, head_width, hidden = c.kind == "snn_dt", c.d_model // c.n_heads, c.mlp_ratio * c.d_model
     blocks: Any = model.blocks
@@ -60,7 +62,7 @@ def window_parts(model: DecisionTransformer, constants: Constants) -> CParts:
         f"static const linear STATE = {constants.linear('STATE', embedding.state.weight, embedding.state.bias)};",
         f"static const layer_norm EMBEDDING_NORM = {constants.norm('EMBEDDING_NORM', embedding.norm)};",
         f"static const layer_norm HEAD_NORM = {constants.norm('HEAD_NORM', model.norm)};",
-        f"static const linear HEAD = {constants.linear('HEAD', model.head.weight, model.head.bias)};",
+        f"static const linear HEAD = {constants.linear('HEAD', head.weight, head.bias)};",
     ]
     ring, scale = model.ring, blocks[0].attention.attend.scale
     if spiking:
@@ -153,7 +155,7 @@ def _tokens(model: DecisionTransformer, constants: Constants) -> str:
 
 
 def _position(positions: Any, n_timesteps: int, constants: Constants) -> str:
-    """Return the statements that add the position code of `step` to a token. Codes are tables over the trained steps."""
+    """Return the statements that add the code of `step` to a token. A code is a table over the trained steps."""
     if positions is None:
         return "(void)step;"
     if not isinstance(positions, TrainedTimesteps) or int(positions.last) > 1_000_000:
@@ -208,5 +210,6 @@ def _spiking_block(name: str, block: Any, constants: Constants) -> str:
         *(constants.spike_linear(f"{name}_{part}", m.weight, m.bias, share) for part, m in weights.items()),
     ]
     if isinstance(a.route, DendriticRouting):
-        parts.append(constants.linear(f"{name}_ROUTE", a.route.gate[0].weight, a.route.gate[0].bias))
+        gate: Any = a.route.gate[0]
+        parts.append(constants.linear(f"{name}_ROUTE", gate.weight, gate.bias))
     return initialiser(parts)
