@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from snn_dt import __version__, io, strict
+from snn_dt import __version__, io, named, strict
 from snn_dt.config import Config, ModelConfig, validate
 from snn_dt.errors import CheckpointError, SnnDtError
 from snn_dt.models import TaskShape, build_model
@@ -100,7 +100,11 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = False) -> Policy:
-    """Load a policy from a checkpoint folder or the last checkpoint of a run folder; needs no dataset or environment.
+    """Load a policy; needs no dataset or environment.
+
+    `path` is a checkpoint folder, a run folder (its last checkpoint) or a name of `snn-dt list`, as `cartpole-snn_dt`.
+
+    `user/name` names a repository on the Hugging Face hub, if there is no such folder (`pip install 'snn-dt[hub]'`).
 
     With `trust` an evaluation makes the environment that the checkpoint describes. This may import modules and open
     files, see `snn_dt.data.env_spec`. Loading makes no environment.
@@ -174,11 +178,15 @@ def was_saved(run_dir: Path) -> bool:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder at `path`, or the last checkpoint of the run folder at `path`.
+    """Return the checkpoint folder at `path`, the last checkpoint of the run folder there, or the checkpoint so named.
+
+    Names are those of `snn-dt list`, or `user/name` or `hf:user/name` of the Hugging Face hub; `snn_dt.named` has the
+    order in which they are looked for.
 
     Raises:
         CheckpointError: there is none.
     """
+    typed = os.fspath(path)
     path = Path(os.path.realpath(io.check_name(path, CheckpointError, "a checkpoint folder")))
     last = path / "checkpoints" / "last"
     old = path.parent / f"{path.name}.old"  # left by an interrupted replacement; elsewhere it may be a copy
@@ -186,10 +194,14 @@ def find_checkpoint(path: Path) -> Path:
     for candidate in (path, *torn, last, last.with_name("last.old")):
         if io.is_file(candidate / "config.json"):
             return candidate
-    found = "no such folder" if not path.exists() else "no config.json in it"
+    if not path.exists() and (found_by_name := named.find("pretrained", typed)) is not None:
+        return found_by_name
+    found, others = "no config.json in it", "; see snn-dt list"
+    if not path.exists():
+        found, others = "no such folder", f", nor a checkpoint of that name{named.suggestion('pretrained', typed)}"
     raise CheckpointError(
-        f"expected a checkpoint folder (config.json, model.safetensors, ...) or a run folder at {path}, found {found}; "
-        "train one with `snn-dt train` or see results/pretrained/"
+        f"expected a checkpoint folder (config.json, model.safetensors, ...) or a run folder at {path}, found {found}"
+        f"{others}"
     )
 
 

@@ -32,7 +32,7 @@ class RunFlags:
     """Flags of every command that makes a run. A command adds its configuration as a second base class."""
 
     config: tuple[Path, ...] = ()
-    """YAML files; each one overrides those before it."""
+    """YAML files; each one overrides those before it. Presets stand before all flags, by name."""
     run_dir: Path | None = None
     """New folder for the run; null makes one under runs/."""
     resume: Path | None = None

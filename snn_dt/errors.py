@@ -30,6 +30,10 @@ class DeviceError(SnnDtError):
     """A device that this machine does not have."""
 
 
+class ExportError(SnnDtError):
+    """A policy that a format or a chip cannot hold, or a compiled one that cannot be run."""
+
+
 class TrainingError(SnnDtError):
     """A training run that cannot continue."""
 

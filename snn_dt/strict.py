@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from snn_dt import io
 from snn_dt.errors import ConfigError, did_you_mean
 from snn_dt.io import MAX_DEPTH
+from snn_dt.named import config_file
 from snn_dt.plain_yaml import MAX_BYTES, NUMBER, parse_yaml
 from snn_dt.renamed import current_keys
 
@@ -27,7 +28,7 @@ _HINT = "; write a number in decimal digits, as 90 or 1.5e3"
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the nested dictionaries of a YAML file merged over those of the files in its `base` key."""
-    return _read_chain(path, (), {})
+    return _read_chain(config_file(path, str(path)), (), {})
 
 
 def load(cls: type[T], *paths: str | Path) -> T:
@@ -84,7 +85,7 @@ def _read_chain(path: Path, above: tuple[Path, ...], read: dict[Path, dict[str, 
             read[path] = _merge_bases(path, parse_yaml(io.read_text(path, MAX_BYTES)), (*above, path), read)
     except OSError as error:
         found = f"none ({error.strerror})" if error.errno in (errno.ENOENT, errno.ENOTDIR) else error.strerror
-        raise ConfigError(f"expected a config file at {path}, found {found}; see configs/") from error
+        raise ConfigError(f"expected a config file at {path}, found {found}; see snn-dt list") from error
     except ValueError as error:
         raise ConfigError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from error
     return read[path]
@@ -101,7 +102,7 @@ def _merge_bases(path: Path, values: Any, above: tuple[Path, ...], read: dict[Pa
             raise ConfigError(f"{path}: base: expected the name of a file, or a list of names, found {short(name)}")
         if len(above) > MAX_DEPTH:
             raise ConfigError(f"{path}: expected a `base` chain of at most {MAX_DEPTH} files; gather some of them")
-        below = merge(below, _read_chain(path.parent / name, above, read))
+        below = merge(below, _read_chain(config_file(path.parent / name, name), above, read))
     return merge(below, current_keys(values))
 
 

@@ -29,6 +29,7 @@ FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 PARTS = {
     "data": ("info", "cache", "collect", "list"),
     "analyse": ("gradients", "stability", "eprop"),
+    "hub": ("push",),
     "import": ("hf", "original"),
 }
 """Commands of commands."""

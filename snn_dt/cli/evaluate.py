@@ -26,8 +26,10 @@ TARGETS = 5
 class EvaluateArguments:
     """Roll out a policy in its environment for one or more target returns."""
 
-    checkpoint: Path
+    checkpoint: Path | None = None
     """Checkpoint folder, or a run folder with a last checkpoint."""
+    compiled: Path | None = None
+    """Instead of a checkpoint: the folder of `snn-dt export --to c`, or its library. Episodes run one by one."""
     episodes: int = 20
     """Episodes per target return."""
     target_return: tuple[float, ...] = ()
@@ -103,6 +105,11 @@ def evaluate_main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"expected a file for --json, found the folder {args.json}; name a file in it")
     if args.json is not None and args.json.exists() and not args.json.is_file():
         raise ConfigError(f"expected a file for --json, found a device or pipe at {args.json}; name another file")
+    if (args.checkpoint is None) == (args.compiled is None):
+        given = "neither" if args.checkpoint is None else "both"
+        raise ConfigError(f"expected --checkpoint, or --compiled for C made by snn-dt export, found {given}; give one")
+    if args.checkpoint is None:
+        return _evaluate_compiled(args)
     from snn_dt.checkpoint import from_pretrained
     from snn_dt.device import set_threads, tune_allocator
     from snn_dt.evaluation.calibration import calibration, data_quantiles
@@ -166,6 +173,30 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _evaluate_compiled(args: EvaluateArguments) -> int:
+    """Roll out the C of a policy."""
+    from snn_dt.export.compiled_policy import CompiledPolicy, evaluate_compiled
+
+    if args.video or args.report or args.plasticity.eta or args.reference:
+        raise ConfigError("expected --checkpoint with --video, --report, --plasticity or --reference, found --compiled")
+    assert args.compiled is not None
+    policy = CompiledPolicy(args.compiled)
+    policy.trust = args.trust_env_spec
+    if args.json is not None:
+        writable_folder(args.json.parent)
+    rows: list[dict[str, Any]] = []
+
+    def finished(row: dict[str, Any]) -> None:
+        rows.append(row)
+        if args.json is not None:
+            write_json(rows, args.json)
+        print(f"{evaluation_line(row)}, {row['spikes_per_decision']:.0f} spikes a decision", flush=True)
+
+    options: dict[str, Any] = {"episodes": args.episodes, "seed": args.seed, "env_id": args.env_id}
+    evaluate_compiled(policy, args.target_return, max_steps=args.max_steps, finished=finished, **options)
+    return 0
+
+
 def _targets(policy: Any, n: int, spacing: str) -> list[float]:
     """Return the default target returns, from the returns of the policy's data.
 
@@ -198,6 +229,7 @@ def _report(
     target = rows[0]["target_return"]
     raster = record_raster(policy, target, seed=args.seed, env_id=args.env_id)
     gates = record_gates(policy, target, seed=args.seed, env_id=args.env_id)
+    assert args.checkpoint is not None
     page = write_run_report(
         args.checkpoint,
         rows,

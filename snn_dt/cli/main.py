@@ -11,6 +11,7 @@ from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
 
+from snn_dt.cli.preset_words import named_release
 from snn_dt.cli.streams import steady_streams
 from snn_dt.command import Command, RunCommand
 from snn_dt.errors import ConfigError, SnnDtError, did_you_mean
@@ -22,12 +23,15 @@ COMMANDS = {
         "train a recurrent spiking network with BPTT, e-prop or a reward",
     ),
     "evaluate": ("snn_dt.cli.evaluate:evaluate_main", "roll out a checkpoint, conditioned on target returns"),
+    "export": ("snn_dt.cli.export:export_main", "write a policy for use outside Python"),
     "online": ("snn_dt.experimental.online.command:ONLINE", "train a spiking policy to hover, online, with a guide"),
     "finetune": ("snn_dt.experimental.finetune.command:FINETUNE", "fine-tune a trained model in its environment"),
     "import": ("snn_dt.cli.import_weights:IMPORT", "turn Decision Transformer weights of other packages into a policy"),
+    "hub": ("snn_dt.cli.hub_push:HUB", "publish a checkpoint on the Hugging Face hub"),
     "sweep": ("snn_dt.cli.sweep:sweep_main", "run a grid of trainings in parallel, here or on a Ray cluster"),
     "trial": ("snn_dt.cli.trial:trial_main", "run or resume one trial of a sweep"),
     "analyse": ("snn_dt.experimental.analysis.command:ANALYSE", "analyse gradients: over slopes, layers and time"),
+    "list": ("snn_dt.cli.list:list_main", "show presets, variants, datasets and checkpoints that have a name"),
     "data": ("snn_dt.cli.data:data_main", "show a dataset, build its cache, collect a new one"),
 }
 """For each command `module:name` and a help text. The name is a function or a description (`snn_dt.command`).
@@ -50,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("usage: snn-dt COMMAND ...\n")
             for name, (_, purpose) in COMMANDS.items():
                 print(f"  {name:10} {purpose}")
-            print("\nsnn-dt COMMAND --help shows its flags.")
+            print("\nsnn-dt COMMAND --help shows its flags. Every command takes --release FOLDER or ADDRESS, from")
+            print("where datasets and checkpoints that are not on this machine are fetched (or $SNN_DT_RELEASE).")
             return 0
         if arguments[0] == "--version":
             from snn_dt import __version__
@@ -69,7 +74,8 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         if name not in COMMANDS:
             raise SnnDtError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; see snn-dt --help")
         module, _, attribute = COMMANDS[name][0].partition(":")
-        return _execute(getattr(import_module(module), attribute), words, f"snn-dt {name}")
+        with named_release(words) as rest:
+            return _execute(getattr(import_module(module), attribute), rest, f"snn-dt {name}")
 
     return handle_errors(command, list(arguments))
 

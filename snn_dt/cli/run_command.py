@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from snn_dt.cli import flag_values
 from snn_dt.cli.arguments import parse, take_trust
 from snn_dt.cli.evaluation_tables import print_evaluation
+from snn_dt.cli.preset_words import spell_out
 from snn_dt.command import RunCommand
 from snn_dt.config_difference import check_whole
 from snn_dt.errors import CheckpointError, ConfigError
@@ -47,6 +48,7 @@ def execute(command: RunCommand[Any], arguments: Sequence[str]) -> int:
 
 def read_run(command: RunCommand[C], arguments: Sequence[str]) -> tuple[Path, C, bool]:
     """Return (run folder, configuration, whether the run is resumed)."""
+    arguments = spell_out(command.name, arguments)
     load, words = command.load, list(arguments)
     if command.takes_trust:
         trust, words = take_trust(arguments)

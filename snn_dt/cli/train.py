@@ -12,7 +12,13 @@ from snn_dt.config import Config, load_config, validate
 
 @dataclass(frozen=True)
 class TrainArguments(TrustedRunFlags, Config):
-    """Train a model on a dataset. Flags override the config files; the files override the defaults shown here."""
+    """Train a model on a dataset: `snn-dt train PRESET [--variant NAME ...]` (see `snn-dt list`), or with `--config`.
+
+    Flags override the config files; the files override the defaults shown here.
+    """
+
+    variant: tuple[str, ...] = ()
+    """Variants by name, such as snn_dt_stream; each one overrides the preset, the files and those before it."""
 
 
 def _train(config: Config, run_dir: Path, resume: bool, trust: bool) -> Outcome:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from snn_dt import io
+from snn_dt import io, named, release
 from snn_dt.data.flags import whole_number
 from snn_dt.data.scores import ReferenceScores, environment_reference
 from snn_dt.data.source import DataSource, Located, ReadOptions, Source
@@ -22,14 +22,14 @@ from snn_dt.errors import DataError, SnnDtError, did_you_mean
 from snn_dt.registry import DATA_SOURCES
 
 _log = logging.getLogger("snn_dt")
-_CHECKOUT = Path(__file__).resolve().parents[2] / "datasets"
 
 
 def roots() -> list[Path]:
-    """Return the folders that are searched: first Minari's own and then `datasets/` in a checkout."""
+    """Return the folders that are searched: Minari's own, then what ships with the package and what was fetched."""
     # The same rule as Minari's, without importing it.
     own = Path(os.environ.get("MINARI_DATASETS_PATH") or io.home() / ".minari" / "datasets")
-    return [own, _CHECKOUT] if (_CHECKOUT / "manifest.json").is_file() else [own]
+    others = named.shipped("datasets"), release.cache("datasets")
+    return [own, *(root for root in others if root.is_dir())]
 
 
 def local_datasets() -> dict[str, Path]:
@@ -46,24 +46,28 @@ def local_datasets() -> dict[str, Path]:
 
 def _locate(dataset_id: str, download: bool) -> Located:
     """Find `minari:<id>` in the roots, or raise `DataError`. The network is used only with `download`."""
-    for root in roots():
-        if io.is_folder(root / dataset_id / "data"):
-            return _located(root / dataset_id)
+    if io.is_folder(roots()[0] / dataset_id / "data"):
+        return _located(roots()[0] / dataset_id)
+    if (found := named.find("datasets", dataset_id)) is not None:
+        return _located(found)
     if download:
         return _located(_download(dataset_id))
     known = local_datasets()
     near = did_you_mean(dataset_id, known) if known else ""
     raise DataError(
         f"no Minari dataset {dataset_id!r} in {' or '.join(map(str, roots()))}; to download it: "
-        f"snn-dt data cache minari:{dataset_id} --download, or minari download {dataset_id}{near}"
+        f"snn-dt data cache minari:{dataset_id} --download, minari download {dataset_id}, or from a release: "
+        f"--release FOLDER or ADDRESS{near}"
     )
 
 
-def _locate_folder(spec: str, _download: bool) -> Located:
+def _locate_folder(spec: str, download: bool) -> Located:
     """Find a dataset by its folder, or raise `DataError`."""
     path = io.expand(spec, DataError)
     if io.is_file(path / "data" / "metadata.json"):
         return _located(path)
+    if spec.startswith("datasets/") and not path.exists():  # a preset's dataset, outside a clone
+        return _locate(spec.removeprefix("datasets/"), download)
     own = "".join(f"{name}:<name>, " for name in DATA_SOURCES.names() if name not in ("minari", "d4rl"))
     near = f"; did you mean 'minari:{spec}'?" if spec in local_datasets() else ""  # an id without its prefix
     raise DataError(
@@ -100,7 +104,7 @@ def _download(dataset_id: str) -> Path:
 def _read(located: Located, options: ReadOptions) -> Source:
     """Return a dataset as a stream of episodes; raises `DataError` for kinds that cannot be used."""
     from snn_dt.data.minari_episodes import READERS
-    from snn_dt.data.spaces import clean_env_spec, observation_leaves, space_notes
+    from snn_dt.data.spaces import check_supported, clean_env_spec, space_notes
 
     path = located.path
     facts = metadata(path)
@@ -108,7 +112,7 @@ def _read(located: Located, options: ReadOptions) -> Source:
     env_id, env_spec, time_limit = clean_env_spec(facts.get("eval_env_spec") or facts.get("env_spec"))
     _compare_specs(facts, dataset_id)
     observation_space, action_space = _spaces(facts, dataset_id, options.trust)
-    leaves = observation_leaves(observation_space, action_space, dataset_id)
+    check_supported(observation_space, action_space, dataset_id)
     data_format = facts.get("data_format", "hdf5")
     if data_format not in [*READERS]:
         raise DataError(f"dataset {dataset_id!r} has format {data_format!r}: expected one of {', '.join(READERS)}")
@@ -116,7 +120,7 @@ def _read(located: Located, options: ReadOptions) -> Source:
     reference, notes = _reference(facts, dataset_id, env_id)
 
     def episodes() -> Iterator[Any]:
-        return READERS[data_format](path / "data", n_episodes, leaves)
+        return READERS[data_format](path / "data", n_episodes, observation_space, action_space)
 
     return Source(
         dataset_id=dataset_id,

@@ -56,8 +56,7 @@ class DecisionTransformer(nn.Module):
         self.blocks = nn.ModuleList(build_block(config, n_tokens, i == last) for i in range(config.n_layers))
         self.time_mean = TimeMean()
         self.norm = nn.LayerNorm(config.d_model)
-        bounds = [None if b is None else torch.tensor(b) for b in (task.action_low, task.action_high)]
-        self.head = build_head(config, task.action_dim, task.discrete, *bounds)
+        self.head = build_head(config, task)
 
     def forward(
         self,

@@ -8,6 +8,7 @@ import pytest
 
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluate import EvaluateArguments
+from snn_dt.cli.export import ExportArguments
 from snn_dt.cli.main import main
 from snn_dt.cli.run_command import read_run
 from snn_dt.cli.train import TRAIN, TrainArguments
@@ -117,7 +118,7 @@ def test_a_mistake_in_a_flag_is_said_in_one_line_that_names_it(monkeypatch, enco
     assert "expected a list, each a number, found '1 x'" in complaint(TrainArguments, "--eval.target_return 1 x")
     assert "--model.reset" in complaint(TrainArguments, "--model.reset hart")
     assert "--train.steps" in complaint(TrainArguments, "--train.steps")
-    assert complaint(EvaluateArguments, "") == "expected --checkpoint; see snn-dt train --help"
+    assert complaint(ExportArguments, "") == "expected --checkpoint; see snn-dt train --help"
 
 
 @pytest.mark.parametrize("word", ["nan", "inf", "-inf", ".nan", "-.inf", "1e999"])

@@ -1,0 +1,45 @@
+"""`snn-dt export`: write a policy for use outside Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from snn_dt.cli.arguments import parse
+from snn_dt.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ExportArguments:
+    """Write a trained policy as C for a microcontroller."""
+
+    checkpoint: Path
+    """Checkpoint folder, or a run folder with a last checkpoint."""
+    to: Literal["c"] = "c"
+    """`c`: freestanding C99, one header and one source."""
+    out: Path = Path("exported")
+    """Folder for the files; made if it is missing."""
+    weights: Literal["float32", "int8"] = "float32"
+    """Weights of C: `float32`, or `int8` with one scale per row and numbers in fixed point."""
+    name: str = "policy"
+    """Prefix of the files and functions of C."""
+
+
+def export_main(arguments: Sequence[str]) -> int:
+    """Run the command. The checkpoint may also be given as the first word, without its flag."""
+    words = list(arguments)
+    if words and not words[0].startswith("-"):
+        words.insert(0, "--checkpoint")
+    args = parse(ExportArguments, words, "snn-dt export")
+    from snn_dt.checkpoint import from_pretrained
+
+    if args.weights != "float32" and args.to != "c":
+        raise ConfigError(f"expected --weights float32 for {args.to}, found {args.weights}; int8 is for --to c")
+    policy = from_pretrained(args.checkpoint)
+    from snn_dt.export.c_policy import write_c
+
+    for path in write_c(policy, args.out, args.weights, args.name):
+        print(f"{path}: {path.stat().st_size / 1e3:,.0f} kB")
+    return 0

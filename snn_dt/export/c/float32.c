@@ -1,0 +1,95 @@
+/* Numbers are float. A product of an input and a weight is one multiplication, a spike adds weights. */
+typedef float value;
+typedef struct { const float *weight, *bias; int inputs, outputs; } linear;          /* weight [outputs][inputs] */
+typedef struct { const float *weight, *bias; int words, outputs; } spike_linear;     /* weight [inputs][words], padded */
+typedef struct { const float *gain, *shift; float eps; } layer_norm;
+typedef struct { float keep, threshold; } lif;                                       /* keep = 1 - dt / tau_mem */
+
+/* functions */
+static value from_float(float x) { return x; }
+
+static float to_float(value x) { return x; }
+
+static value multiply(value a, value b) { return a * b; }
+
+static const value ONE = 1.0f;
+
+/* y = W x + bias. Four outputs at a time, so that an input is read once for four weights. */
+static void affine(const linear *l, const value *x, int16_t *narrow, value *y) {
+    int o = 0;
+    (void)narrow;
+    for (; o + 4 <= l->outputs; o += 4) {
+        const float *w0 = l->weight + o * l->inputs, *w1 = w0 + l->inputs, *w2 = w1 + l->inputs, *w3 = w2 + l->inputs;
+        float a = 0, b = 0, c = 0, d = 0;
+        for (int i = 0; i < l->inputs; ++i) {
+            const float in = x[i];
+            a += w0[i] * in;
+            b += w1[i] * in;
+            c += w2[i] * in;
+            d += w3[i] * in;
+        }
+        y[o] = l->bias[o] + a;
+        y[o + 1] = l->bias[o + 1] + b;
+        y[o + 2] = l->bias[o + 2] + c;
+        y[o + 3] = l->bias[o + 3] + d;
+    }
+    for (; o < l->outputs; ++o) {
+        float sum = 0;
+        for (int i = 0; i < l->inputs; ++i) sum += l->weight[o * l->inputs + i] * x[i];
+        y[o] = l->bias[o] + sum;
+    }
+}
+
+/* y = bias + the rows of the weights whose input fired. Eight outputs at a time stay in registers. */
+static void add_rows(const spike_linear *l, const uint16_t *fired, int n, value *y) {
+    for (int o = 0; o < l->outputs; o += 8) {
+        const float *column = l->weight + o;
+        float sums[8] = {0};
+        for (int i = 0; i < n; ++i) {
+            const float *row = column + fired[i] * l->words;
+            sums[0] += row[0];
+            sums[1] += row[1];
+            sums[2] += row[2];
+            sums[3] += row[3];
+            sums[4] += row[4];
+            sums[5] += row[5];
+            sums[6] += row[6];
+            sums[7] += row[7];
+        }
+        for (int k = 0; k < 8 && o + k < l->outputs; ++k) y[o + k] = l->bias[o + k] + sums[k];
+    }
+}
+
+/* y = gain (x - mean) / sqrt(variance + eps) + shift */
+static void normalise(const layer_norm *l, const value *x, value *y, int n) {
+    float mean = 0, variance = 0;
+    for (int j = 0; j < n; ++j) mean += x[j];
+    mean /= (float)n;
+    for (int j = 0; j < n; ++j) variance += (x[j] - mean) * (x[j] - mean);
+    const float scale = 1.0f / sqrtf(variance / (float)n + l->eps);
+    for (int j = 0; j < n; ++j) y[j] = (x[j] - mean) * scale * l->gain[j] + l->shift[j];
+}
+
+/* h = keep v + current; a neuron with h >= threshold fires. Returns the number of neurons that fire, listed in `fired`. */
+static int fire(const lif *l, const value *current, value *v, uint16_t *fired, int n) {
+    int count = 0;
+    for (int j = 0; j < n; ++j) {
+        float h = l->keep * v[j] + current[j];
+        if (h >= l->threshold) {
+            fired[count++] = (uint16_t)j;
+            h = AFTER_SPIKE(h, l->threshold);
+        }
+        v[j] = h;
+    }
+    ON_SPIKES(fired, count);
+    return count;
+}
+
+/* x = factor x */
+static void scale_by(value *x, int n, float factor, int shift) {
+    (void)shift;
+    for (int j = 0; j < n; ++j) x[j] *= factor;
+}
+
+/* 1 / scale, which the running sum of attention adds where a key and a value fire. */
+static value sum_one(float scale) { return 1.0f / scale; }

@@ -1,0 +1,115 @@
+/* Weights are int8 with one scale per output. Other numbers are int32 in fixed point: 65536 stands for 1. A shift to the
+   right of a negative number is arithmetic on every compiler for these chips. */
+typedef int32_t value;
+typedef struct { const int8_t *weight; const int32_t *bias, *scale; int inputs, outputs; } linear;     /* [outputs][inputs] */
+typedef struct { const uint32_t *weight; const int32_t *bias, *scale; int words, outputs; } spike_linear;
+typedef struct { const int32_t *gain, *shift; float eps; } layer_norm;
+typedef struct { int32_t keep, threshold; } lif;                                     /* keep = 1 - dt / tau_mem */
+
+/* functions */
+static value from_float(float x) {
+    if (x > 32000.0f) x = 32000.0f;
+    if (x < -32000.0f) x = -32000.0f;
+    return (value)(x * 65536.0f);
+}
+
+static float to_float(value x) { return (float)x * (1.0f / 65536.0f); }
+
+static value multiply(value a, value b) { return (value)(((int64_t)a * b) >> 16); }
+
+static const value ONE = 65536;
+
+/* y = W x + bias. The inputs are rounded to 14 bits with the sign, so that 2,000 products fit in an accumulator of 32.
+   Four outputs at a time, so that an input is read once for four weights. A scale of 2^32 stands for 1. */
+static void affine(const linear *l, const value *x, int16_t *narrow, value *y) {
+    uint32_t most = 0;
+    int shift = 0, o = 0;
+    for (int i = 0; i < l->inputs; ++i) most |= (uint32_t)(x[i] < 0 ? -x[i] : x[i]);
+    while ((most >> shift) > 8191u) ++shift;
+    for (int i = 0; i < l->inputs; ++i) narrow[i] = (int16_t)(x[i] >> shift);
+    for (; o + 4 <= l->outputs; o += 4) {
+        const int8_t *w0 = l->weight + o * l->inputs, *w1 = w0 + l->inputs, *w2 = w1 + l->inputs, *w3 = w2 + l->inputs;
+        int32_t sums[4] = {0};
+        for (int i = 0; i < l->inputs; ++i) {
+            const int32_t in = narrow[i];
+            sums[0] += w0[i] * in;
+            sums[1] += w1[i] * in;
+            sums[2] += w2[i] * in;
+            sums[3] += w3[i] * in;
+        }
+        for (int k = 0; k < 4; ++k)
+            y[o + k] = l->bias[o + k] + (value)(((int64_t)sums[k] * l->scale[o + k]) >> (32 - shift));
+    }
+    for (; o < l->outputs; ++o) {
+        int32_t sum = 0;
+        for (int i = 0; i < l->inputs; ++i) sum += l->weight[o * l->inputs + i] * narrow[i];
+        y[o] = l->bias[o] + (value)(((int64_t)sum * l->scale[o]) >> (32 - shift));
+    }
+}
+
+/* y = bias + scale * (the rows of the weights whose input fired). Four weights, each plus 128, share a word; the halves of
+   four words hold the sums of eight outputs for up to 256 rows. */
+static void add_rows(const spike_linear *l, const uint16_t *fired, int n, value *y) {
+    const uint32_t halves = 0x00FF00FFu;
+    for (int o = 0; o < l->outputs; o += 8) {
+        const uint32_t *column = l->weight + o / 4;
+        int32_t sums[8] = {0};
+        for (int from = 0; from < n; from += 256) {
+            const int to = n - from < 256 ? n : from + 256;
+            uint32_t a = 0, b = 0, c = 0, d = 0;
+            for (int i = from; i < to; ++i) {
+                const uint32_t *row = column + fired[i] * l->words;
+                a += row[0] & halves;
+                b += (row[0] >> 8) & halves;
+                c += row[1] & halves;
+                d += (row[1] >> 8) & halves;
+            }
+            sums[0] += (int32_t)(a & 0xFFFFu);
+            sums[1] += (int32_t)(b & 0xFFFFu);
+            sums[2] += (int32_t)(a >> 16);
+            sums[3] += (int32_t)(b >> 16);
+            sums[4] += (int32_t)(c & 0xFFFFu);
+            sums[5] += (int32_t)(d & 0xFFFFu);
+            sums[6] += (int32_t)(c >> 16);
+            sums[7] += (int32_t)(d >> 16);
+        }
+        for (int k = 0; k < 8 && o + k < l->outputs; ++k)
+            y[o + k] = l->bias[o + k] + (value)(((int64_t)(sums[k] - 128 * n) * l->scale[o + k]) >> 16);
+    }
+}
+
+/* y = gain (x - mean) / sqrt(variance + eps) + shift. The square root is the only step in floating point. */
+static void normalise(const layer_norm *l, const value *x, value *y, int n) {
+    int64_t sum = 0, squares = 0;
+    for (int j = 0; j < n; ++j) sum += x[j];
+    const value mean = (value)(sum / n);
+    for (int j = 0; j < n; ++j) squares += (int64_t)(x[j] - mean) * (x[j] - mean);
+    const float variance = (float)(squares / n) * (1.0f / 4294967296.0f);
+    const int32_t scale = (int32_t)(1048576.0f / sqrtf(variance + l->eps)); /* 2^20 stands for 1 */
+    for (int j = 0; j < n; ++j)
+        y[j] = multiply((value)(((int64_t)(x[j] - mean) * scale) >> 20), l->gain[j]) + l->shift[j];
+}
+
+/* h = keep v + current; a neuron with h >= threshold fires. Returns the number of neurons that fire, listed in `fired`. */
+static int fire(const lif *l, const value *current, value *v, uint16_t *fired, int n) {
+    int count = 0;
+    for (int j = 0; j < n; ++j) {
+        int32_t h = multiply(l->keep, v[j]) + current[j];
+        if (h >= l->threshold) {
+            fired[count++] = (uint16_t)j;
+            h = AFTER_SPIKE(h, l->threshold);
+        }
+        v[j] = h;
+    }
+    ON_SPIKES(fired, count);
+    return count;
+}
+
+/* x = factor x 2^(30 - shift) for a factor in [0, 1] */
+static void scale_by(value *x, int n, float factor, int shift) {
+    const int32_t whole = (int32_t)(factor * 1073741824.0f);
+    for (int j = 0; j < n; ++j) x[j] = (value)(((int64_t)x[j] * whole) >> shift);
+}
+
+/* 1 / scale, which the running sum of attention adds where a key and a value fire. 2^SUM_BITS stands for 1. */
+static value sum_one(float scale) { return (value)((float)(1 << SUM_BITS) / scale); }

@@ -1,0 +1,211 @@
+"""Write a policy as freestanding C99: `NAME.h`, `NAME.c`, and `NAME.json`, with which `compiled_policy.py` runs it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snn_dt import __version__, io
+from snn_dt.errors import ExportError
+from snn_dt.evaluation.policy import Policy
+from snn_dt.export.c_stream import stream_parts
+from snn_dt.export.constants import AFTER_SPIKE, Constants, Weights
+from snn_dt.export.parts import CParts
+from snn_dt.models.stream import StreamTransformer
+
+FOLDER = Path(__file__).with_name("c")
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+
+
+def write_c(policy: Policy, folder: Path, weights: Weights = "float32", name: str = "policy") -> list[Path]:
+    """Write the C of a policy and return the paths.
+
+    Args:
+        policy: of the kind snn_dt_stream.
+        folder: made if it is missing.
+        weights: `float32`; or `int8` with one scale per row, integer sums and membranes in fixed point.
+        name: prefix of files and functions.
+
+    Raises:
+        ExportError: C cannot hold the policy, or `name` is no C identifier.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ExportError(f"expected a name of small letters, digits and _ for C, found {name!r}; give another --name")
+    constants = Constants(weights)
+    parts = _network(policy)(policy.model, constants)
+    files = {"h": _header(policy, parts, constants), "c": _source(policy, parts, constants)}
+    io.writable_folder(folder)
+    paths = []
+    for suffix, text in files.items():
+        text = text.replace("policy_", f"{name}_").replace("POLICY_", f"{name.upper()}_").replace("@NAME@", name)
+        paths.append(folder / f"{name}.{suffix}")
+        io.write_atomically(paths[-1], text)
+    paths.append(folder / f"{name}.json")
+    io.write_atomically(paths[-1], json.dumps(_description(policy, name, constants), indent=2) + "\n")
+    return paths
+
+
+def _network(policy: Policy) -> Callable[[Any, Constants], CParts]:
+    """Return the function that writes this model."""
+    if type(policy.model) is StreamTransformer:
+        return stream_parts
+    kind = getattr(getattr(policy.model, "config", None), "kind", type(policy.model).__name__)
+    raise ExportError(f"expected a policy of kind snn_dt_stream for C, found {kind}; export to pt2 or onnx")
+
+
+def _action(policy: Policy) -> tuple[str, str]:
+    """Return the signature of `act` and the statements that turn predictions into an action."""
+    from gymnasium import spaces
+
+    model: Any = policy.model
+    space = policy.action_space
+    if model.discrete:
+        signature = "int32_t policy_act(policy_state *s, const policy_observation *observation)"
+        read = (
+            "int best = 0;\n    for (int i = 1; i < POLICY_ACTIONS; ++i)\n"
+            "        if (predictions[i] > predictions[best]) best = i;\n"
+            f"    s->action = (uint16_t)best;\n    return {int(space.start)} + best;"
+        )
+        return signature, read
+    if not isinstance(space, spaces.Box) or space.dtype not in (np.float32, np.float64):
+        raise ExportError(f"expected actions of float32 or float64 for C, found {space}; export to pt2 or onnx")
+    bounded = "ACTION_LOW[i] + (ACTION_HIGH[i] - ACTION_LOW[i]) * (tanhf(y) + 1.0f) / 2.0f"
+    read = (
+        "for (int i = 0; i < POLICY_ACTIONS; ++i) {\n        float y = to_float(predictions[i]);\n"
+        f"{f'        y = {bounded};' + chr(10) if model.head.bounded else ''}"
+        "        if (y < SPACE_LOW[i]) y = SPACE_LOW[i];\n        if (y > SPACE_HIGH[i]) y = SPACE_HIGH[i];\n"
+        "        action[i] = y;\n        s->action[i] = from_float(y);\n    }"
+    )
+    return "void policy_act(policy_state *s, const policy_observation *observation, float *action)", read
+
+
+def _header(policy: Policy, parts: CParts, constants: Constants) -> str:
+    model: Any = policy.model
+    value = "float" if constants.weights == "float32" else "int32_t"
+    action = "uint16_t action;" if model.discrete else f"{value} action[POLICY_ACTIONS];"
+    block = "".join(f"    {value} {n}[{size}];\n" for n, size in parts.block_state.items())
+    block += "".join(f"    float {n}[{size}];\n" for n, size in parts.block_floats.items())
+    state = (
+        f"typedef struct {{\n{block}}} policy_block;\n\ntypedef struct {{\n"
+        f"    policy_block blocks[{parts.layers}];   /* what a layer keeps between decisions */\n"
+        "    double return_to_go;\n"
+        f"    {action}   /* the last one, which is an input of the next decision */\n"
+        "    uint16_t begun;   /* 0 before the first decision of an episode */\n"
+        "    uint32_t spikes;   /* of the last decision */\n"
+        f"{parts.state}"
+        "    /* scratch of one decision */\n"
+        f"    {value} x[{parts.width}], a[{parts.widest}], b[{parts.widest}];\n"
+        f"    uint16_t fired[{parts.widest}];\n    int16_t narrow[{parts.widest}];\n}} policy_state;"
+    )
+    call = (
+        "int32_t action = policy_act(&state, observation);"
+        if model.discrete
+        else "policy_act(&state, observation, action);   float action[POLICY_ACTIONS]"
+    )
+    double = policy.state_mean.dtype.itemsize == 8
+    return _fill(
+        (FOLDER / "policy.h").read_text(),
+        {
+            "@ABOUT@": _about(policy, constants),
+            "@CALL@": call,
+            "@OBSERVATIONS@": str(model.state_dim),
+            "@ACTIONS@": str(model.action_dim),
+            "@TARGET@": repr(float(policy.spec.target_return)),
+            "@OBSERVATION_TYPE@": "double" if double else "float",
+            "@STATE@": state,
+            "@ACT@": _action(policy)[0].replace("*s,", "*state,"),
+        },
+    )
+
+
+def _source(policy: Policy, parts: CParts, constants: Constants) -> str:
+    model: Any = policy.model
+    signature, read = _action(policy)
+    double = policy.state_mean.dtype.itemsize == 8
+    number = "double" if double else "float"
+    constants.array("STATE_MEAN", policy.state_mean.cpu(), number)
+    constants.array("STATE_SCALE", 1 / policy.state_std.cpu().double(), number)
+    if not model.discrete:
+        for side in ("low", "high"):
+            if model.head.bounded:
+                constants.array(f"ACTION_{side.upper()}", getattr(model.head, side).cpu(), "float")
+            bound = np.clip(getattr(policy.action_space, side), -LARGEST_FLOAT, LARGEST_FLOAT)
+            constants.array(f"SPACE_{side.upper()}", bound, "float")
+    network = _fill((FOLDER / parts.fragment).read_text(), parts.replaced)
+    api = _fill(
+        (FOLDER / "policy.c").read_text(),
+        {
+            "@ACT@": signature,
+            "@READ@": read,
+            "@REST@": parts.rest,
+            "@OBSERVE@": "(void)s, (void)reward;" if policy.spec.delayed else "s->return_to_go -= reward;",
+        },
+    )
+    types, _, functions = (FOLDER / f"{constants.weights}.c").read_text().partition("/* functions */\n")
+    constants.lines.append(f"static const double RTG_SCALE = {float(policy.spec.rtg_scale)!r};")
+    reset = AFTER_SPIKE[constants.reset or "none"]
+    pieces = [
+        f"/* {_about(policy, constants)} */",
+        '#include "@NAME@.h"\n\n#include <math.h>',
+        parts.sizes,
+        "/* Called with the list of neurons of a layer that fire. */\n"
+        "#ifndef ON_SPIKES\n#define ON_SPIKES(fired, count) ((void)0)\n#endif\n"
+        f"#define AFTER_SPIKE(h, threshold) {reset}",
+        types.rstrip(),
+        "\n".join(constants.lines),
+        _called(functions.strip(), network + api),
+        network.strip(),
+        api.strip(),
+    ]
+    return "\n\n".join(pieces) + "\n"
+
+
+def _called(functions: str, code: str) -> str:
+    """Return those of the functions that `code` or another one of them calls; compilers warn about the others."""
+    chunks = functions.split("\n\n")
+    names = [re.findall(r"^static (?:const )?\w+ (\w+)", chunk, re.MULTILINE) for chunk in chunks]
+    kept: set[int] = set()
+    while True:
+        text = code + "".join(chunks[i] for i in kept)
+        more = {i for i, found in enumerate(names) if any(re.search(rf"\b{n}\b", text) for n in found)} - kept
+        if not more:
+            return "\n\n".join(chunks[i] for i in sorted(kept))
+        kept |= more
+
+
+def _about(policy: Policy, constants: Constants) -> str:
+    model: Any = policy.model
+    return (
+        f"A {model.config.kind} policy for {policy.spec.env_id or policy.spec.dataset_id} with {constants.weights} "
+        f"weights. Written by snn-dt {__version__}."
+    )
+
+
+def _fill(text: str, marks: dict[str, str]) -> str:
+    for mark, content in marks.items():
+        text = text.replace(mark, content)
+    return text
+
+
+def _description(policy: Policy, name: str, constants: Constants) -> dict[str, Any]:
+    """Return what `compiled_policy.py` needs besides the code."""
+    model: Any = policy.model
+    return {
+        "format": 1,
+        "name": name,
+        "kind": model.config.kind,
+        "weights": constants.weights,
+        "constant_bytes": constants.flash_bytes,
+        "state_dim": model.state_dim,
+        "action_dim": model.action_dim,
+        "discrete": model.discrete,
+        "n_timesteps": model.task.n_timesteps,
+        "double": policy.state_mean.dtype.itemsize == 8,
+        "policy": asdict(policy.spec),
+    }
