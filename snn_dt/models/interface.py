@@ -24,7 +24,7 @@ class TaskShape:
 
     state_dim: int
     action_dim: int
-    """Number of action dimensions or of discrete actions."""
+    """Number of action dimensions or of discrete actions; the columns of a composite action."""
     discrete: bool
     n_timesteps: int
     """Environment steps of the longest episode."""
@@ -37,6 +37,14 @@ class TaskShape:
     """Quantiles of the scaled return-to-go at equal steps of probability from 0 to 1."""
     goal_edges: tuple[float, ...] | None = None
     """Bounds between the bins of the scaled return of an episode, ascending; None without `model.goal: bins`."""
+    action_parts: tuple[int, ...] | None = None
+    """Parts of a composite action (MultiDiscrete, MultiBinary, Dict, Tuple): n for a choice of n, with n columns; -1
+    for a bit and 0 for a number, with one column. None for Box and Discrete."""
+
+    @property
+    def number_columns(self) -> tuple[bool, ...]:
+        """Which columns [A] of a composite action are numbers, not logits."""
+        return tuple(code == 0 for code in self.action_parts or () for _ in range(max(code, 1)))
 
 
 class SequenceModel(Protocol):
@@ -82,7 +90,8 @@ class SequenceModel(Protocol):
         Args:
             rtg: return-to-go over its scale, `[B, K, 1]`.
             states: normalised, `[B, K, state_dim]`.
-            actions: `[B, K, A]` float in environment units or `[B, K]` int64 from 0.
+            actions: `[B, K, A]` float in environment units or `[B, K]` int64 from 0. Choices of a composite action are
+                one-hot, its bits 0 or 1.
             timesteps: index in the episode, `[B, K]` int64.
             attention_mask: `[B, K]` bool. False on pads, which come first.
             goal: scaled return of each row's whole episode, `[B, 1]`, for `model.goal: bins`; training must give it.
@@ -90,7 +99,8 @@ class SequenceModel(Protocol):
             last_only: compute only the prediction of the last step.
 
         Returns:
-            `[B, K, A]` (`[B, 1, A]` if `last_only`): actions in environment units or logits of discrete actions.
+            `[B, K, A]` (`[B, 1, A]` if `last_only`): actions in environment units or logits of discrete actions, of
+            choices and of bits.
         """
 
     def token_mask(self, attention_mask: Tensor) -> Tensor:

@@ -46,5 +46,8 @@ class GoalNorm(nn.LayerNorm):
     @torch.no_grad()
     def set_goal(self, goal: int) -> None:
         """Make `goal` the goal of all rows from now on, with the weights as they are now."""
-        self.acting_weight.copy_(self.weight * (1 + self.gain[goal]))
-        self.acting_bias.copy_(self.bias * (1 + self.gain[goal]) + self.shift[goal])
+        weight = self.weight * (1 + self.gain[goal])
+        bias = self.bias * (1 + self.gain[goal]) + self.shift[goal]
+        for old, new in ((self.acting_weight, weight), (self.acting_bias, bias)):
+            if not torch.equal(old, new):  # a kernel packs its weights again after a write
+                old.copy_(new)

@@ -62,16 +62,17 @@ def test_a_goal_folded_into_the_norms_gives_the_predictions_of_rows_with_that_go
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", ["dense", "snn_dt", "snn_dt_stream"])
+@pytest.mark.parametrize("kind", ["dense", "snn_dt", "snn_dt-span", "snn_dt_stream"])
 def test_the_kernels_follow_a_goal_that_is_set_after_they_were_prepared(kind):
-    model, batch = goal_model(kind), make_batch(TASK, lengths=(6, 6, 6))
+    changes = {"attention_span": 4} if kind == "snn_dt-span" else {}
+    model, batch = goal_model(kind.removesuffix("-span"), **changes), make_batch(TASK, lengths=(6, 6, 6))
     decider, found = make_decider(model), []
     if decider.way != "cpp":
         pytest.skip("no C++ compiler")
     for goal in (2, 0, 1):
         set_goal(model, goal)
         inputs = batch.fields
-        if kind == "snn_dt_stream":
+        if kind in ("snn_dt_stream", "snn_dt-span"):
             inputs = (batch.rtg[:, 0], batch.states[:, 0])
             found.append(decider(*inputs, model.rest(3))[0])
             expected = decider.by_modules(*inputs, model.rest(3))[0]
