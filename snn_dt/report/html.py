@@ -178,7 +178,8 @@ dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .
 dt { color: #555; overflow-wrap: anywhere; } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 40rem) {
   main { padding: .7rem; } section { padding: .8rem; border-radius: 6px; } h1 { font-size: 1.35rem; }
-  table { font-size: .78rem; } th, td { padding: .3rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; }
+  table { font-size: .78rem; } th, td { padding: .3rem; } dl { grid-template-columns: 1fr; }
+  dd { margin-bottom: .4rem; }
 }
 @media print { body { background: #fff; } section { border: 0; padding: 0; break-inside: avoid; } }
 """
