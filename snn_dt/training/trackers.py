@@ -72,7 +72,7 @@ class WandbTracker:
             values["spikes/layers"] = wandb.Histogram(list(record.layers.values()))
         if record.table:
             # Rows may differ in their keys, so the table has the union of all.
-            columns = list(dict.fromkeys(key for row in record.table for key in row))
+            columns: list[Any] = list(dict.fromkeys(key for row in record.table for key in row))
             data = [[row.get(key) for key in columns] for row in record.table]
             values["eval/table"] = wandb.Table(columns=columns, data=data, allow_mixed_types=True)
         values |= {f"eval/return_with_interval/{name}": _chart(name, c) for name, c in record.curves.items()}

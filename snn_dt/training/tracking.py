@@ -58,10 +58,7 @@ class Tracker:
             if name == "none" or (name == "wandb" and settings.wandb == "disabled"):
                 continue
             self._trackers[name] = TRACKERS[name]()
-            started: list[bool] = []
-            self._each("starting", lambda tracker, into=started: into.append(tracker.start(start)), name)
-            if started == [False]:
-                del self._trackers[name]
+            self._each("starting", lambda tracker: tracker.start(start), name)
 
     @property
     def active(self) -> bool:
@@ -99,11 +96,12 @@ class Tracker:
         if self._trackers:
             self._each(doing, lambda tracker: tracker.log(step, make()))
 
-    def _each(self, doing: str, call: Callable[[ExperimentTracker], None], *names: str) -> None:
-        """Call each tracker, or the named ones. One that raises is reported and dropped."""
+    def _each(self, doing: str, call: Callable[[ExperimentTracker], bool | None], *names: str) -> None:
+        """Call each tracker, or the named ones. One that returns False is dropped; one that raises is reported too."""
         for name in names or tuple(self._trackers):
             try:
-                call(self._trackers[name])
+                if call(self._trackers[name]) is False:
+                    del self._trackers[name]
             except Exception as error:
                 del self._trackers[name]
                 # Only the first line: errors of wandb can be long.
