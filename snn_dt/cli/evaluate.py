@@ -195,10 +195,8 @@ def _evaluate_compiled(args: EvaluateArguments) -> int:
         print(f"{evaluation_line(row)}, {row['spikes_per_decision']:.0f} spikes a decision", flush=True)
 
     options: dict[str, Any] = {"episodes": args.episodes, "seed": args.seed, "env_id": args.env_id}
-    numbers = [x for x in args.target_return if x != "most"]
-    if len(numbers) < len(args.target_return):
-        raise ConfigError("expected numbers for --target-return with --compiled, found most; write the number")
-    evaluate_compiled(policy, numbers, max_steps=args.max_steps, finished=finished, **options)
+    targets = [policy.spec.target(asked) for asked in args.target_return]
+    evaluate_compiled(policy, targets, max_steps=args.max_steps, finished=finished, **options)
     return 0
 
 
