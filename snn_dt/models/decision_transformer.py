@@ -36,6 +36,7 @@ class DecisionTransformer(nn.Module):
     """
 
     streams = False
+    goal_edges: Tensor | None
 
     def __init__(self, config: ModelConfig, task: TaskShape) -> None:
         super().__init__()
@@ -79,7 +80,8 @@ class DecisionTransformer(nn.Module):
         With a `state` the inputs are those of the new tokens of a decision (see `TokenEmbedding.forward`), and the
         state is changed in place.
         """
-        give_goals(self, goal)
+        if self.goal_edges is not None:
+            give_goals(self, goal)
         x = self.dropout(self.embedding(rtg, states, actions, timesteps, attention_mask))  # [B, L, D]
         layers = self._tokens(timesteps, attention_mask, state)
         for block, tokens in zip(self.blocks[:-1], layers[:-1], strict=True):
@@ -87,7 +89,8 @@ class DecisionTransformer(nn.Module):
         # Predictions are read from the state tokens, so the last block computes only these.
         queries = slice(-1, None) if last_only else self.embedding.query_slice
         x = self.blocks[-1](x, replace(layers[-1], query_slice=queries))  # [(T,) B, K, D], or [(T,) B, 1, D]
-        end_goals(self)
+        if self.goal_edges is not None:
+            end_goals(self)
         h = self.norm(self.time_mean(x))  # [B, K, D], or [B, 1, D]
         if self.spread is not None:
             self.spread.note(h)

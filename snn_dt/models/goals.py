@@ -25,6 +25,7 @@ def add_goals(model: nn.Module, config: ModelConfig, task: TaskShape) -> None:
     The blocks of dsformer have no such norms: there the embedding alone hears the goal. `model.goal: none` and a model
     without return conditioning stay as they are.
     """
+    model.register_buffer("goal_edges", None, persistent=False)
     if config.goal == "none" or not config.return_conditioned:
         return
     edges = task.goal_edges or ()
@@ -32,7 +33,7 @@ def add_goals(model: nn.Module, config: ModelConfig, task: TaskShape) -> None:
         norm = getattr(owner, name, None)
         if type(norm) is nn.LayerNorm:
             setattr(owner, name, GoalNorm(norm.normalized_shape[0], len(edges) + 1))
-    model.register_buffer("goal_edges", torch.tensor(edges), persistent=False)
+    model.goal_edges = torch.tensor(edges)  # a buffer that is in no checkpoint
     set_goal(model, len(edges))
 
 
@@ -65,8 +66,6 @@ def give_goals(model: nn.Module, goal: Tensor | None, tokens_first: bool = False
     Raises:
         ValueError: there is no goal in training, where the goals of the rows differ.
     """
-    if not takes_goal(model):
-        return
     codes = None
     if goal is None:
         if model.training:

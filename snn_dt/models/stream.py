@@ -38,6 +38,7 @@ class StreamTransformer(nn.Module):
     """
 
     streams = True
+    goal_edges: Tensor | None
 
     def __init__(self, config: ModelConfig, task: TaskShape) -> None:
         super().__init__()
@@ -91,14 +92,16 @@ class StreamTransformer(nn.Module):
         known = torch.cat([begun[:, None], attention_mask[:, :-1]], 1).t().unsqueeze(-1)  # [K, B, 1]
         previous = torch.cat([first[:, None], actions[:, :-1]], 1).transpose(0, 1)  # [K, B(, A)]
         valid = attention_mask.t().unsqueeze(-1)  # [K, B, 1]
-        give_goals(self, goal, tokens_first=True)
+        if self.goal_edges is not None:
+            give_goals(self, goal, tokens_first=True)
         x = self.dropout(self.embedding(rtg.transpose(0, 1), states.transpose(0, 1), previous, known))  # [K, B, D]
         blocks: Any = self.blocks
         # The state has flat names, so that functions on states need not know the blocks.
         for i, block in enumerate(blocks):
             x, parts = block(x, valid, {name: old.get(f"blocks.{i}.{name}") for name in block.state})
             new |= {f"blocks.{i}.{name}": part for name, part in parts.items()}
-        end_goals(self)
+        if self.goal_edges is not None:
+            end_goals(self)
         h = self.norm(x[-1:] if last_only else x)  # [K, B, D]
         if self.spread is not None:
             self.spread.note(h.transpose(0, 1))
