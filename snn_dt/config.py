@@ -120,7 +120,7 @@ class TrainConfig:
     seed: int = 0
     """Seed of initial weights, batch order and dropout."""
     device: str = "auto"
-    """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:N`."""
+    """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:N`, `mps`, `xpu`."""
     precision: Literal["float32", "bf16"] = "float32"
     """`bf16` uses autocast on devices with bfloat16 arithmetic."""
     compile: bool = False

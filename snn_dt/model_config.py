@@ -87,8 +87,8 @@ class ModelConfig:
     v_threshold: float | None = None
     """Firing threshold; the membrane rests at 0. Null: 1; 0.5 for dsformer."""
     reset: Literal["hard", "soft", "none"] | None = None
-    """Effect of a spike on the membrane: back to rest, down by the threshold, or none. Null: soft; hard for snn_dt_stream
-    and dsformer."""
+    """Effect of a spike on the membrane: back to rest, down by the threshold, or none. Null: soft; hard for
+    snn_dt_stream and dsformer."""
     detach_reset: bool | None = None
     """Cut the gradient through the reset. Null: false; true for dsformer."""
     surrogate: Literal["fast_sigmoid", "sigmoid", "triangle", "arctan", "rectangular"] | None = None

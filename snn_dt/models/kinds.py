@@ -15,8 +15,8 @@ SNN_DT: dict[str, Any] = {
     "tokens": "interleaved",
     "coding": "rate",
     "positions": "learned",
-    # With little leak, and a reset that keeps the excess over the threshold, the number of spikes encodes the current in
-    # steps of 1/T. With tau_mem 2 and a hard reset spikes say little more than whether it exceeds the threshold.
+    # With little leak, and a reset that keeps the excess over the threshold, the number of spikes encodes the current
+    # in steps of 1/T. With tau_mem 2 and a hard reset spikes say little more than whether it exceeds the threshold.
     "tau_mem": 20.0,
     "v_threshold": 1.0,
     "reset": "soft",
@@ -41,8 +41,8 @@ STREAM = SNN_DT | {
     "tokens": "merged",
     "coding": "spikes",
     "positions": "none",
-    # A membrane keeps a quarter from step to step; the attention remembers what lies further back. With a longer memory a
-    # neuron under a constant current fires rarely, and actions jitter (results/stream).
+    # A membrane keeps a quarter from step to step; the attention remembers what lies further back. With a longer
+    # memory a neuron under a constant current fires rarely, and actions jitter (results/stream).
     "tau_mem": 1.3,
     "reset": "hard",
 }
