@@ -16,6 +16,9 @@ from snn_dt.errors import ConfigError
 TARGETS = ("500", "100", "29")
 """Targets of the evaluation: the best return of the data, one that few episodes have, the median."""
 
+EPISODES = "20"
+"""Episodes per target."""
+
 BEGIN = """\
 A Spiking Decision Transformer learns to balance CartPole from 821 recorded episodes, of which half keep the pole up for
 fewer than 30 steps. Then it is asked for returns of {targets}. Two to three minutes on two cores."""
@@ -53,7 +56,7 @@ def quickstart_main(arguments: Sequence[str]) -> int:
     status = execute(TRAIN, train)
     if status:
         return status
-    evaluate = ["--checkpoint", str(run), "--episodes", "20", "--target-return", *TARGETS]
+    evaluate = ["--checkpoint", str(run), "--episodes", EPISODES, "--target-return", *TARGETS]
     evaluate += ["--json", str(run / "evaluation.json"), "--report", str(run / "report")]
     _announce(2, "evaluate and report", "evaluate", evaluate)
     status = evaluate_main(evaluate)
