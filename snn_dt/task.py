@@ -47,6 +47,7 @@ def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
         action_low=tuple(map(float, bounds[0])) if bounds else None,
         action_high=tuple(map(float, bounds[1])) if bounds else None,
         rtg_range=(float(returns_to_go.min()) / rtg_scale, float(returns_to_go.max()) / rtg_scale),
+        action_parts=trajectories.action_parts,
         rtg_quantiles=tuple(float(q) / rtg_scale for q in np.quantile(sample, np.linspace(0, 1, 33))),
     )
 

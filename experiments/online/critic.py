@@ -19,9 +19,9 @@ import torch
 from snn_dt.experimental.online.actor_critic import TwinCritic
 from snn_dt.experimental.online.config import load_online_config
 from snn_dt.experimental.online.crazyflie import ACTION_DIM, CrazyflieHoverVectorEnv
-from snn_dt.experimental.online.crazyflie_controller import pilot_of_skill
-from snn_dt.experimental.online.guide import PRIVILEGED_DIM
+from snn_dt.experimental.online.guide import make_guide
 from snn_dt.experimental.online.saved import load_actor
+from snn_dt.experimental.online.task import make_task
 from snn_dt.snn.parameters import LIFState
 
 CHANGE, HORIZON = 0.1, 150
@@ -36,9 +36,11 @@ def versions(array: np.ndarray) -> np.ndarray:
 def compare(run: Path, steps: int, count: int, seed: int) -> str:
     """Return a line of results for the states after `steps` steps."""
     config, actor = load_online_config(run / "config.yaml"), load_actor(run)
-    critic = TwinCritic(PRIVILEGED_DIM, ACTION_DIM, config.learn.critic_hidden)
+    task = make_task(config.task)
+    critic = TwinCritic(task.observation_dim, ACTION_DIM, config.learn.critic_hidden)
     critic.load_state_dict(torch.load(run / "state.pt", weights_only=True)["learner"]["critic"])
-    guide, rng = pilot_of_skill(config.guide.skill), np.random.default_rng(seed)
+    guide = make_guide(config, task, run / "guide.safetensors", print, True, lambda: None)
+    rng = np.random.default_rng(seed)
     one = CrazyflieHoverVectorEnv(count, None, "privileged", spread=config.task.spread, autoreset=False)
     seen, state = one.reset(seed=seed)[0], None
     for _ in range(steps):

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt.experimental.online.config import load_online_config
-from snn_dt.experimental.online.crazyflie_controller import pilot_of_skill
+from snn_dt.experimental.online.guide import make_guide
 from snn_dt.experimental.online.saved import load_actor
 from snn_dt.experimental.online.score import score_flights
+from snn_dt.experimental.online.task import make_task
 from snn_dt.jsonl import read_rows
 from snn_dt.report.style import CYCLE, new_figure, png, tidy
 
@@ -41,12 +42,15 @@ def points(run: Path) -> list[dict[str, Any]]:
 
 
 def final(run: Path) -> list[dict[str, Any]]:
-    """Evaluate the last actor of a hover run: alone, and after 50 steps of the guide."""
+    """Evaluate the last actor of a hover run: alone, and after 50 steps of its guide if it has one."""
     if not (run / "actor").is_dir():
         return []
     config, actor, rows = load_online_config(run / "config.yaml"), load_actor(run), []
-    for guided in (0, 50):
-        score = score_flights(actor, config, 128, 20_000, pilot_of_skill(config.guide.skill), guided)
+    task, guide = make_task(config.task), None
+    if config.has_guide:
+        guide = make_guide(config, task, run / "guide.safetensors", print, True, lambda: None)
+    for guided in (0, 50) if guide else (0,):
+        score = score_flights(actor, task, 128, 20_000, guide, guided)
         rows.append({"run": run.name, "guided": guided, "flights": 128} | {name: score[name] for name in HOVER})
     return rows
 

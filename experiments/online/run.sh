@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs of results/online one after another: hover (methods, ablations, slopes) and fine-tuning, for each of SEEDS.
+# Runs of results/online one after another: hover (methods) and fine-tuning, for each of SEEDS.
 # Usage: [OUT=FOLDER] [SEEDS="0 1 2"] [LONG=1] experiments/online/run.sh
 # An existing run is resumed; a finished one does nothing. LONG=1 trains as long as published (hours).
 set -euo pipefail
@@ -8,6 +8,8 @@ OUT=${OUT:-runs/online}
 SEEDS=${SEEDS:-0}
 short=(configs/online/short.yaml)
 [ -n "${LONG:-}" ] && short=(configs/online/published.yaml)
+
+further=(--learn.exploration 0.1 --learn.actor_rate 1e-4 --train.iterations 40 --train.eval_every 5)
 
 go() { # command, name, flags
   local command=$1 run="$OUT/$2"
@@ -25,16 +27,10 @@ hover() { # name, method, flags
 }
 
 for seed in $SEEDS; do
-  near=() # a larger weight of cloning than published: the guide's actions vary by 0.1 only
-  [ -z "${LONG:-}" ] && near=(--learn.bc_weight 50)
-  hover bc bc
-  hover td3bc_jsrl td3bc_jsrl "${near[@]}"
-  hover td3bc td3bc "${near[@]}"
-  hover td3 td3
-  hover jsrl_no_bc jsrl_no_bc
-  hover td3bc_no_jump_start td3bc_no_jump_start "${near[@]}"
-  hover td3bc_jsrl-k100 td3bc_jsrl "${near[@]}" --actor.slope_schedule fixed --actor.surrogate_slope 100
-  hover td3bc_jsrl-k2 td3bc_jsrl "${near[@]}" --actor.slope_schedule fixed
+  go online "dagger-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed"
+  go online "dagger_ppo-seed$seed" --config configs/online/ppo.yaml --learn.start "$OUT/dagger-seed$seed" \
+    --train.seed "$seed" "${further[@]}"
+  for method in bc td3bc td3bc_jsrl; do hover "$method" "$method"; done
   for task in acrobot pendulum hopper; do
     go finetune "ft-$task-top-seed$seed" --config "configs/finetune/$task-snn_dt.yaml" --update.seed "$seed"
     [ "$task" = acrobot ] && continue # critics need continuous actions

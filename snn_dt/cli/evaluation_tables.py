@@ -6,11 +6,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from snn_dt.command import plain_console
+from snn_dt.evaluation.calibration import Calibration, summary
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from snn_dt.evaluation.calibration import Calibration
 
 WIDTH = 80
 """Columns that are printed where there is no terminal, and at least."""
@@ -26,7 +25,7 @@ def print_evaluation(rows: list[dict[str, Any]], found: Calibration | None = Non
     shown.print()
     shown.print(f"score: 0 and 100 as in {source}" if source else "score: none, no reference returns are known")
     if found is not None:
-        shown.print(calibration_line(found))
+        shown.print(summary(found))
     if first["spikes_per_decision"] is None:
         shown.print(
             "nothing was counted (--no-count): spikes, operations and energy are null in JSON; "
@@ -34,6 +33,7 @@ def print_evaluation(rows: list[dict[str, Any]], found: Calibration | None = Non
         )
     else:
         _print_counts(shown, rows)
+        shown.print()
         shown.print(
             "vs dense, vs DT: energy divided by that of a dense model on the same tokens, and of a Decision "
             "Transformer on three tokens per step; both of the same width and depth"
@@ -54,18 +54,6 @@ def evaluation_line(row: dict[str, Any]) -> str:
     return (
         f"target {row['target_return']:g}: return {row['return_mean']:.5g} [{low:.5g}, {high:.5g}] over "
         f"{row['episodes']} episodes"
-    )
-
-
-def calibration_line(found: Calibration) -> str:
-    """Return the calibration in one sentence."""
-    low, high = found.error_interval
-    order = "none, all returns are equal" if found.rank_correlation is None else f"{found.rank_correlation:.2f}"
-    of = "the data's returns" if found.spread_of == "data" else "the targets; the data's returns are unknown"
-    return (
-        f"calibration over {len(found.targets)} targets: mean |return - target| is {100 * found.error:.1f} % "
-        f"[{100 * low:.1f}, {100 * high:.1f}] of the spread {found.spread:.5g} (highest minus lowest of {of}); rank "
-        f"correlation {order}"
     )
 
 
@@ -123,6 +111,7 @@ def _print_parts(shown: Console, row: dict[str, Any]) -> None:
             energy, share = costs["energy_pj"] / 1e6, costs["energy_pj"] / row["energy_pj_per_decision"]
             table.add_row(part, *(f"{count:,.0f}" for count in counts), f"{energy:,.3f}", _percent(share))
     shown.print(table)
+    shown.print()
     traffic, price = row["memory_bytes_per_decision"] / 1e3, row["memory_pj_per_decision"] / 1e6
     shown.print(
         f"memory: {row['parameter_bytes'] / 1e3:,.0f} kB of weights, {row['state_bytes'] / 1e3:,.0f} kB of state; "

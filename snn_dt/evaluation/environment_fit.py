@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from snn_dt.data.encoding import parts
 from snn_dt.errors import EnvironmentMismatchError
 from snn_dt.evaluation.policy import Policy
 
@@ -15,26 +16,31 @@ _log = logging.getLogger("snn_dt")
 
 def check_spaces(policy: Policy, env: Any, name: str) -> None:
     """Close `env` and raise `EnvironmentMismatchError` if the policy cannot act in it."""
-    from gymnasium import spaces
-
     pairs: tuple[tuple[str, Any, Any], ...] = (
         ("observations", policy.observation_space, getattr(env, "observation_space", None)),
         ("actions", policy.action_space, getattr(env, "action_space", None)),
     )
     for kind, expected, found in pairs:
-        # Discrete spaces must agree in size and start, other spaces in their flattened size.
-        same = _known_size(found) and (
-            (expected.n, expected.start) == (found.n, found.start)
-            if isinstance(expected, spaces.Discrete) and isinstance(found, spaces.Discrete)
-            else spaces.flatdim(expected) == spaces.flatdim(found)
-            and isinstance(expected, spaces.Discrete) == isinstance(found, spaces.Discrete)
-        )
+        same = _known_size(found) and _layout(expected) == _layout(found)
         if not same:
             env.close()
             raise EnvironmentMismatchError(
                 f"expected {kind} {expected} (the policy was trained on {policy.spec.dataset_id}), found {found} in "
                 f"{name}; evaluate in {policy.spec.env_id or 'the environment of that dataset'}"
             )
+
+
+def _layout(space: Any) -> tuple[Any, ...]:
+    """Return what a row of numbers means: the parts, the first choices and whether actions are indices."""
+    from gymnasium import spaces
+
+    def starts(sub: Any) -> list[int]:
+        if isinstance(sub, spaces.Dict | spaces.Tuple):
+            inner = sub.spaces.values() if isinstance(sub, spaces.Dict) else sub.spaces
+            return [start for part in inner for start in starts(part)]
+        return np.ravel(sub.start).tolist() if isinstance(sub, spaces.Discrete | spaces.MultiDiscrete) else []
+
+    return parts(space), starts(space), isinstance(space, spaces.Discrete)
 
 
 def _known_size(space: Any) -> bool:

@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from snn_dt import strict
+from snn_dt.data.encoding import row
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError
-from snn_dt.evaluation.actions import ActionReader
+from snn_dt.evaluation.actions import ActionReader, CompositeReader, make_reader
 from snn_dt.evaluation.adaptation import OnlinePlasticity
 from snn_dt.evaluation.context import Context, make_context
 from snn_dt.evaluation.decide import Decider, make_decider, pick_way
@@ -81,7 +82,7 @@ class Policy:
         self._context: Context | StreamContext | None = None
         self._decider: Decider | None = None
         self._modules_only = False
-        self._reader: ActionReader | None = None
+        self._reader: ActionReader | CompositeReader | None = None
         self._single = True
         self._rtg = torch.zeros(0)
         self._plasticity: OnlinePlasticity | None = None
@@ -171,6 +172,8 @@ class Policy:
         decider = self._decider
         if decider is None or decider.model is not self.model or decider.way != pick_way(self.model):
             self._decider = make_decider(self.model)  # kept otherwise: a CUDA graph takes long to capture
+        else:
+            decider.begin()
         self._context, self._single, self._unobserved = context, single, False
 
     @contextmanager
@@ -190,6 +193,9 @@ class Policy:
     @torch.inference_mode()
     def act(self, observation: Any) -> Any:
         """Return the action for an observation in environment units: one, or a batch of flat ones `[N, state_dim]`.
+
+        The action is a value of the action space, for a Dict a dictionary. A batch gives an array `[N, ...]`, or a list
+        of N actions of a Dict or Tuple.
 
         A warning is issued once if `observe` was not called since the last action.
 
@@ -310,16 +316,29 @@ class Policy:
         """The Gymnasium space of an action."""
         return read_space(self.spec.action_space)
 
+    @cached_property
+    def _encoded(self) -> bool:
+        from gymnasium import spaces
+
+        return not isinstance(self.observation_space, spaces.Box)
+
     def flatten(self, observation: Any) -> NDArray[np.floating[Any]]:
         """Return one observation of the environment as a flat array `[state_dim]`, as in training.
 
         Its type is float32, or float64 if the statistics are float64. float32 loses digits of columns with a large
-        mean.
-        """
-        from gymnasium import spaces
+        mean. Choices become one-hot, see `snn_dt.data.encoding`. A flat array is returned as it is.
 
-        if isinstance(observation, dict | tuple):
-            observation = spaces.flatten(self.observation_space, observation)
+        Raises:
+            EnvironmentMismatchError: the observation is not one of the space.
+        """
+        if self._encoded:
+            try:
+                observation = row(self.observation_space, observation)
+            except ValueError as error:
+                raise EnvironmentMismatchError(
+                    f"expected observations of {self.observation_space}, found {error}; use the environment the policy "
+                    f"was trained for ({self.spec.env_id})"
+                ) from error
         return np.asarray(observation, dtype=self._number).reshape(-1)  # [state_dim]
 
     @property
@@ -338,9 +357,9 @@ class Policy:
             stacklevel=5,
         )
 
-    def _action_reader(self) -> ActionReader:
+    def _action_reader(self) -> ActionReader | CompositeReader:
         if self._reader is None:
-            self._reader = ActionReader(self.action_space, bool(self.model.discrete), self.device)
+            self._reader = make_reader(self.action_space, bool(self.model.discrete), self.device)
         return self._reader
 
     def _running(self) -> Context | StreamContext:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from snn_dt import strict
+from snn_dt.data.encoding import BIT, is_composite, parts
 from snn_dt.data.env_spec import parse_spec
 from snn_dt.models import TaskShape
 
@@ -50,7 +51,8 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
         ValueError: a field cannot be read or belongs to another task.
     """
     _check_task(task)
-    actions = f"a {'Discrete' if task.discrete else 'Box'} space of size {task.action_dim}, as JSON"
+    kind = "Discrete" if task.discrete else "Box" if task.action_parts is None else f"parts {task.action_parts}"
+    actions = f"a {kind} space of size {task.action_dim}, as JSON"
     checks: list[tuple[str, str, Callable[[], bool]]] = [
         ("observation_space", f"a space of size {task.state_dim}, as JSON", lambda: _observes(spec, task)),
         ("action_space", actions, lambda: _acts(spec, task)),
@@ -75,6 +77,10 @@ def _check_task(task: TaskShape) -> None:
         values = getattr(task, name)
         if values is not None and not (least <= len(values) <= most and _ascend(values)):
             raise ValueError(f"task.{name}: expected ascending numbers, {least} at least, found {str(values)[:80]}")
+    if task.action_parts is not None:
+        widths = [max(code, 1) for code in task.action_parts]
+        if task.discrete or min(task.action_parts, default=-2) < BIT or sum(widths) != n:
+            raise ValueError(f"task.action_parts: expected parts of {n} columns, found {str(task.action_parts)[:80]}")
     low, high = task.action_low, task.action_high
     if (low, high) == (None, None):
         return
@@ -97,8 +103,10 @@ def _acts(spec: PolicySpec, task: TaskShape) -> bool:
     from gymnasium import spaces
 
     space = read_space(spec.action_space)
-    kind = spaces.Discrete if task.discrete else spaces.Box
-    return isinstance(space, kind) and spaces.flatdim(space) == task.action_dim
+    expected = parts(space) if is_composite(space) else None
+    return isinstance(space, spaces.Discrete) == task.discrete and (expected, spaces.flatdim(space)) == (
+        *(task.action_parts, task.action_dim),
+    )
 
 
 def _is_env_spec(spec: PolicySpec) -> bool:

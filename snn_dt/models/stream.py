@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.model_config import ModelConfig
+from snn_dt.models.heads import linear_head
 from snn_dt.models.interface import State, TaskShape
-from snn_dt.models.layers import ActionHead
 from snn_dt.models.stream_block import StreamBlock
 from snn_dt.models.stream_embedding import StreamEmbedding
 
@@ -53,8 +53,7 @@ class StreamTransformer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(StreamBlock(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.d_model)
-        bounds = [None if b is None else torch.tensor(b) for b in (task.action_low, task.action_high)]
-        self.head = ActionHead(config.d_model, task.action_dim, *bounds)
+        self.head = linear_head(config, task)
 
     def forward(
         self,

@@ -58,8 +58,7 @@ def _words(command: str, folder: Path) -> list[str]:
         values = {
             "task.drones": 2, "task.horizon": 20, "actor.hidden": 4, "learn.warm_up": 2, "learn.critic_first": 1,
             "learn.length": 10, "learn.stride": 5, "learn.batch_size": 4, "learn.critic_hidden": 4,
-            "jump_start.first": 5, "jump_start.growth": 5, "guide.kind": "td3", "guide.most_steps": 60,
-            "guide.hidden": 4,
+            "jump_start.first": 5, "jump_start.growth": 5, "guide.kind": "ppo", "guide.load": "hover",
             "train.iterations": 3, "train.updates": 1, "train.eval_every": 2, "train.save_every": 1, "train.threads": 1,
             "eval.flights": 2, "track.wandb": "disabled",
         }  # fmt: skip

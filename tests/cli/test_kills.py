@@ -19,7 +19,7 @@ from tests.runs import flags, left_behind
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 EVERY = os.environ.get("SNN_DT_ALL_KILLS")
 """Set it to kill at every operation, which takes half an hour; else at the last ones and some of the others."""
-GUIDE = {"guide__kind": "td3", "guide__most_steps": 1, "guide__hidden": "8"}
+GUIDE = {"guide__kind": "ppo", "guide__load": "hover"}
 SHORT = {"train__steps": 4, "train__log_every": 1, "train__save_every": 2, "train__eval_every": 2, "eval__episodes": 1}
 CHECKPOINT = ROOT / "results/pretrained/pendulum-snn_dt"
 COMMANDS = {

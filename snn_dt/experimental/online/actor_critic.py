@@ -1,4 +1,4 @@
-"""Actors and critics of the hover task: spiking policy, MLP guide and twin critics.
+"""Actor and critics: the spiking policy and twin critics.
 
 Shapes: T steps; B sequences; P privileged observation columns; A action columns. A network reads the first O columns of
 its input. Tensors are [T, B, ...]. Actions are in [-1, 1].
@@ -6,7 +6,6 @@ its input. Tensors are [T, B, ...]. Actions are in [-1, 1].
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Protocol
@@ -52,29 +51,6 @@ class SpikingActor(nn.Module):
         return torch.tanh(self.decoder(x)), tuple(new_state)
 
 
-class MLPActor(nn.Module):
-    """A stateless policy with tanh after every layer: the guide (146-64-64-4 in the publication).
-
-    The last layer starts with small weights, so an untrained policy acts close to `trim`.
-    """
-
-    def __init__(self, obs_dim: int, action_dim: int, hidden: Sequence[int], trim: float = 0.0) -> None:
-        super().__init__()
-        self.obs_dim = obs_dim
-        sizes = [obs_dim, *hidden, action_dim]
-        layers = [(nn.Linear(a, b), nn.Tanh()) for a, b in pairwise(sizes)]
-        self.layers = nn.Sequential(*(part for pair in layers for part in pair))
-        # tanh(atanh(trim)) = trim: with small weights the bias decides
-        with torch.no_grad():
-            layers[-1][0].weight.mul_(0.1)
-            layers[-1][0].bias.fill_(math.atanh(trim))
-
-    def forward(self, observations: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Act on each step separately. `state` is ignored and the returned one is empty."""
-        actions: Tensor = self.layers(observations[..., : self.obs_dim])
-        return actions, ()
-
-
 class TwinCritic(nn.Module):
     """Two critics Q_1 and Q_2. Each is a dense MLP with ReLU on the privileged observation and the action.
 
@@ -85,7 +61,7 @@ class TwinCritic(nn.Module):
     def __init__(self, obs_dim: int, action_dim: int, hidden: Sequence[int]) -> None:
         super().__init__()
         # Saved runs hold the weights under the name `judges`.
-        self.judges = nn.ModuleList(_mlp([obs_dim + action_dim, *hidden, 1]) for _ in range(2))
+        self.judges = nn.ModuleList(mlp([obs_dim + action_dim, *hidden, 1]) for _ in range(2))
 
     def forward(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Return Q_1 and Q_2."""
@@ -99,11 +75,12 @@ class TwinCritic(nn.Module):
         return value.squeeze(-1)
 
 
-def _mlp(sizes: list[int]) -> nn.Sequential:
+def mlp(sizes: list[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Return linear layers with an activation between them."""
     layers: list[nn.Module] = []
     for a, b in pairwise(sizes):
-        layers += [nn.Linear(a, b), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])  # no ReLU after the output
+        layers += [nn.Linear(a, b), activation()]
+    return nn.Sequential(*layers[:-1])  # none after the output
 
 
 def reset_rows(state: State | None, rows: Tensor) -> State | None:

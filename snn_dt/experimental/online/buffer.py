@@ -28,7 +28,10 @@ class Flight(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """A batch, time first: observations [T + 1, B, P], all others [T, B, ...]. `valid` is False for right padding."""
+    """A batch, time first: observations [T + 1, B, P], all others [T, B, ...]. `valid` is False for right padding.
+
+    `begins` [B] is True for a sequence that begins with its flight.
+    """
 
     observations: Tensor
     actions: Tensor
@@ -36,6 +39,7 @@ class Sequences(NamedTuple):
     terminated: Tensor
     """1.0 if the step ended the task: there TD3 does not bootstrap. 0.0 for a time-out."""
     valid: Tensor
+    begins: Tensor
 
 
 def starts(steps: int, length: int, stride: int) -> list[int]:
@@ -49,7 +53,10 @@ def starts(steps: int, length: int, stride: int) -> list[int]:
 
 
 class SequenceBuffer:
-    """The last `capacity` sequences. The sequence of a flight shorter than `length` is padded at its end."""
+    """The last `capacity` sequences. The sequence of a flight shorter than `length` is padded at its end.
+
+    It keeps the first `obs_dim` columns of the observations.
+    """
 
     def __init__(self, capacity: int, length: int, stride: int, obs_dim: int, action_dim: int) -> None:
         self.length, self.stride, self.size, self.next = length, stride, 0, 0
@@ -58,14 +65,15 @@ class SequenceBuffer:
         self.rewards = np.zeros((capacity, length), np.float32)
         self.terminated = np.zeros((capacity, length), np.float32)
         self.steps = np.zeros(capacity, np.int64)
+        self.begins = np.zeros(capacity, np.bool_)
 
     def add(self, flight: Flight) -> None:
         """Cut a flight into sequences and store them in place of the oldest ones."""
-        total = len(flight.rewards)
+        total, columns = len(flight.rewards), self.observations.shape[-1]
         for start in starts(total, self.length, self.stride):
             row, n = self.next, min(self.length, total - start)  # n real steps, the rest are pads
             for array, values in (
-                (self.observations, flight.observations[start : start + n + 1]),
+                (self.observations, flight.observations[start : start + n + 1, :columns]),
                 (self.actions, flight.actions[start : start + n]),
                 (self.rewards, flight.rewards[start : start + n]),
             ):
@@ -74,7 +82,7 @@ class SequenceBuffer:
             self.terminated[row] = 0.0
             # only the flight's last step can be terminal
             self.terminated[row, n - 1] = float(flight.terminated and start + n == total)
-            self.steps[row] = n
+            self.steps[row], self.begins[row] = n, start == 0
             self.next = (row + 1) % len(self.steps)
             self.size = min(self.size + 1, len(self.steps))
 
@@ -82,9 +90,11 @@ class SequenceBuffer:
         """Draw `count` sequences uniformly with replacement."""
         rows = rng.integers(self.size, size=count)
         valid = np.arange(self.length) < self.steps[rows][:, None]  # [B, T]
-        parts = (self.observations[rows], self.actions[rows], self.rewards[rows], self.terminated[rows], valid)
-        # [B, T, ...] -> [T, B, ...]
-        return Sequences(*(torch.from_numpy(part).transpose(0, 1).contiguous() for part in parts))
+        observations, actions, rewards, terminated, ok = (
+            torch.from_numpy(part).transpose(0, 1).contiguous()  # [B, T, ...] -> [T, B, ...]
+            for part in (self.observations[rows], self.actions[rows], self.rewards[rows], self.terminated[rows], valid)
+        )
+        return Sequences(observations, actions, rewards, terminated, ok, torch.from_numpy(self.begins[rows]))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stored sequences as tensors for `torch.save`."""
@@ -96,7 +106,8 @@ class SequenceBuffer:
         """Restore what `state_dict` returned."""
         self.size, self.next = state["size"], state["next"]
         for name in _ARRAYS:
-            getattr(self, name)[: self.size] = state[name].numpy()
+            if name in state:  # `begins` is missing in states of earlier versions, which did not use it
+                getattr(self, name)[: self.size] = state[name].numpy()
 
 
-_ARRAYS = ("observations", "actions", "rewards", "terminated", "steps")
+_ARRAYS = ("observations", "actions", "rewards", "terminated", "steps", "begins")

@@ -1,4 +1,4 @@
-"""`snn-dt online`: train a spiking policy online to hover, with a guide."""
+"""`snn-dt online`: train a spiking policy in its environment, with or without a guide."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def _online(config: OnlineConfig, run_dir: Path, resume: bool, trust: bool) -> O
     summary = f"run: {run_dir}"
     if score:
         summary = (
-            f"return {score['return']:.1f} +- {score['return_std']:.1f} over {config.eval.flights} flights, in the air "
-            f"for {score['length']:.0f} steps, {score['distance']:.2f} m from the target at the end\n{summary}"
+            f"return {score['return']:.1f} +- {score['return_std']:.1f} over {config.eval.flights} flights from seed "
+            f"{config.eval.seed}, {score['length']:.0f} steps long, {score['lasted']:.1%} to the end\n{summary}"
         )
     return Outcome(run.trainer.iteration, config.train.iterations, signum, summary=summary)
 

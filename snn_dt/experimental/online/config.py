@@ -13,16 +13,34 @@ from snn_dt.experimental.online.config_checks import online_checks
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """The environment `snn_dt/CrazyflieHover-v0`."""
+    """The environment; `hover` marks what only the drone of this package has."""
 
+    env_id: str = "snn_dt/CrazyflieHover-v0"
+    """A Gymnasium environment with continuous actions. Its bounds become [-1, 1]."""
     drones: int = 10
-    """Drones that fly side by side to gather data."""
-    horizon: int = 500
-    """Steps per flight. There are 100 per second."""
+    """Environments that run side by side to gather data."""
+    horizon: int = 0
+    """Most steps per flight; 0 is the limit of the environment (500 for the drone, 5 s)."""
+    learner_columns: int = 0
+    """Number of first observation columns that the learner sees; guide and critics see all. 0: all (18 for `hover`)."""
     spread: float = 0.5
-    """Spread of the initial states as a share of the published ranges. See the environment."""
+    """`hover`: spread of the initial states as a share of the published ranges. See the environment."""
+    training_spread: float | None = None
+    """`hover`: the spread in training flights; null is `spread`. A wider one shows more of the hard starts."""
+    flight: int = 0
+    """Most steps of a training flight; 0 is the horizon. Shorter ones show more starts."""
     reward_stages: int = 6
-    """Linear steps of the reward's costs from first to last over the run; 0 uses the last costs throughout."""
+    """`hover`: linear steps of the reward's costs from first to last over the run; 0 uses the last costs throughout."""
+    mass: float = 0.0
+    """`hover`: each flight draws a factor on the mass from 1 - x to 1 + x."""
+    thrust: float = 0.0
+    """`hover`: the same for the thrust of all rotors."""
+    rotor_lag: float = 0.0
+    """`hover`: the same for the rotors' time constants."""
+    noise: float = 0.0
+    """`hover`: Gaussian noise of the observation; 1 is 5 mm, 0.01 (rotation matrix), 0.02 m/s and 0.05 rad/s."""
+    delay: tuple[int, int] = (0, 0)
+    """`hover`: fewest and most steps (10 ms) by which commands come late, drawn for each flight."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +59,13 @@ class ActorConfig:
 
 @dataclass(frozen=True)
 class LearnConfig:
-    """TD3 and behaviour cloning; the two weights select the method."""
+    """How the actor learns. With `replay` the weights of value and cloning select TD3, TD3+BC or behaviour cloning."""
 
+    method: Literal["replay", "dagger", "ppo"] = "replay"
+    """`replay`: from recorded actions and critics; `dagger`: the learner flies and the guide labels what it sees;
+    `ppo`: proximal policy optimization through time."""
+    start: str | None = None
+    """An earlier run (its folder) whose actor is trained further."""
     q_weight: float = 1.0
     """Weight of the critic's value; 0 is behaviour cloning only."""
     bc_weight: float = 0.2
@@ -59,6 +82,8 @@ class LearnConfig:
     saturation."""
     warm_up: int = 50
     """Number of first steps of a sequence that settle the membranes. They are not in the actor's loss."""
+    count_take_off: bool = False
+    """Count these steps where the flight begins with the sequence: there the learner really is at rest."""
     length: int = 100
     """Steps per sequence."""
     stride: int = 50
@@ -69,6 +94,8 @@ class LearnConfig:
     """Sequences per update."""
     actor_rate: float = 1e-3
     """Learning rate of the actor (Adam)."""
+    last_rate: float = 1.0
+    """Factor on `actor_rate` in the last iteration; it falls linearly to it. With `ppo` also on `critic_rate`."""
     critic_rate: float = 3e-4
     """Learning rate of the critics (Adam)."""
     critic_hidden: tuple[int, ...] = (256, 128)
@@ -85,6 +112,12 @@ class LearnConfig:
     """Critic updates per actor update."""
     grad_clip: float = 1.0
     """Maximum norm of the actor's gradient."""
+    exploration: float = 0.37
+    """`ppo`: initial standard deviation of the actions; it is learned."""
+    epochs: int = 10
+    """`ppo`: passes over the steps of an iteration."""
+    divergence: float = 0.05
+    """`ppo`: KL divergence from the policy that flew at which an iteration ends early."""
 
 
 @dataclass(frozen=True)
@@ -111,18 +144,21 @@ class JumpStartConfig:
 class GuideConfig:
     """The guide. It sees the privileged observation."""
 
-    kind: Literal["td3", "pilot"] = "pilot"
-    """`td3`: an MLP trained until its flights last `until` steps; `pilot`: the scripted controller."""
+    kind: Literal["pilot", "ppo"] = "pilot"
+    """`pilot`: the scripted controller of the drone; `ppo`: an MLP trained by stable-baselines3 (`pip install
+    "snn-dt[rl]"`)."""
     skill: float = 0.0
     """Skill of `pilot`: 1 is an expert (return 470 of 500). 0 loses a third of its drones (return 270)."""
     load: str | None = None
-    """A guide.safetensors of an earlier run that replaces the training (td3)."""
-    until: float = 150.0
-    """Mean steps in the air (over 64 flights) at which its training ends."""
-    most_steps: int = 400_000
-    """Environment steps at which its training ends in any case."""
+    """`ppo`: a guide.safetensors that replaces the training, or `hover`, which comes with the package (return 460)."""
+    sees: Literal["plain", "privileged"] = "plain"
+    """`ppo`: the columns that the learner sees, or all."""
+    most_steps: int = 2_600_000
+    """`ppo`: environment steps of its training. 2.6 million take two to nine minutes of a core."""
     hidden: tuple[int, ...] = (64, 64)
-    """Neurons per layer."""
+    """`ppo`: neurons per layer."""
+    normalise: bool = False
+    """`ppo`: normalise observations and rewards during training. The drone needs neither."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +208,11 @@ class OnlineConfig:
     train: OnlineTrainConfig = field(default_factory=OnlineTrainConfig)
     eval: OnlineEvalConfig = field(default_factory=OnlineEvalConfig)
     track: TrackConfig = field(default_factory=TrackConfig)
+
+    @property
+    def has_guide(self) -> bool:
+        """Whether a guide flies or labels."""
+        return self.learn.method == "dagger" or (self.learn.method == "replay" and self.jump_start.enabled)
 
 
 def load_online_config(*paths: str | Path) -> OnlineConfig:

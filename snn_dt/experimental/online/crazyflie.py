@@ -18,6 +18,7 @@ signals a termination.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -39,6 +40,23 @@ POSITION_LIMIT = 0.6
 FIRST_COST, LAST_COST = np.array([1.0, 0.01, 0.25, 0.14]), np.array([3.5, 0.10, 0.25, 0.50])
 """Costs of position, velocity, attitude and action at the beginning and the end of the curriculum."""
 HOVER_ACTION = 2.0 * model.HOVER_THROTTLE - 1.0
+NOISE = np.repeat([0.005, 0.01, 0.02, 0.05], [3, 9, 3, 3])
+"""Standard deviations [18] of the observation's noise at `Perturbation.noise` 1."""
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """How a real drone may differ from the model; every episode draws its own.
+
+    `mass`, `thrust` and `rotor_lag` are half widths: 0.2 draws a factor from 0.8 to 1.2. `noise` scales `NOISE`.
+    Commands come late by a number of steps between those of `delay`.
+    """
+
+    mass: float = 0.0
+    thrust: float = 0.0
+    rotor_lag: float = 0.0
+    noise: float = 0.0
+    delay: tuple[int, int] = (0, 0)
 
 
 def reward(state: Array, actions: Array, curriculum: float = 1.0) -> Array:
@@ -92,6 +110,7 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
             default, all can be rescued; 0 starts every episode in hover.
         autoreset: start the next episode in the step after the last one (Gymnasium's `NEXT_STEP`), or wait for
             `reset(options={"reset_mask": [N] bool})` (`DISABLED`).
+        perturb: differences of the drones from the model; by default none.
     """
 
     metadata: dict[str, Any]
@@ -105,6 +124,7 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
         spread: float = 0.5,
         autoreset: bool = True,
         render_mode: None = None,
+        perturb: Perturbation = Perturbation(),
     ) -> None:
         if observation not in ("plain", "privileged") or not 0 <= spread <= 1:
             raise ValueError(
@@ -113,6 +133,7 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
             )
         self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
         self.observation, self.curriculum, self.spread, self.render_mode = observation, curriculum, spread, render_mode
+        self.perturb = perturb
         mode = AutoresetMode.NEXT_STEP if autoreset else AutoresetMode.DISABLED
         self.metadata = {"autoreset_mode": mode, "render_fps": round(1 / model.DT), "render_modes": []}
         size = PLAIN_DIM + HISTORY * ACTION_DIM * (observation == "privileged")
@@ -125,6 +146,7 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
         self.history = np.zeros((num_envs, HISTORY, ACTION_DIM), np.float32)
         self.steps = np.zeros(num_envs, np.int64)
         self.over = np.zeros(num_envs, np.bool_)  # rows whose episode has ended
+        self.factors, self.late = np.ones((3, num_envs)), np.zeros(num_envs, np.int64)  # `Body`; steps of delay
         self.generators = [np.random.default_rng() for _ in range(num_envs)]
 
     def reset(
@@ -134,10 +156,12 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_))
         # row i of a vector environment has the seed of a single one
         seeds = seed if isinstance(seed, list) else [None if seed is None else seed + i for i in range(self.num_envs)]
-        for row in np.flatnonzero(mask):
+        for row in np.flatnonzero(mask).tolist():
             if (own := seeds[row]) is not None:
                 self.generators[row] = np.random.default_rng(own)
             self.state[row] = model.random_state(self.generators[row], self.spread)
+            if self.perturb != Perturbation():
+                self._differ(row)
         # no actions yet: zeros, which is half throttle
         self.history[mask], self.steps[mask], self.over[mask] = 0.0, 0, False
         return self._observe(), {}
@@ -146,10 +170,13 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
         """Advance all rows by one step. A finished row begins its next episode with reward 0 or waits for a reset."""
         commands: Array = np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0)
         begins = self.over.copy()  # these rows are reset in this step, by NEXT_STEP
-        # actions in [-1, 1] -> throttle in [0, 1]
-        self.state = np.where(begins[:, None], self.state, model.advance(self.state, 0.5 * (commands + 1.0)))
         # drop the oldest action
         self.history = np.concatenate([self.history[:, 1:], commands[:, None].astype(np.float32)], axis=1)
+        # [N, 4]: the command that arrives now
+        arrived: Any = self.history[np.arange(self.num_envs), -1 - self.late] if self.late.any() else commands
+        # actions in [-1, 1] -> throttle in [0, 1]
+        after = model.advance(self.state, 0.5 * (arrived + 1.0), body=model.Body(*self.factors))
+        self.state = np.where(begins[:, None], self.state, after)
         self.steps += 1
         finite = np.isfinite(self.state).all(axis=1)  # a drone that spins up without bound overflows
         rewards = np.where(finite, reward(self.state, commands, self.curriculum), 0.0)
@@ -162,8 +189,17 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
             rewards[begins], terminated[begins], truncated[begins] = 0.0, False, False
         return self._observe(), rewards, terminated, truncated, {}
 
+    def _differ(self, row: int) -> None:
+        """Draw the differences of one drone from the model."""
+        p, rng = self.perturb, self.generators[row]
+        self.factors[:, row] = 1.0 + np.array([p.mass, p.thrust, p.rotor_lag]) * rng.uniform(-1.0, 1.0, 3)
+        self.late[row] = rng.integers(p.delay[0], p.delay[1] + 1)
+
     def _observe(self) -> NDArray[np.float32]:
         seen = observe(self.state, self.history if self.observation == "privileged" else None)
+        if self.perturb.noise > 0:
+            noise = np.stack([rng.standard_normal(PLAIN_DIM) for rng in self.generators])  # [N, 18]
+            seen[:, :PLAIN_DIM] += self.perturb.noise * NOISE * noise
         return np.nan_to_num(seen, copy=False, posinf=0.0, neginf=0.0)
 
 

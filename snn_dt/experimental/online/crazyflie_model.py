@@ -17,6 +17,7 @@ Source of the constants and the integrator: Learning to Fly in Seconds (Eschmann
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,14 @@ STATE_DIM = 17
 MIXER = np.column_stack([ROTORS[:, 1], -ROTORS[:, 0], SPIN * YAW_TORQUE])
 
 
+class Body(NamedTuple):
+    """Factors [...] on the constants of each drone: a body that differs from the model. Its inertia stays."""
+
+    mass: Array | float = 1.0
+    thrust: Array | float = 1.0
+    rotor_lag: Array | float = 1.0
+
+
 def thrust(motors: Array) -> Array:
     """Return the force `c0 + c1 m + c2 m^2` of each rotor in N. [..., 4] -> [..., 4]."""
     return THRUST[0] + motors * (THRUST[1] + THRUST[2] * motors)
@@ -68,8 +77,8 @@ def hover_state(position: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Array
     return state
 
 
-def derivative(state: Array, throttle: Array) -> Array:
-    """Return d state / dt [..., 17] under `throttle` [..., 4], each in [0, 1].
+def derivative(state: Array, throttle: Array, body: Body = Body()) -> Array:  # noqa: B008  immutable
+    """Return d state / dt [..., 17] under `throttle` [..., 4], each in [0, 1], of a drone with factors `body`.
 
     ```
     p' = v      v' = R(q) (0, 0, sum f) / mass - g      q' = q (0, w) / 2
@@ -79,9 +88,9 @@ def derivative(state: Array, throttle: Array) -> Array:
     qw, qx, qy, qz = (state[..., i] for i in range(3, 7))
     wx, wy, wz = (state[..., i] for i in range(10, 13))
     motors = state[..., MOTORS]
-    force = thrust(motors)  # [..., 4]
+    force = thrust(motors) * np.asarray(body.thrust)[..., None]  # [..., 4]
     torque = force @ MIXER  # [..., 3], body frame
-    lift = force.sum(-1) / MASS  # acceleration along body z, [...]
+    lift = force.sum(-1) / (MASS * body.mass)  # acceleration along body z, [...]
     jx, jy, jz = INERTIA
     out = np.empty_like(state)
     out[..., POSITION] = state[..., VELOCITY]
@@ -100,17 +109,17 @@ def derivative(state: Array, throttle: Array) -> Array:
     out[..., 12] = (torque[..., 2] - (jy - jx) * wx * wy) / jz
     # first-order rotors with different time constants up and down
     lag = throttle - motors
-    out[..., MOTORS] = lag / np.where(lag > 0, RISE, FALL)
+    out[..., MOTORS] = lag / (np.where(lag > 0, RISE, FALL) * np.asarray(body.rotor_lag)[..., None])
     return out
 
 
-def advance(state: Array, throttle: Array, dt: float = DT) -> Array:
+def advance(state: Array, throttle: Array, dt: float = DT, body: Body = Body()) -> Array:  # noqa: B008  immutable
     """Return the state after `dt` seconds of constant `throttle`, by one RK4 step and a normalisation of q."""
     # the throttle is constant over the step
-    k1 = derivative(state, throttle)
-    k2 = derivative(state + 0.5 * dt * k1, throttle)
-    k3 = derivative(state + 0.5 * dt * k2, throttle)
-    k4 = derivative(state + dt * k3, throttle)
+    k1 = derivative(state, throttle, body)
+    k2 = derivative(state + 0.5 * dt * k1, throttle, body)
+    k3 = derivative(state + 0.5 * dt * k2, throttle, body)
+    k4 = derivative(state + dt * k3, throttle, body)
     new: Array = state + dt / 6.0 * (k1 + 2.0 * (k2 + k3) + k4)
     q = new[..., ATTITUDE]  # a view: the division changes `new`
     q /= np.sqrt((q * q).sum(-1, keepdims=True))

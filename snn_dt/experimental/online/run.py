@@ -15,10 +15,12 @@ from snn_dt.config_difference import check_same
 from snn_dt.device import set_threads, tune_allocator
 from snn_dt.errors import CheckpointError
 from snn_dt.experimental.iterations import run_iterations
+from snn_dt.experimental.online.actor_critic import SpikingActor
 from snn_dt.experimental.online.config import OnlineConfig
 from snn_dt.experimental.online.guide import make_guide
 from snn_dt.experimental.online.hover_trainer import HoverTrainer, make_actor
-from snn_dt.experimental.online.saved import ACTOR, BEST_ACTOR, save_actor
+from snn_dt.experimental.online.saved import ACTOR, BEST_ACTOR, load_actor, save_actor
+from snn_dt.experimental.online.task import make_task
 from snn_dt.io import require_file, write_atomically
 from snn_dt.training.console import Console
 from snn_dt.training.state import restoring
@@ -32,7 +34,7 @@ class OnlineRun:
 
     ```
     config.yaml            resolved
-    guide.safetensors      the trained guide, if there is one
+    guide.safetensors      the MLP that guides, if there is one
     metrics.jsonl          a line per iteration (`step`), its score in `score` where it was evaluated
     state.pt               everything needed to resume
     actor/, best_actor/    read by `snn_dt.experimental.online.saved.load_actor`
@@ -52,16 +54,19 @@ class OnlineRun:
         tune_allocator()
         set_threads(config.train.threads)
         torch.manual_seed(config.train.seed)
-        self.actor = make_actor(config.actor)
+        self.task = make_task(config.task)
+        self.actor = make_actor(config.actor, self.task.learner_dim, self.task.action_dim)
+        if config.learn.start is not None:
+            self._start_from(load_actor(config.learn.start))
         self.console = Console()
         guide = None
-        if config.jump_start.enabled:
+        if config.has_guide:
             guide = make_guide(
-                *(config, run_dir / "guide.safetensors", self.console.print, resume),
+                *(config, self.task, run_dir / "guide.safetensors", self.console.print, resume),
                 begin=lambda: None if resume else save_config(config, run_dir / "config.yaml"),
             )
         torch.manual_seed(config.train.seed)  # the critics are the same with a trained and a loaded guide
-        self.trainer = HoverTrainer(config, self.actor, guide)
+        self.trainer = HoverTrainer(config, self.actor, guide, self.task)
         self.score: dict[str, float] | None = None
         if resume and (run_dir / STATE).exists():
             self._restore()
@@ -108,9 +113,18 @@ class OnlineRun:
                 "--run-dir"
             ) from error
 
+    def _start_from(self, earlier: SpikingActor) -> None:
+        own, theirs = ({k: tuple(v.shape) for k, v in actor.state_dict().items()} for actor in (self.actor, earlier))
+        if own != theirs:
+            raise CheckpointError(
+                f"learn.start: expected an actor of actor.hidden {self.config.actor.hidden} for this task, found "
+                f"{tuple(layer.in_features for layer in earlier.linears)} inputs of its layers; change actor.hidden"
+            )
+        self.actor.load_state_dict(earlier.state_dict())
+
     def _save_actor(self, name: str) -> None:
         facts: dict[str, Any] = provenance(iteration=self.trainer.iteration, config=strict.to_dict(self.config))
-        save_actor(self.run_dir / name, self.actor, self.config.actor, facts)
+        save_actor(self.run_dir / name, self.actor, self.config, facts)
 
     def _restore(self) -> None:
         path = self.run_dir / STATE

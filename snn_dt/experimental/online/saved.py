@@ -1,4 +1,4 @@
-"""Saved hover actors: folders with `config.json` and `model.safetensors`."""
+"""Saved actors: folders with `config.json` and `model.safetensors`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from snn_dt import io, strict
 from snn_dt.checkpoint import read_json, read_tensors
 from snn_dt.errors import CheckpointError
 from snn_dt.experimental.online.actor_critic import SpikingActor
-from snn_dt.experimental.online.config import ActorConfig
+from snn_dt.experimental.online.config import ActorConfig, OnlineConfig
+from snn_dt.experimental.online.crazyflie import ACTION_DIM, PLAIN_DIM
 from snn_dt.experimental.online.hover_trainer import make_actor
 from snn_dt.io import write_atomically
 
 ACTOR, BEST_ACTOR = "actor", "best_actor"
 
 
-def save_actor(folder: Path, actor: SpikingActor, config: ActorConfig, facts: dict[str, Any]) -> None:
-    """Write an actor, its configuration and its provenance (`facts`).
+def save_actor(folder: Path, actor: SpikingActor, config: OnlineConfig, facts: dict[str, Any]) -> None:
+    """Write an actor, its configuration, its columns and its provenance (`facts`).
 
     Raises:
         CheckpointError: the folder cannot be written.
@@ -29,7 +30,12 @@ def save_actor(folder: Path, actor: SpikingActor, config: ActorConfig, facts: di
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.contiguous() for name, tensor in actor.state_dict().items()}
         write_atomically(folder / "model.safetensors", save(weights))
-        description = {"actor": strict.to_dict(config), "provenance": facts}
+        description = {
+            "actor": strict.to_dict(config.actor),
+            "env_id": config.task.env_id,
+            "columns": [actor.obs_dim, actor.decoder.out_features],
+            "provenance": facts,
+        }
         write_atomically(folder / "config.json", json.dumps(description, indent=2) + "\n")
     except OSError as error:
         raise CheckpointError(
@@ -40,7 +46,7 @@ def save_actor(folder: Path, actor: SpikingActor, config: ActorConfig, facts: di
 def load_actor(folder: str | Path) -> SpikingActor:
     """Read the actor of a run folder or of an `actor` or `best_actor` folder in it.
 
-    Call it with observations [T, B, 18] of `snn_dt/CrazyflieHover-v0` and the state it returned last (None at first).
+    Call it with observations [T, B, P] and the state it returned last (None at first). Its actions are in [-1, 1].
 
     Raises:
         CheckpointError: the actor is missing or damaged, or its weights are not finite.
@@ -48,9 +54,11 @@ def load_actor(folder: str | Path) -> SpikingActor:
     folder = Path(folder)
     # a run folder holds the actor in a subfolder
     folder = folder if io.is_file(folder / "config.json") else folder / ACTOR
-    config = strict.build(ActorConfig, read_json(folder / "config.json").get("actor", {}), str(folder))
-    actor = make_actor(config)
+    description = read_json(folder / "config.json")
+    config = strict.build(ActorConfig, description.get("actor", {}), str(folder))
     try:
+        # actors of earlier versions hover
+        actor = make_actor(config, *map(int, description.get("columns", (PLAIN_DIM, ACTION_DIM))))
         actor.load_state_dict(read_tensors(folder / "model.safetensors"))
     except Exception as error:  # a missing, damaged or mismatched file each raise their own type
         raise CheckpointError(

@@ -19,12 +19,12 @@ actions and the noise does not change the recorded ones. A time-out is not termi
 from __future__ import annotations
 
 import copy
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from snn_dt.experimental.online.actor_critic import MLPActor, SpikingActor, TwinCritic
+from snn_dt.experimental.online.actor_critic import SpikingActor, TwinCritic
 from snn_dt.experimental.online.buffer import Sequences
 from snn_dt.experimental.online.config import LearnConfig
 
@@ -51,25 +51,33 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum() / mask.sum().clamp_min(1)
 
 
-ActorT = TypeVar("ActorT", SpikingActor, MLPActor)
+def counted_steps(batch: Sequences, config: LearnConfig) -> Tensor:
+    """Return which steps [T, B] are in the actor's loss."""
+    counted = batch.valid.clone()
+    counted[: config.warm_up] &= batch.begins & config.count_take_off
+    return counted
 
 
-class Learner(Generic[ActorT]):
+class Learner:
     """An actor and two critics with their targets and optimizers. `update` makes one step of all of them.
 
     Args:
-        actor: `SpikingActor` or `MLPActor`, trained in place.
+        actor: the learner, trained in place.
         critic: twin critics on the privileged observation.
         config: weights, rates and schedules.
     """
 
-    def __init__(self, actor: ActorT, critic: TwinCritic, config: LearnConfig) -> None:
+    def __init__(self, actor: SpikingActor, critic: TwinCritic, config: LearnConfig) -> None:
         self.config, self.critic, self.target_critic = config, critic, copy.deepcopy(critic)
-        self.actor: ActorT = actor
-        self.target_actor: ActorT = copy.deepcopy(actor)
+        self.actor, self.target_actor = actor, copy.deepcopy(actor)
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), lr=config.actor_rate, fused=True)
         self.critic_optimizer = torch.optim.Adam(critic.parameters(), lr=config.critic_rate, fused=True)
         self.updates = 0
+
+    def set_rate(self, factor: float) -> None:
+        """Scale the actor's learning rate."""
+        for group in self.actor_optimizer.param_groups:
+            group["lr"] = self.config.actor_rate * factor
 
     def update(self, batch: Sequences, bc_weight: float, generator: torch.Generator) -> dict[str, float]:
         """Update the critics, and every `policy_delay` updates the actor and the targets.
@@ -112,8 +120,7 @@ class Learner(Generic[ActorT]):
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss over the valid steps after `warm_up` and its parts; only cloning without `use_critic`."""
         c, observations = self.config, batch.observations[:-1]
-        counted = batch.valid.clone()
-        counted[: c.warm_up] = False
+        counted = counted_steps(batch, c)
         actions = self.actor(observations)[0][counted]  # [n, A]
         error = (actions - batch.actions[counted]).square().sum(-1).mean()  # squared distance, mean over the n steps
         loss, metrics = bc_weight * error, {"bc_error": error.item()}
@@ -127,7 +134,7 @@ class Learner(Generic[ActorT]):
 
     def update_actor(self, batch: Sequences, bc_weight: float, use_critic: bool = True) -> dict[str, float]:
         """Make one optimizer step of the actor; skip a batch in which no flight outlasts the warm-up."""
-        if not batch.valid[self.config.warm_up :].any():
+        if not counted_steps(batch, self.config).any():
             return {}
         self.critic.requires_grad_(False)  # the gradient goes through the critic, not into it
         loss, metrics = self.actor_loss(batch, bc_weight, use_critic)

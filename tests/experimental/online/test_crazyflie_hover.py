@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env
 
 from snn_dt.data.registration import CRAZYFLIE_HOVER
 from snn_dt.experimental.online import crazyflie_model
-from snn_dt.experimental.online.crazyflie import HOVER_ACTION, CrazyflieHoverVectorEnv, observe, reward
+from snn_dt.experimental.online.crazyflie import HOVER_ACTION, CrazyflieHoverVectorEnv, Perturbation, observe, reward
 from snn_dt.experimental.online.crazyflie_controller import Pilot, rotor_speeds
 
 HOVER = np.full((1, 4), HOVER_ACTION)
@@ -162,3 +162,44 @@ def test_a_frame_shows_the_drone_where_it_is():
     assert first.dtype == np.uint8
     rows = [np.flatnonzero((np.abs(f.astype(int) - (213, 94, 0)).sum(-1) < 30).any(-1)).mean() for f in (first, later)]
     assert rows[1] < rows[0] - 10  # the rotors have climbed
+
+
+def test_a_heavier_drone_sinks_a_stronger_one_climbs_and_slow_rotors_come_late():
+    def heights(**factors: float) -> float:
+        env = CrazyflieHoverVectorEnv(1, None, spread=0.0, autoreset=False)
+        env.reset(seed=0)
+        env.factors[:] = np.array([factors.get(name, 1.0) for name in ("mass", "thrust", "rotor_lag")])[:, None]
+        for _ in range(20):
+            env.step(np.full((1, 4), factors.get("action", HOVER_ACTION)))
+        return float(env.state[0, 2])
+
+    assert heights(mass=1.2) < -0.01 < 0.01 < heights(thrust=1.1)
+    assert abs(heights()) < 1e-9
+    assert heights(action=1.0) > heights(action=1.0, rotor_lag=1.3) > 0
+
+
+def test_a_late_command_arrives_late_and_noise_is_in_the_observation_only():
+    prompt, late, noisy = (
+        CrazyflieHoverVectorEnv(1, None, spread=0.0, autoreset=False, perturb=perturb)
+        for perturb in (Perturbation(), Perturbation(delay=(2, 2)), Perturbation(noise=1.0))
+    )
+    seen = [env.reset(seed=0)[0] for env in (prompt, late, noisy)]
+    assert np.array_equal(seen[0], seen[1])
+    assert not np.array_equal(seen[0], seen[2])
+    for t in range(6):
+        action = np.full((1, 4), 1.0 if t else HOVER_ACTION)
+        for env in (prompt, late, noisy):
+            env.step(action)
+    assert np.array_equal(prompt.state, noisy.state)
+    assert late.state[0, 2] < prompt.state[0, 2]
+    assert late.late[0] == 2
+
+
+def test_every_episode_draws_its_own_differences_within_their_ranges():
+    perturb = Perturbation(mass=0.2, thrust=0.1, rotor_lag=0.3, delay=(1, 2))
+    env = CrazyflieHoverVectorEnv(300, None, autoreset=False, perturb=perturb)
+    env.reset(seed=0)
+    for row, width in zip(env.factors, (0.2, 0.1, 0.3), strict=True):
+        assert 1 - width <= row.min() < 1 - 0.9 * width
+        assert 1 + 0.9 * width < row.max() <= 1 + width
+    assert set(env.late) == {1, 2}

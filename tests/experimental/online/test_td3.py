@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from snn_dt.experimental.online.actor_critic import MLPActor, SpikingActor, TwinCritic, reset_rows
+from snn_dt.experimental.online.actor_critic import SpikingActor, TwinCritic, reset_rows
 from snn_dt.experimental.online.buffer import Sequences
 from snn_dt.experimental.online.config import LearnConfig
-from snn_dt.experimental.online.td3 import Learner, smoothed, tanh_excess, td_target
+from snn_dt.experimental.online.td3 import Learner, counted_steps, smoothed, tanh_excess, td_target
 
 SETTINGS = replace(LearnConfig(), warm_up=4, length=10, policy_delay=1, critic_first=0)
 
@@ -24,6 +24,7 @@ def batch(steps: int = 10, count: int = 3, seed: int = 0) -> Sequences:
         rewards=torch.randn(steps, count, generator=g),
         terminated=torch.zeros(steps, count),
         valid=torch.ones(steps, count, dtype=torch.bool),
+        begins=torch.arange(count) == 0,
     )
 
 
@@ -201,6 +202,10 @@ def test_an_actor_fed_step_by_step_acts_as_on_the_whole_sequence_and_rows_can_be
     assert not torch.equal(fresh[0].v_mem[0], torch.zeros(8))
 
 
-def test_a_stateless_guide_begins_at_its_trim():
-    guide = MLPActor(6, 2, (8,), trim=0.6)
-    np.testing.assert_allclose(guide(torch.zeros(1, 2, 6))[0].detach().numpy(), 0.6, atol=0.1)
+def test_the_take_off_counts_only_where_it_is_asked_for_and_is_one():
+    one, b = learner(replace(SETTINGS, count_take_off=True)), batch()
+    assert counted_steps(b, SETTINGS)[:4].sum() == 0
+    counted = counted_steps(b, one.config)
+    assert counted[:4, 0].all()  # this sequence begins with its flight
+    assert not counted[:4, 1:].any()
+    assert counted[4:].all()
