@@ -14,12 +14,13 @@ from snn_dt.model_config import ModelConfig
 from snn_dt.models.blocks import build_block
 from snn_dt.models.embedding import TokenEmbedding
 from snn_dt.models.goals import add_goals, end_goals, give_goals
-from snn_dt.models.heads import build_head, build_spread
+from snn_dt.models.heads import build_head
 from snn_dt.models.interface import State, TaskShape
 from snn_dt.models.kept_keys import LayerCache, Ring
 from snn_dt.models.layers import TimeMean
 from snn_dt.models.positions import PhaseGate, build_phase, build_positions
 from snn_dt.models.return_code import build_return_code
+from snn_dt.models.spread import build_spread
 from snn_dt.models.tokens import Tokens, causal_mask
 from snn_dt.snn import TimedLIF
 

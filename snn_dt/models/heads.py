@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snn_dt.errors import ConfigError
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.interface import TaskShape
-from snn_dt.models.layers import ActionHead, ActionSpread, CompositeHead
+from snn_dt.models.layers import ActionHead, CompositeHead
 from snn_dt.snn import Neuron, RateLIF, build_neuron
 
 EPS_RATE = 1e-4  # weight, in rates, of the middle of the bounds: the action of a silent population
@@ -88,13 +88,6 @@ class RateHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B, L, D]` to logits or actions `[B, L, A]`."""
         return self.decode(self.lif(self.synapses(x)))  # [B, L, A P] -> [B, L, A]
-
-
-def build_spread(config: ModelConfig, task: TaskShape) -> ActionSpread | None:
-    """Return the spread of the actions of a Box for `model.loss: likelihood`, else None."""
-    if config.loss != "likelihood" or task.discrete or task.action_parts is not None:
-        return None
-    return ActionSpread(config.d_model, task.action_dim)
 
 
 def build_head(config: ModelConfig, task: TaskShape) -> ActionHead | RateHead:

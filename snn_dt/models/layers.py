@@ -7,17 +7,12 @@ without neurons take both forms.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_dt.models.norms import PTBN
 from snn_dt.snn.spike_linear import spike_linear
-
-LEAST_SPREAD = 0.03
-"""Least standard deviation of an action under the likelihood loss, in half-ranges of its bounds."""
 
 
 class TimeMean(nn.Module):
@@ -62,27 +57,6 @@ class MaskedSequential(nn.Sequential):
 
 
 Chain = MaskedSequential  # its name in 0.1.0
-
-
-class ActionSpread(nn.Linear):
-    """Logarithm of the standard deviation of each action dimension, for the likelihood loss. Acting does not need it.
-
-    `log sigma = clamp(W h + b, log 0.03, 1)` in half-ranges. Without the lower bound a deterministic behaviour would
-    have an infinite likelihood. A forward pass in training leaves the values for the loss, which takes them.
-    """
-
-    def __init__(self, d_model: int, action_dim: int) -> None:
-        super().__init__(d_model, action_dim)
-        self._latest: Tensor | None = None
-
-    def note(self, h: Tensor) -> None:
-        """Keep `log sigma [B, K, A]` of `h [B, K, D]` for the loss, in training only."""
-        self._latest = self(h).clamp(math.log(LEAST_SPREAD), 1.0) if self.training else None
-
-    def take(self) -> Tensor | None:
-        """Return the latest `log sigma` once; None if there is none."""
-        latest, self._latest = self._latest, None
-        return latest
 
 
 class ActionHead(nn.Linear):

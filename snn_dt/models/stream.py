@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.goals import add_goals, end_goals, give_goals
-from snn_dt.models.heads import build_spread, linear_head
+from snn_dt.models.heads import linear_head
 from snn_dt.models.interface import State, TaskShape
 from snn_dt.models.return_code import ReturnCode, build_return_code
+from snn_dt.models.spread import build_spread
 from snn_dt.models.stream_block import StreamBlock
 from snn_dt.models.stream_embedding import StreamEmbedding
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from snn_dt.models.decay import DecayAttention
 from snn_dt.models.fused_checks import alike, biased, neurons, only, pair
 from snn_dt.models.interface import State
-from snn_dt.models.layers import ActionHead, ActionSpread, SpikeLinear
+from snn_dt.models.layers import ActionHead, SpikeLinear
 from snn_dt.models.return_code import ReturnCode
+from snn_dt.models.spread import ActionSpread
 from snn_dt.models.stream import StreamTransformer
 from snn_dt.models.stream_block import StreamBlock
 from snn_dt.models.stream_embedding import StreamEmbedding
