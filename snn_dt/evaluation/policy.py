@@ -172,6 +172,8 @@ class Policy:
         decider = self._decider
         if decider is None or decider.model is not self.model or decider.way != pick_way(self.model):
             self._decider = make_decider(self.model)  # kept otherwise: a CUDA graph takes long to capture
+        else:
+            decider.begin()
         self._context, self._single, self._unobserved = context, single, False
 
     @contextmanager

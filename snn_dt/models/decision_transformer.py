@@ -135,12 +135,14 @@ class DecisionTransformer(nn.Module):
         action taken in it: `state["action"] = action`. Each row is at a step of its own, `state["timestep"]`, and a row
         of zeros begins a new episode.
         """
+        prediction = self(*self.new_inputs(rtg, states, state), last_only=True, state=state)
+        state["timestep"] += 1
+        return prediction[:, 0], state  # [B, 1, A] -> [B, A]
+
+    def new_inputs(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return the inputs of the embedding for the new tokens of a decision; see `TokenEmbedding.forward`."""
         now, action = state["timestep"], state["action"].unsqueeze(1)
         both = torch.stack([now - 1, now], 1)  # [B, 2], the steps of the action and of the return-to-go and state
         timesteps = (both[:, 1:] if self.embedding.merged else both).clamp(min=0)
         # The first step has no action before it.
-        prediction = self(
-            rtg.unsqueeze(1), states.unsqueeze(1), action, timesteps, both >= 0, last_only=True, state=state
-        )
-        now += 1
-        return prediction[:, 0], state  # [B, 1, A] -> [B, A]
+        return rtg.unsqueeze(1), states.unsqueeze(1), action, timesteps, both >= 0

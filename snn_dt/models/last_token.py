@@ -59,7 +59,7 @@ class FusedWindow:
             return prediction[:, -1]  # [B, 1, A] -> [B, A]
         sums = self._checksum()
         if self._stack is None or sums != self._sums:
-            self._sums, self._stack = sums, _stack(list(model.blocks))
+            self._sums, self._stack = sums, pack_blocks(list(model.blocks))
         last = cpp.last_token(x.contiguous(), model.token_mask(attention_mask).contiguous(), self._stack)  # [B, 1, D]
         prediction = model.head(model.norm(last))  # [B, 1, A]
         return prediction[:, -1]
@@ -67,13 +67,14 @@ class FusedWindow:
 
 def knows_window(model: nn.Module) -> bool:
     """Return whether `FusedWindow` computes the same as the modules of `model`."""
+    return knows_blocks(model) and getattr(model, "attention_span", None) is None
+
+
+def knows_blocks(model: nn.Module) -> bool:
+    """Return whether the kernels compute the same as the blocks of `model`."""
     if type(model) is not DecisionTransformer or "forward" in vars(model) or model.training:
         return False
-    if (
-        model.attention_span is not None
-        or model.phase_gate is not None
-        or backend_for(model.norm.weight.device.type) != "cpp"
-    ):
+    if model.phase_gate is not None or backend_for(model.norm.weight.device.type) != "cpp":
         return False
     return float32(model) and _known(list(model.blocks))
 
@@ -96,7 +97,7 @@ def _known(blocks: list[Any]) -> bool:
     return one_of_each and all(n[0] and n[1] for n in rates)
 
 
-def _stack(blocks: list[Any]) -> cpp.Stack:
+def pack_blocks(blocks: list[Any]) -> cpp.Stack:
     """Pack the weights of blocks that the kernel supports."""
     weights = [_dense(block) if _is_dense(block) else _spiking(block) for block in blocks]
     neuron = next((m for m in blocks[0].modules() if isinstance(m, RateLIF)), None)
