@@ -172,14 +172,18 @@ class TrackConfig:
 
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     """`auto` is online with an API key and a reachable host, else offline."""
+    tracker: tuple[Literal["wandb", "tensorboard", "trackio", "none"], ...] = ("wandb",)
+    """Where metrics go beside metrics.jsonl, one or several: `wandb`, `tensorboard`, `trackio`, `none`."""
+    video: bool = False
+    """At the end also send a video of one episode (wandb, trackio). Rendering takes time."""
     project: str = "snn_dt"
-    """wandb project."""
+    """Project in wandb or trackio."""
     entity: str | None = None
     """wandb user or team; null takes the account's default."""
     group: str | None = None
-    """wandb group, for example the seeds of one experiment."""
+    """Group in wandb or trackio, for example the seeds of one experiment."""
     name: str | None = None
-    """wandb run name; null takes the name of the run folder."""
+    """Name of the run in wandb or trackio; null takes the name of the run folder."""
     tags: tuple[str, ...] = ()
     """wandb tags."""
 

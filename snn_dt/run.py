@@ -160,12 +160,26 @@ class Run:
                     console.print(line)
                 console.start(self.config.train.steps, self.state.step)
                 finished = self._train(MetricSinks(tracker, console), stop, console)
+            self._log_media(tracker)
             for name in ("last", "best"):
                 tracker.log_checkpoint(self.run_dir / "checkpoints" / name, [name])
         finally:
             tracker.finish(0 if finished else 1)
         self.workers.leave()
         return None if finished else stop.signum
+
+    def _log_media(self, tracker: Tracker) -> None:
+        """Send figures, and a video if configured, of the last evaluation to the trackers."""
+        if not (tracker.active and self.rows and self.state.evaluated_at == self.state.step):
+            return
+        from snn_dt.report.media import policy_media
+
+        folder = self.run_dir / "videos" if self.config.track.video else None
+        options = {"seed": self.config.eval.seed, "env_id": self.config.eval.env_id}
+        returns, kind = self.trajectories.episode_returns, self.config.model.kind
+        tracker.log_media(
+            self.state.step, policy_media(self.policy, self.rows, returns, kind, folder, tracker.say, **options)
+        )
 
     def _train(self, sink: MetricSink, stop: StopSignal, console: Console | None = None) -> bool:
         evaluation = (lambda: self.evaluate(stop, console)) if self.evaluates else None
