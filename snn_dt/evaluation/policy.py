@@ -162,10 +162,7 @@ class Policy:
         Raises:
             ValueError: a target is neither finite nor `"most"`, or an older checkpoint does not say what the most is.
         """
-        several = target_return is not None and not isinstance(target_return, str) and np.ndim(target_return)
-        target: Any = target_return if several else self.spec.target(target_return)  # type: ignore[arg-type]
-        if not np.isfinite(np.asarray(target, dtype=np.float64)).all():
-            raise ValueError(f"expected finite target returns, found {target_return!r}")
+        target = self.spec.targets(target_return)
         n = 1 if batch_size is None else batch_size
         self._begin(make_context(self.model, n, self.device, self.spec.context_length), single=batch_size is None)
         # float64: rewards of a long episode are subtracted one by one. The target may be [N].
@@ -178,16 +175,9 @@ class Policy:
     def _ask(self, targets: Tensor) -> None:
         """Set the goals of the episodes to the bins of `targets [N]`, in environment units."""
         self._asked = targets
-        low, high = self.spec.return_range or (-np.inf, np.inf)
-        slack = 1e-6 * max(abs(low), abs(high)) if np.isfinite(high) else 0.0
-        beyond = targets[(targets < low - slack) | (targets > high + slack)]
-        if len(beyond) and not self._warned_beyond:
+        if not self._warned_beyond and (beyond := self.spec.beyond(targets.cpu().numpy())):
             self._warned_beyond = True
-            warnings.warn(
-                f"expected a target return between {low:g} and {high:g}, as in the data, found {float(beyond[0]):g}: "
-                'what the policy does then is not learned; "most" asks for the best that the data hold',
-                stacklevel=5,
-            )
+            warnings.warn(beyond, stacklevel=5)
         if takes_goal(self.model):
             bins = goal_bins(self.model, targets / self.spec.rtg_scale).unique().tolist()
             self._mixed = len(bins) > 1

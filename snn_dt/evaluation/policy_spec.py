@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from snn_dt import strict
 from snn_dt.data.encoding import BIT, is_composite, parts
 from snn_dt.data.env_spec import parse_spec
@@ -59,6 +62,28 @@ class PolicySpec:
         if not math.isfinite(number):
             raise ValueError(f"expected a finite target_return or 'most', found {asked!r}")
         return number
+
+    def targets(self, asked: float | str | ArrayLike | None) -> NDArray[np.float64]:
+        """Return one or several target returns; see `target`."""
+        one = asked is None or isinstance(asked, str) or np.ndim(asked) == 0
+        found = np.asarray(self.target(asked) if one else asked, np.float64)  # type: ignore[arg-type]
+        if not np.isfinite(found).all():
+            raise ValueError(f"expected finite target returns, found {asked!r}")
+        return found
+
+    def beyond(self, targets: NDArray[np.float64]) -> str | None:
+        """Return a warning if a target return lies beyond those of the data, else None."""
+        if self.return_range is None:
+            return None
+        low, high = self.return_range
+        slack = 1e-6 * max(abs(low), abs(high))  # of single precision
+        found = targets[(targets < low - slack) | (targets > high + slack)]
+        if not len(found):
+            return None
+        return (
+            f"expected a target return between {low:g} and {high:g}, as in the data, found {found[0]:g}: what the "
+            'policy does then is not learned; "most" is the best that the data hold'
+        )
 
 
 def read_space(text: str) -> Any:
