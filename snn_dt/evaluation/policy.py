@@ -22,11 +22,11 @@ from snn_dt.errors import CheckpointError, EnvironmentMismatchError
 from snn_dt.evaluation.actions import ActionReader, CompositeReader, make_reader
 from snn_dt.evaluation.adaptation import OnlinePlasticity
 from snn_dt.evaluation.context import Context, make_context
-from snn_dt.evaluation.decide import Decide, Decider, make_decider, pick_way
+from snn_dt.evaluation.decide import Decider, make_decider, pick_way
 from snn_dt.evaluation.policy_spec import PolicySpec as PolicySpec
 from snn_dt.evaluation.policy_spec import read_space
 from snn_dt.evaluation.stream_context import StreamContext
-from snn_dt.models.goals import goal_bins, set_goal, takes_goal
+from snn_dt.models.goals import aim, takes_goal
 from snn_dt.rule_config import PlasticityConfig, plasticity_checks
 
 P = ParamSpec("P")
@@ -152,15 +152,14 @@ class Policy:
     def reset(self, target_return: float | str | ArrayLike | None = None, batch_size: int | None = None) -> None:
         """Begin one episode, or `batch_size` of them, with a target return in environment units.
 
-        None is the default target. `"most"` is the mean return of the best episodes of the data, those of the highest
-        goal bin: the data always hold it. A number beyond the returns of the data gives a warning once. With
-        `model.goal: bins` the target also picks the goal bin, with the weights as they are now.
+        None is the default target, `"most"` the mean return of the best tenth of the data. A number beyond the data
+        gives a warning once. With `model.goal: bins` the target also picks the bin, with the weights as they are now.
 
         With `batch_size`, `act` and `observe` use arrays with a leading axis of that size. This call also picks the way
         of deciding; see `snn_dt.evaluation.decide`.
 
         Raises:
-            ValueError: a target is neither finite nor `"most"`, or an older checkpoint does not say what the most is.
+            ValueError: a target is neither finite nor `"most"`.
         """
         target = self.spec.targets(target_return)
         n = 1 if batch_size is None else batch_size
@@ -178,11 +177,7 @@ class Policy:
         if not self._warned_beyond and (beyond := self.spec.beyond(targets.cpu().numpy())):
             self._warned_beyond = True
             warnings.warn(beyond, stacklevel=5)
-        if takes_goal(self.model):
-            bins = goal_bins(self.model, targets / self.spec.rtg_scale).unique().tolist()
-            self._mixed = len(bins) > 1
-            if not self._mixed:
-                set_goal(self.model, bins[0])
+        self._mixed = aim(self.model, targets / self.spec.rtg_scale)
 
     def _begin(self, context: Context | StreamContext, single: bool) -> None:
         """Continue from `context`, with the fastest way of deciding that the model supports now."""
@@ -230,10 +225,8 @@ class Policy:
         normal = ((states - self.state_mean) / self.state_std).float()
         # Plasticity reads the input of the head through a hook.
         modules = self._modules_only or self._plasticity is not None
-        decide: Decide = decider.by_modules if modules or self._mixed else decider
-        if self._mixed:  # rows with several goals [N, 1]
-            decide = partial(decider.by_modules, goal=(self._asked / self.spec.rtg_scale).float()[:, None])
-        prediction = context.decide(decide, rtg, normal)
+        rows = {"goal": (self._asked / self.spec.rtg_scale).float()[:, None]} if self._mixed else {}  # [N, 1]
+        prediction = context.decide(partial(decider.by_modules, **rows) if modules or rows else decider, rtg, normal)
         reader = self._action_reader()
         action = reader.read(prediction)
         context.set_action(action)

@@ -90,6 +90,14 @@ def set_goal(model: nn.Module, goal: int) -> None:
         norm.set_goal(goal)
 
 
+def aim(model: nn.Module, goals: Tensor) -> bool:
+    """Make the bin of `goals [N]` (scaled returns) the goal of all rows; return whether they are in several bins."""
+    bins = goal_bins(model, goals).unique().tolist() if takes_goal(model) else []
+    if len(bins) == 1:
+        set_goal(model, bins[0])
+    return len(bins) > 1
+
+
 def goal_norms(model: nn.Module) -> list[GoalNorm]:
     """Return the norms of a model that depend on the goal."""
     return [m for m in model.modules() if isinstance(m, GoalNorm)]
