@@ -87,10 +87,9 @@ class Policy:
         self._reader: ActionReader | CompositeReader | None = None
         self._single = True
         self._rtg = self._asked = torch.zeros(0)
-        self._mixed = False
         self._plasticity: OnlinePlasticity | None = None
         self._lock = threading.RLock()
-        self._unobserved = self._warned = self._warned_beyond = False
+        self._unobserved = self._warned = self._warned_beyond = self._mixed = False
 
     def __repr__(self) -> str:
         spec, config = self.spec, getattr(self.model, "config", None)
@@ -152,11 +151,10 @@ class Policy:
     def reset(self, target_return: float | str | ArrayLike | None = None, batch_size: int | None = None) -> None:
         """Begin one episode, or `batch_size` of them, with a target return in environment units.
 
-        None is the default target, `"most"` the mean return of the best tenth of the data. A number beyond the data
-        gives a warning once. With `model.goal: bins` the target also picks the bin, with the weights as they are now.
-
-        With `batch_size`, `act` and `observe` use arrays with a leading axis of that size. This call also picks the way
-        of deciding; see `snn_dt.evaluation.decide`.
+        None is the default, `"most"` the mean return of the best tenth of the data. A number beyond the data gives a
+        warning once. With `model.goal: bins` the target picks the bin, with the weights as they are now. With
+        `batch_size`, `act` and `observe` use arrays with a leading axis of that size. This call also picks the way of
+        deciding (`snn_dt.evaluation.decide`).
 
         Raises:
             ValueError: a target is neither finite nor `"most"`.
@@ -278,8 +276,8 @@ class Policy:
         The state includes the number of episodes. It does not include the weights.
         """
         running = {f"context.{name}": x for name, x in self._running().state_dict().items()}
-        goal = {"goal": self._asked.clone()} if takes_goal(self.model) else {}  # in environment units
-        return running | goal | {"returns_to_go": self._rtg.clone(), "single": torch.tensor(self._single)}
+        running |= {"goal": self._asked.clone()} if takes_goal(self.model) else {}
+        return running | {"returns_to_go": self._rtg.clone(), "single": torch.tensor(self._single)}
 
     @_one_thread
     def load_state(self, state: dict[str, Tensor]) -> None:
