@@ -12,6 +12,7 @@ import torch
 from snn_dt.checkpoint import was_saved
 from snn_dt.config import Config, config_to_dict, save_config, validate
 from snn_dt.data import Trajectories
+from snn_dt.data.windows import Batch
 from snn_dt.device import set_threads, tune_allocator
 from snn_dt.evaluation.rollout import evaluate
 from snn_dt.learning.eprop_blocks import use_eprop
@@ -183,8 +184,15 @@ class Run:
 
     def _train(self, sink: MetricSink, stop: StopSignal, console: Console | None = None) -> bool:
         evaluation = (lambda: self.evaluate(stop, console)) if self.evaluates else None
+        draw = self.batches
+
+        def batches(step: int) -> Batch:
+            if console is not None:
+                console.at(step)
+            return draw(step)
+
         callbacks = Callbacks(sink, partial(save_run, self), evaluation, self.validate, stop)
-        return train_loop(self.config.train, self.policy.model, self.batches, callbacks, self.state)
+        return train_loop(self.config.train, self.policy.model, batches, callbacks, self.state)
 
     def _stop_signal(self) -> StopSignal:
         # torchrun passes on a Ctrl-C that the terminal has sent to all processes already.

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any, Self
 
 import rich.console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 
 class Console:
-    """A metric sink that shows loss, firing rate, steps/s and time left.
+    """A metric sink that shows loss, firing rate, updates/s and time left.
 
     On a terminal it draws a bar below the printed lines. Elsewhere (a file, a pipe, TERM=dumb) it prints and flushes a
     line per call of `log`. As a context manager it stops the bar at exit.
@@ -31,14 +31,16 @@ class Console:
         self._begin, self._begin_time = initial, self._time
         if self._live:
             self._progress = Progress(
+                SpinnerColumn(),  # turns although an update takes long
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[metrics]}", style="cyan", markup=False),
+                TextColumn("{task.fields[left]}", markup=False),
                 console=self._console,
                 expand=True,
             )
-            self._task = self._progress.add_task("train", total=total, completed=initial, metrics="")
+            self._task = self._progress.add_task("", total=total, completed=initial, metrics="", left="")
             self._progress.start()
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -47,9 +49,14 @@ class Console:
         if shown:
             self._shown = self._describe(step, metrics)
         if self._progress is not None:
-            self._progress.update(self._task, completed=step, metrics=self._shown)
+            self.at(step)
         elif shown:
-            self.print(f"step {step}/{self._total}  {self._shown}")
+            self.print(f"update {step}/{self._total}  {self._shown}  {self._left(step)}")
+
+    def at(self, step: int) -> None:
+        """Move the bar to `step`, between two calls of `log`."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step, metrics=self._shown, left=self._left(step))
 
     def log_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Print one line per target return of an evaluation."""
@@ -57,14 +64,14 @@ class Console:
         for row in rows:
             low, high = row.get("return_interval") or (float("nan"), float("nan"))
             self.print(
-                f"evaluation at step {step}: target {row['target_return']:g}, return {row['return_mean']:.5g} "
+                f"evaluation at update {step}: target {row['target_return']:g}, return {row['return_mean']:.5g} "
                 f"[{low:.5g}, {high:.5g}] over {row['episodes']} episodes"
             )
 
     def evaluating(self, done: float, total: int) -> None:
         """Show on the bar that an evaluation is at episode `done` of `total`."""
         if self._progress is not None:
-            self._progress.update(self._task, description="train" if done >= total else f"evaluate {int(done)}/{total}")
+            self._progress.update(self._task, description="" if done >= total else f"evaluate {int(done)}/{total}")
 
     def print(self, text: str) -> None:
         """Print a line above the bar."""
@@ -75,13 +82,15 @@ class Console:
         now = time.monotonic()
         speed = metrics.get("steps_per_second") or (step - self._step) / max(now - self._time, 1e-9)
         self._step, self._time = step, now
-        # The estimate uses the speed since the start, which varies less than that since the last line.
-        left = (self._total - step) * (now - self._begin_time) / max(step - self._begin, 1)
         parts = [f"loss {_short(metrics['loss'])}"]
         if "firing_rate" in metrics:
             parts.append(f"firing {metrics['firing_rate']:.3f}")
-        parts += [f"{speed:.3g} steps/s", f"{clock(left)} left"]
-        return "  ".join(parts)
+        return "  ".join([*parts, f"{speed:.3g} updates/s"])
+
+    def _left(self, step: int) -> str:
+        """Return the time left, at the speed since the start, which varies less than that since the last line."""
+        spent = time.monotonic() - self._begin_time
+        return f"{clock((self._total - step) * spent / max(step - self._begin, 1))} left"
 
     def stop(self) -> None:
         """Stop the bar and leave it visible. Further calls do nothing."""
