@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snn_dt.device import wide
 from snn_dt.energy.baselines import decision_transformer, dense_count, same_tokens
 from snn_dt.energy.costs import Call, Real, declared
 from snn_dt.energy.counts import Count, EnergyTable
@@ -94,7 +95,8 @@ class DecisionMeter:
         for name, module, inputs, output in self._recorder.calls:
             self._add(name, module, Call(inputs, output, real, tokens_first))
         longest = span or self.model.context_length
-        fill = (attention_mask.sum(1) if steps is None else steps).clamp(max=longest).double()
+        fill = (attention_mask.sum(1) if steps is None else steps).clamp(max=longest)
+        fill = fill.to(wide(fill.device))
         self._steps += float(fill.sum())
         self._steps_squared += float(fill.square().sum())
         self.state_bytes["inputs"] += float(attention_mask.sum()) * self._bytes_of_a_step()
