@@ -54,6 +54,6 @@ def _texts(cls: type) -> dict[str, str]:
     return found
 
 
-def _count(cls: type) -> int:
-    hints = get_type_hints(cls).values()
-    return sum(_count(hint) if dataclasses.is_dataclass(hint) else 1 for hint in hints)  # type: ignore[arg-type]
+def _count(cls: Any) -> int:
+    hints: list[Any] = list(get_type_hints(cls).values())
+    return sum(_count(hint) if dataclasses.is_dataclass(hint) else 1 for hint in hints)
