@@ -12,7 +12,6 @@ import torch
 from snn_dt.checkpoint import was_saved
 from snn_dt.config import Config, config_to_dict, save_config, validate
 from snn_dt.data import Trajectories
-from snn_dt.data.windows import Batch
 from snn_dt.device import set_threads, tune_allocator
 from snn_dt.evaluation.rollout import evaluate
 from snn_dt.learning.eprop_blocks import use_eprop
@@ -159,7 +158,7 @@ class Run:
             with Console() as console, self._stop_signal() as stop:
                 for line in self._description():
                     console.print(line)
-                console.start(self.config.train.steps, self.state.step)
+                console.start(self.config.train.steps, self.state.step, lambda: self.state.step)
                 finished = self._train(MetricSinks(tracker, console), stop, console)
             self._log_media(tracker)
             for name in ("last", "best"):
@@ -184,15 +183,8 @@ class Run:
 
     def _train(self, sink: MetricSink, stop: StopSignal, console: Console | None = None) -> bool:
         evaluation = (lambda: self.evaluate(stop, console)) if self.evaluates else None
-        draw = self.batches
-
-        def batches(step: int) -> Batch:
-            if console is not None:
-                console.at(step)
-            return draw(step)
-
         callbacks = Callbacks(sink, partial(save_run, self), evaluation, self.validate, stop)
-        return train_loop(self.config.train, self.policy.model, batches, callbacks, self.state)
+        return train_loop(self.config.train, self.policy.model, self.batches, callbacks, self.state)
 
     def _stop_signal(self) -> StopSignal:
         # torchrun passes on a Ctrl-C that the terminal has sent to all processes already.

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any, Self
 
 import rich.console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+
+class _Bar(Progress):
+    """A bar that asks where the run is each time it is drawn, so the run need not tell it."""
+
+    look: Callable[[], None] | None = None
+
+    def get_renderables(self) -> Iterable[rich.console.RenderableType]:
+        """Move, then draw."""
+        if self.look is not None:
+            self.look()
+        return super().get_renderables()
 
 
 class Console:
@@ -22,15 +34,15 @@ class Console:
         self._console = rich.console.Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
         # A dumb terminal cannot move its cursor.
         self._live = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._progress: Progress | None = None
+        self._progress: _Bar | None = None
         self._shown = ""
 
-    def start(self, total: int, initial: int = 0) -> None:
-        """Begin at update `initial` of `total`."""
+    def start(self, total: int, initial: int = 0, position: Callable[[], int] | None = None) -> None:
+        """Begin at update `initial` of `total`. The bar moves to `position()` whenever it is drawn, or with `log` only."""
         self._total, self._step, self._time = total, initial, time.monotonic()
         self._begin, self._begin_time = initial, self._time
         if self._live:
-            self._progress = Progress(
+            self._progress = _Bar(
                 SpinnerColumn(),  # turns although an update takes long
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
@@ -41,6 +53,7 @@ class Console:
                 expand=True,
             )
             self._task = self._progress.add_task("", total=total, completed=initial, metrics="", left="")
+            self._progress.look = None if position is None else lambda: self._move(position())
             self._progress.start()
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -49,14 +62,9 @@ class Console:
         if shown:
             self._shown = self._describe(step, metrics)
         if self._progress is not None:
-            self.at(step)
+            self._move(step)
         elif shown:
-            self.print(f"update {step}/{self._total}  {self._shown}  {self._left(step)}")
-
-    def at(self, step: int) -> None:
-        """Move the bar to `step`, between two calls of `log`."""
-        if self._progress is not None:
-            self._progress.update(self._task, completed=step, metrics=self._shown, left=self._left(step))
+            self.print(f"update {step}/{self._total}  {self._shown}  {self._left(step)}".rstrip())
 
     def log_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Print one line per target return of an evaluation."""
@@ -87,10 +95,16 @@ class Console:
             parts.append(f"firing {metrics['firing_rate']:.3f}")
         return "  ".join([*parts, f"{speed:.3g} updates/s"])
 
+    def _move(self, step: int) -> None:
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step, metrics=self._shown, left=self._left(step))
+
     def _left(self, step: int) -> str:
         """Return the time left, at the speed since the start, which varies less than that since the last line."""
         spent = time.monotonic() - self._begin_time
-        return f"{clock((self._total - step) * spent / max(step - self._begin, 1))} left"
+        if step == self._begin:
+            return ""
+        return f"{clock((self._total - step) * spent / (step - self._begin))} left"
 
     def stop(self) -> None:
         """Stop the bar and leave it visible. Further calls do nothing."""

@@ -67,12 +67,13 @@ def test_on_a_terminal_a_bar_shows_the_last_record_and_printed_lines_stay_above_
 
 def test_between_two_records_the_bar_moves_at_every_update_and_fits_80_columns(terminal, clock, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
+    at = [0]
     with Console(terminal) as console:
-        console.start(10_000)
-        clock[0] = 10.0
+        console.start(10_000, position=lambda: at[0])
+        clock[0], at[0] = 10.0, 1000
         console.log(1000, METRICS)
-        clock[0] = 11.0
-        console.at(1100)
+        clock[0], at[0] = 11.0, 1100
+        console._progress.refresh()
         assert console._progress.tasks[0].completed == 1100
     last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()).splitlines()[-1]
     assert len(last.rstrip()) <= 80
