@@ -35,11 +35,13 @@ class Constants:
 
     Attributes:
         lines: the definitions so far.
+        value: C type of other numbers.
         flash_bytes: size of the arrays.
     """
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
+        self.value = "float" if weights == "float32" else "int32_t"
         self.lines: list[str] = []
         self.flash_bytes = 0
         self.reset: str | None = None

@@ -93,3 +93,48 @@ static void scale_by(value *x, int n, float factor, int shift) {
 
 /* 1 / scale, which the running sum of attention adds where a key and a value fire. */
 static value sum_one(float scale) { return 1.0f / scale; }
+
+/* Replace scores by their softmax. */
+static void soften(value *scores, int n, value most) {
+    float total = 0;
+    for (int i = 0; i < n; ++i) total += scores[i] = expf(scores[i] - most);
+    for (int i = 0; i < n; ++i) scores[i] /= total;
+}
+
+/* Query times key. */
+static value dense_score(const kept *q, const kept *k) {
+    float sum = 0;
+    for (int j = 0; j < HEAD_WIDTH; ++j) sum += q[j] * k[j];
+    return sum * SCORE_SCALE;
+}
+
+/* Every spike of the query adds the count of the key. */
+static value spike_score(const uint16_t *fired, int n, const kept *k) {
+    int sum = 0;
+    for (int i = 0; i < n; ++i) sum += k[fired[i]];
+    return (float)sum * SCORE_SCALE;
+}
+
+static kept to_kept(value x) { return x; }
+
+/* The number for a sum of kept numbers whose weights sum to 1. */
+static value mixed(value sum) { return sum; }
+
+/* Neurons that start at rest and get a constant current for SIM_STEPS steps. A neuron stands in `fired` once per spike. */
+static int fire_rate(const lif *l, const value *current, uint16_t *fired, kept *counts, int n) {
+    int count = 0;
+    for (int j = 0; j < n; ++j) {
+        const int before = count;
+        float v = 0;
+        for (int t = 0; t < SIM_STEPS && current[j] > 0; ++t) {
+            v = l->keep * v + current[j];
+            if (v >= l->threshold) {
+                fired[count++] = (uint16_t)j;
+                v = AFTER_SPIKE(v, l->threshold);
+            }
+        }
+        if (counts) counts[j] = (kept)(count - before);
+    }
+    ON_SPIKES(fired, count);
+    return count;
+}

@@ -113,3 +113,61 @@ static void scale_by(value *x, int n, float factor, int shift) {
 
 /* 1 / scale, which the running sum of attention adds where a key and a value fire. 2^SUM_BITS stands for 1. */
 static value sum_one(float scale) { return (value)((float)(1 << SUM_BITS) / scale); }
+
+/* e^x for x <= 0; 32768 stands for 1. 2^-f for f in [0, 1) is a polynomial that is within 0.0002 of it. */
+static int32_t exp_negative(value x) {
+    const int64_t power = -(((int64_t)x * 94548) >> 16); /* log2(e) */
+    const int32_t whole = (int32_t)(power >> 16), f = (int32_t)(power & 0xFFFF);
+    if (whole > 15) return 0;
+    return (int32_t)((65536 - multiply(f, 45340 - multiply(f, 15212 - multiply(f, 2647)))) >> (1 + whole));
+}
+
+/* Replace scores by their softmax; 32768 stands for 1. */
+static void soften(value *scores, int n, value most) {
+    uint32_t total = 0;
+    for (int i = 0; i < n; ++i) total += (uint32_t)(scores[i] = exp_negative(scores[i] - most));
+    const int64_t share = (int64_t)((1u << 31) / total); /* total is 32768 at least */
+    for (int i = 0; i < n; ++i) scores[i] = (value)((scores[i] * share) >> 16);
+}
+
+/* Query times key. */
+static value dense_score(const kept *q, const kept *k) {
+    int64_t sum = 0;
+    for (int j = 0; j < HEAD_WIDTH; ++j) sum += (int32_t)q[j] * k[j];
+    return (value)((sum * SCORE_SCALE) >> 20);
+}
+
+/* Every spike of the query adds the count of the key. */
+static value spike_score(const uint16_t *fired, int n, const kept *k) {
+    int32_t sum = 0;
+    for (int i = 0; i < n; ++i) sum += k[fired[i]];
+    return sum * SCORE_SCALE;
+}
+
+/* Keys and values have 16 bits; 1024 stands for 1. */
+static kept to_kept(value x) {
+    x >>= 6;
+    return (kept)(x > 32767 ? 32767 : x < -32768 ? -32768 : x);
+}
+
+/* The number for a sum of kept numbers whose weights sum to 1. */
+static value mixed(value sum) { return MIXED(sum); }
+
+/* Neurons that start at rest and get a constant current for SIM_STEPS steps. A neuron stands in `fired` once per spike. */
+static int fire_rate(const lif *l, const value *current, uint16_t *fired, kept *counts, int n) {
+    int count = 0;
+    for (int j = 0; j < n; ++j) {
+        const int before = count;
+        int32_t v = 0;
+        for (int t = 0; t < SIM_STEPS && current[j] > 0; ++t) {
+            v = multiply(l->keep, v) + current[j];
+            if (v >= l->threshold) {
+                fired[count++] = (uint16_t)j;
+                v = AFTER_SPIKE(v, l->threshold);
+            }
+        }
+        if (counts) counts[j] = (kept)(count - before);
+    }
+    ON_SPIKES(fired, count);
+    return count;
+}
