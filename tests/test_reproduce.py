@@ -109,12 +109,12 @@ def test_all_datasets_together_take_the_seeds_that_every_dataset_has():
     text = page("T", records, {})
     full = line_of(text, "| full | 2 | 23.3 | 10.0 (10.0 to 10.0)")
     assert full[4:6] == ["50.0 %", "12.5 %"]
-    assert full[5].startswith("+0.7 ("), "the mean of 1, 1, 9 minus 3"
-    assert full[6] == "+0.5 (+0.5 to +0.5)"
-    assert line_of(text, "| dense | 1 | 17.5 | 17.5")[5:] == ["", ""]
-    assert line_of(text, "| only-a |  |  |  |")[5].startswith("-2.0")
+    assert full[6].startswith("+0.7 ("), "the mean of 1, 1, 9 minus 3"
+    assert full[7] == "+0.5 (+0.5 to +0.5)"
+    assert line_of(text, "| dense | 1 | 17.5 | 17.5")[6:] == ["", ""]
+    assert line_of(text, "| only-a |  |  |  |")[6].startswith("-2.0")
     alone = page("T", [record("full", 0, 3.0)], {})
-    assert len(line_of(alone, "| full | 1 | 30.0")) == 5, "nothing to compare with"
+    assert len(line_of(alone, "| full | 1 | 30.0")) == 6, "nothing to compare with"
     assert "minus that of" not in alone
 
 
