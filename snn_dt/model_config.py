@@ -17,7 +17,7 @@ MAX_THREADS = 1024  # libgomp ends the process when it gets tens of thousands
 @takes_old_names
 @dataclass(frozen=True)
 class ModelConfig:
-    """The sequence model. A field that is null takes the value its kind was published with (`snn_dt.models.kinds`)."""
+    """The sequence model. A field that is null takes the recommended value of its kind (`snn_dt.models.kinds`)."""
 
     kind: str = "snn_dt"
     """`dense`: the Decision Transformer; `snn_dt`: its spiking counterpart; `snn_dt_stream`: one step of every neuron
@@ -82,17 +82,19 @@ class ModelConfig:
     sim_steps: int = 4
     """T, simulation steps of a neuron per token; snn_dt_stream always takes one."""
     tau_mem: float | None = None
-    """Membrane time constant, in simulation steps. Null: 2; 4/3, a decay of 1/4 per step, for dsformer."""
+    """Membrane time constant, in simulation steps. Null: 20; 1.3 for snn_dt_stream; 4/3, a decay of 1/4 per step, for
+    dsformer."""
     v_threshold: float | None = None
     """Firing threshold; the membrane rests at 0. Null: 1; 0.5 for dsformer."""
-    reset: Literal["hard", "soft", "none"] = "hard"
-    """Effect of a spike on the membrane: back to rest, down by the threshold, or none."""
+    reset: Literal["hard", "soft", "none"] | None = None
+    """Effect of a spike on the membrane: back to rest, down by the threshold, or none. Null: soft; hard for
+    snn_dt_stream and dsformer."""
     detach_reset: bool | None = None
     """Cut the gradient through the reset. Null: false; true for dsformer."""
     surrogate: Literal["fast_sigmoid", "sigmoid", "triangle", "arctan", "rectangular"] | None = None
     """Derivative of a spike in the backward pass. Null: fast_sigmoid; rectangular for dsformer."""
     surrogate_slope: float | None = None
-    """k of the surrogate; it never changes the forward pass. Null: 10; 2 for dsformer."""
+    """k of the surrogate; it never changes the forward pass. Null: 3; 2 for dsformer."""
 
     def resolved(self) -> ModelConfig:
         """Return the configuration with every null replaced by the default of the kind.

@@ -90,6 +90,12 @@ def rtg_scale(config: Config, trajectories: Trajectories) -> float:
     return config.data.rtg_scale or max(float(returns_to_go.max()), -float(returns_to_go.min()), 1e-6)
 
 
+def worth_asking(trajectories: Trajectories) -> dict[float, str]:
+    """Return up to three target returns that the data can teach, best first, and what they are in the data."""
+    best, tenth, median = np.quantile(trajectories.episode_returns, (1, 0.9, 0.5)).tolist()
+    return dict(sorted({median: "median", tenth: "best tenth", best: "best"}.items(), reverse=True))
+
+
 def make_policy(model: torch.nn.Module, trajectories: Trajectories, config: Config, rtg_scale: float) -> Policy:
     """Return a policy with the model and the spaces, statistics and target return of its dataset."""
     from minari.serialization import serialize_space

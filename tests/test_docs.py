@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import json
+import os
 import pkgutil
 import re
 import subprocess
@@ -17,6 +19,7 @@ import pytest
 from snn_dt.cli.main import COMMANDS, main
 from snn_dt.renamed import RENAMED
 from tests.conftest import ROOT
+from tests.test_extending import own_entries
 
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES = [
@@ -25,7 +28,8 @@ PAGES = [
     ROOT / "datasets" / "README.md",
     *(path for folder in ("results", "experiments") for path in sorted(ROOT.glob(f"{folder}/**/*.md"))),
 ]
-FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+FENCED = re.compile(r"^ *```(\w*)(?: run)?\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+RUNNABLE = re.compile(r"^```python run\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PARTS = {
     "data": ("info", "cache", "collect", "list"),
     "analyse": ("gradients", "stability", "eprop"),
@@ -170,6 +174,62 @@ def test_the_python_of_readme_runs(monkeypatch):
             namespace: dict[str, object] = {}
             exec(compile(body, "README.md", "exec"), namespace)
             assert namespace["terminated"] or namespace["truncated"]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder as a user's, with what a clone has. Trainings take one core, because the others may be busy."""
+    for folder in ("configs", "datasets", "results"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    monkeypatch.chdir(tmp_path)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
+
+
+@pytest.mark.parametrize("page", [page for page in DOCS if RUNNABLE.search(page.read_text())], ids=name)
+def test_the_blocks_that_a_page_marks_with_run_run_in_order(page, workplace):
+    namespace: dict[str, object] = {"__name__": "a_page"}
+    for body in RUNNABLE.findall(page.read_text()):
+        exec(compile(body, name(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/notebooks/*.ipynb")), ids=name)
+def test_a_notebook_runs_from_top_to_bottom(path, workplace):
+    namespace: dict[str, object] = {"__name__": "a_notebook"}
+    cells = json.loads(path.read_text())["cells"]
+    assert not any(cell.get("outputs") for cell in cells), "clear the outputs: they age, and they fill the repository"
+    with own_entries():
+        for cell in cells:
+            if cell["cell_type"] == "code":
+                exec(compile("".join(cell["source"]), name(path), "exec"), namespace)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/notebooks/*.ipynb")), ids=name)
+def test_every_link_of_a_notebook_leads_to_a_file(path):
+    text = "".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
+    for link in re.findall(r"\]\(([^)\s:#]+)\)", text):
+        assert (path.parent / link).exists(), f"{name(path)}: {link}"
+
+
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
+    pip = "pip install -e '.[docs]'"
+    for module in ("mkdocs", "material", "mkdocstrings"):
+        pytest.importorskip(module, reason=f"{module} is not installed: {pip}")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["bash", str(ROOT / "scripts" / "docs.sh"), str(tmp_path / "site")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PATH": path})
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in DOCS:
+        if page.parent == ROOT / "docs":
+            assert (tmp_path / "site" / f"{page.stem}.html").exists(), f"{page.name} is in no folder of the site"
+
+
+def test_every_page_has_a_place_in_the_navigation():
+    text = (ROOT / "mkdocs.yml").read_text()
+    for page in (page for page in DOCS if page.parent == ROOT / "docs"):
+        assert re.search(rf"[ /]{re.escape(page.name)}$", text, re.MULTILINE), f"{page.name} is not in mkdocs.yml"
 
 
 @pytest.mark.parametrize("page", DOCS, ids=name)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from snn_dt.checkpoint import from_pretrained
-from snn_dt.data.d4rl_files import URLS
+from snn_dt.data.public_sets import find_set
 from snn_dt.device import choose_device, device_name
 from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.evaluation.statistics import interquartile_mean, stratified_interval
@@ -140,7 +140,7 @@ def test_the_fewest_spikes_are_those_of_the_sparsest_variant_with_95_percent_of_
 @pytest.mark.parametrize("plan", ["classic", "mujoco", "d4rl", "long", "dropout", "stream", "budget"])
 def test_the_plans_are_of_the_promised_size(plan):
     trials = read_sweep(ROOT / "configs" / "reproduce" / f"{plan}.yaml")[1]
-    sizes = {"classic": 4 * 11 * 5, "mujoco": 4 * 11 * 3, "d4rl": 9 * 4 * 5, "long": 2 * 4 * 3, "dropout": 3 * 3}
+    sizes = {"classic": 4 * 11 * 5, "mujoco": 4 * 11 * 3, "d4rl": 44 * 4 * 5, "long": 2 * 4 * 3, "dropout": 3 * 3}
     sizes |= {"stream": 4 * 6 * 3, "budget": 4 * 7 * 3}
     assert len(trials) == sizes[plan]
     variants = {trial.variant: trial.config for trial in trials}
@@ -173,7 +173,7 @@ def test_the_plans_are_of_the_promised_size(plan):
 def test_the_plan_of_d4rl_is_as_published():
     """dt-peers and DSFormer's own script: sizes, lengths and rates; the rates of the other plans are not theirs."""
     for trial in read_sweep(ROOT / "configs" / "reproduce" / "d4rl.yaml")[1]:
-        assert trial.config.data.dataset.removeprefix("d4rl:") in URLS
+        assert find_set(trial.config.data.dataset), trial.name
         model, train = trial.config.model, trial.config.train
         dsformer = trial.variant == "dsformer_pssa"
         assert (model.context_length, model.n_layers, model.n_heads, model.d_model) == (20, 3, 1, 128), trial.name
@@ -183,8 +183,9 @@ def test_the_plan_of_d4rl_is_as_published():
         assert train.schedule == ("cosine" if dsformer else "constant"), trial.name
         assert model.dropout == (0 if dsformer else 0.1), trial.name
         env = trial.config.data.dataset.split("-")[0].removeprefix("d4rl:")
-        targets = {"hopper": (3600, 1800), "halfcheetah": (12_000, 6_000), "walker2d": (5_000, 2_500)}[env]
-        assert trial.config.eval.target_return == targets, trial.name
+        targets = {"hopper": (3600, 1800), "halfcheetah": (12_000, 6_000), "walker2d": (5_000, 2_500)}
+        targets |= {"pen": (3100, 1550), "door": (2900, 1450), "hammer": (12_800, 6400), "relocate": (4300, 2150)}
+        assert trial.config.eval.target_return == targets.get(env, ()), trial.name
 
 
 @pytest.mark.parametrize("plan", ["classic", "mujoco", "stream", "budget"])

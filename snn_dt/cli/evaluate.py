@@ -42,7 +42,7 @@ class EvaluateArguments:
     seed: int = 10_000
     """Reset seed of the first episode; episode i takes seed + i."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:N`."""
+    """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:N`, `mps`, `xpu`."""
     json: Path | None = None
     """Write the results to this file, one object per target return, as soon as each is known. With three targets or
     more the calibration goes to a second file, NAME.calibration.json beside NAME.json."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from snn_dt.command import plain_console
 from snn_dt.evaluation.calibration import Calibration, summary
+from snn_dt.training.console import success_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +54,7 @@ def evaluation_line(row: dict[str, Any]) -> str:
     low, high = row["return_interval"]
     return (
         f"target {row['target_return']:g}: return {row['return_mean']:.5g} [{low:.5g}, {high:.5g}] over "
-        f"{row['episodes']} episodes"
+        f"{row['episodes']} episodes{success_text(row)}"
     )
 
 

@@ -17,6 +17,7 @@ from snn_dt.command import Command, RunCommand
 from snn_dt.errors import ConfigError, SnnDtError, did_you_mean
 
 COMMANDS = {
+    "quickstart": ("snn_dt.cli.quickstart:quickstart_main", "train and evaluate a first policy, and write a report"),
     "train": ("snn_dt.cli.train:TRAIN", "train a model on a dataset, or resume a run"),
     "rsnn": (
         "snn_dt.experimental.rsnn.command:RSNN",

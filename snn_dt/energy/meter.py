@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snn_dt.device import wide
 from snn_dt.energy.baselines import (
     cached_count,
     cached_decision_transformer,
@@ -108,7 +109,8 @@ class DecisionMeter:
             self._add(name, module, Call(inputs, output, real, tokens_first))
         longest = span or self.model.context_length
         age = attention_mask.sum(1) if steps is None else steps
-        fill = age.clamp(max=longest).double()
+        fill = age.clamp(max=longest)
+        fill = fill.to(wide(fill.device))
         self._first += float((age == 1).sum())
         # A full window is as good as always one of a longer episode.
         self._beyond += float((age >= longest if steps is None else age > longest).sum())

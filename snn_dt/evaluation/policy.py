@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from snn_dt import strict
 from snn_dt.data.encoding import row
+from snn_dt.device import wide
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError
 from snn_dt.evaluation.actions import ActionReader, CompositeReader, make_reader
 from snn_dt.evaluation.adaptation import OnlinePlasticity
@@ -161,7 +162,7 @@ class Policy:
         n = 1 if batch_size is None else batch_size
         self._begin(make_context(self.model, n, self.device), single=batch_size is None)
         # float64: rewards of a long episode are subtracted one by one. The target may be [N].
-        self._rtg = torch.zeros(n, dtype=torch.float64, device=self.device) + self._tensor(target)
+        self._rtg = torch.zeros(n, dtype=wide(self.device), device=self.device) + self._tensor(target)
         if self._plasticity is not None:
             self._plasticity.finish_all()
             self._plasticity.begin(self._rtg)
@@ -368,7 +369,7 @@ class Policy:
         return self._context
 
     def _tensor(self, value: Any) -> Tensor:
-        return torch.as_tensor(np.asarray(value, dtype=np.float64), device=self.device)
+        return torch.as_tensor(np.asarray(value, dtype=np.float64)).to(self.device, wide(self.device))
 
     def _states(self, observation: Any) -> Tensor:
         # [1, state_dim], or the batch [N, state_dim].

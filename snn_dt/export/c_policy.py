@@ -16,7 +16,7 @@ from snn_dt.errors import ExportError
 from snn_dt.evaluation.policy import Policy
 from snn_dt.export.c_stream import stream_parts
 from snn_dt.export.c_window import window_parts
-from snn_dt.export.constants import AFTER_SPIKE, Constants, Weights
+from snn_dt.export.constants import AFTER_SPIKE, TOGETHER, Constants, Weights
 from snn_dt.export.parts import CParts, declaration
 from snn_dt.models.decision_transformer import DecisionTransformer
 from snn_dt.models.stream import StreamTransformer
@@ -96,7 +96,9 @@ def _header(policy: Policy, parts: CParts, constants: Constants) -> str:
     value = constants.value
     action = "uint16_t action;" if model.discrete else f"{value} action[POLICY_ACTIONS];"
     more = "".join(f"    {declaration(*x)};\n" for x in parts.state.items())
-    narrow = max(parts.widest, model.state_dim, model.action_dim)
+    widest = -(parts.widest // -TOGETHER) * TOGETHER
+    narrow = max(widest, model.state_dim + 3, model.action_dim + 3)
+    token = -(parts.width // -TOGETHER) * TOGETHER
     state = (
         f"typedef struct {{\n{parts.members()}}} policy_block;\n\ntypedef struct {{\n"
         f"    policy_block blocks[{parts.layers}];   /* what a layer keeps between decisions */\n"
@@ -106,7 +108,7 @@ def _header(policy: Policy, parts: CParts, constants: Constants) -> str:
         "    uint32_t spikes;   /* of the last decision */\n"
         f"{more}"
         "    /* scratch of one decision */\n"
-        f"    {value} x[{parts.width}], a[{parts.widest}], b[{parts.widest}];\n"
+        f"    {value} x[{token}], a[{widest}], b[{widest}];\n"
         f"    uint16_t fired[{parts.fired}];\n    int16_t narrow[{narrow}];\n}} policy_state;"
     )
     call = (

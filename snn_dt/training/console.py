@@ -58,7 +58,7 @@ class Console:
             low, high = row.get("return_interval") or (float("nan"), float("nan"))
             self.print(
                 f"evaluation at step {step}: target {row['target_return']:g}, return {row['return_mean']:.5g} "
-                f"[{low:.5g}, {high:.5g}] over {row['episodes']} episodes"
+                f"[{low:.5g}, {high:.5g}] over {row['episodes']} episodes{success_text(row)}"
             )
 
     def evaluating(self, done: float, total: int) -> None:
@@ -105,3 +105,9 @@ def clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
+
+
+def success_text(row: Mapping[str, Any]) -> str:
+    """Return the success rate of an evaluation as the end of a line; "" if the environment reports none."""
+    rate = row.get("success_rate")
+    return "" if rate is None else f", {rate:.0%} successful"
