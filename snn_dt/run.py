@@ -158,7 +158,7 @@ class Run:
             with Console() as console, self._stop_signal() as stop:
                 for line in self._description():
                     console.print(line)
-                console.start(self.config.train.steps, self.state.step)
+                console.start(self.config.train.steps, self.state.step, lambda: self.state.step)
                 finished = self._train(MetricSinks(tracker, console), stop, console)
             self._log_media(tracker)
             for name in ("last", "best"):
