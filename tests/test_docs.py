@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from snn_dt import named
 from snn_dt.cli.main import COMMANDS, main
 from snn_dt.renamed import RENAMED
 from tests.conftest import ROOT
@@ -155,9 +156,10 @@ def test_readme_is_short():
 
 def test_the_first_training_of_readme_needs_no_more_than_the_quickstart_installs():
     text = (ROOT / "README.md").read_text()
-    first = re.search(r"snn-dt train --config (.*?) --run-dir", text)[1].split()
-    assert all((ROOT / path).is_file() for path in first)
-    assert "cartpole" in first[0], "MuJoCo is not in the core"
+    preset, variant = re.search(r"snn-dt train (\S+) --variant (\S+) --run-dir", text).groups()
+    assert preset in named.presets()
+    assert variant in named.presets("variant")
+    assert preset == "cartpole", "MuJoCo is not in the core"
     assert 'setup.sh ""' in (ROOT / "scripts" / "quickstart.sh").read_text()
 
 

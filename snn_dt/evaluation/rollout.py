@@ -30,7 +30,7 @@ _log = logging.getLogger("snn_dt")
 
 def evaluate(
     policy: Policy,
-    target_returns: float | Sequence[float] | None = None,
+    target_returns: float | str | Sequence[float | str] | None = None,
     *,
     episodes: int = 20,
     seed: int = 10_000,
@@ -53,7 +53,8 @@ def evaluate(
 
     Args:
         policy: the policy. It decides on its own device.
-        target_returns: one or several, in environment units. None or empty takes the policy's default.
+        target_returns: one or several, in environment units or "most"; see `Policy.reset`. None or empty takes the
+            policy's default.
         episodes: number of episodes per target. Each is run to its end.
         num_envs: number of parallel environments. It changes decisions by rounding; see above.
         env_id: another environment than the policy's own.
@@ -89,8 +90,9 @@ def evaluate(
         raise ValueError(f"meter_every: expected at least 0, found {meter_every}")
     if max_steps is not None and max_steps < 1:
         raise ValueError(f"max_steps: expected at least 1, found {max_steps}")
-    requested: list[float] = [] if target_returns is None else np.ravel(target_returns).tolist()
-    targets = requested or [policy.spec.target_return]
+    several = not (target_returns is None or isinstance(target_returns, str) or np.ndim(target_returns) == 0)
+    requested: list[Any] = list(target_returns) if several else [target_returns]  # type: ignore[arg-type]
+    targets = [policy.spec.target(asked) for asked in requested or [None]]
     num_envs = 1 if reference else num_envs
     how = {
         "num_envs": num_envs,

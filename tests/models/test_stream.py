@@ -10,7 +10,7 @@ import torch
 from snn_dt.config import ModelConfig
 from snn_dt.models import TaskShape
 from snn_dt.models.decay import CHUNK, DecayAttention
-from snn_dt.models.stream_embedding import ReturnCode
+from snn_dt.models.return_code import ReturnCode
 from snn_dt.snn import TokenLIF
 from tests.conftest import CONTINUOUS, DISCRETE, doubled, make_batch, make_model, run
 
