@@ -25,7 +25,7 @@ BOARDS = {
 }
 FLAGS = ["-std=c99", "-O2", "-mthumb", "-fno-math-errno", "-ffunction-sections", "-fdata-sections", "-nostartfiles"]
 DECISIONS = 200
-EPISODES = 200
+EPISODES = 100
 SEED = 1_000_000
 SPAN = ["--model.attention_span", "10", "--model.context_length", "20", "--train.batch_size", "32"]
 POLICIES = {
@@ -33,7 +33,14 @@ POLICIES = {
     "cartpole-snn_dt": ["cartpole.yaml", "variant/snn_dt-full.yaml", *SPAN],
     "cartpole-snn_dt_stream": None,
     "cartpole-dense-d32": ["cartpole.yaml", "variant/dense.yaml", "--model.d_model", "32", *SPAN],
-    "cartpole-snn_dt_stream-d32": ["cartpole.yaml", "variant/snn_dt_stream.yaml", "--model.d_model", "32"],
+    "cartpole-snn_dt_stream-d32": [
+        "cartpole.yaml",
+        "variant/snn_dt_stream.yaml",
+        "--model.d_model",
+        "32",
+        "--train.steps",
+        "1500",
+    ],
     "pendulum-dense": ["pendulum.yaml", "variant/dense.yaml", *SPAN],
     "pendulum-snn_dt_stream": None,
     "hopper-snn_dt_stream": None,

@@ -17,9 +17,9 @@ class ExportArguments:
 
     checkpoint: Path
     """Checkpoint folder, or a run folder with a last checkpoint."""
-    to: Literal["c", "pt2", "onnx"] = "c"
+    to: Literal["c", "pt2", "onnx", "nir"] = "c"
     """`c`: freestanding C99, one header and one source. `pt2`, `onnx`: a graph of one decision for torch.export or
-    onnxruntime, with normalisation, return-to-go and state inside."""
+    onnxruntime, with normalisation, return-to-go and state inside. `nir`: the spiking parts of snn_dt_stream."""
     out: Path = Path("exported")
     """Folder for the files; made if it is missing."""
     weights: Literal["float32", "int8"] = "float32"
@@ -43,6 +43,10 @@ def export_main(arguments: Sequence[str]) -> int:
         from snn_dt.export.c_policy import write_c
 
         paths = write_c(policy, args.out, args.weights, args.name)
+    elif args.to == "nir":
+        from snn_dt.export.nir_graph import write_nir
+
+        paths = write_nir(policy, args.out, args.name)
     else:
         from snn_dt.export.graph import write_graph
 
