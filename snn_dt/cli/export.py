@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from snn_dt import io
 from snn_dt.cli.arguments import parse
 from snn_dt.errors import ConfigError
+
+ONLINE = "snn_dt.experimental.online.c_actor"
+"""Module that reads the actors of `snn-dt online`. It is named as text, because core never imports experimental."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,9 @@ def export_main(arguments: Sequence[str]) -> int:
     if words and not words[0].startswith("-"):
         words.insert(0, "--checkpoint")
     args = parse(ExportArguments, words, "snn-dt export")
-    from snn_dt.checkpoint import from_pretrained
-
     if args.weights != "float32" and args.to != "c":
         raise ConfigError(f"expected --weights float32 for {args.to}, found {args.weights}; int8 is for --to c")
-    policy = from_pretrained(args.checkpoint)
+    policy = _read(args.checkpoint)
     if args.to == "c":
         from snn_dt.export.c_policy import write_c
 
@@ -54,3 +57,13 @@ def export_main(arguments: Sequence[str]) -> int:
     for path in paths:
         print(f"{path}: {path.stat().st_size / 1e3:,.0f} kB")
     return 0
+
+
+def _read(path: Path) -> Any:
+    """Return the policy of a checkpoint, or the actor of a run of `snn-dt online`."""
+    for folder in (path, path / "actor"):
+        if io.is_file(folder / "config.json") and "actor" in io.read_json(folder / "config.json"):
+            return import_module(ONLINE).read_policy(path)
+    from snn_dt.checkpoint import from_pretrained
+
+    return from_pretrained(path)
