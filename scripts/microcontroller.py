@@ -44,6 +44,7 @@ POLICIES = {
     "pendulum-dense": ["pendulum.yaml", "variant/dense.yaml", *SPAN],
     "pendulum-snn_dt_stream": None,
     "hopper-snn_dt_stream": None,
+    "hover-actor": ["online/dagger.yaml", "--task.training_spread", "0.75", "--task.flight", "125"],
 }
 """Configs and flags of the training of each policy. None: it ships in results/pretrained."""
 
@@ -53,10 +54,11 @@ def checkpoint(name: str, runs: Path) -> Path:
     options = POLICIES[name]
     if options is None:
         return ROOT / "results" / "pretrained" / name
-    if not (runs / name / "checkpoints" / "last").is_dir():
+    if not (runs / name).is_dir():
         configs = [f"configs/{word}" for word in options if word.endswith(".yaml")]
         flags = [word for word in options if not word.endswith(".yaml")]
-        command = [sys.executable, "-m", "snn_dt.cli.main", "train", "--config", *configs, *flags]
+        kind = "online" if name == "hover-actor" else "train"
+        command = [sys.executable, "-m", "snn_dt.cli.main", kind, "--config", *configs, *flags]
         subprocess.run([*command, "--run-dir", str(runs / name), "--track.wandb", "disabled"], cwd=ROOT, check=True)
     return runs / name
 
@@ -132,13 +134,13 @@ def run_on(board: str, folder: Path, actions: list[Any]) -> dict[str, Any]:
 
 def measure(name: str, weights: str, runs: Path) -> dict[str, Any]:
     """Return the row of a policy: its return here and its counts on every board."""
-    from snn_dt import from_pretrained
+    from snn_dt.cli.export import read_any
     from snn_dt.export.c_policy import write_c
     from snn_dt.export.compiled_policy import CompiledPolicy, evaluate_compiled
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        trained = from_pretrained(checkpoint(name, runs))
+        trained = read_any(checkpoint(name, runs))
         write_c(trained, folder, weights)
         policy = CompiledPolicy(folder)
         target = policy.spec.target_return

@@ -41,7 +41,7 @@ def export_main(arguments: Sequence[str]) -> int:
     args = parse(ExportArguments, words, "snn-dt export")
     if args.weights != "float32" and args.to != "c":
         raise ConfigError(f"expected --weights float32 for {args.to}, found {args.weights}; int8 is for --to c")
-    policy = _read(args.checkpoint)
+    policy = read_any(args.checkpoint)
     if args.to == "c":
         from snn_dt.export.c_policy import write_c
 
@@ -59,7 +59,7 @@ def export_main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _read(path: Path) -> Any:
+def read_any(path: Path) -> Any:
     """Return the policy of a checkpoint, or the actor of a run of `snn-dt online`."""
     for folder in (path, path / "actor"):
         if io.is_file(folder / "config.json") and "actor" in io.read_json(folder / "config.json"):
