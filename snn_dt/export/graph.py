@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt import io, strict
+from snn_dt.data.encoding import is_composite
 from snn_dt.errors import ExportError
 from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.policy_spec import PolicySpec, read_space
@@ -52,6 +53,10 @@ class Decision(nn.Module):
         self.model, self.spec = policy.model, policy.spec
         self.register_buffer("mean", policy.state_mean)
         self.register_buffer("std", policy.state_std)
+        if is_composite(space):
+            raise ExportError(
+                f"expected Box or Discrete actions, found {space}; actions of several parts are for Python only"
+            )
         self.discrete = bool(getattr(policy.model, "discrete", False))
         self.start = int(space.start) if isinstance(space, spaces.Discrete) else 0
         if not self.discrete:
