@@ -12,6 +12,8 @@ from snn_dt.renamed import current_keys
 
 IGNORED_FIELDS = frozenset({"track", "threads"})
 """Sections and fields that never count as a difference."""
+NEWER_FIELDS = frozenset({"track.tracker", "track.video"})
+"""Fields that runs of 0.2.0 lack; their defaults mean "as before"."""
 CHANGEABLE_ON_RESUME = IGNORED_FIELDS | {
     *("eval", "device", "checkpoint", "dataset", "download", "log_every", "eval_every", "save_every")
 }
@@ -79,7 +81,7 @@ def _missing(whole: dict[str, Any], stored: Any, prefix: str = "") -> list[str]:
     for key, value in whole.items():
         if isinstance(value, dict) and value:
             names += _missing(value, found.get(key), f"{prefix}{key}.")
-        elif key not in found:
+        elif key not in found and f"{prefix}{key}" not in NEWER_FIELDS:
             names.append(f"{prefix}{key}")
     return names
 

@@ -14,24 +14,41 @@ from snn_dt.model_config import MAX_THREADS
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device named `auto`, `cpu`, `cuda` or `cuda:N`.
+    """Return the device named `auto`, `cpu`, `cuda`, `cuda:N`, `mps` (Apple) or `xpu` (Intel).
+
+    `auto` is a CUDA GPU if there is one, else the CPU: on these small models other devices are not known to be faster.
 
     Raises:
-        DeviceError: unknown name, or a GPU that this machine or this build of torch does not have.
+        DeviceError: unknown name, or a device that this machine or this build of torch does not have.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cpu":
         return torch.device("cpu")
+    if name in ("mps", "xpu"):
+        backend = torch.backends.mps if name == "mps" else torch.xpu
+        if not backend.is_available():
+            raise _missing(name, "none")
+        return torch.device(name)
     if not re.fullmatch(r"cuda(:\d+)?", name, re.ASCII):
-        raise DeviceError(f"expected the device auto, cpu, cuda or cuda:N, found {name!r}; change --device")
+        raise DeviceError(f"expected the device auto, cpu, cuda, cuda:N, mps or xpu, found {name!r}; change --device")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(name[5:] or 0) >= count:
-        raise DeviceError(
-            f"expected the device {name}, found {count} CUDA devices with torch {torch.__version__}; use --device cpu "
-            "(train: --train.device cpu), or install a driver and a CUDA build of torch"
-        )
+        raise _missing(name, f"{count} CUDA devices")
     return torch.device(name)
+
+
+def _missing(name: str, found: str) -> DeviceError:
+    kind = name.partition(":")[0].replace("cuda", "CUDA")
+    return DeviceError(
+        f"expected the device {name}, found {found} with torch {torch.__version__}; use --device cpu "
+        f"(train: --train.device cpu), or install a driver and a build of torch for {kind}"
+    )
+
+
+def wide(device: torch.device) -> torch.dtype:
+    """Return the type of sums over many steps: float64, or float32 on mps, which has no other."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def device_name(device: torch.device) -> str:

@@ -22,7 +22,7 @@ from snn_dt.models.norms import set_transition
 from snn_dt.models.positions import note_longest_episode
 from snn_dt.run_checkpoint import restore_run, save_run
 from snn_dt.run_folder import lock_run_folder
-from snn_dt.task import can_evaluate, load_trajectories, make_policy, rtg_scale, task_shape
+from snn_dt.task import can_evaluate, load_trajectories, make_policy, rtg_scale, shape_of, worth_asking
 from snn_dt.training.batches import training_batches, validation_loss
 from snn_dt.training.console import Console
 from snn_dt.training.distributed import Workers
@@ -116,7 +116,7 @@ class Run:
         self.batches = training_batches(config, self.trajectories, train_episodes, scale, self.workers)
 
         torch.manual_seed(config.train.seed)
-        self.task = task_shape(self.trajectories, scale)
+        self.task = shape_of(config, self.trajectories, scale)
         model = build_model(config.model, self.task).to(self.device)
         note_longest_episode(model, self.trajectories.max_episode_length)
         set_transition(model, config.model.norm_transition, config.train.steps * config.train.accumulate)
@@ -158,14 +158,28 @@ class Run:
             with Console() as console, self._stop_signal() as stop:
                 for line in self._description():
                     console.print(line)
-                console.start(self.config.train.steps, self.state.step)
+                console.start(self.config.train.steps, self.state.step, lambda: self.state.step)
                 finished = self._train(MetricSinks(tracker, console), stop, console)
+            self._log_media(tracker)
             for name in ("last", "best"):
                 tracker.log_checkpoint(self.run_dir / "checkpoints" / name, [name])
         finally:
             tracker.finish(0 if finished else 1)
         self.workers.leave()
         return None if finished else stop.signum
+
+    def _log_media(self, tracker: Tracker) -> None:
+        """Send figures, and a video if configured, of the last evaluation to the trackers."""
+        if not (tracker.active and self.rows and self.state.evaluated_at == self.state.step):
+            return
+        from snn_dt.report.media import policy_media
+
+        folder = self.run_dir / "videos" if self.config.track.video else None
+        options = {"seed": self.config.eval.seed, "env_id": self.config.eval.env_id}
+        returns, kind = self.trajectories.episode_returns, self.config.model.kind
+        tracker.log_media(
+            self.state.step, policy_media(self.policy, self.rows, returns, kind, folder, tracker.say, **options)
+        )
 
     def _train(self, sink: MetricSink, stop: StopSignal, console: Console | None = None) -> bool:
         evaluation = (lambda: self.evaluate(stop, console)) if self.evaluates else None
@@ -208,7 +222,10 @@ class Run:
             f"run folder   {self.run_dir}",
             f"dataset      {data.dataset_id}: {data.n_episodes} episodes, {data.n_steps} steps, return "
             f"{returns.mean():.1f} on average, {returns.max():.1f} at best",
-            f"model        {config.model.kind}, {parameters:,} parameters",
+            *self._targets(),
+            f"model        {config.model.kind}, {parameters:,} parameters{self._neurons()}",
+            f"recipe       learning rate {config.train.learning_rate:g}, {config.train.schedule}, warm-up of "
+            f"{config.train.warmup_steps}, {config.train.batch_size} windows of {config.model.context_length} steps",
             f"training     updates {self.state.step} to {config.train.steps} on {self.device}, {self.threads} threads"
             f"{processes}",
         ]
@@ -216,3 +233,22 @@ class Run:
             missing = "the dataset names no environment, see --eval.env_id"
             lines.append(f"evaluation   none: {missing if config.eval.episodes else '--eval.episodes is 0'}")
         return lines
+
+    def _targets(self) -> list[str]:
+        """Return the lines about returns-to-go: their scale and the targets, asked and worth asking for."""
+        if not self.config.model.return_conditioned:
+            return []
+        chosen = "--data.rtg_scale" if self.config.data.rtg_scale else "the largest of the data"
+        asked = [self.policy.spec.target(x) for x in self.config.eval.target_return or (None,)]
+        worth = ", ".join(f"{value:.4g} ({what})" for value, what in worth_asking(self.trajectories).items())
+        return [
+            f"return scale {self.policy.spec.rtg_scale:.4g} ({chosen})",
+            f"targets      {', '.join(f'{target:g}' for target in asked)}",
+            f"             worth asking for: {worth}",
+        ]
+
+    def _neurons(self) -> str:
+        model = self.config.model
+        if model.kind == "dense":
+            return ""
+        return f"; tau_mem {model.tau_mem:g}, {model.reset} reset, surrogate slope {model.surrogate_slope:g}"

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from snn_dt.config import ModelConfig
+from snn_dt.data.encoding import flat_box, is_composite, number_columns, parts
 from snn_dt.evaluation.policy import Policy, PolicySpec
 from snn_dt.models import TaskShape
 from tests.conftest import TINY, VARIANTS, make_model, register_countdown, space_json
@@ -43,14 +44,17 @@ def make_policy(
 
 def shape_of(observation_space: gym.Space, action_space: gym.Space, kind: str) -> tuple[ModelConfig, TaskShape]:
     """The tiny configuration of one of the `VARIANTS`, and the task of such a policy."""
-    discrete = isinstance(action_space, gym.spaces.Discrete)
+    discrete, composite = isinstance(action_space, gym.spaces.Discrete), is_composite(action_space)
+    codes = parts(action_space)
+    box = None if discrete or not number_columns(codes).any() else flat_box(action_space)
     return dataclasses.replace(TINY, **VARIANTS[kind]), TaskShape(
         state_dim=gym.spaces.flatdim(observation_space),
         action_dim=int(action_space.n) if discrete else gym.spaces.flatdim(action_space),
         discrete=discrete,
         n_timesteps=50,
-        action_low=None if discrete else tuple(action_space.low.ravel().tolist()),
-        action_high=None if discrete else tuple(action_space.high.ravel().tolist()),
+        action_low=None if box is None else tuple(box.low.tolist()),
+        action_high=None if box is None else tuple(box.high.tolist()),
+        action_parts=codes if composite else None,
     )
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
+import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from snn_dt import Trajectories, train
+from snn_dt.config import config_from_dict
 from snn_dt.device import choose_device, device_name, set_threads
 from snn_dt.errors import ConfigError, DeviceError
+from tests.conftest import register_countdown
 
 
 @pytest.fixture
@@ -50,11 +57,69 @@ def test_without_a_gpu_the_error_says_what_to_do(gpus):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["", "gpu", "mps", "CUDA", "cuda:", "cuda:x", "cuda:-1", "cuda:²", "cuda:0:1"])
+@pytest.mark.parametrize("name", ["", "gpu", "mps:0", "CUDA", "cuda:", "cuda:x", "cuda:-1", "cuda:²", "cuda:0:1"])
 def test_another_name_is_refused(gpus, name):
     gpus(1)
-    with pytest.raises(DeviceError, match="expected the device auto, cpu, cuda or cuda:N"):
+    with pytest.raises(DeviceError, match="expected the device auto, cpu, cuda, cuda:N, mps or xpu"):
         choose_device(name)
+
+
+@pytest.mark.parametrize(("name", "backend"), [("mps", torch.backends.mps), ("xpu", torch.xpu)])
+def test_other_accelerators_are_taken_by_name_only(gpus, monkeypatch, name, backend):
+    gpus(0)
+    monkeypatch.setattr(backend, "is_available", lambda: True)
+    assert choose_device(name) == torch.device(name)
+    assert choose_device("auto") == torch.device("cpu")
+    monkeypatch.setattr(backend, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match=rf"expected the device {name}, found none .* a build of torch for {name}"):
+        choose_device(name)
+
+
+class _WithoutFloat64(TorchDispatchMode):
+    """Refuses what mps refuses: tensors of float64. Those of one element on the host are allowed."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for value in found if isinstance(found, (tuple, list)) else [found]:
+            if torch.is_tensor(value) and value.dtype == torch.float64 and func not in HOST:
+                raise TypeError(f"{func} made a float64 tensor of shape {tuple(value.shape)}")
+        return found
+
+
+HOST = {torch.ops.aten.lift_fresh.default, torch.ops.aten.detach.default}  # a tensor made from numpy, not yet moved
+WIDE = (
+    "snn.probe",
+    "training.loop",
+    "training.state",
+    "evaluation.policy",
+    "energy.costs",
+    "energy.rules",
+    "energy.meter",
+)
+
+
+@pytest.mark.parametrize("kind", ["snn_dt", "snn_dt_stream", "dense"])
+def test_no_tensor_of_float64_is_made_where_the_device_has_none(monkeypatch, tmp_path, kind):
+    """A training and an evaluation as on mps, which has float32 only, with the CPU in its place."""
+    for module in WIDE:
+        monkeypatch.setattr(import_module(f"snn_dt.{module}"), "wide", lambda device: torch.float32)
+    rng, ends = np.random.default_rng(0), np.arange(60) % 6 == 5
+    data = Trajectories.from_arrays(
+        rng.normal(size=(60, 2)),
+        rng.integers(0, 2, 60),
+        np.ones(60),
+        ends,
+        np.zeros(60, bool),
+        env_id=register_countdown(),
+    )
+    config = config_from_dict({
+        "model": {"kind": kind, "d_model": 8, "n_layers": 1, "context_length": 4},
+        "train": {"steps": 2, "batch_size": 4, "device": "cpu", "threads": 1},
+        "eval": {"episodes": 2, "num_envs": 2}, "track": {"wandb": "disabled"},
+    })  # fmt: skip
+    with _WithoutFloat64():
+        rows = train(config, tmp_path / "run", data).rows
+    assert rows[0]["energy_pj_per_decision"] > 0
 
 
 @pytest.fixture

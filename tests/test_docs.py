@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import json
+import os
 import pkgutil
 import re
 import subprocess
@@ -14,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from snn_dt import named
 from snn_dt.cli.main import COMMANDS, main
 from snn_dt.renamed import RENAMED
 from tests.conftest import ROOT
+from tests.test_extending import own_entries
 
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES = [
@@ -25,7 +29,8 @@ PAGES = [
     ROOT / "datasets" / "README.md",
     *(path for folder in ("results", "experiments") for path in sorted(ROOT.glob(f"{folder}/**/*.md"))),
 ]
-FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+FENCED = re.compile(r"^ *```(\w*)(?: run)?\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+RUNNABLE = re.compile(r"^```python run\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PARTS = {
     "data": ("info", "cache", "collect", "list"),
     "analyse": ("gradients", "stability", "eprop"),
@@ -100,7 +105,8 @@ def test_every_python_name_that_a_page_gives_can_be_imported(page):
 def flags(command: tuple[str, ...]) -> frozenset[str]:
     """The flags that a command's help names."""
     if command[0].endswith(".py"):
-        done = subprocess.run([sys.executable, str(ROOT / command[0]), "--help"], capture_output=True, text=True)
+        help_flag = "--help-all" if command[0] == "scripts/train.py" else "--help"
+        done = subprocess.run([sys.executable, str(ROOT / command[0]), help_flag], capture_output=True, text=True)
         text = done.stdout
     else:
         text = help_of(list(command))
@@ -110,7 +116,7 @@ def flags(command: tuple[str, ...]) -> frozenset[str]:
 def help_of(words: list[str]) -> str:
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        main([*words, "--help"])
+        main([*words, "--help-all" if words[0] == "train" else "--help"])
     return said.getvalue()
 
 
@@ -139,7 +145,7 @@ def test_every_command_that_a_page_shows_has_its_flags(page):
     for line in commands(page.read_text()):
         for command, words in calls(line):
             assert command[0] in COMMANDS or command[0].endswith(".py"), f"{name(page)}: {line}"
-            known = flags(command) | {"help", "trust_env_spec"}
+            known = flags(command) | {"help", "help_all", "no_count", "trust_env_spec"}
             for flag in re.findall(r"(?<![\w-])--([a-zA-Z][\w.-]*)", words):
                 assert flag.rstrip(".").replace("-", "_") in known, f"{name(page)}: --{flag} of {line}"
 
@@ -150,9 +156,10 @@ def test_readme_is_short():
 
 def test_the_first_training_of_readme_needs_no_more_than_the_quickstart_installs():
     text = (ROOT / "README.md").read_text()
-    first = re.search(r"snn-dt train --config (.*?) --run-dir", text)[1].split()
-    assert all((ROOT / path).is_file() for path in first)
-    assert "cartpole" in first[0], "MuJoCo is not in the core"
+    preset, variant = re.search(r"snn-dt train (\S+) --variant (\S+) --run-dir", text).groups()
+    assert preset in named.presets()
+    assert variant in named.presets("variant")
+    assert preset == "cartpole", "MuJoCo is not in the core"
     assert 'setup.sh ""' in (ROOT / "scripts" / "quickstart.sh").read_text()
 
 
@@ -170,6 +177,62 @@ def test_the_python_of_readme_runs(monkeypatch):
             namespace: dict[str, object] = {}
             exec(compile(body, "README.md", "exec"), namespace)
             assert namespace["terminated"] or namespace["truncated"]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder as a user's, with what a clone has. Trainings take one core, because the others may be busy."""
+    for folder in ("configs", "datasets", "results"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    monkeypatch.chdir(tmp_path)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
+
+
+@pytest.mark.parametrize("page", [page for page in DOCS if RUNNABLE.search(page.read_text())], ids=name)
+def test_the_blocks_that_a_page_marks_with_run_run_in_order(page, workplace):
+    namespace: dict[str, object] = {"__name__": "a_page"}
+    for body in RUNNABLE.findall(page.read_text()):
+        exec(compile(body, name(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/notebooks/*.ipynb")), ids=name)
+def test_a_notebook_runs_from_top_to_bottom(path, workplace):
+    namespace: dict[str, object] = {"__name__": "a_notebook"}
+    cells = json.loads(path.read_text())["cells"]
+    assert not any(cell.get("outputs") for cell in cells), "clear the outputs: they age, and they fill the repository"
+    with own_entries():
+        for cell in cells:
+            if cell["cell_type"] == "code":
+                exec(compile("".join(cell["source"]), name(path), "exec"), namespace)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/notebooks/*.ipynb")), ids=name)
+def test_every_link_of_a_notebook_leads_to_a_file(path):
+    text = "".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
+    for link in re.findall(r"\]\(([^)\s:#]+)\)", text):
+        assert (path.parent / link).exists(), f"{name(path)}: {link}"
+
+
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
+    pip = "pip install -e '.[docs]'"
+    for module in ("mkdocs", "material", "mkdocstrings"):
+        pytest.importorskip(module, reason=f"{module} is not installed: {pip}")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["bash", str(ROOT / "scripts" / "docs.sh"), str(tmp_path / "site")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PATH": path})
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in DOCS:
+        if page.parent == ROOT / "docs":
+            assert (tmp_path / "site" / f"{page.stem}.html").exists(), f"{page.name} is in no folder of the site"
+
+
+def test_every_page_has_a_place_in_the_navigation():
+    text = (ROOT / "mkdocs.yml").read_text()
+    for page in (page for page in DOCS if page.parent == ROOT / "docs"):
+        assert re.search(rf"[ /]{re.escape(page.name)}$", text, re.MULTILINE), f"{page.name} is not in mkdocs.yml"
 
 
 @pytest.mark.parametrize("page", DOCS, ids=name)

@@ -99,7 +99,8 @@ def test_positions_and_a_kind_of_your_own_train(section):
 
 @pytest.mark.parametrize("coding", ["rate", "spikes"])
 @pytest.mark.parametrize(
-    ("title", "fields"), [("A neuron", {"neuron": "quadratic"}), ("An attention", {"attention": "gated_mean"})]
+    ("title", "fields"),
+    [("A neuron", {"neuron": "quadratic", "tau_mem": 2.0}), ("An attention", {"attention": "gated_mean"})],
 )
 def test_own_parts_are_causal_probed_and_limited_and_no_kernel_takes_their_place(section, title, fields, coding):
     section(title, first=1)

@@ -22,9 +22,10 @@ from snn_dt.cli.main import COMMANDS, main
 from snn_dt.cli.preset_words import spell_out
 from snn_dt.cli.run_command import read_run
 from snn_dt.cli.train import TRAIN
-from snn_dt.config import load_config
+from snn_dt.config import ModelConfig, load_config
 from snn_dt.data import load
 from snn_dt.errors import CheckpointError, ConfigError, DataError
+from snn_dt.task import worth_asking
 from tests.conftest import ROOT
 
 CARTPOLE = "sb3/cartpole/mixed-v0"
@@ -99,6 +100,43 @@ def test_a_variant_is_laid_over_the_files_and_flags_over_both(elsewhere):
         "snn_dt", 32, 7, (500.0, 29.0),
     )  # fmt: skip
     assert train_config("mine.yaml").model.kind == "dense"
+
+
+def test_a_run_that_names_only_its_dataset_has_the_recipe_of_the_tables(elsewhere):
+    made = train_config(f"--data.dataset minari:{CARTPOLE}")
+    table = load_config(ROOT / "configs/cartpole.yaml", ROOT / "configs/variant/snn_dt.yaml")
+    assert made.model.resolved() == table.model.resolved()
+    assert (made.train, made.eval.episodes) == (table.train, table.eval.episodes)
+    model = made.model.resolved()
+    assert (model.tau_mem, model.reset, model.surrogate_slope, made.train.learning_rate) == (20.0, "soft", 3.0, 3e-3)
+    facts = json.loads((ROOT / "results/pretrained/cartpole-snn_dt/provenance.json").read_text())["config"]
+    recipe = {"tau_mem", "reset", "surrogate_slope", "detach_reset", "surrogate", "v_threshold", "n_layers", "n_heads"}
+    assert all(getattr(model, name) == facts["model"][name] for name in recipe)
+    assert made.train.learning_rate == facts["train"]["learning_rate"]
+
+
+@pytest.mark.parametrize("kind", ["dense", "snn_dt", "snn_dt_stream", "dsformer_pssa", "dsformer_tssa"])
+def test_the_neuron_of_a_kind_is_that_of_its_variant(kind):
+    variant = load_config(ROOT / f"configs/variant/{kind}.yaml").model.resolved()
+    alone = ModelConfig(kind=kind).resolved()
+    for name in ("tau_mem", "v_threshold", "reset", "detach_reset", "surrogate", "surrogate_slope"):
+        assert getattr(alone, name) == getattr(variant, name), name
+
+
+def test_a_run_says_its_scale_its_recipe_and_three_targets_worth_asking_for(elsewhere, capsys):
+    data = snn_dt.load_dataset(f"minari:{CARTPOLE}")
+    assert worth_asking(data) == {500.0: "best", 117.0: "best tenth", 29.0: "median"}
+    tiny = "--model.d_model 8 --model.n_layers 1 --train.steps 1 --eval.episodes 0 --track.wandb disabled"
+    assert main(["train", "cartpole", *tiny.split(), "--run-dir", "run"]) == 0
+    said = capsys.readouterr().out
+    for line in (
+        "return scale 500 (the largest of the data)",
+        "targets      500, 29",
+        "worth asking for: 500 (best), 117 (best tenth), 29 (median)",
+        "tau_mem 20, soft reset, surrogate slope 3",
+        "recipe       learning rate 0.003",
+    ):
+        assert line in said
 
 
 def test_the_words_of_other_commands_name_the_presets_of_that_command():

@@ -6,11 +6,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from snn_dt.command import plain_console
+from snn_dt.evaluation.calibration import Calibration, summary
+from snn_dt.training.console import success_text
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from snn_dt.evaluation.calibration import Calibration
 
 WIDTH = 80
 """Columns that are printed where there is no terminal, and at least."""
@@ -26,7 +26,7 @@ def print_evaluation(rows: list[dict[str, Any]], found: Calibration | None = Non
     shown.print()
     shown.print(f"score: 0 and 100 as in {source}" if source else "score: none, no reference returns are known")
     if found is not None:
-        shown.print(calibration_line(found))
+        shown.print(summary(found))
     if first["spikes_per_decision"] is None:
         shown.print(
             "nothing was counted (--no-count): spikes, operations and energy are null in JSON; "
@@ -34,9 +34,10 @@ def print_evaluation(rows: list[dict[str, Any]], found: Calibration | None = Non
         )
     else:
         _print_counts(shown, rows)
+        shown.print()
         shown.print(
-            "vs dense, vs DT: energy divided by that of a dense model on the same tokens, and of a Decision "
-            "Transformer on three tokens per step; both of the same width and depth"
+            "vs kept, vs DT: energy divided by that of a Decision Transformer of the same width and depth on three "
+            "tokens per step, which keeps keys and values, or computes its window again"
         )
     for row in rows:
         for layer, flag in row["layer_flags"].items():
@@ -53,19 +54,7 @@ def evaluation_line(row: dict[str, Any]) -> str:
     low, high = row["return_interval"]
     return (
         f"target {row['target_return']:g}: return {row['return_mean']:.5g} [{low:.5g}, {high:.5g}] over "
-        f"{row['episodes']} episodes"
-    )
-
-
-def calibration_line(found: Calibration) -> str:
-    """Return the calibration in one sentence."""
-    low, high = found.error_interval
-    order = "none, all returns are equal" if found.rank_correlation is None else f"{found.rank_correlation:.2f}"
-    of = "the data's returns" if found.spread_of == "data" else "the targets; the data's returns are unknown"
-    return (
-        f"calibration over {len(found.targets)} targets: mean |return - target| is {100 * found.error:.1f} % "
-        f"[{100 * low:.1f}, {100 * high:.1f}] of the spread {found.spread:.5g} (highest minus lowest of {of}); rank "
-        f"correlation {order}"
+        f"{row['episodes']} episodes{success_text(row)}"
     )
 
 
@@ -98,14 +87,14 @@ def _print_returns(shown: Console, rows: list[dict[str, Any]]) -> None:
 
 def _print_counts(shown: Console, rows: list[dict[str, Any]]) -> None:
     shown.print("\nspikes, operations and energy of one decision\n")
-    table = _new_table("target", "spikes", "rate", "M MACs", "M ACs", "µJ", "vs dense", "vs DT", "dec./s")
+    table = _new_table("target", "spikes", "rate", "M MACs", "M ACs", "µJ", "vs kept", "vs DT", "dec./s")
     for row in rows:
         table.add_row(
             f"{row['target_return']:g}",
             f"{row['spikes_per_decision']:.0f}",
             f"{row['firing_rate']:.3f}",
             *(f"{row[name] / 1e6:.3f}" for name in ("macs_per_decision", "acs_per_decision", "energy_pj_per_decision")),
-            *(_percent(row[name]) for name in ("energy_vs_same_tokens", "energy_vs_dt")),
+            *(_percent(row.get(name)) for name in ("energy_vs_cached_dt", "energy_vs_dt")),
             f"{row['decisions_per_second']:.0f}",
         )
     shown.print(table)
@@ -123,6 +112,7 @@ def _print_parts(shown: Console, row: dict[str, Any]) -> None:
             energy, share = costs["energy_pj"] / 1e6, costs["energy_pj"] / row["energy_pj_per_decision"]
             table.add_row(part, *(f"{count:,.0f}" for count in counts), f"{energy:,.3f}", _percent(share))
     shown.print(table)
+    shown.print()
     traffic, price = row["memory_bytes_per_decision"] / 1e3, row["memory_pj_per_decision"] / 1e6
     shown.print(
         f"memory: {row['parameter_bytes'] / 1e3:,.0f} kB of weights, {row['state_bytes'] / 1e3:,.0f} kB of state; "

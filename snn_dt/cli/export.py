@@ -13,18 +13,19 @@ from snn_dt.errors import ConfigError
 
 @dataclass(frozen=True)
 class ExportArguments:
-    """Write a trained policy as C for a microcontroller."""
+    """Write a trained policy as C for a microcontroller, or one decision of it as a graph."""
 
     checkpoint: Path
     """Checkpoint folder, or a run folder with a last checkpoint."""
-    to: Literal["c"] = "c"
-    """`c`: freestanding C99, one header and one source."""
+    to: Literal["c", "pt2", "onnx"] = "c"
+    """`c`: freestanding C99, one header and one source. `pt2`, `onnx`: a graph of one decision for torch.export or
+    onnxruntime, with normalisation, return-to-go and state inside."""
     out: Path = Path("exported")
     """Folder for the files; made if it is missing."""
     weights: Literal["float32", "int8"] = "float32"
     """Weights of C: `float32`, or `int8` with one scale per row and numbers in fixed point."""
     name: str = "policy"
-    """Prefix of the files and functions of C."""
+    """Stem of the files, and prefix of the functions of C."""
 
 
 def export_main(arguments: Sequence[str]) -> int:
@@ -38,8 +39,14 @@ def export_main(arguments: Sequence[str]) -> int:
     if args.weights != "float32" and args.to != "c":
         raise ConfigError(f"expected --weights float32 for {args.to}, found {args.weights}; int8 is for --to c")
     policy = from_pretrained(args.checkpoint)
-    from snn_dt.export.c_policy import write_c
+    if args.to == "c":
+        from snn_dt.export.c_policy import write_c
 
-    for path in write_c(policy, args.out, args.weights, args.name):
+        paths = write_c(policy, args.out, args.weights, args.name)
+    else:
+        from snn_dt.export.graph import write_graph
+
+        paths = write_graph(policy, args.out, args.to, args.name)
+    for path in paths:
         print(f"{path}: {path.stat().st_size / 1e3:,.0f} kB")
     return 0

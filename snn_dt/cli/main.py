@@ -17,6 +17,7 @@ from snn_dt.command import Command, RunCommand
 from snn_dt.errors import ConfigError, SnnDtError, did_you_mean
 
 COMMANDS = {
+    "quickstart": ("snn_dt.cli.quickstart:quickstart_main", "train and evaluate a first policy, and write a report"),
     "train": ("snn_dt.cli.train:TRAIN", "train a model on a dataset, or resume a run"),
     "rsnn": (
         "snn_dt.experimental.rsnn.command:RSNN",
@@ -32,6 +33,7 @@ COMMANDS = {
     "trial": ("snn_dt.cli.trial:trial_main", "run or resume one trial of a sweep"),
     "analyse": ("snn_dt.experimental.analysis.command:ANALYSE", "analyse gradients: over slopes, layers and time"),
     "list": ("snn_dt.cli.list:list_main", "show presets, variants, datasets and checkpoints that have a name"),
+    "completion": ("snn_dt.cli.completion:completion_main", "print a script that completes commands and flags"),
     "data": ("snn_dt.cli.data:data_main", "show a dataset, build its cache, collect a new one"),
 }
 """For each command `module:name` and a help text. The name is a function or a description (`snn_dt.command`).

@@ -22,7 +22,7 @@ from snn_dt.data.flags import as_flags, ending
 from snn_dt.data.inferred_spaces import actions_of, unbounded_observations
 from snn_dt.data.scores import ReferenceScores, environment_reference
 from snn_dt.data.source import Episode, Source
-from snn_dt.data.spaces import observation_leaves, space_notes
+from snn_dt.data.spaces import check_supported, space_notes
 from snn_dt.data.trajectories import RewardMode, Trajectories
 from snn_dt.errors import DataError, did_you_mean
 
@@ -44,15 +44,22 @@ class Facts:
     reference: ReferenceScores | tuple[float, float] | None = None
     reward_mode: RewardMode = "dense"
 
+    @property
+    def spaces(self) -> dict[str, Any]:
+        """The spaces by column; None if they are not given."""
+        return {"observations": self.observation_space, "actions": self.action_space}
+
 
 def from_arrays(columns: Sequence[Any], flags: Sequence[Any], facts: Facts) -> Trajectories:
     """Build trajectories from (observations, actions, rewards) [N, ...] and (terminations, truncations) [N]."""
     where = f"dataset {facts.dataset_id!r}"
-    arrays = [_numbers(values, name, where) for name, values in zip(_COLUMNS, columns, strict=True)]
+    arrays = [
+        _values(values, name, where, facts.spaces.get(name)) for name, values in zip(_COLUMNS, columns, strict=True)
+    ]
     terminations, truncations = (
         as_flags(_numbers(values, name, where), name, where) for name, values in zip(_FLAGS, flags, strict=True)
     )
-    rows = dict(zip((*_COLUMNS, *_FLAGS), map(len, (*arrays, terminations, truncations)), strict=True))
+    rows = dict(zip((*_COLUMNS, *_FLAGS), map(_length, (*arrays, terminations, truncations)), strict=True))
     if len(set(rows.values())) > 1 or not rows["rewards"]:
         counts = ", ".join(f"{count} {name}" for name, count in rows.items())
         raise DataError(
@@ -65,8 +72,8 @@ def from_arrays(columns: Sequence[Any], flags: Sequence[Any], facts: Facts) -> T
         ends = np.append(ends, rows["rewards"])
     episodes = []
     # Each episode starts where the previous one ends.
-    for start, end in zip([0, *ends[:-1]], ends, strict=True):
-        observations, actions, rewards = (array[start:end] for array in arrays)  # views, not copies
+    for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+        observations, actions, rewards = (_rows(array, start, end) for array in arrays)  # views, not copies
         flags_at_end = bool(terminations[end - 1]), bool(truncations[end - 1])
         episodes.append(Episode(observations, actions, rewards, *flags_at_end))
     return _build(episodes, facts)
@@ -79,11 +86,12 @@ def from_episodes(episodes: Sequence[Mapping[str, Any]], facts: Facts) -> Trajec
             f"expected a list with one dictionary of arrays for each episode, found {type(episodes).__name__}; for "
             "flat arrays of all steps use from_arrays"
         )
-    found = [_episode(values, f"episode {i} of dataset {facts.dataset_id!r}") for i, values in enumerate(episodes)]
+    where = f"of dataset {facts.dataset_id!r}"
+    found = [_episode(values, f"episode {i} {where}", facts) for i, values in enumerate(episodes)]
     return _build(found, facts)
 
 
-def _episode(values: Mapping[str, Any], where: str) -> Episode:
+def _episode(values: Mapping[str, Any], where: str, facts: Facts) -> Episode:
     """Return one episode of `from_episodes`; observations may have T + 1 rows."""
     if not isinstance(values, Mapping):
         raise DataError(f"{where} is of type {type(values).__name__}: expected a dictionary of arrays")
@@ -93,7 +101,7 @@ def _episode(values: Mapping[str, Any], where: str) -> Episode:
     # A misspelled flag would otherwise be taken as missing.
     if unknown := [str(key) for key in values if key not in known]:
         raise DataError(f"{where} has an unknown key {unknown[0]!r}{did_you_mean(unknown[0], known)}")
-    observations, actions, rewards = (_numbers(values[name], name, where) for name in _COLUMNS)
+    observations, actions, rewards = (_values(values[name], name, where, facts.spaces.get(name)) for name in _COLUMNS)
     steps = len(rewards)
     terminations, truncations = (_flags(values.get(name, False), name, steps, where) for name in _FLAGS)
     terminated, truncated = ending(terminations, truncations, steps, where)
@@ -107,6 +115,33 @@ def _flags(values: Any, name: str, steps: int, where: str) -> Any:
     flags = np.zeros(steps, np.bool_)
     flags[-1:] = as_flags(values, name, where)
     return flags
+
+
+def _values(values: Any, name: str, where: str, space: Any) -> Any:
+    """Return an array of numbers, or dictionaries and tuples of them for a Dict or a Tuple space."""
+    if isinstance(values, Mapping):
+        inner = space.spaces if isinstance(space, gym.spaces.Dict) else {}
+        return {key: _values(part, f"{name} at {key!r}", where, inner.get(key)) for key, part in values.items()}
+    # Without a Tuple space a tuple is a sequence of rows, as a list is.
+    if isinstance(space, gym.spaces.Tuple) and isinstance(values, tuple) and len(values) == len(space.spaces):
+        pairs = enumerate(zip(values, space.spaces, strict=True))
+        return tuple(_values(part, f"{name} at {i}", where, inside) for i, (part, inside) in pairs)
+    return _numbers(values, name, where)
+
+
+def _length(values: Any) -> int | str:
+    """Return the number of rows of an array, or of arrays inside dictionaries and tuples, as text if they differ."""
+    if not isinstance(values, dict | tuple):
+        return len(values)
+    found = {_length(part) for part in (values.values() if isinstance(values, dict) else values)}
+    return found.pop() if len(found) == 1 else " or ".join(sorted(map(str, found))) or 0
+
+
+def _rows(values: Any, start: int, end: int) -> Any:
+    """Return rows of an array, or of the arrays inside dictionaries and tuples."""
+    if isinstance(values, dict):
+        return {key: _rows(part, start, end) for key, part in values.items()}
+    return tuple(_rows(part, start, end) for part in values) if isinstance(values, tuple) else values[start:end]
 
 
 def _numbers(values: Any, name: str, where: str) -> NDArray[Any]:
@@ -148,7 +183,7 @@ def _build(episodes: list[Episode], facts: Facts) -> Trajectories:
     for name, space in (("observation_space", observations), ("action_space", actions)):
         if not isinstance(space, gym.Space):
             raise DataError(f"{where}: expected {name} to be a gymnasium.Space, found {space!r:.60}")
-    observation_leaves(observations, actions, facts.dataset_id)  # refuses spaces that cannot be learned from
+    check_supported(observations, actions, facts.dataset_id)  # refuses spaces that cannot be learned from
     unmarked = [i for i, episode in enumerate(episodes) if not (episode.terminated or episode.truncated)]
     if unmarked:
         notes.append(
@@ -177,7 +212,9 @@ def _build(episodes: list[Episode], facts: Facts) -> Trajectories:
     return built
 
 
-def _flatten(observations: NDArray[Any]) -> NDArray[Any]:
+def _flatten(observations: Any) -> Any:
+    if isinstance(observations, dict | tuple):
+        return observations
     return observations.reshape(len(observations), int(np.prod(observations.shape[1:])))  # [T, ...] -> [T, obs_dim]
 
 

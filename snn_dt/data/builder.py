@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_dt.data.checks import check_finite, checked
+from snn_dt.data.checks import as_rows, check_finite, checked
 from snn_dt.data.columns import Column, RunningMoments, digest
+from snn_dt.data.encoding import number_columns, parts
 from snn_dt.data.normalisation import is_wide, needs_float64, scales
 from snn_dt.data.source import Source
 from snn_dt.data.survey import Survey
@@ -56,6 +57,7 @@ def _read(
     dtype = stored
     for index, episode in enumerate(source.episodes()):
         where = f"episode {index} of dataset {source.dataset_id!r}"
+        episode = as_rows(episode, where, source)
         observations, actions, rewards = checked(episode, where, source)
         # Counted before conversion, on the numbers of the file.
         survey.add(episode)
@@ -90,6 +92,9 @@ def _read(
             column.finish()
         return None
     mean, std, scale_notes = scales(moments, dtype, stored)
+    numbers = number_columns(parts(source.observation_space))
+    # Choices and bits stay 0 and 1: a choice that the data seldom take would become a large number.
+    mean, std = np.where(numbers, mean, 0).astype(stored), np.where(numbers, std, 1).astype(stored)
     arrays: dict[str, NDArray[Any]] = {
         "episode_offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),  # [E + 1]
         "terminated": np.array(terminated, dtype=np.bool_),

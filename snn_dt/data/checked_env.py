@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import gymnasium as gym
 import numpy as np
 
+from snn_dt.data.encoding import rows
 from snn_dt.errors import EnvironmentMismatchError, SnnDtError
 
 _log = logging.getLogger("snn_dt")
@@ -47,7 +48,7 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step."""
         # An environment would silently carry NaN on.
-        if np.asarray(action).dtype.kind == "f" and not np.isfinite(action).all():
+        if not all(np.isfinite(part).all() for part in _parts(action)):
             raise EnvironmentMismatchError(
                 f"expected finite actions from the policy, found {_short(action)} at step {self.steps} of an episode; "
                 "check the model and, in fine-tuning, explore.noise"
@@ -154,21 +155,25 @@ def _copy(space: gym.Space[Any], value: Any) -> Any:
         if len(value) != len(space.spaces):
             raise ValueError("another length")
         return tuple(_copy(part, item) for part, item in zip(space.spaces, value, strict=True))
-    if not isinstance(space, gym.spaces.Box):
+    if not isinstance(space, gym.spaces.Box | gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
         return value
     # `np.array` copies; the reshape only checks the number of entries.
     array = np.array(value)
     if array.dtype.kind not in "biuf":
         raise TypeError("no numbers")
-    return array.reshape(space.shape)
+    array = array.reshape(space.shape or ())
+    if not isinstance(space, gym.spaces.Box):
+        rows(space, array[None])  # raises for a choice outside the space
+    return array if array.shape else array[()]
 
 
 def _parts(value: Any) -> Iterator[np.ndarray]:
+    """Yield the arrays of decimal numbers in a nested value."""
     if isinstance(value, dict | tuple):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _parts(part)
-    elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        yield value
+    elif (array := np.asarray(value)).dtype.kind == "f":
+        yield array
 
 
 def _short(value: Any) -> str:

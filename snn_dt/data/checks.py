@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import flatdim
+from gymnasium.spaces import Box, Discrete, flatdim
 from numpy.typing import NDArray
 
+from snn_dt.data.encoding import flat_box, is_composite, rows
 from snn_dt.data.normalisation import is_wide
 from snn_dt.data.source import Episode, Source
 from snn_dt.errors import DataError
@@ -19,6 +20,28 @@ ROUNDING = 1e-6
 
 MAX_WIDTH = 1e4
 """Largest width of usable action bounds as a multiple of the largest action (at least 1)."""
+
+
+def as_rows(episode: Episode, where: str, source: Source) -> Episode:
+    """Return an episode with rows of numbers as observations and as actions, or raise `DataError`.
+
+    Values of a Box keep their type, and actions of a Discrete stay as they are: their checks need that of the file.
+    """
+    name = "observations"
+    try:
+        if isinstance(source.observation_space, Box):
+            found = episode.observations
+            if isinstance(found, np.ndarray) and found.ndim not in (0, 2):
+                width = int(np.prod(found.shape[1:]))
+                episode = episode._replace(observations=found.reshape(len(found), width))  # [T, ...] -> [T, obs_dim]
+        else:
+            episode = episode._replace(observations=rows(source.observation_space, episode.observations))
+        name = "actions"
+        if is_composite(source.action_space):
+            episode = episode._replace(actions=rows(source.action_space, episode.actions))
+    except (ValueError, TypeError) as error:  # TypeError: no array where one was expected
+        raise DataError(f"{where} has {name} of {error}; repair or drop the episode") from error
+    return episode
 
 
 def checked(episode: Episode, where: str, source: Source) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
@@ -73,15 +96,14 @@ def _check_width(name: str, rows: NDArray[Any], expected: int, where: str, space
 def _checked_actions(actions: NDArray[Any], where: str, source: Source) -> NDArray[Any]:
     """Return actions as [T, action_dim] float32 or [T] int64. An action outside the space raises `DataError`."""
     space: Any = source.action_space
-    # Discrete has `n`, Box has not.
-    discrete = hasattr(space, "n")
+    discrete = isinstance(space, Discrete)
     values = np.asarray(actions).reshape(len(actions), -1)  # [T, ...] -> [T, action_dim]
     _check_width("actions", values, flatdim(space) if not discrete else 1, where, space)
     if discrete:
         values = values[:, 0]  # [T, 1] -> [T]
         inside = (values >= space.start) & (values < space.start + space.n) & (values == np.floor(values))
     else:
-        low, high, slack = bounds(space)
+        low, high, slack = bounds(flat_box(space))
         finite = np.abs(values) <= np.finfo(np.float32).max  # False for NaN
         inside = (values >= low - slack) & (values <= high + slack) & finite
         if source.clip_actions and np.isfinite(values).all():

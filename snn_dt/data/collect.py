@@ -65,14 +65,14 @@ def collect(
     import minari
     from minari.dataset.minari_storage import MinariStorage
 
-    from snn_dt.data.spaces import observation_leaves
+    from snn_dt.data.spaces import check_supported
 
     folder = _new_folder(dataset_id, root)
     if reference:
         ReferenceScores(*reference, source="reference")  # its constructor checks the two returns
     env = _make(env_id, dataset_id, max_steps, seed)
     spec = _storable(env.env.spec, env_id)
-    observation_leaves(env.observation_space, env.action_space, dataset_id)
+    check_supported(env.observation_space, env.action_space, dataset_id)
     act = policy or (lambda observation: env.action_space.sample())
     metadata = {
         "dataset_id": dataset_id,

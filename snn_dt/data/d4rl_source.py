@@ -30,7 +30,7 @@ from snn_dt.data.file_faults import damaged_file
 from snn_dt.data.flags import as_flags
 from snn_dt.data.hdf5 import open_hdf5
 from snn_dt.data.source import DataSource, Episode, Located, ReadOptions, Source
-from snn_dt.data.spaces import flattened, is_image, observation_leaves
+from snn_dt.data.spaces import check_supported, flattened, is_image
 from snn_dt.errors import DataError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _read(located: Located, options: ReadOptions) -> Source:
             action_space, more = _data_range(file["actions"], action_dim, path)
             notes += more
     space = spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32)
-    observation_leaves(space, action_space, name)
+    check_supported(space, action_space, name)
     return Source(
         dataset_id=name,
         observation_space=space,

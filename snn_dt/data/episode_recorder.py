@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from gymnasium.spaces import Dict, Tuple
 
 from snn_dt.data.checked_env import Checked, find_checked
 from snn_dt.errors import DataError, SnnDtError
@@ -70,16 +71,27 @@ def _play(env: gym.Env[Any, Any], policy: Callable[[Any], Any], seed: int, index
 
 
 def _convert(space: gym.Space[Any], action: Any, where: str) -> Any:
-    """Return an action converted to the type of its space, so that it is recorded as it is played."""
-    try:
-        # "same_kind" refuses float to integer. `[()]` turns a 0-d array into a scalar.
-        inside = np.asarray(action).astype(space.dtype, casting="same_kind")[()]
-    except (TypeError, ValueError):  # no numbers, or a fraction for a choice
-        inside = None
-    if inside is None or inside.shape != space.shape or not space.contains(inside):
+    """Return an action converted to the types of its space, so that it is recorded as it is played."""
+    inside = _typed(space, action)
+    if inside is None or not space.contains(inside):
         message = f"the policy gives {action!r} at {where}: expected an action inside {space}; mend the policy"
         raise DataError(" ".join(message.split()))
     return inside
+
+
+def _typed(space: Any, action: Any) -> Any:
+    """Return an action in the types of its space, or None if it cannot be converted."""
+    try:
+        if isinstance(space, Dict):
+            found = {key: _typed(sub, action[key]) for key, sub in space.spaces.items()}
+            return found if len(action) == len(found) else None
+        if isinstance(space, Tuple):
+            return tuple(_typed(sub, part) for sub, part in zip(space.spaces, action, strict=True))
+        # "same_kind" refuses float to integer. `[()]` turns a 0-d array into a scalar.
+        typed = np.asarray(action).astype(space.dtype, casting="same_kind")[()]
+    except (TypeError, ValueError, LookupError):  # no numbers, a fraction for a choice, or a missing part
+        return None
+    return typed if typed.shape == space.shape else None
 
 
 def _stack(steps: list[Any]) -> Any:

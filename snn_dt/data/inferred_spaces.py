@@ -19,8 +19,10 @@ MAX_CHOICES = 1000
 """Largest number of choices that is inferred from integer actions. More of them are rather quantities."""
 
 
-def unbounded_observations(observations: NDArray[Any]) -> gym.Space[Any]:
-    """Return an unbounded Box. Bytes with two axes keep their type, which tells images from vectors."""
+def unbounded_observations(observations: Any) -> gym.Space[Any]:
+    """Return an unbounded Box, or a Dict of them. Bytes with two axes keep their type, as images have them."""
+    if isinstance(observations, dict):
+        return spaces.Dict({str(key): unbounded_observations(part) for key, part in observations.items()})
     shape = observations.shape[1:]
     if observations.dtype == np.uint8 and len(shape) > 1:
         return spaces.Box(0, 255, shape, np.uint8)
@@ -29,6 +31,8 @@ def unbounded_observations(observations: NDArray[Any]) -> gym.Space[Any]:
 
 def actions_of(episodes: list[Episode], where: str) -> tuple[gym.Space[Any], list[str]]:
     """Return (space of the actions in the data, notes). Integers and booleans give a Discrete space, others a Box."""
+    if any(isinstance(episode.actions, dict | tuple) for episode in episodes):
+        raise DataError(f"{where} has actions of several parts: expected their space; pass action_space")
     columns = [np.asarray(episode.actions) for episode in episodes if len(episode.actions)]
     kinds = {"choice" if column.dtype.kind in "biu" else "float" for column in columns}
     widths = {int(np.prod(column.shape[1:])) for column in columns}
@@ -62,8 +66,8 @@ def _choices(columns: list[NDArray[Any]], width: int, where: str) -> tuple[gym.S
     if width > 1 or low < 0 or high >= MAX_CHOICES:
         raise DataError(
             f"{where} has integer actions of {width} numbers from {low} to {high}: expected one choice for each step, "
-            f"from 0 to at most {MAX_CHOICES - 1}; pass action_space=gymnasium.spaces.Discrete(n, start=...), or "
-            "convert continuous actions to float"
+            f"from 0 to at most {MAX_CHOICES - 1}; pass action_space=gymnasium.spaces.Discrete(n, start=...) or "
+            "MultiDiscrete(...), or convert continuous actions to float"
         )
     # A choice that the data never take may be a quantity, or a choice of the environment.
     taken = {choice for column in columns for choice in np.unique(column).tolist()}

@@ -1,7 +1,7 @@
 """Readers of Minari's file formats. Each is a generator of episodes.
 
-Arguments: `data` is the folder of the files. `leaves` are the paths of the Boxes inside the observation space in the
-order of their concatenation.
+Arguments: `data` is the folder of the files. `observations` and `actions` are the spaces, which tell how columns are
+nested.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import gymnasium as gym
+from gymnasium import spaces
 from numpy.typing import NDArray
 
 from snn_dt import io
@@ -25,12 +26,13 @@ from snn_dt.data.tables import read_table
 from snn_dt.errors import DataError
 
 
-def _stack(leaves: list[NDArray[Any]]) -> NDArray[Any]:
-    """Concatenate leaf arrays [n, ...] to [n, obs_dim]. A leaf of shape [n] is one column."""
-    if len(lengths := {len(leaf) for leaf in leaves}) > 1:
-        raise ValueError(f"parts of the observation have {sorted(lengths)} rows")
-    flat = [leaf.reshape(len(leaf), -1) for leaf in leaves]  # each [n, ...] -> [n, d]
-    return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
+def _nested(space: gym.Space[Any], read: Callable[[LeafPath], NDArray[Any]], at: LeafPath = ()) -> Any:
+    """Return the arrays of a column, nested as its space is. `read` returns the array of a leaf."""
+    if isinstance(space, spaces.Dict):
+        return {key: _nested(sub, read, (*at, key)) for key, sub in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_nested(sub, read, (*at, index)) for index, sub in enumerate(space.spaces))
+    return read(at)
 
 
 def _check_names(found: Sequence[str], n_episodes: int, prefix: str, data: Path) -> None:
@@ -58,10 +60,9 @@ def _check_metadata(facts: Any, index: int, steps: int, where: str) -> None:
             )
 
 
-def read_hdf5(data: Path, n_episodes: int, leaves: Sequence[LeafPath]) -> Iterator[Episode]:
+def read_hdf5(data: Path, n_episodes: int, observations: gym.Space[Any], actions: gym.Space[Any]) -> Iterator[Episode]:
     """Yield the episodes of `main_data.hdf5`: one group `episode_<i>` each; entries of a Tuple are `_index_<j>`."""
     path = data / "main_data.hdf5"
-    names = ["/".join(["observations", *(f"_index_{k}" if isinstance(k, int) else k for k in leaf)]) for leaf in leaves]
     with damaged_file(path), open_hdf5(path) as file:
         _check_names([name for name in file if name.startswith("episode_")], n_episodes, "episode_", path)
         for index in range(n_episodes):
@@ -71,16 +72,24 @@ def read_hdf5(data: Path, n_episodes: int, leaves: Sequence[LeafPath]) -> Iterat
             steps = len(rewards)
             terminated, truncated = ending(group["terminations"][()], group["truncations"][()], steps, where)
             _check_metadata(group.attrs, index, steps, where)
+
+            def read(leaf: LeafPath, group: Any = group) -> NDArray[Any]:
+                name = "/".join(f"_index_{key}" if isinstance(key, int) else key for key in leaf)
+                found: NDArray[Any] = group[name][()]
+                return found
+
             yield Episode(
-                observations=_stack([group[name][()] for name in names]),
-                actions=group["actions"][()],
+                observations=_nested(observations, read, ("observations",)),
+                actions=_nested(actions, read, ("actions",)),
                 rewards=rewards,
                 terminated=terminated,
                 truncated=truncated,
             )
 
 
-def read_tables(file_format: str, data: Path, n_episodes: int, leaves: Sequence[LeafPath]) -> Iterator[Episode]:
+def read_tables(
+    file_format: str, data: Path, n_episodes: int, observations: gym.Space[Any], actions: gym.Space[Any]
+) -> Iterator[Episode]:
     """Yield the episodes of Arrow or Parquet tables: one folder `<i>` each; entries of a Tuple are `<j>`.
 
     A table has T + 1 rows, one for each observation. Actions, rewards and flags have one row of padding, dropped here.
@@ -105,14 +114,17 @@ def read_tables(file_format: str, data: Path, n_episodes: int, leaves: Sequence[
                 )
             _check_metadata(facts, index, steps, str(folder))
             # An episode may span several record batches.
-            observations = table["observations"].combine_chunks()
-            actions, rewards, terminations, truncations = (
-                numbers(table[name].combine_chunks().slice(0, steps), name) for name in columns[1:]
-            )
+            whole = {name: table[name].combine_chunks() for name in columns}
+            rewards, terminations, truncations = (numbers(whole[name].slice(0, steps), name) for name in columns[2:])
+            whole["actions"] = whole["actions"].slice(0, steps)
+
+            def read(leaf: LeafPath, whole: dict[Any, Any] = whole) -> NDArray[Any]:
+                return numbers(descend(whole[leaf[0]], leaf[1:]), str(leaf[0]))
+
             terminated, truncated = ending(terminations, truncations, steps, str(folder))
             episode = Episode(
-                observations=_stack([numbers(descend(observations, leaf), "observations") for leaf in leaves]),
-                actions=actions,
+                observations=_nested(observations, read, ("observations",)),
+                actions=_nested(actions, read, ("actions",)),
                 rewards=rewards,
                 terminated=terminated,
                 truncated=truncated,
@@ -121,7 +133,7 @@ def read_tables(file_format: str, data: Path, n_episodes: int, leaves: Sequence[
         yield episode
 
 
-READERS: dict[str, Callable[[Path, int, Sequence[LeafPath]], Iterator[Episode]]] = {
+READERS: dict[str, Callable[[Path, int, gym.Space[Any], gym.Space[Any]], Iterator[Episode]]] = {
     "hdf5": read_hdf5,
     "arrow": partial(read_tables, "arrow"),
     "parquet": partial(read_tables, "parquet"),

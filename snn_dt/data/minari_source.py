@@ -68,11 +68,11 @@ def _locate_folder(spec: str, download: bool) -> Located:
         return _located(path)
     if spec.startswith("datasets/") and not path.exists():  # a preset's dataset, outside a clone
         return _locate(spec.removeprefix("datasets/"), download)
-    own = "".join(f"{name}:<name>, " for name in DATA_SOURCES.names() if name not in ("minari", "d4rl"))
+    own = "".join(f"{name}:<name>, " for name in DATA_SOURCES.names() if name not in ("minari", "d4rl", "ogbench"))
     near = f"; did you mean 'minari:{spec}'?" if spec in local_datasets() else ""  # an id without its prefix
     raise DataError(
-        f"no dataset at {spec!r}: expected {own}minari:<id>, d4rl:<id>, d4rl:<path>.hdf5 or a folder that holds "
-        f"data/metadata.json{near}"
+        f"no dataset at {spec!r}: expected {own}minari:<id>, d4rl:<id>, d4rl:<path>.hdf5, ogbench:<name> or a folder "
+        f"that holds data/metadata.json{near}"
     )
 
 
@@ -104,7 +104,7 @@ def _download(dataset_id: str) -> Path:
 def _read(located: Located, options: ReadOptions) -> Source:
     """Return a dataset as a stream of episodes; raises `DataError` for kinds that cannot be used."""
     from snn_dt.data.minari_episodes import READERS
-    from snn_dt.data.spaces import clean_env_spec, observation_leaves, space_notes
+    from snn_dt.data.spaces import check_supported, clean_env_spec, space_notes
 
     path = located.path
     facts = metadata(path)
@@ -112,7 +112,7 @@ def _read(located: Located, options: ReadOptions) -> Source:
     env_id, env_spec, time_limit = clean_env_spec(facts.get("eval_env_spec") or facts.get("env_spec"))
     _compare_specs(facts, dataset_id)
     observation_space, action_space = _spaces(facts, dataset_id, options.trust)
-    leaves = observation_leaves(observation_space, action_space, dataset_id)
+    check_supported(observation_space, action_space, dataset_id)
     data_format = facts.get("data_format", "hdf5")
     if data_format not in [*READERS]:
         raise DataError(f"dataset {dataset_id!r} has format {data_format!r}: expected one of {', '.join(READERS)}")
@@ -120,7 +120,7 @@ def _read(located: Located, options: ReadOptions) -> Source:
     reference, notes = _reference(facts, dataset_id, env_id)
 
     def episodes() -> Iterator[Any]:
-        return READERS[data_format](path / "data", n_episodes, leaves)
+        return READERS[data_format](path / "data", n_episodes, observation_space, action_space)
 
     return Source(
         dataset_id=dataset_id,

@@ -1,4 +1,4 @@
-"""Supported spaces and the paths of their numbers in a nested episode."""
+"""Which spaces are supported, and notes on how they are read. `snn_dt.data.encoding` turns values into numbers."""
 
 from __future__ import annotations
 
@@ -17,55 +17,67 @@ from snn_dt.errors import DataError
 # The Dict keys and Tuple indices that lead to a leaf of the observation space: () for the space itself.
 LeafPath = tuple[str | int, ...]
 
+MAX_CHOICES = 4096
+"""Largest number of columns of a Discrete or MultiDiscrete, which are one-hot."""
+REFUSED = {
+    "Text": "letters are no numbers",
+    "Sequence": "its length changes from step to step",
+    "Graph": "its size changes from step to step",
+    "OneOf": "its kind changes from step to step",
+}
+"""Spaces without a row of numbers of fixed length, and the reason."""
 
-def observation_leaves(observation_space: gym.Space[Any], action_space: gym.Space[Any], dataset: str) -> list[LeafPath]:
-    """Return the paths of the observation's Boxes in the order of Gymnasium's `flatten`.
 
-    Raises `DataError` for observations that are not vectors of numbers (images, text, choices) and for actions that are
-    neither Box nor Discrete.
+def check_supported(observation_space: gym.Space[Any], action_space: gym.Space[Any], dataset: str) -> None:
+    """Raise `DataError` for spaces that cannot be learned from. The message names each and the reason.
+
+    Supported are Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of them. Not supported are images, empty
+    spaces, and spaces without a fixed number of columns.
     """
     # All faults are collected, so that the message names them together.
-    leaves = list(_leaves(observation_space))
     found = [
-        f"{_kind(leaf)} observations" + (f" at {'/'.join(map(str, at))!r}" if at else "")
-        for at, leaf in leaves
-        if not _is_vector(leaf)
+        f"{kind} {name}" + (f" at {'/'.join(map(str, at))!r}" if at else "") + reason
+        for name, space in (("observations", observation_space), ("actions", action_space))
+        for at, leaf in _leaves(space)
+        for kind, reason in [_fault(leaf)]
+        if kind
     ]
-    if not isinstance(action_space, spaces.Discrete) and not _is_vector(action_space):
-        found.append(f"{_kind(action_space)} actions")
     if found:
         raise DataError(
-            f"dataset {dataset!r} has {', '.join(found)}; supported are Box observations (or Dict or Tuple of Box, "
-            "without images) and Box or Discrete actions: choose another dataset"
+            f"dataset {dataset!r} has {', '.join(found)}; supported are Box (without images), Discrete, MultiDiscrete "
+            "and MultiBinary, and Dict and Tuple of them: choose another dataset"
         )
-    return [at for at, _ in leaves]
 
 
 def _leaves(space: gym.Space[Any], at: LeafPath = ()) -> Iterator[tuple[LeafPath, gym.Space[Any]]]:
-    if isinstance(space, spaces.Dict):
+    if isinstance(space, spaces.Dict) and space.spaces:
         # In the order of the space, which `flatten` follows.
         for key, sub in space.spaces.items():
             yield from _leaves(sub, (*at, key))
-    elif isinstance(space, spaces.Tuple):
+    elif isinstance(space, spaces.Tuple) and space.spaces:
         for index, sub in enumerate(space.spaces):
             yield from _leaves(sub, (*at, index))
     else:
         yield at, space
 
 
-def _is_vector(space: gym.Space[Any]) -> bool:
-    """Return whether a space is a Box of at least one number with valid bounds."""
-    if not isinstance(space, spaces.Box) or _is_image(space):
-        return False
-    return 0 not in space.shape and not np.isnan([space.low, space.high]).any()
-
-
-def _kind(space: gym.Space[Any]) -> str:
-    if _is_image(space):
-        return f"image {space.shape}"
-    if isinstance(space, spaces.Box):
-        return f"empty {space.shape}" if 0 in space.shape else "Box (with bounds that are NaN)"
-    return type(space).__name__
+def _fault(leaf: Any) -> tuple[str, str]:
+    """Return (kind of an unsupported leaf, reason), or two empty texts."""
+    kind = type(leaf).__name__
+    if isinstance(leaf, spaces.Dict | spaces.Tuple):  # a leaf only without parts
+        return f"empty {kind}", ""
+    if isinstance(leaf, spaces.Box):
+        if _is_image(leaf):
+            return f"image {leaf.shape}", ""
+        if 0 in leaf.shape:
+            return f"empty {leaf.shape}", ""
+        return ("Box (with bounds that are NaN)", "") if np.isnan([leaf.low, leaf.high]).any() else ("", "")
+    if isinstance(leaf, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        columns = spaces.flatdim(leaf)
+        if 0 < columns <= MAX_CHOICES:
+            return "", ""
+        return kind, f" ({columns:,} one-hot columns, at most {MAX_CHOICES:,})"
+    return kind, f" ({REFUSED[kind]})" if kind in REFUSED else ""
 
 
 MAX_GRID = 31
@@ -97,7 +109,8 @@ def flattened(shape: tuple[int, ...], dtype: Any, at: LeafPath = ()) -> str | No
 
 def space_notes(observation_space: gym.Space[Any]) -> tuple[str, ...]:
     """Return notes on how the observations of a space are read."""
-    found = (flattened(leaf.shape or (), leaf.dtype, at) for at, leaf in _leaves(observation_space))
+    boxes = ((at, leaf) for at, leaf in _leaves(observation_space) if isinstance(leaf, spaces.Box))
+    found = (flattened(leaf.shape, leaf.dtype, at) for at, leaf in boxes)
     return tuple(note for note in found if note)
 
 

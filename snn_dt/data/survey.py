@@ -1,6 +1,6 @@
 """Warnings about a dataset, which are counted while it is read.
 
-Shapes: `T` steps; `A` action columns.
+Shapes: `T` steps; `A` action columns. Choices and bits among them are left out.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from snn_dt.data.checks import absurd, bounds, one_line
 from snn_dt.data.columns import RunningMoments
+from snn_dt.data.encoding import flat_box, number_columns, parts
 from snn_dt.data.normalisation import needs_float64
 from snn_dt.data.source import Episode, Source
 
@@ -21,7 +23,8 @@ class Survey:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._n = self._steps = self._unmarked = self._long = self._longest = self._outside = 0
-        self._integral = not hasattr(source.action_space, "n")
+        self._numbers = number_columns(parts(source.action_space))  # [A]
+        self._integral = bool(self._numbers.any())
         self._beyond = 0.0
         self._dtype: np.dtype[Any] | None = None  # of the actions; None for choices
         self._actions = RunningMoments()
@@ -34,18 +37,22 @@ class Survey:
         self._unmarked += not (episode.terminated or episode.truncated)
         if source.time_limit is not None and n > source.time_limit:
             self._long, self._longest = self._long + 1, max(self._longest, n)
-        if hasattr(source.action_space, "n"):
+        if not self._numbers.any():
             return
-        values = np.asarray(episode.actions).reshape(n, -1)  # [T, ...] -> [T, A]
+        values = np.asarray(episode.actions).reshape(n, -1)[:, self._numbers]  # [T, ...] -> [T, A] -> its numbers
         self._dtype = values.dtype
         self._actions.update(values)
         self._integral = self._integral and bool((values == np.floor(values)).all())
         if source.clip_actions:
-            low, high, slack = bounds(source.action_space)
+            low, high, slack = self._bounds()
             # [T], the largest excess of each action over its bounds.
             beyond = np.maximum(low - slack - values, values - high - slack).max(axis=1)
             self._outside += int((beyond > 0).sum())
             self._beyond = max(self._beyond, float(beyond.max()))
+
+    def _bounds(self) -> tuple[NDArray[np.float64], ...]:
+        """Return (low, high, tolerance) of the columns that are numbers."""
+        return tuple(bound[self._numbers] for bound in bounds(flat_box(self._source.action_space)))
 
     def notes(self) -> list[str]:
         """Return the warnings, one line each."""
@@ -69,7 +76,7 @@ class Survey:
 
     def _action_notes(self) -> list[str]:
         space: Any = self._source.action_space
-        found, low, high = [], *bounds(space)[:2]
+        found, low, high = [], *self._bounds()[:2]
         varies, kind = self._actions.std > 0, self._dtype.kind if self._dtype else ""
         # A constant column of floats is not evidence for choices.
         if self._integral and (kind in "biu" or varies.any()):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_dt.data.checks import absurd
+from snn_dt.data.encoding import flat_box, is_composite, number_columns, parts
 from snn_dt.data.scores import ReferenceScores
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Trajectories:
     |---|---|---|
     | `observations` | [N, obs_dim] float32 | as the environment emits them, flattened in the order of the space; |
     | | or float64 | where float32 cannot hold the variation of a column (5,000,000 plus or minus 0.2) |
-    | `actions` | [N, action_dim] float32 or [N] int64 | environment units; a Discrete with a start keeps its start |
+    | `actions` | [N, action_dim] float32 or [N] int64 | environment units; a Discrete with a start keeps its start; |
+    | | | MultiDiscrete, MultiBinary, Dict and Tuple as rows of `snn_dt.data.encoding` |
     | `rewards` | [N] float32 | after `reward_mode` |
     | `returns_to_go` | [N] float32 | undiscounted sum of this and the later rewards of the episode |
     | `episode_offsets` | [E + 1] int64 | |
@@ -85,13 +87,15 @@ class Trajectories:
         """Build trajectories from flat arrays in memory, with the checks and notes of `load_dataset`.
 
         Args:
-            observations: [N, ...] numbers, the observation before each action.
-            actions: [N] or [N, 1] integers (choices), or [N, ...] floats.
+            observations: [N, ...] numbers, the observation before each action. For Dict and Tuple spaces a dictionary
+                or tuple of such arrays.
+            actions: [N] or [N, 1] integers (choices), or [N, ...] floats. With an `action_space` values of it, nested
+                as the space is.
             rewards: [N].
             terminations, truncations: [N] flags. Either one ends an episode. If the last step has neither, its episode
                 is taken as truncated there.
             env_id: Gymnasium id of the environment to evaluate in.
-            observation_space: default: an unbounded Box.
+            observation_space: default: an unbounded Box, for nested arrays a Dict or Tuple of them.
             action_space: default: Discrete for integers, a Box with the bounds of the data for floats.
             reference: returns that count as score 0 and 100; default: D4RL's, if `env_id` is one of its tasks.
             dataset_id: name in messages, checkpoints and records.
@@ -161,27 +165,35 @@ class Trajectories:
 
     @property
     def action_dim(self) -> int:
-        """Length of an action vector, or the number of choices of a Discrete space."""
+        """Length of an action row, or the number of choices of a Discrete space."""
         space: Any = self.action_space
         return int(space.n) if self.discrete else int(self.actions.shape[1])
 
     @property
+    def action_parts(self) -> tuple[int, ...] | None:
+        """The parts of a composite action, one code for each, see `snn_dt.data.encoding`; None for Box and Discrete."""
+        return parts(self.action_space) if is_composite(self.action_space) else None
+
+    @property
     def action_low(self) -> NDArray[np.float32] | None:
-        """Lower bounds [action_dim] of a Box; None if discrete."""
-        space: Any = self.action_space
-        return None if self.discrete else np.ravel(space.low).astype(np.float32)  # [action_dim]
+        """Lower bounds [action_dim] of an action row; None if discrete."""
+        return None if self.discrete else flat_box(self.action_space).low.astype(np.float32)
 
     @property
     def action_high(self) -> NDArray[np.float32] | None:
-        """Upper bounds [action_dim] of a Box; None if discrete."""
-        space: Any = self.action_space
-        return None if self.discrete else np.ravel(space.high).astype(np.float32)  # [action_dim]
+        """Upper bounds [action_dim] of an action row; None if discrete."""
+        return None if self.discrete else flat_box(self.action_space).high.astype(np.float32)
 
     @cached_property
     def action_bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Bounds that scale a model's output. None if discrete, infinite or far wider than the actions."""
+        """Bounds that scale a model's output. None if discrete, infinite or far wider than the actions.
+
+        Choices and bits of a composite action have the bounds 0 and 1. None if it has no numbers.
+        """
         low, high = self.action_low, self.action_high
         if low is None or high is None or not (np.isfinite(low).all() and np.isfinite(high).all()):
+            return None
+        if not number_columns(parts(self.action_space)).any():
             return None
         # At most a million actions are enough to compare with the bounds.
         size = np.abs(self.actions[:: max(1, self.n_steps // 1_000_000)]).max(axis=0)

@@ -38,6 +38,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from snn_dt.device import wide
 from snn_dt.energy.counts import Count
 
 
@@ -61,7 +62,7 @@ class Real:
         """Return the number of valid tokens."""
         if length not in self._totals:
             # Cached: a sum on the device is slow and many modules share a length. float64 counts exactly to 2^53.
-            self._totals[length] = self.number(self._masks[length].sum(dtype=torch.float64))
+            self._totals[length] = self.number(self._masks[length].sum(dtype=wide(self._masks[length].device)))
         return self._totals[length]
 
     def number(self, total: Tensor) -> Any:
@@ -103,7 +104,7 @@ class Call:
 
     def sum(self, x: Tensor) -> Any:
         """Return the sum of `x` over its valid tokens. For a spike train this is the number of spikes."""
-        return self.number((x.sum(-1, dtype=torch.float64) * self.mask(x)).sum())  # [(T,) B, L] times [B, L]
+        return self.number((x.sum(-1, dtype=wide(x.device)) * self.mask(x)).sum())  # [(T,) B, L] times [B, L]
 
     def number(self, total: Tensor) -> Any:
         """Return a sum as a number or a tensor; see `Real`."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from snn_dt.device import wide
 from snn_dt.energy.costs import Call, Cost, costs, wire
 from snn_dt.energy.counts import Count
 from snn_dt.models.attention import DendriticRouting, DenseSelfAttention, SpikingSelfAttention
@@ -21,8 +21,9 @@ from snn_dt.models.layers import ActionHead, MaskedSequential, SpikeLinear, Time
 from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
 from snn_dt.models.norms import PTBN
 from snn_dt.models.positions import PhaseGate, PhaseGenerators, PhasePositions, SinusoidalPositions
+from snn_dt.models.return_code import ReturnCode
 from snn_dt.models.stream_block import StreamBlock
-from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
+from snn_dt.models.stream_embedding import StreamEmbedding
 from snn_dt.models.tokens import Tokens
 from snn_dt.snn import Neuron, SpikingLayer
 
@@ -267,4 +268,4 @@ def _spike_products(call: Call, pairs: Tensor, sim_steps: int) -> Count:
 
 def _fan_out(call: Call, x: Tensor, partners: Tensor) -> Any:
     """Return the sum over the spikes `x [(T,) B, L, D]` of the number of partners `[B, L]` of their tokens."""
-    return call.number((x.sum(-1, dtype=torch.float64) * partners).sum())
+    return call.number((x.sum(-1, dtype=wide(x.device)) * partners).sum())

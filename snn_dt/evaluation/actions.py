@@ -9,21 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from snn_dt.data.encoding import is_composite, rows, take, to_space, values
 
-def to_space(values: NDArray[Any], space: Any) -> NDArray[Any]:
-    """Return `values [N, ...]` within the bounds of a Box and in its type. Integers are rounded.
 
-    A value at or beyond a bound becomes exactly the bound. A float cannot represent the int64 bound 2^63 - 1.
-    """
-    if not np.issubdtype(space.dtype, np.integer):
-        return np.asarray(np.clip(values, space.low, space.high), dtype=space.dtype)
-    whole = np.rint(values.astype(np.float64))
-    above, below = whole >= space.high.astype(np.float64), whole <= space.low.astype(np.float64)
-    inside = np.where(above | below, 0.0, whole).astype(space.dtype)
-    return np.asarray(np.where(above, space.high, np.where(below, space.low, inside)), dtype=space.dtype)
+def make_reader(space: Any, discrete: bool, device: torch.device) -> ActionReader | CompositeReader:
+    """Return the reader for an action space."""
+    return CompositeReader(space, device) if is_composite(space) else ActionReader(space, discrete, device)
 
 
 class ActionReader:
@@ -56,12 +49,37 @@ class ActionReader:
 
     def to_environment(self, actions: Tensor, single: bool) -> Any:
         """Return N actions in the format of the environment; with `single` only the first."""
-        values = actions.cpu().numpy()
+        found = actions.cpu().numpy()
         if self.discrete:
             # Predictions count from 0, a Discrete space from `start`.
-            values = values + self.space.start
-            return int(values[0]) if single else values
-        values = values.reshape(-1, *self.space.shape)  # [N, A] -> [N, *shape]
+            found = found + self.space.start
+            return int(found[0]) if single else found
+        found = found.reshape(-1, *self.space.shape)  # [N, A] -> [N, *shape]
         # `read` has clamped floating-point actions, exactly, in the type of the space or a wider one.
-        values = to_space(values, self.space) if self._whole else np.asarray(values, dtype=self.space.dtype)
-        return values[0] if single else values
+        found = to_space(found, self.space) if self._whole else np.asarray(found, dtype=self.space.dtype)
+        return found[0] if single else found
+
+
+class CompositeReader:
+    """Turns predictions into actions of a MultiDiscrete, MultiBinary, Dict or Tuple space.
+
+    Columns are those of `snn_dt.data.encoding`. The methods are those of `ActionReader`.
+    """
+
+    def __init__(self, space: Any, device: torch.device) -> None:
+        self.space, self.device = space, device
+
+    def read(self, predictions: Tensor) -> Tensor:
+        """Return rows `[N, A]`: choices one-hot, bits 0 or 1, numbers within the bounds of their Box."""
+        coded = rows(self.space, values(self.space, predictions.float().cpu().numpy()))
+        return torch.as_tensor(coded, dtype=torch.float32, device=self.device)
+
+    def to_environment(self, actions: Tensor, single: bool) -> Any:
+        """Return N actions, nested as the space is; with `single` only the first.
+
+        They are an array `[N, *shape]` for MultiDiscrete and MultiBinary, and a list of N actions for Dict and Tuple.
+        """
+        found = values(self.space, actions.cpu().numpy())
+        if single:
+            return take(found, 0)
+        return found if isinstance(found, np.ndarray) else [take(found, i) for i in range(len(actions))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from snn_dt.device import wide
 from snn_dt.errors import ConfigError
 from snn_dt.learning.plasticity import HeadPlasticity
 from snn_dt.rule_config import PlasticityConfig
@@ -34,7 +35,7 @@ class OnlinePlasticity(HeadPlasticity):
                 "no error to learn from; found error; choose output"
             )
         self.rtg_scale = rtg_scale
-        self.begin(torch.zeros(0, dtype=torch.float64, device=self.head.weight.device))
+        self.begin(torch.zeros(0, dtype=wide(self.head.weight.device), device=self.head.weight.device))
         self.head.plastic = torch.zeros_like(self.head.weight, requires_grad=False)
 
     def close(self) -> None:

@@ -79,6 +79,18 @@ def calibration(rows: Sequence[Mapping[str, Any]], data_returns: ArrayLike | Non
     )
 
 
+def summary(found: Calibration) -> str:
+    """Return the calibration in one sentence."""
+    low, high = found.error_interval
+    order = "none, all returns are equal" if found.rank_correlation is None else f"{found.rank_correlation:.2f}"
+    of = "the data's returns" if found.spread_of == "data" else "the targets; the data's returns are unknown"
+    return (
+        f"calibration over {len(found.targets)} targets: mean |return - target| is {100 * found.error:.1f} % "
+        f"[{100 * low:.1f}, {100 * high:.1f}] of the spread {found.spread:.5g} (highest minus lowest of {of}); rank "
+        f"correlation {order}"
+    )
+
+
 def rank_correlation(x: ArrayLike, y: ArrayLike) -> float | None:
     """Return Spearman's rank correlation of two vectors `[M]`; None if one of them is constant."""
     a, b = (_ranks(np.asarray(values, dtype=np.float64)) for values in (x, y))

@@ -1,8 +1,11 @@
 """Ways to make a decision: the modules of a model, one C++ call, or a CUDA graph.
 
 `Policy.reset` picks the way once. The fast ways agree with the modules up to rounding. Before each decision they check
-that the model has not changed since they were prepared. The modules decide if it has changed. They also decide if a
+that the model has not changed since they were prepared, and are prepared again if it has. The modules decide if a
 module has forward hooks, which a fast way would not call.
+
+A way with a `watch` reads copies of the weights. It notices a write through torch at the next decision, a write past
+torch (`weight.data`, numpy) that changes a small part of a tensor within 64 decisions or at the next reset.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from torch.nn.modules import module as torch_module
 from snn_dt.cuda_graph import CudaGraph
 from snn_dt.models.decision_transformer import DecisionTransformer
 from snn_dt.models.interface import decides_from_state
-from snn_dt.models.last_token import FusedWindow, knows_window
+from snn_dt.models.kept_keys_fused import FusedDecision
+from snn_dt.models.last_token import FusedWindow, knows_blocks
 from snn_dt.models.stream import StreamTransformer
 from snn_dt.models.stream_fused import FusedStep, knows_step
 
@@ -39,7 +43,7 @@ MODE_FREE_TYPES = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.ModuleList, nn.Sequ
 
 def pick_way(model: nn.Module) -> Way:
     """Return the fastest way to decide with a model in evaluation mode on its device."""
-    if knows_step(model) or knows_window(model):
+    if knows_step(model) or knows_blocks(model):
         return "cpp"
     return "cuda_graph" if _can_be_captured(model) else "modules"
 
@@ -80,18 +84,25 @@ class Decider:
         if self.way == "modules":
             return self.by_modules(*inputs)
         snapshot = self._snapshot
-        if snapshot is None or snapshot.changed():
+        watch = getattr(self._fast, "watch", None)
+        if snapshot is None or snapshot.changed() or (watch is not None and watch.changed()):
             self._snapshot = snapshot = Snapshot(self.model)
             self._fast = self._prepare()
         if self._fast is None or any(snapshot.hooks):
             return self.by_modules(*inputs)
         return self._fast(*inputs)
 
-    def by_modules(self, *inputs: Any) -> Any:
-        """Decide by calling the modules, as metering, firing rates and plasticity require."""
+    def begin(self) -> None:
+        """Begin episodes. Weights that were written past torch since the last decision are used from here on."""
+        watch = getattr(self._fast, "watch", None)
+        if watch is not None and watch.anything():
+            self._snapshot = None
+
+    def by_modules(self, *inputs: Any, **goal: Any) -> Any:
+        """Decide by calling the modules, as metering, firing rates, plasticity and rows of several goals require."""
         if decides_from_state(self.model):
-            return self.model.step(*inputs)
-        return _last_prediction(self.model, *inputs)
+            return self.model.step(*inputs, **goal)
+        return _last_prediction(self.model, *inputs, **goal)
 
     def _prepare(self) -> Decide | None:
         """Return the fast way for the model as it is now; None if it no longer supports the model."""
@@ -103,7 +114,7 @@ class Decider:
         if isinstance(self.model, StreamTransformer):
             return FusedStep(self.model)
         assert isinstance(self.model, DecisionTransformer)
-        return FusedWindow(self.model)
+        return FusedWindow(self.model) if self.model.attention_span is None else FusedDecision(self.model)
 
 
 class Snapshot:
@@ -111,7 +122,7 @@ class Snapshot:
 
     `changed` detects replaced modules, parameters, buffers and attributes (such as the constants of a neuron). It also
     detects added modules and parameters with another `.data`. It does not detect values written in place. The fast ways
-    read these values at every decision or compare a checksum.
+    read these values at every decision, compare a checksum, or have a `watch`.
 
     Attributes:
         hooks: the tables of forward hooks of all modules. A table is not empty while a hook is registered.
@@ -155,8 +166,8 @@ class Snapshot:
         return [read(table) for read, table in self._readers]
 
 
-def _last_prediction(model: nn.Module, *window: Tensor) -> Tensor:
-    predictions: Tensor = model(*window, last_only=True)
+def _last_prediction(model: nn.Module, *window: Tensor, **goal: Tensor) -> Tensor:
+    predictions: Tensor = model(*window, **goal, last_only=True)
     return predictions[:, -1]  # [B, 1, A] -> [B, A]
 
 

@@ -15,8 +15,10 @@ from snn_dt import __version__, io
 from snn_dt.errors import ExportError
 from snn_dt.evaluation.policy import Policy
 from snn_dt.export.c_stream import stream_parts
-from snn_dt.export.constants import AFTER_SPIKE, Constants, Weights
-from snn_dt.export.parts import CParts
+from snn_dt.export.c_window import window_parts
+from snn_dt.export.constants import AFTER_SPIKE, TOGETHER, Constants, Weights
+from snn_dt.export.parts import CParts, declaration
+from snn_dt.models.decision_transformer import DecisionTransformer
 from snn_dt.models.stream import StreamTransformer
 
 FOLDER = Path(__file__).with_name("c")
@@ -27,7 +29,7 @@ def write_c(policy: Policy, folder: Path, weights: Weights = "float32", name: st
     """Write the C of a policy and return the paths.
 
     Args:
-        policy: of the kind snn_dt_stream.
+        policy: of the kind snn_dt_stream, or of dense or snn_dt with an attention span.
         folder: made if it is missing.
         weights: `float32`; or `int8` with one scale per row, integer sums and membranes in fixed point.
         name: prefix of files and functions.
@@ -55,8 +57,12 @@ def _network(policy: Policy) -> Callable[[Any, Constants], CParts]:
     """Return the function that writes this model."""
     if type(policy.model) is StreamTransformer:
         return stream_parts
+    if type(policy.model) is DecisionTransformer:
+        return window_parts
     kind = getattr(getattr(policy.model, "config", None), "kind", type(policy.model).__name__)
-    raise ExportError(f"expected a policy of kind snn_dt_stream for C, found {kind}; export to pt2 or onnx")
+    raise ExportError(
+        f"expected a policy of kind dense, snn_dt or snn_dt_stream for C, found {kind}; export to pt2 or onnx"
+    )
 
 
 def _action(policy: Policy) -> tuple[str, str]:
@@ -87,21 +93,23 @@ def _action(policy: Policy) -> tuple[str, str]:
 
 def _header(policy: Policy, parts: CParts, constants: Constants) -> str:
     model: Any = policy.model
-    value = "float" if constants.weights == "float32" else "int32_t"
+    value = constants.value
     action = "uint16_t action;" if model.discrete else f"{value} action[POLICY_ACTIONS];"
-    block = "".join(f"    {value} {n}[{size}];\n" for n, size in parts.block_state.items())
-    block += "".join(f"    float {n}[{size}];\n" for n, size in parts.block_floats.items())
+    more = "".join(f"    {declaration(*x)};\n" for x in parts.state.items())
+    widest = -(parts.widest // -TOGETHER) * TOGETHER
+    narrow = max(widest, model.state_dim + 3, model.action_dim + 3)
+    token = -(parts.width // -TOGETHER) * TOGETHER
     state = (
-        f"typedef struct {{\n{block}}} policy_block;\n\ntypedef struct {{\n"
+        f"typedef struct {{\n{parts.members()}}} policy_block;\n\ntypedef struct {{\n"
         f"    policy_block blocks[{parts.layers}];   /* what a layer keeps between decisions */\n"
         "    double return_to_go;\n"
         f"    {action}   /* the last one, which is an input of the next decision */\n"
         "    uint16_t begun;   /* 0 before the first decision of an episode */\n"
         "    uint32_t spikes;   /* of the last decision */\n"
-        f"{parts.state}"
+        f"{more}"
         "    /* scratch of one decision */\n"
-        f"    {value} x[{parts.width}], a[{parts.widest}], b[{parts.widest}];\n"
-        f"    uint16_t fired[{parts.widest}];\n    int16_t narrow[{parts.widest}];\n}} policy_state;"
+        f"    {value} x[{token}], a[{widest}], b[{widest}];\n"
+        f"    uint16_t fired[{parts.fired}];\n    int16_t narrow[{narrow}];\n}} policy_state;"
     )
     call = (
         "int32_t action = policy_act(&state, observation);"
@@ -137,7 +145,7 @@ def _source(policy: Policy, parts: CParts, constants: Constants) -> str:
                 constants.array(f"ACTION_{side.upper()}", getattr(model.head, side).cpu(), "float")
             bound = np.clip(getattr(policy.action_space, side), -LARGEST_FLOAT, LARGEST_FLOAT)
             constants.array(f"SPACE_{side.upper()}", bound, "float")
-    network = _fill((FOLDER / parts.fragment).read_text(), parts.replaced)
+    network = _fill("".join((FOLDER / name).read_text() for name in parts.fragments), parts.replaced)
     api = _fill(
         (FOLDER / "policy.c").read_text(),
         {
@@ -157,7 +165,7 @@ def _source(policy: Policy, parts: CParts, constants: Constants) -> str:
         "/* Called with the list of neurons of a layer that fire. */\n"
         "#ifndef ON_SPIKES\n#define ON_SPIKES(fired, count) ((void)0)\n#endif\n"
         f"#define AFTER_SPIKE(h, threshold) {reset}",
-        types.rstrip(),
+        "\n".join((parts.types, types.rstrip())).strip(),
         "\n".join(constants.lines),
         _called(functions.strip(), network + api),
         network.strip(),

@@ -9,7 +9,7 @@ from torch import nn
 
 from snn_dt.errors import ExportError
 from snn_dt.export.constants import Constants, bits_for, sizes
-from snn_dt.export.parts import CParts
+from snn_dt.export.parts import CParts, initialiser
 from snn_dt.models.stream import StreamTransformer
 from snn_dt.snn import LIF
 
@@ -40,8 +40,8 @@ def stream_parts(model: StreamTransformer, constants: Constants) -> CParts:
         add = "if (s->begun) affine(&ACTION, s->action, s->narrow, b);"
     loop = "for (int j = 0; j < WIDTH; ++j) a[j] += b[j];"
     add += f"\n    {loop}" if task.discrete else f"\n    if (s->begun)\n        {loop}"
-    constants.array("CODE_SLOPE", code.slope.detach(), "float")
-    constants.array("CODE_SHIFT", code.shift.detach(), "float")
+    constants.values("CODE_SLOPE", code.slope.detach())
+    constants.values("CODE_SHIFT", code.shift.detach())
     constants.lines += [
         f"static const float RTG_LOW = {code.low!r}f, RTG_HIGH = {code.high!r}f;",
         f"static const float LEAST_SCALE = {LEAST_SCALE!r}f;",
@@ -62,16 +62,19 @@ def stream_parts(model: StreamTransformer, constants: Constants) -> CParts:
             units=len(code.slope),
             sum_bits=sum_bits,
         ),
-        fragment="stream.c",
+        fragments=("stream.c",),
         replaced={"@BLOCKS@": f"static const block_weights BLOCKS[LAYERS] = {{\n{listed},\n}};\n", "@ADD_ACTION@": add},
         block_state={
-            **{"v_in": c.d_model, "v_qkv": 3 * c.d_model, "v_out": c.d_model, "v_mlp": c.d_model, "v_hidden": hidden},
-            "sum": c.n_heads * head_width**2,
+            **dict.fromkeys(("v_in", "v_out", "v_mlp"), (constants.value, c.d_model)),
+            "v_qkv": (constants.value, 3 * c.d_model),
+            "v_hidden": (constants.value, hidden),
+            "sum": (constants.value, c.n_heads * head_width**2),
+            "scale": ("float", c.n_heads),
         },
-        block_floats={"scale": c.n_heads},
         layers=c.n_layers,
         widest=max(3 * c.d_model, hidden),
         width=c.d_model,
+        fired=max(3 * c.d_model, hidden),
         rest="for (int i = 0; i < LAYERS; ++i)\n        for (int h = 0; h < HEADS; ++h) s->blocks[i].scale[h] = 1.0f;",
     )
 
@@ -91,4 +94,4 @@ def _block(name: str, block: Any, constants: Constants) -> str:
         constants.array(f"{name}_DECAY", decay, "float"),
         constants.array(f"{name}_GAIN", gain, "float"),
     ]
-    return "    {\n        " + ",\n        ".join(parts) + ",\n    }"
+    return initialiser(parts)

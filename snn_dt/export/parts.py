@@ -11,19 +11,36 @@ class CParts:
 
     sizes: str
     """Definition of the sizes."""
-    fragment: str
-    """File of `c/` with the function `decide`."""
+    fragments: tuple[str, ...]
+    """Files of `c/`; the last one has the function `decide`."""
     replaced: dict[str, str]
-    """Marks in the fragment and their texts."""
-    block_state: dict[str, int]
-    """Numbers that a block keeps between decisions: name and length."""
+    """Marks in the fragments and their texts."""
+    block_state: dict[str, tuple[str, int]]
+    """Arrays that a block keeps between decisions: type and length by name."""
     layers: int
     widest: int
     """Length of the longest vector of a decision."""
     width: int
-    block_floats: dict[str, int] = field(default_factory=dict)
-    """As `block_state`, in float for int8 weights too."""
-    state: str = ""
-    """More members of the state."""
+    """Length of a token."""
+    fired: int
+    """Length of the longest list of spikes."""
+    state: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """More arrays of the state, as `block_state`; of length 0: one number."""
+    types: str = ""
+    """More types."""
     rest: str = ""
     """Statements that begin an episode; the state is 0 before them."""
+
+    def members(self) -> str:
+        """Return the members of the state of a block."""
+        return "".join(f"    {declaration(*x)};\n" for x in self.block_state.items())
+
+
+def declaration(name: str, of: tuple[str, int]) -> str:
+    """Return `type name[length]`, or without a length if it is 0."""
+    return f"{of[0]} {name}[{of[1]}]" if of[1] else f"{of[0]} {name}"
+
+
+def initialiser(members: list[str]) -> str:
+    """Return the text of a struct with these members."""
+    return "    {\n        " + ",\n        ".join(members) + ",\n    }"

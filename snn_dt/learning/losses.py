@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_dt.data.windows import Batch
+from snn_dt.learning.composite_loss import composite_loss
 from snn_dt.registry import LOSSES, register_loss
 
 Metrics = dict[str, Tensor]
@@ -70,6 +71,10 @@ def action_half_range(model: nn.Module) -> Tensor | None:
 
 
 def _action(model: nn.Module, batch: Batch, predictions: Tensor) -> tuple[Tensor, Metrics]:
+    codes = getattr(getattr(model, "task", None), "action_parts", None)
+    if codes is not None:
+        half_range = action_half_range(model)
+        return composite_loss(predictions, batch.actions, batch.attention_mask, codes, half_range)
     return action_loss(predictions, batch.actions, batch.attention_mask, action_half_range(model))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_dt.data.windows import Batch
+from snn_dt.errors import ConfigError
 from snn_dt.models.interface import is_streaming
 from snn_dt.models.layers import ActionHead
 from snn_dt.rule_config import PlasticityConfig
@@ -40,12 +41,20 @@ def action_activity(head: ActionHead, actions: Tensor, discrete: bool) -> Tensor
 class HeadPlasticity:
     """Pre and post factors of the action head of `model`, for training and for acting.
 
+    Raises:
+        ConfigError: actions are composite.
+
     Attributes:
         recording: records the calls of the head until `recording.stop()`.
     """
 
     def __init__(self, config: PlasticityConfig, model: nn.Module) -> None:
         model_: Any = model
+        if getattr(getattr(model, "task", None), "action_parts", None) is not None:
+            raise ConfigError(
+                "plasticity.eta: expected 0 for MultiDiscrete, MultiBinary, Dict and Tuple actions, found more; choose "
+                "a dataset with Box or Discrete actions"
+            )
         self.config, self.discrete = config, model_.discrete
         self.head: ActionHead = model_.head
         self._tokens_first = is_streaming(model)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from snn_dt.errors import ConfigError
 from snn_dt.model_config import ModelConfig
-from snn_dt.models.layers import ActionHead
+from snn_dt.models.interface import TaskShape
+from snn_dt.models.layers import ActionHead, CompositeHead
 from snn_dt.snn import Neuron, RateLIF, build_neuron
 
 EPS_RATE = 1e-4  # weight, in rates, of the middle of the bounds: the action of a silent population
@@ -89,20 +90,36 @@ class RateHead(nn.Module):
         return self.decode(self.lif(self.synapses(x)))  # [B, L, A P] -> [B, L, A]
 
 
-def build_head(
-    config: ModelConfig, action_dim: int, discrete: bool, low: Tensor | None, high: Tensor | None
-) -> ActionHead | RateHead:
-    """Build the head `config.head`. The nulls of `config` must be resolved.
+def build_head(config: ModelConfig, task: TaskShape) -> ActionHead | RateHead:
+    """Build the head `config.head` for the actions of a task. The nulls of `config` must be resolved.
 
     Raises:
-        ConfigError: a rate head is selected for continuous actions without bounds.
+        ConfigError: a rate head is selected for continuous actions without bounds, or for a composite action with
+            numbers or bits.
     """
     if config.head == "linear":
-        return ActionHead(config.d_model, action_dim, low, high)
-    if not discrete and (low is None or high is None):
+        return linear_head(config, task)
+    low, high = _bounds(task)
+    choices = task.discrete or (task.action_parts is not None and min(task.action_parts) > 0)
+    if not choices and (low is None or high is None or task.action_parts is not None):
+        kind = "without finite bounds" if task.action_parts is None else "with bits, or numbers beside choices"
         raise ConfigError(
-            "model.head: expected linear for actions without finite bounds, found rate; a population stands for values "
-            "between two bounds"
+            f"model.head: expected linear for actions {kind}, found rate; a population stands for values between two "
+            "bounds, or for one choice"
         )
     neurons, temperature = config.head_neurons, config.head_temperature
-    return RateHead(config.d_model, action_dim, low, high, neurons, config.sim_steps, temperature, build_neuron(config))
+    neuron = build_neuron(config)
+    return RateHead(config.d_model, task.action_dim, low, high, neurons, config.sim_steps, temperature, neuron)
+
+
+def linear_head(config: ModelConfig, task: TaskShape) -> ActionHead:
+    """Build a linear read-out for the actions of a task."""
+    bounds = _bounds(task)
+    if task.action_parts is not None and bounds[0] is not None:
+        return CompositeHead(config.d_model, task.action_dim, *bounds, torch.tensor(task.number_columns))
+    return ActionHead(config.d_model, task.action_dim, *bounds)
+
+
+def _bounds(task: TaskShape) -> tuple[Tensor | None, Tensor | None]:
+    low, high = (None if b is None else torch.tensor(b) for b in (task.action_low, task.action_high))
+    return low, high

@@ -24,7 +24,7 @@ class TaskShape:
 
     state_dim: int
     action_dim: int
-    """Number of action dimensions or of discrete actions."""
+    """Number of action dimensions or of discrete actions; the columns of a composite action."""
     discrete: bool
     n_timesteps: int
     """Environment steps of the longest episode."""
@@ -35,6 +35,16 @@ class TaskShape:
     """Lowest and highest scaled return-to-go of the training data."""
     rtg_quantiles: tuple[float, ...] | None = None
     """Quantiles of the scaled return-to-go at equal steps of probability from 0 to 1."""
+    goal_edges: tuple[float, ...] | None = None
+    """Bounds between the bins of the scaled return of an episode, ascending; None without `model.goal: bins`."""
+    action_parts: tuple[int, ...] | None = None
+    """Parts of a composite action (MultiDiscrete, MultiBinary, Dict, Tuple): n for a choice of n, with n columns; -1
+    for a bit and 0 for a number, with one column. None for Box and Discrete."""
+
+    @property
+    def number_columns(self) -> tuple[bool, ...]:
+        """Which columns [A] of a composite action are numbers, not logits."""
+        return tuple(code == 0 for code in self.action_parts or () for _ in range(max(code, 1)))
 
 
 class SequenceModel(Protocol):
@@ -72,6 +82,7 @@ class SequenceModel(Protocol):
         actions: Tensor,
         timesteps: Tensor,
         attention_mask: Tensor,
+        goal: Tensor | None = None,
         last_only: bool = False,
     ) -> Tensor:
         """Predict the action of every step or only of the last one.
@@ -79,13 +90,17 @@ class SequenceModel(Protocol):
         Args:
             rtg: return-to-go over its scale, `[B, K, 1]`.
             states: normalised, `[B, K, state_dim]`.
-            actions: `[B, K, A]` float in environment units or `[B, K]` int64 from 0.
+            actions: `[B, K, A]` float in environment units or `[B, K]` int64 from 0. Choices of a composite action are
+                one-hot, its bits 0 or 1.
             timesteps: index in the episode, `[B, K]` int64.
             attention_mask: `[B, K]` bool. False on pads, which come first.
+            goal: scaled return of each row's whole episode, `[B, 1]`, for `model.goal: bins`; training must give it.
+                None: the goal of `Policy.reset`, at first the highest.
             last_only: compute only the prediction of the last step.
 
         Returns:
-            `[B, K, A]` (`[B, 1, A]` if `last_only`): actions in environment units or logits of discrete actions.
+            `[B, K, A]` (`[B, 1, A]` if `last_only`): actions in environment units or logits of discrete actions, of
+            choices and of bits.
         """
 
     def token_mask(self, attention_mask: Tensor) -> Tensor:
@@ -98,11 +113,11 @@ class StreamingModel(SequenceModel, Protocol):
     def rest(self, n: int) -> State:
         """Return the state of `n` rows at the beginning of an episode."""
 
-    def step(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, rtg: Tensor, states: Tensor, state: State, goal: Tensor | None = None) -> tuple[Tensor, State]:
         """Advance by one step and return predictions `[B, A]` with the next state.
 
-        `rtg` is `[B, 1]`; `states` is `[B, state_dim]`. The caller must store the action taken in the next state:
-        `state["action"] = action`.
+        `rtg` and `goal` are `[B, 1]`; `states` is `[B, state_dim]`. The caller must store the action taken in the next
+        state: `state["action"] = action`.
         """
 
 

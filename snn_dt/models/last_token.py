@@ -21,17 +21,18 @@ from snn_dt.models.decision_transformer import DecisionTransformer
 from snn_dt.models.fused_checks import biased, float32, neurons, only, pair
 from snn_dt.models.layers import MaskedSequential, SpikeLinear, TimeMean
 from snn_dt.models.mixing import SoftmaxAttention, SpikeAttention
-from snn_dt.snn import LIF, RateLIF, cpp
+from snn_dt.snn import LIF, GoalNorm, RateLIF, cpp
 from snn_dt.snn.backends import backend_for
 from snn_dt.snn.parameters import LIFParameters
 
 Weights = list[Tensor | None]
 DENSE_TYPES = (
-    Block, DenseSelfAttention, SoftmaxAttention, nn.Sequential, nn.LayerNorm, nn.Linear, nn.ReLU, nn.Dropout, TimeMean,
+    Block, DenseSelfAttention, SoftmaxAttention, nn.Sequential, nn.LayerNorm, GoalNorm, nn.Linear, nn.ReLU, nn.Dropout,
+    TimeMean,
 )  # fmt: skip
 SPIKING_TYPES = (
     Block, SpikingSelfAttention, SpikeAttention, MaskedSequential, SpikeLinear, RateLIF, LIF, nn.LayerNorm,
-    DendriticRouting, nn.Sequential, nn.Linear, nn.Sigmoid, nn.Identity, nn.Dropout, TimeMean,
+    GoalNorm, DendriticRouting, nn.Sequential, nn.Linear, nn.Sigmoid, nn.Identity, nn.Dropout, TimeMean,
 )  # fmt: skip
 """Module types of the two blocks that the kernel supports."""
 
@@ -46,7 +47,7 @@ class FusedWindow:
 
     def __init__(self, model: DecisionTransformer) -> None:
         self._model = model
-        self._checksum = cpp.Checksum(list(model.blocks.parameters()))
+        self._checksum = cpp.Checksum([*model.blocks.parameters(), *model.blocks.buffers()])
         self._sums = b""
         self._stack: cpp.Stack | None = None
 
@@ -59,7 +60,7 @@ class FusedWindow:
             return prediction[:, -1]  # [B, 1, A] -> [B, A]
         sums = self._checksum()
         if self._stack is None or sums != self._sums:
-            self._sums, self._stack = sums, _stack(list(model.blocks))
+            self._sums, self._stack = sums, pack_blocks(list(model.blocks))
         last = cpp.last_token(x.contiguous(), model.token_mask(attention_mask).contiguous(), self._stack)  # [B, 1, D]
         prediction = model.head(model.norm(last))  # [B, 1, A]
         return prediction[:, -1]
@@ -67,13 +68,14 @@ class FusedWindow:
 
 def knows_window(model: nn.Module) -> bool:
     """Return whether `FusedWindow` computes the same as the modules of `model`."""
+    return knows_blocks(model) and getattr(model, "attention_span", None) is None
+
+
+def knows_blocks(model: nn.Module) -> bool:
+    """Return whether the kernels compute the same as the blocks of `model`."""
     if type(model) is not DecisionTransformer or "forward" in vars(model) or model.training:
         return False
-    if (
-        model.attention_span is not None
-        or model.phase_gate is not None
-        or backend_for(model.norm.weight.device.type) != "cpp"
-    ):
+    if model.phase_gate is not None or backend_for(model.norm.weight.device.type) != "cpp":
         return False
     return float32(model) and _known(list(model.blocks))
 
@@ -84,7 +86,7 @@ def _known(blocks: list[Any]) -> bool:
         return False
     # Each of these sets must have one element at most.
     rates = {
-        (type(n.norm) is nn.LayerNorm, n._fused, n.sim_steps, n.constants)
+        (type(n.norm) in (nn.LayerNorm, GoalNorm), n._fused, n.sim_steps, n.constants)
         for block in blocks
         for n in neurons(block)
         if isinstance(n, RateLIF)
@@ -96,7 +98,7 @@ def _known(blocks: list[Any]) -> bool:
     return one_of_each and all(n[0] and n[1] for n in rates)
 
 
-def _stack(blocks: list[Any]) -> cpp.Stack:
+def pack_blocks(blocks: list[Any]) -> cpp.Stack:
     """Pack the weights of blocks that the kernel supports."""
     weights = [_dense(block) if _is_dense(block) else _spiking(block) for block in blocks]
     neuron = next((m for m in blocks[0].modules() if isinstance(m, RateLIF)), None)
@@ -115,8 +117,10 @@ def _stack(blocks: list[Any]) -> cpp.Stack:
 
 
 def _is_dense(block: Any) -> bool:
-    types = [nn.LayerNorm, nn.Linear, nn.ReLU, nn.Linear]
-    return only(block, *DENSE_TYPES) and [type(m) for m in block.mlp] == types
+    if not only(block, *DENSE_TYPES):
+        return False
+    norm, *rest = block.mlp
+    return isinstance(norm, nn.LayerNorm) and [type(m) for m in rest] == [nn.Linear, nn.ReLU, nn.Linear]
 
 
 def _is_spiking(block: Any) -> bool:

@@ -7,6 +7,7 @@ without neurons take both forms.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -95,3 +96,23 @@ class ActionHead(nn.Linear):
     def drive(self, x: Tensor) -> Tensor:
         """Return the weighted sum of the inputs before the bounds are applied."""
         return F.linear(x, self.weight if self.plastic is None else self.weight + self.plastic, self.bias)
+
+
+class CompositeHead(ActionHead):
+    """Read-out of a composite action whose numbers have bounds: `tanh` maps those into them, logits stay as they are.
+
+    Args:
+        d_model, action_dim, low, high: as in `ActionHead`. The bounds of logits are 0 and 1, their range in the data.
+        numbers: which outputs `[action_dim]` are numbers.
+    """
+
+    numbers: Tensor
+
+    def __init__(self, d_model: int, action_dim: int, low: Tensor | None, high: Tensor | None, numbers: Tensor) -> None:
+        super().__init__(d_model, action_dim, low, high)
+        self.register_buffer("numbers", numbers, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., d_model]` to numbers and logits `[..., action_dim]`."""
+        y = self.drive(x)
+        return torch.where(self.numbers, self.low + (self.high - self.low) * (y.tanh() + 1) / 2, y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,6 +68,7 @@ class RunFacts:
         folder = path.parent.parent if path.parent.name == "checkpoints" else path
         provenance = _read(checkpoint / "provenance.json", parts)
         made_with = provenance.pop("config", None)
+        self.name = folder.resolve().name
         self.command = parts.made("command", lambda: _text(provenance.pop("command", ""))) or ""
         self.provenance = parts.mapping("provenance", provenance)
         self.policy = parts.mapping("policy", _read(checkpoint / "config.json", parts).get("policy"))
@@ -80,6 +82,12 @@ class RunFacts:
         """Return the title: model and environment."""
         kind = self.model.get("kind")
         return " on ".join(str(name) for name in (kind, evaluations[0].get("env_id")) if name) or "evaluation"
+
+    def about(self) -> str:
+        """Return the line under the title: run, data and the date of the report."""
+        data = self.provenance.get("dataset_id")
+        known = (f"run {self.name}", f"data {data}" if data else "", f"{datetime.now(UTC):%Y-%m-%d}")
+        return ", ".join(part for part in known if part)
 
     def reference(self, evaluations: Rows) -> dict[str, float]:
         """Return the returns at score 0 and 100. Empty for an environment without a score."""

@@ -15,22 +15,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
 
-from snn_dt.report.style import BLUE, CYCLE, GREY, INK, ORANGE, new_figure, tidy
+from snn_dt.report.style import CYCLE, DASHES, GREY, INK, ORANGE, identity, new_figure, tidy, variant_styles
 
 Row = Mapping[str, Any]
+TARGET = "target return (sum of rewards)"
 
 
 def return_vs_target(
     evaluations: Sequence[Row],
     data_returns: ArrayLike | None = None,
     reference: Mapping[str, float] | None = None,
+    variant: str = "",
 ) -> Figure:
-    """Draw the achieved return over the target return.
+    """Draw the achieved return over the target return. No line joins the points: between targets nothing was measured.
 
     Args:
-        evaluations: one row per target return. Each episode is a dot; the mean has its interval.
-        data_returns: `[E]` episode returns of the training data, for a histogram along the bottom.
+        evaluations: one row per target return. Each episode is a small dot; the mean has its interval.
+        data_returns: `[E]` episode returns of the training data or their quantiles, for a histogram below.
         reference: named returns, such as random and expert. Each is a dotted horizontal line.
+        variant: name of the model; it chooses colour and marker.
     """
     rows = sorted(evaluations, key=lambda row: row["target_return"])
     targets = np.array([row["target_return"] for row in rows], dtype=float)
@@ -39,13 +42,12 @@ def return_vs_target(
     data = np.asarray([] if data_returns is None else data_returns, dtype=float)
     levels = dict(reference or {})
     episodes = np.concatenate([np.asarray(row.get("returns", []), dtype=float) for row in rows])  # [rows E]
-    low, high = _limits(np.concatenate([[0.0], targets, means, episodes, data, [*levels.values()]]))
+    low, high = _limits(np.concatenate([targets, means, episodes, data, [*levels.values()]]))
+    (look,) = variant_styles([variant or "snn_dt"]).values()
 
-    figure = new_figure(5.6, 5.4)
-    axes = figure.add_subplot()
-    if data.size:
-        _histogram_along_bottom(axes, data, low, high)
-    axes.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1.2, label="achieved = target")
+    figure = new_figure(5.6, 6.4 if data.size else 5.2)
+    grid = figure.add_gridspec(2, 1, height_ratios=(4, 1)) if data.size else None
+    axes = figure.add_subplot() if grid is None else figure.add_subplot(grid[0])
     for name, value in levels.items():
         axes.axhline(value, color=ORANGE, linestyle=":", linewidth=1.5)
         axes.annotate(name, (1.01, value), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=INK)
@@ -53,16 +55,27 @@ def return_vs_target(
         returns = np.asarray(row.get("returns", []), dtype=float)
         # Equal returns are spread sideways by a fixed pattern: they stay visible, and equal data give equal figures.
         aside = (np.arange(returns.size) * 0.618034 % 1.0 - 0.5) * 0.03 * (high - low)
-        axes.scatter(row["target_return"] + aside, returns, s=16, color=BLUE, alpha=0.4, linewidths=0)
-    axes.plot(targets, means, color=BLUE, linewidth=1.5, alpha=0.6)
+        axes.scatter(row["target_return"] + aside, returns, s=14, color=GREY, alpha=0.45, linewidths=0)
     axes.errorbar(
         # [rows, 2] -> [2, rows]: lengths of both arms
-        targets, means, np.abs(intervals.T - means), fmt="o", markersize=7, color=BLUE, markeredgecolor="white",
-        capsize=4, linewidth=2, label="mean and its 95 % interval",
+        targets, means, np.abs(intervals.T - means), fmt=look["marker"], markersize=8, color=look["color"],
+        markeredgecolor="white", capsize=4, linewidth=2, label="mean and its 95 % interval",
     )  # fmt: skip
+    axes.scatter([], [], s=14, color=GREY, alpha=0.45, linewidths=0, label="an episode")
     axes.set(xlim=(low, high), ylim=(low, high))
-    tidy(axes, str(rows[0].get("env_id") or ""), "target return", "achieved return")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    identity(axes, low, high)
+    title = " on ".join(str(name) for name in (variant, rows[0].get("env_id")) if name)
+    tidy(axes, title, TARGET, "achieved return (sum of rewards)")
+    if grid is not None:
+        axes.set_xlabel("")
+        axes.tick_params(labelbottom=False)
+        below = figure.add_subplot(grid[1], sharex=axes)
+        below.hist(
+            data, bins=np.linspace(low, high, 41).tolist(), weights=np.full(data.size, 100 / data.size), color="#AEB4BD"
+        )
+        tidy(below, "", TARGET, "% of the data's\nepisodes")
+        below.yaxis.label.set_fontsize(9)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return figure
 
 
@@ -72,33 +85,27 @@ def learning_curve(rows: Sequence[Row]) -> Figure:
     Returns need evaluations at two updates or more. Of two rows of one step (after a resume) the newer one is drawn.
     """
     panels = [
-        (title, curves)
-        for title, curves in (
-            ("loss", {name: _series(rows, name) for name in ("loss", "validation_loss")}),
-            ("return", _returns_by_target(rows)),
-            ("mean firing rate", {"firing_rate": _series(rows, "firing_rate")}),
+        (title, unit, curves)
+        for title, unit, curves in (
+            ("loss", "mean over valid steps", {name: _series(rows, name) for name in ("loss", "validation_loss")}),
+            ("return", "sum of rewards", _returns_by_target(rows)),
+            ("firing rate", "spikes per neuron and step", {"firing_rate": _series(rows, "firing_rate")}),
         )
         if any(curves.values())
     ]
     if not panels:
         raise ValueError("expected rows with a loss, a firing_rate or an evaluation, found none")
     figure = new_figure(4.2 * len(panels) + 0.6, 3.6)
-    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    for axes, (title, unit, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _draw_curves(axes, {name: curve for name, curve in curves.items() if curve})
         if title == "loss" and all(point[0] > 0 for curve in curves.values() for point in curve.values()):
             # A logarithmic axis cannot show a loss of 0 or less.
             axes.set_yscale("log")
             axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        tidy(axes, title, "update")
+        tidy(axes, title, "update", unit)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return figure
-
-
-def _histogram_along_bottom(axes: Axes, data: np.ndarray, low: float, high: float) -> None:
-    counts, edges = np.histogram(data, bins=40)
-    heights = 0.16 * (high - low) * counts / counts.max()
-    axes.bar(edges[:-1], heights, np.diff(edges), bottom=low, align="edge", color="#C9CED6", label="training data")
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
@@ -125,12 +132,14 @@ def _returns_by_target(rows: Sequence[Row]) -> dict[str, dict[int, tuple[float, 
 
 
 def _draw_curves(axes: Axes, curves: Mapping[str, Mapping[int, tuple[float, float, float]]]) -> None:
-    for colour, (name, curve) in zip(CYCLE * len(curves), curves.items(), strict=False):
+    # Dashes beside colours: the curves can be told apart in grey.
+    for i, (name, curve) in enumerate(curves.items()):
+        colour, dashes = CYCLE[i % len(CYCLE)], DASHES[i % len(DASHES)]
         steps = sorted(curve)
         # [steps, 3] -> [3, steps]
         middle, low, high = np.array([curve[step] for step in steps]).T
         marker = "o" if len(steps) < 15 else ""
-        axes.plot(steps, middle, color=colour, linewidth=1.8, marker=marker, markersize=4, label=name)
+        axes.plot(steps, middle, color=colour, linestyle=dashes, linewidth=1.8, marker=marker, markersize=4, label=name)
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     if len(curves) > 1:
         axes.legend(fontsize=9, frameon=False)

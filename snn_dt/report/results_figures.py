@@ -12,9 +12,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from snn_dt.report.results_records import Record, uncommitted
 from snn_dt.report.results_table import by_dataset, by_variant
-from snn_dt.report.style import CYCLE, GREY, INK, new_figure, tidy
-
-MARKERS = "osD^vPX*<>"
+from snn_dt.report.style import GREY, INK, identity, new_figure, tidy, variant_styles
 
 
 def returns_against_energy(records: Sequence[Record]) -> Figure:
@@ -39,7 +37,7 @@ def _returns_against(records: Sequence[Record], name: str, scale: float, label: 
             _dot(axes, run, x, y, style)
         return axes.scatter(cost.mean(), returns.mean(), s=60, linewidths=0, **style)
 
-    figure = _panels(records, draw, label, "last return")
+    figure = _panels(records, draw, label, "last return (sum of rewards)")
     for axes in figure.axes:
         axes.set_xscale("log")
         low, high = axes.get_xlim()
@@ -54,21 +52,21 @@ def _returns_against(records: Sequence[Record], name: str, scale: float, label: 
 
 
 def returns_against_target(records: Sequence[Record]) -> Figure:
-    """Draw the return over the target return, with one panel per dataset. Dots are seeds and lines join the means."""
+    """Draw the return over the target return, with one panel per dataset. Small dots are seeds, large ones means."""
 
     def draw(axes: Axes, runs: Sequence[Record], style: dict[str, Any]) -> Any:
         targets = [row["target_return"] for row in runs[0]["evaluation"]]
         returns = np.array([[row["return_mean"] for row in run["evaluation"]] for run in runs])  # [seeds, targets]
         for run, one in zip(runs, returns, strict=True):
             _dot(axes, run, targets, one, style)
-        [line] = axes.plot(targets, returns.mean(0), linewidth=1.5, markersize=6, **style)
-        return line
+        # No line joins the means: between two targets nothing was measured.
+        return axes.scatter(targets, returns.mean(0), s=60, linewidths=0, **style)
 
     shown = [record for record in records if len(record["evaluation"]) > 1]
-    figure = _panels(shown, draw, "target return", "last return")
+    figure = _panels(shown, draw, "target return (sum of rewards)", "last return (sum of rewards)")
     for axes in figure.axes:
         low, high = axes.get_xlim()
-        axes.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1, zorder=0)
+        identity(axes, low, high)
         axes.set_xlim(low, high)
     return figure
 
@@ -91,13 +89,12 @@ def _panels(
     lines = -(-len(datasets) // columns)
     figure = new_figure(5.2 * columns, 3.6 * lines + 0.7)
     names, marks = list(by_variant(records)), {}
+    styles = variant_styles(names)
     for i, (dataset, own) in enumerate(datasets.items()):
         axes = figure.add_subplot(lines, columns, i + 1)
         axes.margins(x=0.08, y=0.12)
         for name, runs in by_variant(own).items():
-            # A variant has the same colour in all panels.
-            k = names.index(name)
-            marks[name] = draw(axes, runs, {"color": CYCLE[k % len(CYCLE)], "marker": MARKERS[k % len(MARKERS)]})
+            marks[name] = draw(axes, runs, styles[name])
         if reference := next((run["reference"] for run in own if run.get("reference")), None):
             axes.axhline(reference["max"], color=GREY, linestyle=":", linewidth=1.2)
             axes.annotate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from numpy.typing import ArrayLike
 from snn_dt import io, jsonl
 from snn_dt.energy import by_part
 from snn_dt.errors import CheckpointError
+from snn_dt.evaluation.calibration import Calibration, calibration, summary
 from snn_dt.report import figures, spikes
 from snn_dt.report.facts import Parts, Rows, RunFacts, numbers
-from snn_dt.report.html import Code, Facts, Part, Picture, Table, Text, number, write_report
+from snn_dt.report.html import Code, Facts, Folded, Part, Picture, Table, Text, number, write_report
 from snn_dt.report.style import png
 
 
@@ -30,7 +32,7 @@ def write_run_report(
 ) -> Path:
     """Write evaluation.json, the figures (PNG) and report.html to `out_dir`. Return the path of the page.
 
-    A part is omitted if its file has unexpected content.
+    With three targets or more calibration.json is written too. A part is omitted if its file has unexpected content.
 
     Args:
         run_dir: a run or checkpoint folder. Parts of missing files (metrics, config, provenance) are omitted.
@@ -50,8 +52,10 @@ def write_run_report(
     parts = Parts()
     run = RunFacts(run_dir, parts)
     # Everything is rendered before anything is written, so a warning can name what is missing.
-    pictures = _pictures(run, evaluations, raster or {}, gates or {}, data_returns, parts)
-    sections = _sections(run, evaluations, pictures, command, parts)
+    data = None if data_returns is None else parts.made("returns of the data", lambda: numbers(data_returns))
+    found = parts.made("calibration", lambda: calibration(evaluations, data))
+    pictures = _pictures(run, evaluations, raster or {}, gates or {}, data, parts)
+    sections = _sections(run, evaluations, found, pictures, command, parts)
     title = parts.made("title", lambda: run.title(evaluations)) or "evaluation"
     if parts.left_out and say is not None:
         say(f"warning: the report leaves out {', '.join(parts.left_out)}")
@@ -60,7 +64,9 @@ def write_run_report(
         io.write_atomically(out_dir / "evaluation.json", jsonl.dumps(list(evaluations), indent=2) + "\n")
         for name, picture in pictures.items():
             io.write_atomically(out_dir / f"{name}.png", picture.png)
-        write_report(out_dir / "report.html", title, sections)
+        if found is not None:
+            io.write_atomically(out_dir / "calibration.json", jsonl.dumps(asdict(found), indent=2) + "\n")
+        write_report(out_dir / "report.html", title, sections, parts.made("run", run.about) or "")
     except OSError as error:
         raise CheckpointError(
             f"expected to write a report to {out_dir}, found: {error.strerror}; free space or choose another folder"
@@ -73,7 +79,7 @@ def _pictures(
     evaluations: Rows,
     raster: Mapping[str, ArrayLike],
     gates: Mapping[str, ArrayLike],
-    data_returns: ArrayLike | None,
+    data: ArrayLike | None,
     parts: Parts,
 ) -> dict[str, Picture]:
     first = evaluations[0]
@@ -84,12 +90,11 @@ def _pictures(
         if picture := parts.made(name.replace("_", " "), lambda: png(figure())):
             pictures[name] = Picture(picture, caption, width)
 
-    data = None if data_returns is None else parts.made("returns of the data", lambda: numbers(data_returns))
     levels = parts.made("reference scores", lambda: run.reference(evaluations))
     draw(
         "return_vs_target",
-        lambda: figures.return_vs_target(evaluations, data, levels),
-        "Achieved return over target return. A dot is an episode.",
+        lambda: figures.return_vs_target(evaluations, data, levels, str(run.model.get("kind") or "")),
+        "Achieved return over target return; below, how many episodes of the data have this return.",
         560,
     )
     if rates:
@@ -115,7 +120,12 @@ def _pictures(
 
 
 def _sections(
-    run: RunFacts, evaluations: Rows, pictures: Mapping[str, Picture], command: str, parts: Parts
+    run: RunFacts,
+    evaluations: Rows,
+    found: Calibration | None,
+    pictures: Mapping[str, Picture],
+    command: str,
+    parts: Parts,
 ) -> list[tuple[str, list[Part]]]:
     first = evaluations[0]
     conditions = (
@@ -130,8 +140,12 @@ def _sections(
             "settings change decisions by rounding."
         )
     drawn: list[Part] = [pictures["return_vs_target"]] if "return_vs_target" in pictures else []
-    results = parts.listed("table of results", lambda: [_table(evaluations)])
-    sections: list[tuple[str, list[Part]]] = [("Evaluation", [*results, Text(conditions), *drawn])]
+    results = parts.listed("table of results", lambda: [_table(evaluations, RETURNS)])
+    calibrated: list[Part] = [] if found is None else [Text(f"{summary(found).capitalize()}.")]
+    sections: list[tuple[str, list[Part]]] = [("Returns", [*results, *calibrated, *drawn, Text(conditions)])]
+    if first.get("spikes_per_decision") is not None:
+        counts = parts.listed("table of counts", lambda: [_table(evaluations, COUNTS)])
+        sections.append(("Spikes and operations of one decision", counts))
     spiking: list[Part] = [
         pictures[name] for name in ("firing_rates", "spike_raster", "routing_gates") if name in pictures
     ]
@@ -148,30 +162,37 @@ def _sections(
     commands = "\n".join(line for line in (run.command, command) if line)
     origin: list[Part] = [Code(commands)] if commands else []
     if run.provenance:
-        origin.append(Facts(run.provenance))
+        origin.append(Folded("provenance", Facts(run.provenance)))
     if run.config:
         origin += parts.listed(
-            "config", lambda: [Code(yaml.safe_dump(run.config, sort_keys=False), folded="resolved config")]
+            "config", lambda: [Folded("resolved config", Code(yaml.safe_dump(run.config, sort_keys=False)))]
         )
     return [*sections, ("Provenance", origin)] if origin else sections
 
 
-def _table(evaluations: Rows) -> Table:
-    columns = {
-        "target": lambda row: row["target_return"],
-        "return": lambda row: row["return_mean"],
-        "95 % interval": lambda row: " to ".join(number(end) for end in row.get("return_interval") or ()),
-        "std": lambda row: row.get("return_std"),
-        "score": lambda row: row.get("normalized_score"),
-        "spikes": lambda row: row.get("spikes_per_decision"),
-        "firing rate": lambda row: row.get("firing_rate"),
-        "MACs": lambda row: row.get("macs_per_decision"),
-        "ACs": lambda row: row.get("acs_per_decision"),
-        "energy, nJ": lambda row: _nano(row.get("energy_pj_per_decision")),
-        "of dense": lambda row: _percent(row.get("energy_vs_same_tokens")),
-        "of DT": lambda row: _percent(row.get("energy_vs_dt")),
-        "decisions/s": lambda row: row.get("decisions_per_second"),
-    }
+Columns = Mapping[str, Callable[[Mapping[str, Any]], Any]]
+RETURNS: Columns = {
+    "target": lambda row: row["target_return"],
+    "return": lambda row: row["return_mean"],
+    "95 % interval": lambda row: " to ".join(number(end) for end in row.get("return_interval") or ()),
+    "score": lambda row: row.get("normalized_score"),
+    "std": lambda row: row.get("return_std"),
+}
+COUNTS: Columns = {
+    "target": lambda row: row["target_return"],
+    "spikes": lambda row: row.get("spikes_per_decision"),
+    "firing rate": lambda row: row.get("firing_rate"),
+    "MACs": lambda row: row.get("macs_per_decision"),
+    "ACs": lambda row: row.get("acs_per_decision"),
+    "energy, nJ": lambda row: _nano(row.get("energy_pj_per_decision")),
+    "of cached DT": lambda row: _percent(row.get("energy_vs_cached_dt")),
+    "of dense": lambda row: _percent(row.get("energy_vs_same_tokens")),
+    "of DT": lambda row: _percent(row.get("energy_vs_dt")),
+    "decisions/s": lambda row: row.get("decisions_per_second"),
+}
+
+
+def _table(evaluations: Rows, columns: Columns) -> Table:
     return Table(list(columns), [[read(row) for read in columns.values()] for row in evaluations])
 
 
@@ -180,10 +201,11 @@ def _energy(row: Mapping[str, Any]) -> list[Part]:
     total = row["energy_pj_per_decision"]
     conditions = (
         f"One decision at target {row['target_return']:g}, with {number(row['context_steps'])} steps of context on "
-        f"average, takes {number(total / 1000)} nJ ({row['energy_constants']}). This is "
+        f"average, takes {number(total / 1000)} nJ ({row['energy_constants']}). This is {_cached(row)}"
         f"{_percent(row['energy_vs_same_tokens'])} of a dense model with the same tokens and "
-        f"{_percent(row['energy_vs_dt'])} of a Decision Transformer with three tokens per step. Both baselines have "
-        "the same width and depth and are counted by the same rules on the same contexts. Memory traffic is not "
+        f"{_percent(row['energy_vs_dt'])} of a Decision Transformer with three tokens per step. These two recompute "
+        "their window. All baselines have the same width and depth and are counted by the same rules on the same "
+        "contexts. Memory traffic is not "
         f"included: at least {number(row['memory_bytes_per_decision'] / 1000)} kB, "
         f"{number(row['memory_pj_per_decision'] / 1000)} nJ."
     )
@@ -202,13 +224,18 @@ def _energy(row: Mapping[str, Any]) -> list[Part]:
     return [
         Text(conditions),
         table(by_part(row["by_module"])),
-        Text("By module:"),
-        table(row["by_module"]),
+        Folded("by module", table(row["by_module"])),
     ]
 
 
 def _nano(pico: float | None) -> float | None:
     return None if pico is None else pico / 1000
+
+
+def _cached(row: Mapping[str, Any]) -> str:
+    """Return the comparison with the cached baseline, which evaluations before 2026-12 lack."""
+    share = row.get("energy_vs_cached_dt")
+    return "" if share is None else f"{_percent(share)} of a Decision Transformer that keeps keys and values, "
 
 
 def _percent(share: float | None) -> str | None:

@@ -39,9 +39,12 @@ HASH_BYTES = hashlib.sha256().digest_size
 
 logger = logging.getLogger(__name__)
 
-NAMES = ("lif.cpp", "rate.cpp", "batch_norm.cpp", "spikes.cpp", "blocks.cpp", "stream.cpp", "heterogeneous_lif.cpp")
+NAMES = (
+    *("lif.cpp", "rate.cpp", "batch_norm.cpp", "spikes.cpp", "heterogeneous_lif.cpp"),
+    *("blocks.cpp", "kept_keys.cpp", "stream.cpp"),
+)
 SOURCES = [Path(__file__).with_name(name) for name in NAMES]
-HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "neuron.h", "rate.h", "products.h")]
+HEADERS = [Path(__file__).with_name(name) for name in ("lanes.h", "neuron.h", "rate.h", "products.h", "blocks.h")]
 # No -ffast-math: spikes must equal those of torch bit for bit. The last two flags allow if-conversion and
 # change no result.
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC"]

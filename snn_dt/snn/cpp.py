@@ -34,7 +34,8 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "spike_linear": (4, SIZE, SIZE, SIZE),
     "spike_linear_backward": (4, SIZE, SIZE, SIZE),
     "last_token": (5, CONSTANTS, CONSTANTS),
-    "checksum": (3, SIZE),
+    "decide": (5, CONSTANTS, CONSTANTS, CONSTANTS),
+    "checksum": (3, SIZE, SIZE, SIZE),
     "stream_step": (0, ctypes.c_void_p, ctypes.c_void_p, CONSTANTS),
 }
 FLOAT32_KERNELS = (
@@ -42,6 +43,7 @@ FLOAT32_KERNELS = (
     "spike_linear",
     "spike_linear_backward",
     "last_token",
+    "decide",
     "checksum",
 )  # float32 only; any, the last
 PANEL_COLUMNS = 64  # columns that products.h takes at a time
@@ -214,10 +216,46 @@ class Checksum:
         )
         self._function = _function("checksum", torch.float32)
 
-    def __call__(self) -> bytes:
-        """Read all tensors. This takes about 20 us per million bytes."""
-        self._function(*self._arguments, torch.get_num_threads())
+    def __call__(self, every: int = 1, first: int = 0) -> bytes:
+        """Read all tensors, or every so many lines of 64 bytes from line `first` on.
+
+        All of them take about 20 us per million bytes.
+        """
+        self._function(*self._arguments, every, first, torch.get_num_threads())
         return self._arguments[2].raw
+
+
+class Watch:
+    """Tells cheaply whether tensors have changed since it was made.
+
+    A write through torch counts up the version of a tensor. A write past it (`x.data`, numpy) is noticed in the lines
+    that a call of `changed` reads. These are one of `EVERY`, at each call others. So such a write is noticed at once if
+    it changes most of a tensor, and within `EVERY` calls in any case. `anything` reads all, as `changed` does where a
+    tensor has no version (made in inference mode).
+    """
+
+    EVERY = 64
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self._tensors, self._checksum, self._turn = tensors, Checksum(tensors), 0
+        self._counted = not any(x.is_inference() for x in tensors)
+        self._versions, self._whole = self._read_versions(), self._checksum()
+        self._parts = [self._checksum(self.EVERY, first) for first in range(self.EVERY)]
+
+    def changed(self) -> bool:
+        """Return whether a version or one of the lines read has changed."""
+        if not self._counted:
+            return self.anything()
+        self._turn = (self._turn + 1) % self.EVERY
+        same = self._checksum(self.EVERY, self._turn) == self._parts[self._turn]
+        return not same or self._read_versions() != self._versions
+
+    def _read_versions(self) -> list[int]:
+        return [x._version for x in self._tensors] if self._counted else []
+
+    def anything(self) -> bool:
+        """Return whether anything has changed."""
+        return self._checksum() != self._whole
 
 
 class _Shape(ctypes.Structure):
@@ -247,7 +285,30 @@ def last_token(x: Tensor, real: Tensor, stack: Stack) -> Tensor:
     """
     batch, length, width = x.shape
     tokens = 2 * batch * length
-    q, kv = x.new_empty(tokens * width), x.new_empty(tokens * 2 * width + PANEL_COLUMNS)  # read by whole panels
+    q, kv = x.new_empty(tokens * width), x.new_empty(tokens * 2 * width)
     shape = _Shape(batch=batch, length=length, width=width, **stack.shape)
     _call("last_token", (x, real, stack.pointers, q, kv), ctypes.byref(shape), pointer_to_constants(stack.constants))
     return x[:, -1:]
+
+
+class Ring(ctypes.Structure):
+    """Attention span S, tokens of a step P and tokens of a ring C, as `kept_keys.cpp` has them."""
+
+    _fields_ = [(name, SIZE) for name in ("span", "per_step", "capacity")]
+
+
+def decide(x: Tensor, timesteps: Tensor, rings: list[Tensor], ring: Ring, stack: Stack) -> Tensor:
+    """Run the new tokens `x [B, P, D]` of a decision through a stack of blocks and return the last one, `[B, D]`.
+
+    The keys and values of each layer, `rings [B, C, D]`, are changed in place. `timesteps [B]` are the steps of the
+    rows in their episodes. `x` is overwritten.
+    """
+    batch, tokens, width = x.shape
+    last = x.new_empty(batch, width)
+    pointers = (ctypes.c_void_p * len(rings))(*[r.data_ptr() for r in rings])
+    shape = _Shape(batch=batch, length=tokens, width=width, **stack.shape)
+    arguments = [t.data_ptr() for t in (x, timesteps, last, stack.pointers)]
+    constants = pointer_to_constants(stack.constants)
+    structures = ctypes.byref(shape), ctypes.byref(ring), constants
+    _function("decide", x.dtype)(*arguments, ctypes.addressof(pointers), *structures, torch.get_num_threads())
+    return last

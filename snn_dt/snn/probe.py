@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snn_dt.device import wide
 from snn_dt.snn.neuron_layers import SpikingLayer, spiking_modules
 from snn_dt.snn.record import record
 
@@ -85,11 +86,11 @@ class Probe:
             # A rate of 1 or 2 dimensions has no batch and token axes that a mask could select.
             valid = masks.get(rate.shape[-2]) if rate.dim() >= 3 else None
             if valid is None:
-                yield name, rate.sum(dtype=torch.float64), rate.numel()
+                yield name, rate.sum(dtype=wide(rate.device)), rate.numel()
             else:
                 between = [1] * (rate.dim() - 3)
                 valid = valid.reshape(valid.shape[0], *between, valid.shape[1], 1).expand_as(rate)  # [B, ..., L, D]
-                yield name, rate[valid].sum(dtype=torch.float64), int(valid.sum())
+                yield name, rate[valid].sum(dtype=wide(rate.device)), int(valid.sum())
 
 
 def spikes_of(output: tuple[Tensor, Any]) -> tuple[Tensor, int]:

@@ -72,26 +72,28 @@ inline Words mixed(Words h, Words x) {
 
 }  // namespace
 
-// sums [n, 64 bytes]: what n arrays of `bytes` hold, in short.
-extern "C" void checksum_f32(const void* const* arrays, const int64_t* bytes, void* sums, int64_t n, int threads) {
+// sums [n, 64 bytes]: what n arrays of `bytes` hold, in short. Reads every so many lines of a register from `first` on.
+extern "C" void checksum_f32(const void* const* arrays, const int64_t* bytes, void* sums, int64_t n, int64_t every,
+                             int64_t first, int threads) {
     int64_t total = 0;
     for (int64_t i = 0; i < n; ++i) total += bytes[i];
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1 && total > 1 << 21)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1 && total / every > 1 << 21)
     for (int64_t i = 0; i < n; ++i) {
-        constexpr int64_t together = 8, block = together * REGISTER;  // each waits for its own last step
+        constexpr int64_t together = 8;  // each waits for its own last step
+        const int64_t line = every * REGISTER, block = together * line;
         const char* from = static_cast<const char*>(arrays[i]);
         Words h[together] = {};
-        int64_t at = 0;
+        int64_t at = first * REGISTER;
         for (; at + block <= bytes[i]; at += block)
             for (int64_t k = 0; k < together; ++k) {
                 Words x;
-                std::memcpy(&x, from + at + k * REGISTER, REGISTER);
+                std::memcpy(&x, from + at + k * line, REGISTER);
                 h[k] = mixed(h[k], x);
             }
-        for (int64_t k = 0; at < bytes[i]; ++k, at += REGISTER) {
+        for (int64_t k = 0; at < bytes[i]; ++k, at += line) {
             Words x = {};
             std::memcpy(&x, from + at, std::min(REGISTER, bytes[i] - at));
-            h[k] = mixed(h[k], x);
+            h[k % together] = mixed(h[k % together], x);
         }
         Words whole = {};
         for (int64_t k = 0; k < together; ++k) whole = mixed(whole, h[k]);

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from snn_dt.config import TrainConfig
 from snn_dt.data.windows import Batch
+from snn_dt.device import wide
 from snn_dt.learning.slopes import score_of, set_slope
 from snn_dt.training.distributed import Workers
 from snn_dt.training.gradient import make_gradient
@@ -114,7 +114,7 @@ class TrainingLoop:
         # All processes divide by the same number of valid steps, so their gradients add up to that of the batch.
         valid = self.workers.sum(batch.attention_mask.sum())
         # On the device, since a captured gradient reads its inputs there.
-        progress = valid.new_full((), self.state.step / self.config.steps, dtype=torch.float64)
+        progress = valid.new_full((), self.state.step / self.config.steps, dtype=wide(valid.device))
         metrics, gradients = self.gradient(*batch.fields, valid, progress)
         self.update(metrics, gradients)
         return batch

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from snn_dt import io
 from snn_dt.config import TrainConfig
+from snn_dt.device import wide
 from snn_dt.errors import CheckpointError, TrainingError
 from snn_dt.learning.plasticity import TrainingPlasticity
 from snn_dt.learning.slopes import SlopeSchedule
@@ -50,7 +51,7 @@ class TrainingState:
     def add(self, metrics: dict[str, Tensor]) -> None:
         """Add to the running sums without waiting for the device."""
         for name, value in metrics.items():
-            self.sums[name] = self.sums.get(name, 0) + value.double()
+            self.sums[name] = self.sums.get(name, 0) + value.to(wide(value.device))
 
     def take_means(self) -> dict[str, float]:
         """Return the means since the last call and reset the sums."""

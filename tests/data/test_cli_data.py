@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import gymnasium as gym
 import pytest
 
 import snn_dt
@@ -12,6 +13,7 @@ from snn_dt.data.collect import collect
 from snn_dt.errors import ConfigError, DataError
 from tests.data.test_minari_source import edit_metadata
 from tests.data.toy_episodes import random_episodes
+from tests.echo import register_echo
 
 
 def test_info_states_counts_spaces_returns_and_where_the_score_comes_from(capsys):
@@ -104,9 +106,11 @@ def test_a_policy_of_ones_own_is_what_gets_recorded(tmp_path):
 
 @pytest.mark.parametrize(
     ("env", "dataset_id", "match"),
-    [("CartPol-v1", "a-v0", "CartPole"), ("CartPole-v1", "no version", "no version"), ("Taxi-v4", "a-v0", "Discrete")],
+    [("CartPol-v1", "a-v0", "CartPole"), ("CartPole-v1", "no version", "no version"), ("toy/Words-v0", "a-v0", "Text")],
 )
 def test_what_cannot_be_collected_is_refused_and_leaves_nothing(tmp_path, env, dataset_id, match):
+    if env == "toy/Words-v0":
+        register_echo(gym.spaces.Text(4), gym.spaces.Discrete(2), env)
     with pytest.raises(DataError, match=match):
         collect(env, episodes=1, seed=0, dataset_id=dataset_id, root=tmp_path / "root")
     assert not (tmp_path / "root").exists()

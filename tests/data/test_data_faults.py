@@ -169,9 +169,9 @@ def test_an_environment_spec_that_is_none_is_refused(minari_set, env_spec):
     [
         (spaces.Box(0, 255, (64, 64, 3), np.uint8), ACTION_BOX, "image (64, 64, 3) observations;"),
         (spaces.Dict({"a": spaces.Text(5), "b": spaces.Box(0, 1)}), ACTION_BOX, "Text observations at 'a'"),
-        (spaces.Box(0, 1), spaces.MultiDiscrete([3, 4]), "MultiDiscrete actions"),
-        (spaces.Tuple((spaces.Discrete(3),)), ACTION_BOX, "Discrete observations at '0'"),
-        (spaces.Box(0, 1), spaces.Dict({"a": ACTION_BOX}), "Dict actions"),
+        (spaces.Box(0, 1), spaces.MultiDiscrete([3, 5000]), "MultiDiscrete actions (5,003 one-hot columns"),
+        (spaces.Tuple((spaces.Discrete(5000),)), ACTION_BOX, "Discrete observations at '0' (5,000 one-hot columns"),
+        (spaces.Box(0, 1), spaces.Dict({"a": ACTION_BOX, "b": spaces.Dict()}), "empty Dict actions at 'b'"),
     ],
 )
 def test_spaces_that_are_no_vectors_are_refused_by_name(minari_set, observation_space, action_space, expected):
@@ -183,7 +183,7 @@ def test_spaces_that_are_no_vectors_are_refused_by_name(minari_set, observation_
     )
     message = refusal(str(folder))
     assert expected in message
-    assert "supported are Box observations" in message
+    assert "supported are Box (without images), Discrete, MultiDiscrete" in message
 
 
 def test_small_grids_of_bytes_are_numbers_not_images(minari_set):

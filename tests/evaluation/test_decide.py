@@ -21,7 +21,7 @@ from tests.policies import Scripted, make_policy
 
 ONE = np.ones(2, np.float32)
 needs_compiler = pytest.mark.skipif(cpp.load() is None, reason="no C++ compiler")
-FUSED = ("dense", "snn_dt", "snn_dt-routing", "snn_dt_stream")
+FUSED = ("dense", "snn_dt", "snn_dt-routing", "snn_dt_stream", "dense-span", "snn_dt-span")
 OTHER = ("dsformer_tssa", "snn_dt-spikes", "snn_dt-phase-gate")
 
 
@@ -95,7 +95,7 @@ def test_a_fast_way_decides_until_somebody_opens_a_probe_and_again_afterwards(ki
     with Probe(policy.model) as probe, DecisionMeter(policy.model) as meter:
         policy.act(ONE)
         meter.count(*policy.context.counted())
-        assert bool(probe.firing_rates()) == (kind != "dense")
+        assert bool(probe.firing_rates()) == (not kind.startswith("dense"))
     policy.observe(0.0)
     assert meter.total().macs > 0
     assert made == [1]

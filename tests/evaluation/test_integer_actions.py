@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from snn_dt.evaluation.actions import to_space
+from snn_dt.data.encoding import to_space
 from tests.policies import Scripted, make_policy
 
 INTEGERS = gym.spaces.Box(-3, 10, (2,), np.int64)

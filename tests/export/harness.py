@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from snn_dt.evaluation.environments import make_environment
 from snn_dt.export.c_policy import write_c
 from snn_dt.export.compiled_policy import CompiledPolicy, c_compiler, compile_c
-from snn_dt.snn.neuron_layers import RateLIF, SpikingLayer, TokenLIF
+from snn_dt.snn.neuron_layers import SpikingLayer, TokenLIF
 
 needs_compiler = pytest.mark.skipif(c_compiler() is None, reason="needs a C compiler: apt install gcc")
 TIE = 1e-4
@@ -22,7 +21,8 @@ TRACE = """
 static uint16_t traced[1 << 20];
 uint16_t *trace = traced;
 uint32_t trace_length;
-static void record(const uint16_t *fired, int count) {
+void record(const uint16_t *fired, int count);
+void record(const uint16_t *fired, int count) {
     traced[trace_length++] = (uint16_t)count;
     for (int i = 0; i < count; ++i) traced[trace_length++] = fired[i];
 }
@@ -52,69 +52,91 @@ def spikes_of_c(compiled: CompiledPolicy) -> list[list[int]]:
 
 
 class Recorder:
-    """Hooks on the layers of neurons of a model: the membrane before the reset of each, in the order of the calls."""
+    """Hooks on the layers of neurons of a model: layer and current of each call in order."""
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self.layers: list[tuple[torch.Tensor, float]] = []
+        self.calls: list[tuple[SpikingLayer, tuple]] = []
         for module in model.modules():
-            if isinstance(module, TokenLIF):
-                module.register_forward_hook(self._token)
-            elif isinstance(module, RateLIF):
-                module.register_forward_hook(self._rate)
+            if isinstance(module, SpikingLayer):
+                module.register_forward_hook(lambda layer, inputs, output: self.calls.append((layer, inputs)))
 
-    def _token(self, module: SpikingLayer, inputs, output) -> None:
-        current, valid, v = inputs
-        current = current if module.norm is None else module.norm(current)
-        charge = (1 - module.neuron.leak) * v + current * valid
-        self.layers.append((charge.flatten(), float(module.neuron.v_threshold)))
+    @torch.inference_mode()
+    def take(self) -> list[tuple[SpikingLayer, torch.Tensor, torch.Tensor]]:
+        """Return layer, current `[D]` and membrane before, in the order of the C, of the calls since the last one."""
+        calls, self.calls = self.calls, []
+        found = []
+        for layer, (x, *state) in calls:
+            current = x if layer.norm is None else layer.norm(x)
+            found.append((layer, current.flatten(0, 1), state[1][0] if state else torch.zeros(x.shape[-1])))
+        if isinstance(calls[0][0], TokenLIF):
+            return [(layer, current[0], v) for layer, current, v in found]
+        # 7 layers a block: in, query, key, value, out, mlp, hidden. The C goes token by token, and in a block through
+        # in, key, value, query, out, mlp and hidden.
+        blocks = [found[i : i + 7] for i in range(0, len(found), 7)]
+        tokens = len(blocks[0][0][1])
+        return [
+            (layer, current[i - tokens], v)
+            for i in range(tokens)
+            for block in blocks
+            for layer, current, v in (block[k] for k in (0, 2, 3, 1, 4, 5, 6))
+            if i - tokens >= -len(current)
+        ]
 
-    def _rate(self, module: SpikingLayer, inputs, output) -> None:
-        current = inputs[0] if module.norm is None else module.norm(inputs[0])
-        self.layers.append((current, float(module.neuron.v_threshold)))
 
-    def take(self) -> list[tuple[torch.Tensor, float]]:
-        """Return the layers since the last call."""
-        layers, self.layers = self.layers, []
-        return layers
+@torch.inference_mode()
+def fires(layer: SpikingLayer, current: torch.Tensor, v: torch.Tensor) -> tuple[list[int], torch.Tensor]:
+    """Return the neurons that fire, once per spike, and the distance of each membrane to the threshold, the least."""
+    threshold = float(layer.neuron.v_threshold)
+    counts, least = torch.zeros(len(current), dtype=torch.int64), torch.full((len(current),), 1e9)
+    for _ in range(layer.sim_steps):
+        h = (1 - layer.neuron.leak) * v + current
+        least = torch.minimum(least, (h - threshold).abs())
+        counts += h >= threshold
+        v = torch.where(
+            h >= threshold, {"hard": 0 * h, "soft": h - threshold, "none": h}[layer.neuron.constants.reset], h
+        )
+    return torch.arange(len(current)).repeat_interleave(counts).tolist(), least
 
 
-def is_tie(ours: list[list[int]], theirs: list[tuple[torch.Tensor, float]]) -> bool:
+def is_tie(ours: list[list[int]], calls: list[tuple[SpikingLayer, torch.Tensor, torch.Tensor]]) -> bool:
     """Compare the spikes of a decision. False: all are equal. True: the first that differ are at the threshold.
 
     Spikes that differ elsewhere fail the test.
     """
-    assert len(ours) == len(theirs)
-    for i, (fired, (charge, threshold)) in enumerate(zip(ours, theirs, strict=True)):
-        differ = set(fired) ^ set((charge >= threshold).nonzero().flatten().tolist())
-        if differ:
-            distance = (charge[list(differ)] - threshold).abs().max()
-            assert distance < TIE, f"layer {i}: neurons {differ} are {distance:.2g} V from the threshold"
+    assert len(ours) == len(calls)
+    for i, (fired, call) in enumerate(zip(ours, calls, strict=True)):
+        theirs, distance = fires(*call)
+        if fired != theirs:
+            differ = list({j for j in {*fired, *theirs} if fired.count(j) != theirs.count(j)})
+            assert distance[differ].max() < TIE, f"call {i}: {differ} are {distance[differ]} V from the threshold"
             return True
     return False
 
 
-def run_together(policy, compiled: CompiledPolicy, steps: int, compare) -> tuple[float, int]:
-    """Act in the policy's environment with both and return the largest difference of actions and the number of ties.
+def run_together(policy, compiled: CompiledPolicy, observations, spiking: bool = True) -> tuple[float, int]:
+    """Act on observations with both and return the largest difference of actions and the number of ties.
 
-    After a tie both begin a new episode, since from there on their membranes differ.
+    A tie begins a new episode, since from there on the two states differ.
     """
-    env, recorder = make_environment(policy), Recorder(policy.model)
-    worst, ties, over = 0.0, 0, True
-    for i in range(steps):
-        if over:
-            observation, _ = env.reset(seed=i)
+    recorder = Recorder(policy.model)
+    worst, ties = 0.0, 0
+    policy.reset()
+    compiled.reset()
+    for observation in observations:
+        ours, theirs = policy.act(observation), compiled.act(observation)
+        tie = False
+        if spiking:
+            spikes, calls = spikes_of_c(compiled), recorder.take()
+            assert compiled.spikes == sum(map(len, spikes))
+            if policy.context.age == 1 and len(spikes) < len(calls):  # the action before the first step does not exist
+                calls = calls[len(calls) - len(spikes) :]
+            tie = is_tie(spikes, calls)
+        if tie:
+            ties += 1
             policy.reset()
             compiled.reset()
-        ours, theirs = policy.act(observation), compiled.act(observation)
-        spikes, layers = spikes_of_c(compiled), recorder.take()
-        assert compiled.spikes == sum(map(len, spikes))
-        tie = compare(spikes, layers)
-        ties += tie
-        if not tie:
-            worst = max(worst, float(np.abs(np.asarray(ours) - np.asarray(theirs)).max()))
-        observation, reward, terminated, truncated, _ = env.step(ours)
-        policy.observe(reward)
-        compiled.observe(float(reward))
-        over = terminated or truncated or tie
-    env.close()
+            continue
+        worst = max(worst, float(np.abs(np.asarray(ours) - np.asarray(theirs)).max()))
+        policy.observe(0.1)
+        compiled.observe(0.1)
     return worst, ties

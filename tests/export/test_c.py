@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 
 import gymnasium as gym
@@ -14,12 +15,14 @@ from snn_dt.cli.main import main
 from snn_dt.errors import ExportError
 from snn_dt.export.c_policy import write_c
 from snn_dt.export.compiled_policy import WARNINGS, CompiledPolicy, c_compiler, evaluate_compiled
-from tests.conftest import ROOT, make_model
-from tests.export.harness import build, is_tie, needs_compiler, run_together
+from snn_dt.models.positions import note_longest_episode
+from tests.conftest import ROOT, load_script, make_model
+from tests.export.harness import build, needs_compiler, run_together
 from tests.policies import make_policy, shape_of
 
 PRETRAINED = ROOT / "results" / "pretrained"
 BOX = gym.spaces.Box(-1, 1, (3,), np.float32)
+SEEN = gym.spaces.Box(-10, 10, (4,), np.float32)
 MAIN = """
 #include "policy.h"
 #include <stdio.h>
@@ -42,35 +45,54 @@ int main(void) {
 pytestmark = needs_compiler
 
 
-@pytest.mark.parametrize(("name", "steps"), [("cartpole-snn_dt_stream", 1000), ("pendulum-snn_dt_stream", 300)])
-def test_float32_has_the_actions_and_spikes_of_the_policy(tmp_path, name, steps):
-    policy = from_pretrained(PRETRAINED / name)
-    worst, ties = run_together(policy, build(policy, tmp_path), steps, is_tie)
+VARIANTS_OF_C = {
+    "dense": {"kind": "dense"},
+    "dense-merged": {"kind": "dense", "tokens": "merged"},
+    "snn_dt": {"kind": "snn_dt"},
+    "snn_dt-phase-routing": {"kind": "snn_dt", "positions": "phase", "routing": True, "reset": "none"},
+    "snn_dt-merged-soft": {"kind": "snn_dt", "positions": "sinusoidal", "tokens": "merged", "reset": "soft"},
+    "stream": {"kind": "snn_dt_stream", "tau_mem": 1.5},
+    "stream-soft": {"kind": "snn_dt_stream", "reset": "soft"},
+    "stream-none": {"kind": "snn_dt_stream", "reset": "none"},
+}
+
+
+def random_policy(action_space=BOX, **options):
+    """A policy with random weights, whose training ended at step 30 of an episode."""
+    config, task = shape_of(SEEN, action_space, options["kind"])
+    span = {} if options["kind"] == "snn_dt_stream" else {"attention_span": 4, "context_length": 8}
+    model = make_model(dataclasses.replace(config, **span, **options), task, 3)
+    note_longest_episode(model, 30)
+    return make_policy(SEEN, action_space, model=model)
+
+
+@pytest.mark.parametrize(("variant", "discrete"), [(name, i % 2) for i, name in enumerate(VARIANTS_OF_C)])
+def test_float32_has_the_actions_and_spikes_of_the_policy(tmp_path, variant, discrete):
+    policy = random_policy(gym.spaces.Discrete(3, start=5) if discrete else BOX, **VARIANTS_OF_C[variant])
+    observations = np.random.default_rng(0).normal(size=(40, 4))
+    compiled = build(policy, tmp_path, name="chip_2")
+    worst, ties = run_together(policy, compiled, observations, spiking="dense" not in variant)
+    assert worst <= 1e-5
+    assert ties <= 2
+
+
+def test_a_trained_policy_and_its_c_agree_over_1000_steps(tmp_path):
+    policy = from_pretrained(PRETRAINED / "cartpole-snn_dt_stream")
+    scale = np.array([1, 1, 0.1, 1])
+    worst, ties = run_together(policy, build(policy, tmp_path), scale * np.random.default_rng(0).normal(size=(1000, 4)))
     assert worst <= 1e-5
     assert ties <= 5
 
 
-@pytest.mark.parametrize("reset", ["hard", "soft", "none"])
-def test_every_reset_and_continuous_actions_are_those_of_the_policy(tmp_path, reset):
-    policy = random_stream(reset=reset, tau_mem=1.5, n_heads=2)
-    compiled = build(policy, tmp_path, name="chip_2")
-    rng = np.random.default_rng(0)
-    for episode in range(3):
-        policy.reset(float(episode))
-        compiled.reset(float(episode))
-        for _ in range(30):
-            x = rng.normal(size=4).astype(np.float32)
-            np.testing.assert_allclose(policy.act(x), compiled.act(x), atol=1e-5)
-            policy.observe(0.5)
-            compiled.observe(0.5)
-
-
-def random_stream(**options):
-    """A streaming policy with random weights for three continuous actions."""
-    observations = gym.spaces.Box(-10, 10, (4,), np.float32)
-    config, task = shape_of(observations, BOX, "snn_dt_stream")
-    config = dataclasses.replace(config, **options)
-    return make_policy(observations, BOX, kind="snn_dt_stream", model=make_model(config, task, 3))
+@pytest.mark.parametrize("variant", ["dense", "snn_dt"])
+def test_int8_is_near_float32(tmp_path, variant):
+    policy = random_policy(**VARIANTS_OF_C[variant])
+    compiled = [build(policy, tmp_path / weights, weights) for weights in ("float32", "int8")]
+    differences = []
+    for x in np.random.default_rng(0).normal(size=(40, 4)):
+        float32, int8 = (c.act(x).copy() for c in compiled)
+        differences.append(np.abs(float32 - int8).max())
+    assert np.median(differences) < (0.02 if variant == "dense" else 0.2)
 
 
 def test_int8_follows_the_policy_closely(tmp_path):
@@ -81,9 +103,23 @@ def test_int8_follows_the_policy_closely(tmp_path):
     assert 150 < row["spikes_per_decision"] < 300
 
 
+def test_a_chip_takes_the_same_actions(tmp_path):
+    if not all(map(shutil.which, ("arm-none-eabi-gcc", "qemu-system-arm"))):
+        pytest.skip("apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm")
+    script = load_script("microcontroller")
+    write_c(from_pretrained(PRETRAINED / "cartpole-snn_dt_stream"), tmp_path, "int8")
+    policy = CompiledPolicy(tmp_path)
+    observations, rewards, actions = script.record(policy, 500.0)
+    (tmp_path / "records.h").write_text(script.records_header(policy, observations, rewards, 500.0))
+    found = script.run_on("m3", tmp_path, actions)
+    assert found["actions_equal"] == 1
+    assert 50_000 < found["instructions_median"] < 150_000
+
+
 @pytest.mark.parametrize("weights", ["float32", "int8"])
-def test_sanitizers_find_nothing(tmp_path, weights):
-    policy = random_stream()
+@pytest.mark.parametrize("variant", ["dense", "snn_dt-phase-routing", "stream"])
+def test_sanitizers_find_nothing(tmp_path, variant, weights):
+    policy = random_policy(**VARIANTS_OF_C[variant])
     compiled = build(policy, tmp_path, weights)
     (tmp_path / "main.c").write_text(MAIN)
     flags = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-ffp-contract=off"]
@@ -114,7 +150,11 @@ def test_what_c_cannot_hold_is_an_error_that_says_so(tmp_path):
     with pytest.raises(ExportError, match="found dsformer_pssa; export to pt2 or onnx"):
         write_c(policy, tmp_path / "c")
     assert not (tmp_path / "c").exists()
+    config, task = shape_of(BOX, gym.spaces.Discrete(2), "dense")
+    policy = make_policy(BOX, gym.spaces.Discrete(2), model=make_model(config, task, 0))
+    with pytest.raises(ExportError, match=r"model.attention_span: expected a number of steps, found null"):
+        write_c(policy, tmp_path / "c")
     with pytest.raises(ExportError, match="name of small letters"):
-        write_c(random_stream(), tmp_path / "c", name="3d")
+        write_c(random_policy(kind="snn_dt_stream"), tmp_path / "c", name="3d")
     with pytest.raises(ExportError, match="found none; make it with snn-dt export"):
         CompiledPolicy(tmp_path)

@@ -10,14 +10,17 @@ import torch
 from snn_dt.config import ModelConfig
 from snn_dt.energy import HOROWITZ, DecisionMeter
 from snn_dt.errors import ConfigError
+from snn_dt.evaluation.decide import make_decider
 from snn_dt.model_config import model_checks
 from snn_dt.models.tokens import causal_mask
-from snn_dt.snn import RateLIF, TimedLIF
+from snn_dt.snn import RateLIF, TimedLIF, cpp
 from snn_dt.snn.record import record
 from snn_dt.strict import check_all
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, VARIANTS, doubled, make_batch, make_model, run
+from tests.tolerance import assert_mostly_equal
 
 SPAN = 3
+needs_compiler = pytest.mark.skipif(cpp.load() is None, reason="no C++ compiler")
 KINDS = {
     name: values
     for name, values in VARIANTS.items()
@@ -170,3 +173,38 @@ def test_a_dense_decision_is_counted_by_hand():
     assert later["embedding.action"].macs == 2 * d
     assert later["embedding"].acs == 3 * d
     assert later["embedding.norm"].macs == 3 * 3 * d
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "name", ["dense", "snn_dt", "snn_dt-routing", "dense-merged", "snn_dt-sinusoidal", "snn_dt-rate-head"]
+)
+@torch.inference_mode()
+def test_one_call_decides_as_the_modules_do_for_rows_of_any_age(name):
+    model = spanned(name, CONTINUOUS)
+    decide, batch, runs = make_decider(model, "cpp"), episode(CONTINUOUS, 40, rows=5), []
+    own, other, begin = model.rest(5), model.rest(5), torch.tensor([0, 0, 3, 11, 28])
+    for t in range(40):
+        for part in (*own.values(), *other.values()):
+            part[begin == t] = 0
+        found, own = decide(batch.rtg[:, t], batch.states[:, t], own)
+        expected, other = model.step(batch.rtg[:, t], batch.states[:, t], other)
+        own["action"] = batch.actions[:, t].clone()
+        other["action"] = batch.actions[:, t].clone()
+        runs.append((found, expected))
+    assert_mostly_equal(torch.stack([x for x, _ in runs]), torch.stack([x for _, x in runs]), rtol=0, atol=1e-5)
+    for part, values in own.items():
+        assert_mostly_equal(values, other[part], atol=1e-5)
+
+
+@needs_compiler
+def test_a_small_write_past_torch_is_noticed_within_64_decisions():
+    weight = torch.randn(700, 90)
+    watch = cpp.Watch([torch.randn(50), weight])
+    assert not any(watch.changed() for _ in range(130))
+    weight.numpy()[311, 45] += 1
+    assert watch.anything()
+    assert sum(watch.changed() for _ in range(64)) == 1
+    before = cpp.Watch([weight])
+    weight.mul_(1)
+    assert before.changed(), "torch counts its writes"

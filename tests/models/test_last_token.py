@@ -79,7 +79,7 @@ def test_new_weights_are_used_at_once():
     assert not torch.allclose(runs[0][0], before, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", sorted(set(VARIANTS) - set(KNOWN) - {"snn_dt_stream"}))
+@pytest.mark.parametrize("kind", sorted(set(VARIANTS) - set(KNOWN) - {"snn_dt_stream", "dense-span", "snn_dt-span"}))
 def test_other_blocks_are_left_to_the_modules(kind):
     model = make_model(dataclasses.replace(TINY, **VARIANTS[kind]), CONTINUOUS)
     assert not knows_window(model)

@@ -19,7 +19,8 @@ T, B, L, D = 3, 2, 5, 8
 
 def make_block(last: bool = False):
     torch.manual_seed(0)
-    config = ModelConfig(d_model=D, n_heads=2, mlp_ratio=2, sim_steps=T, coding="spikes")
+    neuron = {"tau_mem": 2.0, "reset": "hard"}
+    config = ModelConfig(d_model=D, n_heads=2, mlp_ratio=2, sim_steps=T, coding="spikes", **neuron)
     return build_block(config.resolved(), L, last).double()
 
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from snn_dt.report import figures, spikes
-from snn_dt.report.style import VERMILLION, png
+from snn_dt.report.style import VARIANTS, VERMILLION, png, variant_styles
 
 
 def row(target, mean, returns=(), interval=None):
@@ -19,18 +19,35 @@ def texts(figure):
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
-def test_return_vs_target_draws_each_episode_the_means_in_order_and_the_identity():
+def test_return_vs_target_draws_each_episode_the_means_with_intervals_and_y_equals_x_but_no_line_between_means():
     rows = [row(500.0, 480.0, [460.0, 500.0], [460.0, 500.0]), row(30.0, 40.0, [35.0, 40.0, 45.0], [35.0, 45.0])]
-    (axes,) = figures.return_vs_target(rows, reference={"random": 22.0}).axes
+    axes, below = figures.return_vs_target(rows, [-10.0, 20.0, 20.0, 400.0], reference={"random": 22.0}).axes
     dots = np.concatenate([points.get_offsets() for points in axes.collections if len(points.get_offsets()) > 1])
     assert sorted(dots[:, 1]) == [35, 40, 45, 460, 500]
-    lines = [line.get_xydata().tolist() for line in axes.lines]
-    assert [[30.0, 40.0], [500.0, 480.0]] in lines
-    identity = lines[0]
-    assert identity[0][0] == identity[0][1] < 0 < identity[1][0] == identity[1][1]
-    assert "random" in texts(axes.figure)
+    joined = [line.get_xydata().tolist() for line in axes.lines if line.get_linestyle() != "None"]
+    (low, high), _ = axes.get_xlim(), axes.get_ylim()
+    assert [[low, low], [high, high]] in joined
+    assert low < -10 < 500 < high
+    assert not [line for line in joined if [30.0, 40.0] in line]
+    assert {"random", "y = x"} <= set(texts(axes.figure))
+    assert sum(bar.get_height() for bar in below.patches) == pytest.approx(100)
+    assert max(bar.get_height() for bar in below.patches) == pytest.approx(50)
+    for shown in (axes, below):
+        assert shown.get_ylabel()
+    assert below.get_xlabel() == "target return (sum of rewards)"
     (bars,) = [container for container in axes.containers if hasattr(container, "has_yerr")]
     np.testing.assert_allclose([s[:, 1] for s in bars[2][0].get_segments()], [[35.0, 45.0], [460.0, 500.0]])
+
+
+def test_a_variant_has_one_colour_and_marker_whatever_is_drawn_beside_it():
+    names = [*VARIANTS, "snn_dt-budget-10k", "snn_dt-budget-1M", "mine"]
+    together = variant_styles(names)
+    assert len({(look["color"], look["marker"]) for look in together.values()}) == len(names)
+    assert len({look["color"] for name, look in together.items() if name in VARIANTS}) == len(VARIANTS)
+    assert len({look["marker"] for name, look in together.items() if name in VARIANTS}) == len(VARIANTS)
+    for name in VARIANTS:
+        assert variant_styles([name])[name] == together[name] == variant_styles(names[::-1])[name]
+    assert together["snn_dt-budget-10k"]["color"] == together["snn_dt"]["color"] != together["mine"]["color"]
 
 
 def test_equal_data_give_equal_pictures():
@@ -40,7 +57,7 @@ def test_equal_data_give_equal_pictures():
 
 @pytest.mark.parametrize("value", [0.0, -150.0, 3600.0])
 def test_a_single_target_without_spread_can_be_drawn(value):
-    (axes,) = figures.return_vs_target([row(value, value, [value])], data_returns=[value]).axes
+    axes, _ = figures.return_vs_target([row(value, value, [value])], data_returns=[value]).axes
     low, high = axes.get_xlim()
     assert low < value < high
 

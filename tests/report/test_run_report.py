@@ -10,7 +10,7 @@ import pytest
 
 from snn_dt.errors import CheckpointError
 from snn_dt.evaluation.rollout import evaluate
-from snn_dt.report.html import Code, Facts, Picture, Table, Text, write_report
+from snn_dt.report.html import Code, Facts, Folded, Picture, Table, Text, write_report
 from snn_dt.report.run_report import write_run_report
 from tests.policies import countdown_policy
 
@@ -155,16 +155,16 @@ def test_every_text_of_a_page_is_escaped(tmp_path):
     parts = [
         Text(evil),
         Code(evil),
-        Code(evil, folded=evil),
+        Folded(evil, Code(evil)),
         Picture(b"x", evil),
         Table([evil], [[evil]]),
         Facts({evil: {evil: 1}}),
     ]
-    write_report(tmp_path / "page.html", evil, [(evil, parts)])
+    write_report(tmp_path / "page.html", evil, [(evil, parts)], evil)
     text = (tmp_path / "page.html").read_text()
     assert "<script" not in text
     assert Page(text).open == []
-    assert Page(text).words.count(evil) == 12
+    assert Page(text).words.count(evil) == 14
 
 
 def test_numbers_in_a_table_are_short_and_missing_ones_empty():

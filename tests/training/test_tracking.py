@@ -16,6 +16,7 @@ import torch
 
 from snn_dt import io, jsonl
 from snn_dt.config import TrackConfig
+from snn_dt.report.style import new_figure, png
 from snn_dt.training import wandb_run
 from snn_dt.training.tracking import Tracker
 from tests.patience import HANG
@@ -38,7 +39,10 @@ class FakeRun:
     def __init__(self, module, options):
         self.module, self.id, self.step = module, options["id"], module.first_step
         self.dir = str(Path(options["dir"], "wandb", "offline-run-x", "files"))
-        self.logged, self.artifacts, self.exit_code = [], [], None
+        self.logged, self.artifacts, self.exit_code, self.defined = [], [], None, {}
+
+    def define_metric(self, name, summary):
+        self.defined[name] = summary
 
     def log(self, values, step):
         self.module.maybe_fail("log")
@@ -79,7 +83,11 @@ def wandb(monkeypatch):
 
     module.maybe_fail, module.init, module.Artifact = maybe_fail, init, Artifact
     module.Settings = type("Settings", (), {"__init__": lambda self, **options: self.__dict__.update(options)})
-    module.Table = lambda columns, data, allow_mixed_types: (columns, data)
+    module.Table = lambda columns, data, allow_mixed_types=False: (columns, data)
+    module.Histogram = lambda values: ("histogram", values)
+    module.Image = lambda picture: ("image", picture.size)
+    module.Video = lambda path, format: ("video", path, format)
+    module.plot = types.SimpleNamespace(line_series=lambda **chart: chart)
     monkeypatch.setitem(sys.modules, "wandb", module)
     for name in [*os.environ]:
         if name.startswith("WANDB_") or name.lower().endswith("_proxy"):
@@ -180,10 +188,14 @@ def test_a_file_replaced_on_a_full_disk_keeps_its_old_text(tmp_path, monkeypatch
     assert path.read_text() == "old"
 
 
-def test_wandb_gets_flat_metrics_evaluations_config_and_checkpoints(tmp_path, wandb):
+def test_wandb_gets_metrics_in_sections_evaluations_media_config_and_checkpoints(tmp_path, wandb):
     tracker, said = make(tmp_path, "online", project="p", group="g", tags=("a",))
-    tracker.log(1, {"loss": 0.5, "rate": {"a": 0.1}})
-    tracker.log_evaluation(1, [ROW])
+    layers = {f"firing_rate/blocks.{i}": i / 100 for i in range(74)}
+    tracker.log(1, {"loss": 0.5, "rate": {"a": 0.1}, "firing_rate": 0.2, "synaptic_operations": 9.0, **layers})
+    costs = {"spikes_per_decision": 7.0, "energy_pj_per_decision": 9.0}
+    tracker.log_evaluation(1, [ROW | costs, ROW | costs | {"target_return": 0.1, "return_mean": 1.0}])
+    tracker.log_evaluation(2, [ROW | {"return_mean": 497.0}])
+    tracker.log_media(2, {"spike_raster": png(new_figure()), "video": Path("a.mp4")})
     folder = tmp_path / "checkpoints"
     (folder / "a").mkdir(parents=True)
     (folder / "a" / "b.json").write_text("{}")
@@ -195,12 +207,31 @@ def test_wandb_gets_flat_metrics_evaluations_config_and_checkpoints(tmp_path, wa
     assert options["name"] == tmp_path.name
     assert options["config"] == {"train": {"steps": 3}}
     assert options["settings"].init_timeout == 15
-    assert run.logged[0] == (1, {"loss": 0.5, "rate/a": 0.1})
+    assert run.logged[0] == (
+        1,
+        {
+            **{"train/loss": 0.5, "train/rate/a": 0.1, "spikes/firing_rate": 0.2, "energy/synaptic_operations": 9.0},
+            "spikes/layers": ("histogram", list(layers.values())),  # one key, not 74
+        },
+    )
     step, evaluation = run.logged[1]
     columns, data = evaluation.pop("eval/table")
     assert step == 1
-    assert evaluation == {"eval/return_mean@500": 495.0, "eval/firing_rates/block.0@500": 0.1}
-    assert dict(zip(columns, data[0], strict=True))["return_interval"] == [490.0, 500.0]
+    assert evaluation.pop("spikes/layers") == (["layer", "firing rate"], [["block.0", 0.1]])
+    charts = {name: evaluation.pop(f"eval/return_with_interval/{name}") for name in ("500", "0.1")}
+    assert charts["500"]["ys"] == [[495.0], [490.0], [500.0]]
+    assert evaluation == {
+        **{"eval/return": 495.0, "eval/return/500": 495.0, "eval/return/0.1": 1.0},
+        **{"eval/return_low/500": 490.0, "eval/return_high/500": 500.0},
+        **{"eval/return_low/0.1": 490.0, "eval/return_high/0.1": 500.0},
+        **{"spikes/per_decision": 7.0, "energy/pj": 9.0},
+    }
+    assert [dict(zip(columns, row, strict=True))["target_return"] for row in data] == [500.0, 0.1]
+    chart = run.logged[2][1]["eval/return_with_interval/500"]
+    assert (chart["xs"], chart["ys"][0], chart["title"]) == ([1, 2], [495.0, 497.0], "return at target 500")
+    pictures = {"media/spike_raster": ("image", (1024, 672)), "media/video": ("video", "a.mp4", "mp4")}
+    assert run.logged[3] == (2, pictures)
+    assert run.defined == {"eval/return": "max", "eval/return/*": "max"}  # the summary holds the best return
     (artifact, aliases), *rest = run.artifacts
     assert (artifact.files, aliases, rest) == ({"a/b.json": str(folder / "a" / "b.json")}, ["last"], [])
     assert (run.exit_code, said) == (3, [])
@@ -321,7 +352,11 @@ for resume_step in (None, 2):
     for step in (1, 2, 3):
         tracker.log(step, {"loss": 1.0 / step, "rate": {"x": float("nan")}})
     row = {"target_return": 1.0, "return_mean": 2, "returns": [2.0], "return_interval": [1, 2], "env_id": "e"}
-    tracker.log_evaluation(3, [row, row | {"normalized_score": None, "return_mean": 2.5}])
+    row |= {"firing_rates": {"blocks.0": 0.1, "blocks.1": 0.2}}
+    tracker.log_evaluation(3, [row, row | {"normalized_score": None, "return_mean": 2.5, "target_return": 1.5}])
+    if mode != "disabled":
+        from snn_dt.report.style import new_figure, png
+        tracker.log_media(3, {"spike_raster": png(new_figure())})
     tracker.log_checkpoint(folder / "checkpoint", ["last"])
     tracker.finish()
 assert (mode == "disabled") == ("wandb" not in sys.modules)

@@ -35,7 +35,7 @@ class GradientArguments:
     seed: int = 0
     """Seed of the batches or networks."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:N`. Without a checkpoint it is the CPU."""
+    """`auto`, `cpu`, `cuda`, `cuda:N`, `mps`, `xpu`. Without a checkpoint it is the CPU."""
     threads: int = 0
     """CPU threads of torch; 0 takes all cores this process may use."""
 
@@ -55,7 +55,7 @@ class StabilityArguments:
     seed: int = 0
     """Seed of the batch."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:N`."""
+    """`auto`, `cpu`, `cuda`, `cuda:N`, `mps`, `xpu`."""
     threads: int = 0
     """CPU threads of torch; 0 takes all cores this process may use."""
 

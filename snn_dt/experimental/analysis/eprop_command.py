@@ -37,7 +37,7 @@ class EpropArguments:
     seed: int = 0
     """Seed of the batches, of random feedback, and of the weights of an untrained model."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:N`."""
+    """`auto`, `cpu`, `cuda`, `cuda:N`, `mps`, `xpu`."""
     threads: int = 0
     """CPU threads of torch; 0 takes all cores this process may use."""
 

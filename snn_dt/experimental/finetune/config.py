@@ -77,7 +77,7 @@ class UpdateConfig:
     seed: int = 0
     """Seed of noise, reset seeds and batches."""
     device: str = "auto"
-    """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:N`."""
+    """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:N`, `mps`, `xpu`."""
     threads: int = 0
     """CPU threads of torch; 0 uses all cores available to this process."""
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from snn_dt.data.encoding import to_space
 from snn_dt.data.source import Episode
-from snn_dt.evaluation.actions import to_space
 from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.rollout import run_episodes
 

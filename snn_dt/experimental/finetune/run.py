@@ -48,6 +48,11 @@ class FinetuneRun:
         description = read_json(begin / "config.json")
         self.model_config = strict.build(ModelConfig, description["model"], str(begin))
         self.task = strict.build(TaskShape, description["task"], str(begin))
+        if self.task.action_parts is not None:
+            raise ConfigError(
+                f"checkpoint: expected a policy with Box or Discrete actions, found {self.policy.action_space} in "
+                f"{config.checkpoint}; exploration is not defined for actions of several parts, train on data instead"
+            )
         n = min(config.explore.episodes, config.eval.num_envs)
         envs = make_environments(self.policy, n, config.env_id, config.eval.max_steps)
         dataset = None

@@ -1,0 +1,89 @@
+// The new tokens of a decision through a stack of blocks, against keys and values that earlier decisions have left.
+//
+// B rows with P new tokens each; x [B, P, D] is the residual stream and is overwritten. A layer's keys and values are in
+// rings [B, C, D]; token i of a row's episode is at place i mod C. A row is at step timesteps[b], its new tokens are
+// those of snn_dt/models/kept_keys.py. Rows do not meet, so each thread takes some of them through all layers.
+
+#include "blocks.h"
+
+namespace {
+
+struct Ring {
+    int64_t span, per_step, capacity;
+};
+
+template <bool SPIKING, bool Z>
+struct Decision : Layers<SPIKING, Z> {
+    using Base = Layers<SPIKING, Z>;
+    using Base::s, Base::part, Base::norm, Base::product;
+    Ring ring;
+    const int64_t* timesteps;  // [B]
+    float *x, *last;           // [B, P, D]; [B, D], the state token after all blocks
+    float* const* rings;       // keys and values of each layer
+
+    // Places of the tokens that token i attends to, in order, as offsets of rows.
+    void seen(int64_t i, std::vector<int32_t>& at) const {
+        const int64_t p = ring.per_step, c = ring.capacity, D = s.width;
+        const int64_t step = i < 0 ? -1 : i / p, first = std::max(p * (step - ring.span + 1), int64_t(0));
+        at.clear();
+        for (int64_t j = std::min(first, i); j <= i; ++j) at.push_back(int32_t((j + c) % c * D));
+    }
+
+    void rows(int64_t first, int64_t count) const {
+        const int64_t D = s.width, p = ring.per_step, c = ring.capacity, n = count * p;
+        const int64_t wide = std::max({2 * D, s.hidden});
+        thread_local std::vector<float> scratch;
+        thread_local std::vector<int32_t> at;
+        scratch.resize(n * (3 * D + 2 * wide) + c + WIDTH);
+        float *h = scratch.data(), *q = h + n * D, *top = q + n * D, *in = top + n * D, *out = in + n * wide;
+        float *scores = out + n * wide, *own = x + first * p * D;
+        for (int64_t layer = 0; layer < s.layers; ++layer) {
+            // The last layer has queries of the last token of each row only.
+            const int64_t queries = layer + 1 < s.layers ? p : 1;
+            norm(own, part(layer, NORM_IN), h, n, D, D);
+            product(h, part(layer, KEY_VALUE), out, n, D, 2 * D);
+            if constexpr (SPIKING) {
+                norm(out, part(layer, K_NORM), out, n, D, 2 * D);
+                norm(out + D, part(layer, V_NORM), out + D, n, D, 2 * D);
+            }
+            float *keys = rings[2 * layer] + first * c * D, *values = rings[2 * layer + 1] + first * c * D;
+            for (int64_t r = 0; r < n; ++r) {
+                const int64_t row = r / p, place = (row * c + (token(first + row, r % p) + c) % c) * D;
+                std::copy_n(out + r * 2 * D, D, keys + place);
+                std::copy_n(out + r * 2 * D + D, D, values + place);
+            }
+            if (queries < p)
+                for (int64_t row = 0; row < count; ++row) {
+                    std::copy_n(h + (row * p + p - 1) * D, D, h + row * D);
+                    std::copy_n(own + (row * p + p - 1) * D, D, own + row * D);
+                }
+            product(h, part(layer, QUERY), q, count * queries, D, D);
+            if constexpr (SPIKING) norm(q, part(layer, Q_NORM), q, count * queries, D, D);
+            for (int64_t r = 0; r < count * queries; ++r) {
+                const int64_t row = r / queries;
+                seen(token(first + row, p - queries + r % queries), at);
+                Base::attend(q + r * D, keys + row * c * D, values + row * c * D, at, scores, in + r * D);
+            }
+            Base::finish(layer, own, in, out, count * queries);
+        }
+        std::copy_n(own, count * D, last + first * D);
+    }
+
+    // Number in its episode of new token i of a row: the action of the step before, the return-to-go, the state.
+    int64_t token(int64_t row, int64_t i) const { return ring.per_step * timesteps[row] + i - (ring.per_step > 1); }
+};
+
+}  // namespace
+
+extern "C" void decide_f32(float* x, const int64_t* timesteps, float* last, const float* const* weights,
+                           float* const* rings, const Shape* shape, const Ring* ring, const Constants* c, int threads) {
+    constexpr int64_t together = 16;  // rows whose tokens stay in a second-level cache
+    const auto* pairs = reinterpret_cast<const Pair*>(weights);
+    const int64_t share = std::min(together, (shape->batch + threads - 1) / threads);
+    with_kind(pairs, *c, [&](auto spiking, auto zero) {
+        const Firing<float, zero> fire(shape->sim_steps, Neuron<float, zero>(*c));
+        const Decision<spiking, zero> decision{{*shape, pairs, fire}, *ring, timesteps, x, last, rings};
+        for_blocks(shape->batch, share, int64_t(1) << 30, threads,
+                   [&](int64_t first, int64_t count) { decision.rows(first, count); });
+    });
+}
