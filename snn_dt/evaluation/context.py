@@ -94,9 +94,9 @@ class Context:
             self.mask[:, view],
         )
 
-    def counted(self) -> tuple[Tensor, None]:
-        """Return the arguments of `DecisionMeter.count`."""
-        return self.window()[-1], None
+    def counted(self) -> tuple[Tensor, Tensor]:
+        """Return the arguments of `DecisionMeter.count`: the mask of the window and the age of each episode."""
+        return self.window()[-1], self.age
 
     def restart(self, rows: Tensor) -> None:
         """Begin new episodes in `rows` (int64 indices)."""
