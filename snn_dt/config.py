@@ -1,6 +1,6 @@
 """The configuration of a run: frozen dataclasses, read strictly from YAML. Every field is also a command-line flag.
 
-The text under a field is its help (shown by `snn-dt train --help`) and gives its unit. Later sources override earlier
+The text under a field is its help (`snn-dt train --help-all`) and gives its unit. Later sources override earlier
 ones: the defaults below, the `base` chain of a YAML file, the file itself, flags.
 """
 

@@ -38,7 +38,7 @@ class Console:
         self._shown = ""
 
     def start(self, total: int, initial: int = 0, position: Callable[[], int] | None = None) -> None:
-        """Begin at update `initial` of `total`. The bar moves to `position()` whenever it is drawn, or with `log` only."""
+        """Begin at update `initial` of `total`. The bar moves to `position()` when it is drawn, or with `log` only."""
         self._total, self._step, self._time = total, initial, time.monotonic()
         self._begin, self._begin_time = initial, self._time
         if self._live:
