@@ -1,6 +1,6 @@
 """The configuration of a run: frozen dataclasses, read strictly from YAML. Every field is also a command-line flag.
 
-The text under a field is its help (shown by `snn-dt train --help`) and gives its unit. Later sources override earlier
+The text under a field is its help (`snn-dt train --help-all`) and gives its unit. Later sources override earlier
 ones: the defaults below, the `base` chain of a YAML file, the file itself, flags.
 """
 
@@ -19,6 +19,9 @@ from snn_dt.model_config import Check, model_checks, thread_check
 from snn_dt.model_config import ModelConfig as ModelConfig
 from snn_dt.renamed import takes_old_names
 from snn_dt.rule_config import EpropConfig, PlasticityConfig, rule_checks
+
+Target = float | Literal["most"]
+"""A target return in environment units, or the most that the data hold."""
 
 
 @takes_old_names
@@ -48,6 +51,9 @@ class DataConfig:
     rtg_augment: float = 0.0
     """Fraction of training windows whose return-to-go is increased by a random amount (mean: 10 % of its range). A
     policy that falls behind its target sees such values."""
+    short_histories: float = 0.0
+    """Fraction of training windows of which only the last k steps are kept, k drawn from 1 to the context length. Not
+    with train.stateful."""
 
 
 @dataclass(frozen=True)
@@ -155,12 +161,16 @@ class EvalConfig:
     env_id: str | None = None
     """Gymnasium environment; null takes the dataset's own. `module:Env-v0` imports the module and is allowed only as a
     flag; a file may name registered environments."""
-    target_return: tuple[float, ...] = ()
-    """Target returns in environment units; empty takes the best return in the dataset."""
+    target_return: tuple[Target, ...] = ()
+    """Target returns in environment units; `most` is the mean return of the best tenth of the data (of the highest of
+    `model.goal_bins` bins). Empty takes the best return in the dataset."""
     episodes: int = 20
     """Episodes per target return, with reset seeds seed, seed + 1, ...; 0 trains without an environment."""
     seed: int = 10_000
     """Reset seed of the first episode."""
+    context_length: int | None = None
+    """Steps of the context in a decision, at most those of the training; fewer cost less. Null takes all. It is part of
+    the checkpoint. Not for snn_dt_stream, which has a state."""
     num_envs: int = 32
     """Environments stepped in parallel."""
     max_steps: int | None = None
@@ -267,6 +277,8 @@ def validate(config: Config) -> None:
         ("data.filter_top", 0 < d.filter_top <= 1, "in (0, 1]", d.filter_top),
         ("data.oversample_top", 0 <= d.oversample_top < 1, "in [0, 1)", d.oversample_top),
         ("data.rtg_augment", 0 <= d.rtg_augment <= 1, "in [0, 1]", d.rtg_augment),
+        ("data.short_histories", 0 <= d.short_histories <= 1, "in [0, 1]", d.short_histories),
+        ("data.short_histories", not (d.short_histories and t.stateful), "0 with train.stateful", d.short_histories),
         ("data.split_seed", 0 <= d.split_seed < 2**32, "in [0, 2^32)", d.split_seed),
         ("train.steps", t.steps >= 1, "at least 1", t.steps),
         ("train.batch_size", t.batch_size >= 1, "at least 1", t.batch_size),
@@ -296,6 +308,10 @@ def validate(config: Config) -> None:
         ("train.log_every", t.log_every >= 1, "at least 1", t.log_every),
         ("train.eval_every", t.eval_every >= 0, "at least 0", t.eval_every),
         ("train.save_every", t.save_every >= 1, "at least 1", t.save_every),
+        ("eval.context_length", e.context_length is None or 1 <= e.context_length <= config.model.context_length,
+         f"in [1, {config.model.context_length}] or null", e.context_length),
+        ("eval.context_length", e.context_length is None or not (stream or config.model.attention_span),
+         "null for snn_dt_stream and with an attention span", e.context_length),
         ("eval.episodes", e.episodes >= 0, "at least 0", e.episodes),
         ("eval.seed", 0 <= e.seed < 2**32, "in [0, 2^32)", e.seed),
         ("eval.num_envs", e.num_envs >= 1, "at least 1", e.num_envs),

@@ -11,6 +11,7 @@ from snn_dt.renamed import takes_old_names
 Check = tuple[str, bool, str, object]
 
 MAX_COUNT = 2**16  # of layers, heads, steps, ...: larger numbers are mistakes that end when the memory runs out
+MAX_BINS = 256
 MAX_THREADS = 1024  # libgomp ends the process when it gets tens of thousands
 
 
@@ -42,6 +43,16 @@ class ModelConfig:
     """Dropout probability on residual branches and attention weights. It costs a quarter of a CPU training step."""
     return_conditioned: bool = True
     """False replaces every return-to-go by one constant: behaviour cloning."""
+    goal: Literal["none", "bins"] = "none"
+    """Conditioning on the return of the whole episode beside the return-to-go: `none`, or `bins`, quantiles over the
+    steps of the data, each with a gain and a shift of every block's input. A decision costs no more. See
+    docs/targets.md."""
+    goal_bins: int = 10
+    """Most bins (`goal: bins`); equal returns share one."""
+    return_code: Literal["linear", "quantiles", "code"] | None = None
+    """Code of the return-to-go in its token: `linear`, the number itself; `quantiles`, units at the quantiles of the
+    data; `code`, units at quantiles and evenly over the range, with a least width, which resolve the highest returns
+    too. Null: linear; quantiles for snn_dt_stream, which has no linear one."""
     tokens: Literal["interleaved", "merged"] | None = None
     """Tokens per step: three (return-to-go, state, action), or one made of `R_t`, `s_t` and `a_(t-1)`. Null:
     interleaved; merged for dsformer and for snn_dt_stream, which has no other."""
@@ -77,8 +88,10 @@ class ModelConfig:
     head_temperature: float = 0.1
     """Divisor that turns the mean rate of a discrete action, in [0, 1], into a logit."""
     loss: str = "action"
-    """Loss of a prediction: `action`, cross-entropy of discrete actions and squared error of continuous ones. Or a
-    registered one, see docs/extending.md. It is part of the checkpoint, so that fine-tuning and analysis use it."""
+    """Loss of a prediction: `action`, cross-entropy of discrete actions and squared error of continuous ones;
+    `likelihood`, for continuous actions a Gaussian with a learned deviation of 0.03 half-ranges at least, so that
+    actions that cannot be predicted do not take the gradient from those that can. Or a registered one, see
+    docs/extending.md. It is part of the checkpoint, so that fine-tuning and analysis use it."""
     sim_steps: int = 4
     """T, simulation steps of a neuron per token; snn_dt_stream always takes one."""
     tau_mem: float | None = None
@@ -137,6 +150,9 @@ def model_checks(config: ModelConfig) -> list[Check]:
           for name, value in fixed.items()),
         ("model.norm_transition", 0 <= m.norm_transition <= 1 or m.norm_transition % 1 == 0 < m.norm_transition,
          "a share of the updates, in [0, 1]", m.norm_transition),
+        ("model.goal_bins", 2 <= m.goal_bins <= MAX_BINS, f"in [2, {MAX_BINS}]", m.goal_bins),
+        ("model.return_code", m.kind != "snn_dt_stream" or m.return_code != "linear", f"quantiles or code for {m.kind}",
+         m.return_code),
         ("model.phase_input", m.phase_input != "gate" or gates, f"current for {m.kind} {m.positions}", m.phase_input),
         ("model.phase_generators", m.phase_input == "current" or not m.d_model % generators, fits, m.phase_generators),
         ("model.head_neurons", 2 <= m.head_neurons <= MAX_COUNT, f"in [2, {MAX_COUNT}]", m.head_neurons),

@@ -22,7 +22,7 @@ from snn_dt.models.norms import set_transition
 from snn_dt.models.positions import note_longest_episode
 from snn_dt.run_checkpoint import restore_run, save_run
 from snn_dt.run_folder import lock_run_folder
-from snn_dt.task import can_evaluate, load_trajectories, make_policy, rtg_scale, task_shape, worth_asking
+from snn_dt.task import can_evaluate, load_trajectories, make_policy, rtg_scale, shape_of, worth_asking
 from snn_dt.training.batches import training_batches, validation_loss
 from snn_dt.training.console import Console
 from snn_dt.training.distributed import Workers
@@ -116,7 +116,7 @@ class Run:
         self.batches = training_batches(config, self.trajectories, train_episodes, scale, self.workers)
 
         torch.manual_seed(config.train.seed)
-        self.task = task_shape(self.trajectories, scale)
+        self.task = shape_of(config, self.trajectories, scale)
         model = build_model(config.model, self.task).to(self.device)
         note_longest_episode(model, self.trajectories.max_episode_length)
         set_transition(model, config.model.norm_transition, config.train.steps * config.train.accumulate)
@@ -158,7 +158,7 @@ class Run:
             with Console() as console, self._stop_signal() as stop:
                 for line in self._description():
                     console.print(line)
-                console.start(self.config.train.steps, self.state.step)
+                console.start(self.config.train.steps, self.state.step, lambda: self.state.step)
                 finished = self._train(MetricSinks(tracker, console), stop, console)
             self._log_media(tracker)
             for name in ("last", "best"):
@@ -239,7 +239,7 @@ class Run:
         if not self.config.model.return_conditioned:
             return []
         chosen = "--data.rtg_scale" if self.config.data.rtg_scale else "the largest of the data"
-        asked = self.config.eval.target_return or (self.policy.spec.target_return,)
+        asked = [self.policy.spec.target(x) for x in self.config.eval.target_return or (None,)]
         worth = ", ".join(f"{value:.4g} ({what})" for value, what in worth_asking(self.trajectories).items())
         return [
             f"return scale {self.policy.spec.rtg_scale:.4g} ({chosen})",

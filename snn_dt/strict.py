@@ -145,8 +145,15 @@ def cast(value: Any, hint: Any, source: str, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, source, f"{name}.")  # type: ignore[arg-type]
     if origin in (Union, types.UnionType):
-        inner = next(a for a in args if a is not type(None))
-        return None if value is None else cast(value, inner, source, name)
+        kinds = [a for a in args if a is not type(None)]
+        if value is None and len(kinds) < len(args):
+            return None
+        if len(kinds) == 1:
+            return cast(value, kinds[0], source, name)
+        for kind in kinds:
+            with contextlib.suppress(ConfigError):
+                return cast(value, kind, source, name)
+        raise wrong
     if origin is Literal:
         if value not in args:
             near = did_you_mean(value, args) if isinstance(value, str) else ""
@@ -181,7 +188,7 @@ def describe(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join("null" if a is type(None) else describe(a) for a in args)
     if origin is Literal:
-        return "one of " + ", ".join(map(str, args))
+        return "one of " * (len(args) > 1) + ", ".join(map(str, args))
     if origin is tuple:
         return f"a list, each {describe(args[0])}"
     if origin is dict:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from snn_dt.config import Config
 from snn_dt.data import Trajectories, load_dataset
@@ -35,8 +36,12 @@ def load_trajectories(config: Config, trust: bool = False) -> Trajectories:
     )
 
 
-def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
-    """Return the sizes and bounds that a model is built from; infinite or very wide action bounds count as none."""
+def task_shape(trajectories: Trajectories, rtg_scale: float, goal_bins: int | None = None) -> TaskShape:
+    """Return the sizes and bounds that a model is built from; infinite or very wide action bounds count as none.
+
+    `goal_bins` is the largest number of bins of the episodes' returns; None leaves them out.
+    """
+    edges = None if goal_bins is None else goal_edges(trajectories, goal_bins)
     bounds, returns_to_go = trajectories.action_bounds, trajectories.returns_to_go
     sample = returns_to_go[:: max(1, len(returns_to_go) // MAX_SAMPLE)]
     return TaskShape(
@@ -49,7 +54,40 @@ def task_shape(trajectories: Trajectories, rtg_scale: float) -> TaskShape:
         rtg_range=(float(returns_to_go.min()) / rtg_scale, float(returns_to_go.max()) / rtg_scale),
         action_parts=trajectories.action_parts,
         rtg_quantiles=tuple(float(q) / rtg_scale for q in np.quantile(sample, np.linspace(0, 1, 33))),
+        goal_edges=None if edges is None else tuple(float(x) / rtg_scale for x in edges),
     )
+
+
+def shape_of(config: Config, trajectories: Trajectories, rtg_scale: float) -> TaskShape:
+    """Return the `TaskShape` that a configuration asks for."""
+    bins = None if config.model.goal == "none" else config.model.goal_bins
+    return task_shape(trajectories, rtg_scale, bins)
+
+
+def goal_edges(trajectories: Trajectories, bins: int) -> NDArray[np.float64]:
+    """Return the ascending bounds between at most `bins` bins of the episodes' returns, in environment units.
+
+    The bins hold equal numbers of steps, as far as whole episodes allow. A bound lies midway between two returns of the
+    data, so no rounding moves an episode to another bin, equal returns share a bin, and no bin is empty.
+    """
+    order = np.argsort(trajectories.episode_returns, kind="stable")
+    returns, lengths = trajectories.episode_returns[order], trajectories.episode_lengths[order]
+    before = np.cumsum(lengths) - lengths  # steps of all episodes of a lower return
+    wanted = np.arange(1, bins) / bins * lengths.sum()
+    first = np.searchsorted(before, wanted - 0.5)  # first episode of each bin above the lowest
+    first = first[first < len(returns)]
+    distinct = np.unique(returns)
+    at = np.searchsorted(distinct, returns[first])
+    at = np.unique(at[at > 0])
+    edges: NDArray[np.float64] = (distinct[at - 1] + distinct[at]) / 2
+    return edges
+
+
+def bin_returns(trajectories: Trajectories, bins: int) -> tuple[float, ...]:
+    """Return the mean return of the episodes of each bin of `goal_edges`, ascending."""
+    returns = trajectories.episode_returns
+    bin_of = np.searchsorted(goal_edges(trajectories, bins), returns, side="right")
+    return tuple(float(returns[bin_of == i].mean()) for i in range(bin_of.max() + 1))
 
 
 def action_space(dataset: str, env_id: str | None) -> Any:
@@ -101,17 +139,22 @@ def make_policy(model: torch.nn.Module, trajectories: Trajectories, config: Conf
     from minari.serialization import serialize_space
 
     targets, reference = config.eval.target_return, trajectories.reference
+    returns, by_bin = trajectories.episode_returns, bin_returns(trajectories, config.model.goal_bins)
+    target = targets[0] if targets else float(returns.max())
     spec = PolicySpec(
         dataset_id=trajectories.dataset_id,
         observation_space=serialize_space(trajectories.observation_space),
         action_space=serialize_space(trajectories.action_space),
         rtg_scale=rtg_scale,
         delayed=trajectories.reward_mode == "delayed",
-        target_return=targets[0] if targets else float(trajectories.episode_returns.max()),
+        target_return=by_bin[-1] if target == "most" else float(target),
         env_id=trajectories.env_id,
         env_spec=trajectories.env_spec,
         reference=None if reference is None else vars(reference),
         action_deviation=action_deviation(trajectories),
+        bin_returns=by_bin,
+        return_range=(float(returns.min()), float(returns.max())),
+        context_length=config.eval.context_length,
     )
     mean = torch.from_numpy(np.array(trajectories.state_mean))
     std = torch.from_numpy(np.array(trajectories.state_std))
@@ -145,5 +188,5 @@ def untrained_policy(config: Config, dataset: str, seed: int) -> Policy:
     trajectories = load_trajectories(replace(config, data=replace(config.data, dataset=dataset)))
     scale = rtg_scale(config, trajectories)
     torch.manual_seed(seed)
-    model = build_model(config.model.resolved(), task_shape(trajectories, scale))
+    model = build_model(config.model.resolved(), shape_of(config, trajectories, scale))
     return make_policy(model, trajectories, config, scale)

@@ -18,7 +18,8 @@ from snn_dt.data import encoding
 from snn_dt.data.collect import collect
 from snn_dt.data.trajectories import Trajectories
 from snn_dt.data.windows import WindowSampler
-from snn_dt.errors import ConfigError
+from snn_dt.errors import ConfigError, ExportError
+from snn_dt.export.graph import Decision
 from snn_dt.learning.composite_loss import composite_loss
 from snn_dt.learning.losses import loss_of
 from snn_dt.models.layers import ActionHead, CompositeHead
@@ -113,6 +114,11 @@ def test_a_rate_head_takes_choices_and_refuses_bits_and_mixtures():
             make_policy(OBSERVATIONS, space, kind="snn_dt-rate-head")
 
 
+def test_a_graph_of_actions_of_several_parts_is_refused_by_name():
+    with pytest.raises(ExportError, match="expected Box or Discrete actions, found MultiBinary"):
+        Decision(make_policy(OBSERVATIONS, spaces.MultiBinary(2)))
+
+
 def test_plasticity_refuses_actions_of_several_parts():
     with pytest.raises(ConfigError, match="expected 0 for MultiDiscrete"):
         make_policy(OBSERVATIONS, ACTIONS).adapt(PlasticityConfig(eta=0.1))
@@ -137,6 +143,7 @@ def test_a_run_learns_every_part_from_collected_data_and_its_checkpoint_acts(tmp
     assert max(line.get("accuracy", line.get("train/accuracy", 0)) for line in lines) > 0.75
     results = tmp_path / "rows.json"
     command = ["evaluate", "--checkpoint", str(run), "--episodes", "5", "--json", str(results), "--env-id", env_id]
+    command += ["--target-return", "5"]
     assert main(command) == 0
     (row,) = json.loads(results.read_text())
     assert row["return_mean"] > 4.2  # 5 if every part is right, 2.9 at random

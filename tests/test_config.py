@@ -78,7 +78,7 @@ def test_an_unknown_key_names_the_nearest_known_one(tmp_path):
         ("data: {normalize: 'yes'}", "data.normalize: expected true or false, found 'yes'"),
         ("data: {dataset: 5}", "data.dataset: expected text, found 5"),
         ("data: {rtg_scale: big}", "data.rtg_scale: expected a number, found 'big'"),
-        ("eval: {target_return: [1, x]}", "eval.target_return: expected a number, found 'x'"),
+        ("eval: {target_return: [1, x]}", "eval.target_return: expected a number or most, found 'x'"),
         ("model: {kind: dens}", "model.kind: expected one of dense, snn_dt"),
         ("model: {kind: dens}", "found 'dens'; did you mean 'dense'?"),
         ("model: dense", "model: expected a section of fields, found 'dense'"),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from snn_dt import named
 from snn_dt.cli.main import COMMANDS, main
 from snn_dt.renamed import RENAMED
 from tests.conftest import ROOT
@@ -104,7 +105,8 @@ def test_every_python_name_that_a_page_gives_can_be_imported(page):
 def flags(command: tuple[str, ...]) -> frozenset[str]:
     """The flags that a command's help names."""
     if command[0].endswith(".py"):
-        done = subprocess.run([sys.executable, str(ROOT / command[0]), "--help"], capture_output=True, text=True)
+        help_flag = "--help-all" if command[0] == "scripts/train.py" else "--help"
+        done = subprocess.run([sys.executable, str(ROOT / command[0]), help_flag], capture_output=True, text=True)
         text = done.stdout
     else:
         text = help_of(list(command))
@@ -114,7 +116,7 @@ def flags(command: tuple[str, ...]) -> frozenset[str]:
 def help_of(words: list[str]) -> str:
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        main([*words, "--help"])
+        main([*words, "--help-all" if words[0] == "train" else "--help"])
     return said.getvalue()
 
 
@@ -143,7 +145,7 @@ def test_every_command_that_a_page_shows_has_its_flags(page):
     for line in commands(page.read_text()):
         for command, words in calls(line):
             assert command[0] in COMMANDS or command[0].endswith(".py"), f"{name(page)}: {line}"
-            known = flags(command) | {"help", "trust_env_spec", "release"}
+            known = flags(command) | {"help", "help_all", "no_count", "release", "trust_env_spec"}
             for flag in re.findall(r"(?<![\w-])--([a-zA-Z][\w.-]*)", words):
                 assert flag.rstrip(".").replace("-", "_") in known, f"{name(page)}: --{flag} of {line}"
 
@@ -154,9 +156,10 @@ def test_readme_is_short():
 
 def test_the_first_training_of_readme_needs_no_more_than_the_quickstart_installs():
     text = (ROOT / "README.md").read_text()
-    first = re.search(r"snn-dt train --config (.*?) --run-dir", text)[1].split()
-    assert all((ROOT / path).is_file() for path in first)
-    assert "cartpole" in first[0], "MuJoCo is not in the core"
+    preset, variant = re.search(r"snn-dt train (\S+) --variant (\S+) --run-dir", text).groups()
+    assert preset in named.presets()
+    assert variant in named.presets("variant")
+    assert preset == "cartpole", "MuJoCo is not in the core"
     assert 'setup.sh ""' in (ROOT / "scripts" / "quickstart.sh").read_text()
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from snn_dt.checkpoint import from_pretrained
-from snn_dt.data.d4rl_files import URLS
+from snn_dt.data.public_sets import find_set
 from snn_dt.device import choose_device, device_name
 from snn_dt.errors import ConfigError, TrainingError
 from snn_dt.evaluation.statistics import interquartile_mean, stratified_interval
@@ -33,6 +33,7 @@ def record(variant: str, seed: int, returns: float, dataset: str = "sb3/a", best
         "normalized_score": 10 * returns, "spikes_per_decision": 1000.0, "macs_per_decision": 2e6,
         "acs_per_decision": 3e6, "neuron_updates_per_decision": 5e6,
         "energy_pj_per_decision": 4e6, "energy_vs_same_tokens": 0.125, "energy_vs_dt": 0.0625,
+        "energy_vs_cached_dt": 0.5, "total_vs_cached_dt": 0.75,
         "decisions_per_second": 50.4, "layer_flags": {"blocks.1": "dead"} if variant == "silent" else {},
     }  # fmt: skip
     low = row | {"target_return": 1.0, "return_mean": returns / 2}
@@ -79,7 +80,7 @@ def test_the_table_has_means_over_seeds_and_the_interquartile_mean_with_its_inte
     assert found == pytest.approx([float(low), float(high)], abs=0.4), (
         "equal episodes leave the spread of the runs alone"
     )
-    assert cells[7:13] == ["2.00", "3.00", "5.00", "4.00", "12.5 %", "6.2 %"]
+    assert cells[7:15] == ["2.00", "3.00", "5.00", "4.00", "50.0 %", "75.0 %", "12.5 %", "6.2 %"]
     assert "- published 42" in text
     assert line_of(text, "| *random policy*")[2] == "0.0"
     assert line_of(text, "| *best known agent*")[2] == "10.0"
@@ -107,13 +108,13 @@ def test_all_datasets_together_take_the_seeds_that_every_dataset_has():
     records += [record("dense", 0, 3.0), record("dense", 0, 0.5, "sb3/b"), record("only-a", 0, 1.0)]
     text = page("T", records, {})
     full = line_of(text, "| full | 2 | 23.3 | 10.0 (10.0 to 10.0)")
-    assert full[4] == "12.5 %"
-    assert full[5].startswith("+0.7 ("), "the mean of 1, 1, 9 minus 3"
-    assert full[6] == "+0.5 (+0.5 to +0.5)"
-    assert line_of(text, "| dense | 1 | 17.5 | 17.5")[5:] == ["", ""]
-    assert line_of(text, "| only-a |  |  |  |")[5].startswith("-2.0")
+    assert full[4:6] == ["50.0 %", "12.5 %"]
+    assert full[6].startswith("+0.7 ("), "the mean of 1, 1, 9 minus 3"
+    assert full[7] == "+0.5 (+0.5 to +0.5)"
+    assert line_of(text, "| dense | 1 | 17.5 | 17.5")[6:] == ["", ""]
+    assert line_of(text, "| only-a |  |  |  |")[6].startswith("-2.0")
     alone = page("T", [record("full", 0, 3.0)], {})
-    assert len(line_of(alone, "| full | 1 | 30.0")) == 5, "nothing to compare with"
+    assert len(line_of(alone, "| full | 1 | 30.0")) == 6, "nothing to compare with"
     assert "minus that of" not in alone
 
 
@@ -139,7 +140,7 @@ def test_the_fewest_spikes_are_those_of_the_sparsest_variant_with_95_percent_of_
 @pytest.mark.parametrize("plan", ["classic", "mujoco", "d4rl", "long", "dropout", "stream", "budget"])
 def test_the_plans_are_of_the_promised_size(plan):
     trials = read_sweep(ROOT / "configs" / "reproduce" / f"{plan}.yaml")[1]
-    sizes = {"classic": 4 * 11 * 5, "mujoco": 4 * 11 * 3, "d4rl": 9 * 4 * 5, "long": 2 * 4 * 3, "dropout": 3 * 3}
+    sizes = {"classic": 4 * 11 * 5, "mujoco": 4 * 11 * 3, "d4rl": 44 * 4 * 5, "long": 2 * 4 * 3, "dropout": 3 * 3}
     sizes |= {"stream": 4 * 6 * 3, "budget": 4 * 7 * 3}
     assert len(trials) == sizes[plan]
     variants = {trial.variant: trial.config for trial in trials}
@@ -172,7 +173,7 @@ def test_the_plans_are_of_the_promised_size(plan):
 def test_the_plan_of_d4rl_is_as_published():
     """dt-peers and DSFormer's own script: sizes, lengths and rates; the rates of the other plans are not theirs."""
     for trial in read_sweep(ROOT / "configs" / "reproduce" / "d4rl.yaml")[1]:
-        assert trial.config.data.dataset.removeprefix("d4rl:") in URLS
+        assert find_set(trial.config.data.dataset), trial.name
         model, train = trial.config.model, trial.config.train
         dsformer = trial.variant == "dsformer_pssa"
         assert (model.context_length, model.n_layers, model.n_heads, model.d_model) == (20, 3, 1, 128), trial.name
@@ -182,8 +183,9 @@ def test_the_plan_of_d4rl_is_as_published():
         assert train.schedule == ("cosine" if dsformer else "constant"), trial.name
         assert model.dropout == (0 if dsformer else 0.1), trial.name
         env = trial.config.data.dataset.split("-")[0].removeprefix("d4rl:")
-        targets = {"hopper": (3600, 1800), "halfcheetah": (12_000, 6_000), "walker2d": (5_000, 2_500)}[env]
-        assert trial.config.eval.target_return == targets, trial.name
+        targets = {"hopper": (3600, 1800), "halfcheetah": (12_000, 6_000), "walker2d": (5_000, 2_500)}
+        targets |= {"pen": (3100, 1550), "door": (2900, 1450), "hammer": (12_800, 6400), "relocate": (4300, 2150)}
+        assert trial.config.eval.target_return == targets.get(env, ()), trial.name
 
 
 @pytest.mark.parametrize("plan", ["classic", "mujoco", "stream", "budget"])
@@ -308,8 +310,8 @@ def test_a_short_table_has_mean_returns_of_the_variants_that_ran():
     records = [record("full", s, 1.0 + s, d) for d in ("sb3/a", "sb3/b") for s in range(2)] + [record("full", 2, 9.0)]
     text = short_table([*records, record("dense", 0, 3.0)], ["dense", "none", "full"])
     assert line_of(text, "| variant")[1:3] == ["A-v0 `a`", "A-v0 `b`"]
-    assert line_of(text, "| `full`")[1:] == ["4.0", "1.5", "27.5", "12.5 %", "2 to 3"]
-    assert line_of(text, "| `dense`")[1:] == ["3.0", "", "", "12.5 %", "1"]
+    assert line_of(text, "| `full`")[1:] == ["4.0", "1.5", "27.5", "50.0 %", "12.5 %", "2 to 3"]
+    assert line_of(text, "| `dense`")[1:] == ["3.0", "", "", "50.0 %", "12.5 %", "1"]
     assert "none" not in text
 
 

@@ -27,7 +27,10 @@ OURS: dict[str, dict[str, Any]] = {
     "snn_dt spikes": {"kind": "snn_dt", "coding": "spikes"},
     "dsformer_pssa": {"kind": "dsformer_pssa", "norm_transition": 0},  # as it is but for its first updates
 }
-DECIDING = ("dense", "snn_dt", *PEERS)
+SPAN = {"attention_span": CONTEXT, "context_length": 2 * CONTEXT}
+OURS |= {f"{kind} span": OURS[kind] | SPAN for kind in ("dense", "snn_dt")}
+TRAINED = ("dense", "snn_dt", "dsformer_pssa")
+DECIDING = ("dense", "snn_dt", "dense span", "snn_dt span", *PEERS)
 
 
 def rows(quick: bool, device: str = "cpu", peers_python: str | None = None, threads: int = 2) -> list[dict[str, Any]]:
@@ -47,7 +50,7 @@ def rows(quick: bool, device: str = "cpu", peers_python: str | None = None, thre
 
     found = []
     try:
-        step = measure([*OURS, *PEERS], "step", BATCH, None)
+        step = measure([*TRAINED, *PEERS], "step", BATCH, None)
         for name in PEERS:
             found.append(row("train step, dense", step["dense"], name, step.get(name), most=0.65))
         found.append(row("train step, snn_dt rate T = 4", step["snn_dt"], "our dense", step["dense"], most=1.2))
@@ -58,9 +61,15 @@ def rows(quick: bool, device: str = "cpu", peers_python: str | None = None, thre
         decision = measure(DECIDING, "decision", 1, None)
         found.append(row("one decision, dense", decision["dense"], *best(decision), most=0.5))
         found.append(row("one decision, snn_dt rate T = 4", decision["snn_dt"], *best(decision), most=0.85))
+        kept = f"with kept keys and values of {CONTEXT} steps"
+        for kind, most in (("dense", 0.1), ("snn_dt", 0.15)):
+            found.append(row(f"one decision, {kind} {kept}", decision[f"{kind} span"], *best(decision), most=most))
         many = measure(DECIDING, "decision", 32, None)
         found.append(row("32 decisions at once, dense", many["dense"], *best(many), least=2.5))
         found.append(row("32 decisions at once, snn_dt rate T = 4", many["snn_dt"], *best(many), least=2.0))
+        for kind in ("dense", "snn_dt"):
+            work = f"32 decisions at once, {kind} {kept}"
+            found.append(row(work, many[f"{kind} span"], *best(many), least=10.0))
         blocks = interleave([(kind, block, (kind, "block", BATCH, None)) for kind in list(OURS)[:3]], rounds)
         for name, label, most in (("snn_dt", "rate", 1.15), ("snn_dt spikes", "spikes", 3.5)):
             work = f"block, snn_dt {label} T = 4"
@@ -125,12 +134,16 @@ def ours(name: str, work: str, batch: int, dropout: float | None, device: str) -
     from snn_dt.training.state import TrainingState, make_optimizer
 
     heads = 4 if work == "block" else 1
-    config = ModelConfig(d_model=WIDTH, n_layers=LAYERS, n_heads=heads, context_length=CONTEXT, **OURS[name])
+    config = ModelConfig(
+        **{"d_model": WIDTH, "n_layers": LAYERS, "n_heads": heads, "context_length": CONTEXT, **OURS[name]}
+    )
     task = TaskShape(STATE, ACTION, False, 1000, (-1.0,) * ACTION, (1.0,) * ACTION)
     model = build_model(config, task).to(device)
     inputs = window(batch, device)
     if work == "decision":
         decider = make_decider(model.eval())
+        if model.attention_span is not None:
+            inputs = inputs[0][:, -1], inputs[1][:, -1], model.rest(batch)  # the rings are full after the first round
 
         def decide() -> None:
             with torch.inference_mode():

@@ -11,12 +11,23 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
 
 from snn_dt.cli import flag_values
+from snn_dt.cli.short_help import SHORT, short_help
 from snn_dt.errors import ConfigError
 from snn_dt.renamed import current_flags
 
 T = TypeVar("T")
 
 TRUST = ("--trust-env-spec", "--trust_env_spec")
+HELP_ALL = ("--help-all", "--help_all")
+SYNONYMS = {
+    **dict.fromkeys(("updates", "iterations", "epochs", "max_steps", "num_steps", "max_iters", "n_steps"), "steps"),
+    **{"lr": "learning_rate", "bs": "batch_size", "num_layers": "n_layers", "num_heads": "n_heads", "width": "d_model"},
+    **{"K": "context_length", "T": "sim_steps", "hidden_size": "d_model", "embed_dim": "d_model"},
+    **{"env": "env_id", "target": "target_return", "rtg": "target_return", "targets": "target_return"},
+    **{"output": "json", "out": "run_dir", "output_dir": "run_dir", "model": "checkpoint", "ckpt": "checkpoint"},
+    **{"num_episodes": "episodes", "n_episodes": "episodes", "quiet": "no_count", "data": "dataset"},
+}
+"""Words of other packages, and the field that is meant."""
 TRAINING_SECTIONS = ("train", "learn", "update")
 """Names of the section of the optimisation in the different commands."""
 
@@ -42,6 +53,8 @@ def parse(
 ) -> T:
     """Read a command line into the dataclass `cls`. `--help` prints its fields and exits with status 0.
 
+    The programs in `short_help.SHORT` print a few fields with `--help` and all with `--help-all`.
+
     A boolean takes a value, which suits programs that build command lines, or none, which means true; `--no-NAME` means
     false. With `bare_flags` it takes none.
 
@@ -55,6 +68,10 @@ def parse(
         trust, arguments = take_trust(arguments)
         arguments += [] if not trust else [TRUST[1]] if bare_flags else [TRUST[1], "true"]
     arguments = list(arguments) if bare_flags else _with_values(cls, arguments)
+    if program in SHORT and {"-h", "--help"} & set(arguments):
+        print(short_help(cls, cls() if default is None else default, program))
+        raise SystemExit(0)
+    arguments = ["--help" if word in HELP_ALL else word for word in arguments]
     complaint = io.StringIO()
     read: Any = tyro.cli
     try:
@@ -116,6 +133,9 @@ def _suggestion(unknown: str, flags: list[str]) -> str:
     """
     wanted = unknown.replace("-", "_").lstrip("_")
     section, _, field = wanted.rpartition(".")
+    if not any(flag.rpartition(".")[2] == field for flag in flags):
+        field = SYNONYMS.get(field, field)
+        wanted = f"{section}.{field}" if section else field
     same = [flag for flag in flags if flag.rpartition(".")[2] == field]
     training = [flag for flag in same if flag.partition(".")[0] in TRAINING_SECTIONS]
     if same and section in ("", *TRAINING_SECTIONS):

@@ -48,7 +48,14 @@ def _parser() -> _Parser:
             action="store_true",
             help="trust the dataset: if it has no spaces, import and run the environment that it describes",
         )
-    commands.add_parser("list", help="list the datasets found on this machine")
+    listed = commands.add_parser("list", help="list the datasets found on this machine, or the public ones")
+    listed.add_argument(
+        "--public",
+        nargs="?",
+        const="",
+        metavar="WORD",
+        help="list public datasets of known names; with a part of a name, such as pen, only these, with their commands",
+    )
     collect = commands.add_parser("collect", help="roll out a policy or random actions and write a Minari dataset")
     collect.add_argument("env", help="Gymnasium id, such as CartPole-v1")
     collect.add_argument("--id", required=True, help="id of the new dataset, such as mine/cartpole/random-v0")
@@ -125,6 +132,11 @@ def _cache(arguments: argparse.Namespace) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> None:
+    if arguments.public is not None:
+        from snn_dt.cli.data_public import print_public
+
+        print_public(arguments.public)
+        return
     from rich.table import Table
 
     from snn_dt.data import d4rl_source, minari_source

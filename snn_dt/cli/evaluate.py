@@ -13,6 +13,7 @@ from snn_dt import strict
 from snn_dt.cli.arguments import parse
 from snn_dt.cli.evaluation_tables import evaluation_line, print_evaluation
 from snn_dt.cli.progress_bar import progress_bar
+from snn_dt.config import Target
 from snn_dt.errors import ConfigError, SnnDtError
 from snn_dt.io import writable_folder
 from snn_dt.jsonl import write_json
@@ -32,8 +33,9 @@ class EvaluateArguments:
     """Instead of a checkpoint: the folder of `snn-dt export --to c`, or its library. Episodes run one by one."""
     episodes: int = 20
     """Episodes per target return."""
-    target_return: tuple[float, ...] = ()
-    """Target returns in environment units; empty takes quantiles of the data's returns, see targets."""
+    target_return: tuple[Target, ...] = ()
+    """Target returns in environment units, or `most`, the mean of the best tenth of the data; empty takes quantiles of
+    the data's returns, see targets."""
     targets: int | None = None
     """Number of quantiles of the data's returns taken as targets, the highest first; null is 5. Calibrate with 9."""
     spacing: Literal["quantiles", "even"] = "quantiles"
@@ -193,7 +195,8 @@ def _evaluate_compiled(args: EvaluateArguments) -> int:
         print(f"{evaluation_line(row)}, {row['spikes_per_decision']:.0f} spikes a decision", flush=True)
 
     options: dict[str, Any] = {"episodes": args.episodes, "seed": args.seed, "env_id": args.env_id}
-    evaluate_compiled(policy, args.target_return, max_steps=args.max_steps, finished=finished, **options)
+    targets = [policy.spec.target(asked) for asked in args.target_return]
+    evaluate_compiled(policy, targets, max_steps=args.max_steps, finished=finished, **options)
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from snn_dt.command import plain_console
 from snn_dt.evaluation.calibration import Calibration, summary
+from snn_dt.training.console import success_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,8 +36,8 @@ def print_evaluation(rows: list[dict[str, Any]], found: Calibration | None = Non
         _print_counts(shown, rows)
         shown.print()
         shown.print(
-            "vs dense, vs DT: energy divided by that of a dense model on the same tokens, and of a Decision "
-            "Transformer on three tokens per step; both of the same width and depth"
+            "vs kept, vs DT: energy divided by that of a Decision Transformer of the same width and depth on three "
+            "tokens per step, which keeps keys and values, or computes its window again"
         )
     for row in rows:
         for layer, flag in row["layer_flags"].items():
@@ -53,7 +54,7 @@ def evaluation_line(row: dict[str, Any]) -> str:
     low, high = row["return_interval"]
     return (
         f"target {row['target_return']:g}: return {row['return_mean']:.5g} [{low:.5g}, {high:.5g}] over "
-        f"{row['episodes']} episodes"
+        f"{row['episodes']} episodes{success_text(row)}"
     )
 
 
@@ -86,14 +87,14 @@ def _print_returns(shown: Console, rows: list[dict[str, Any]]) -> None:
 
 def _print_counts(shown: Console, rows: list[dict[str, Any]]) -> None:
     shown.print("\nspikes, operations and energy of one decision\n")
-    table = _new_table("target", "spikes", "rate", "M MACs", "M ACs", "µJ", "vs dense", "vs DT", "dec./s")
+    table = _new_table("target", "spikes", "rate", "M MACs", "M ACs", "µJ", "vs kept", "vs DT", "dec./s")
     for row in rows:
         table.add_row(
             f"{row['target_return']:g}",
             f"{row['spikes_per_decision']:.0f}",
             f"{row['firing_rate']:.3f}",
             *(f"{row[name] / 1e6:.3f}" for name in ("macs_per_decision", "acs_per_decision", "energy_pj_per_decision")),
-            *(_percent(row[name]) for name in ("energy_vs_same_tokens", "energy_vs_dt")),
+            *(_percent(row.get(name)) for name in ("energy_vs_cached_dt", "energy_vs_dt")),
             f"{row['decisions_per_second']:.0f}",
         )
     shown.print(table)

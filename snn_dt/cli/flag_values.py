@@ -33,7 +33,7 @@ def registry() -> Any:
             metavar=_metavar(hint),
             instance_from_str=lambda words: _read(words, hint),
             is_instance=lambda value: True,
-            str_from_instance=lambda value: [_word(item) for item in value] if several and value else [_word(value)],
+            str_from_instance=lambda value: [word(item) for item in value] if several and value else [word(value)],
         )
 
     return rules
@@ -87,7 +87,7 @@ def _metavar(hint: Any) -> str:
     return "|".join(map(_metavar, args)) if args else _NAMES.get(hint, "VALUE")
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
     """Return a default as it is written in a file."""
     if isinstance(value, bool):
         return str(value).lower()

@@ -33,6 +33,7 @@ COMMANDS = {
     "trial": ("snn_dt.cli.trial:trial_main", "run or resume one trial of a sweep"),
     "analyse": ("snn_dt.experimental.analysis.command:ANALYSE", "analyse gradients: over slopes, layers and time"),
     "list": ("snn_dt.cli.list:list_main", "show presets, variants, datasets and checkpoints that have a name"),
+    "completion": ("snn_dt.cli.completion:completion_main", "print a script that completes commands and flags"),
     "data": ("snn_dt.cli.data:data_main", "show a dataset, build its cache, collect a new one"),
 }
 """For each command `module:name` and a help text. The name is a function or a description (`snn_dt.command`).

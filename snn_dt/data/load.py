@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_dt import io
-from snn_dt.data import d4rl_source, minari_source
+from snn_dt.data import d4rl_source, minari_source, ogbench_source
 from snn_dt.data.builder import Progress
 from snn_dt.data.cache import PREFIX, build_cached, build_in_memory, cache_folder, open_cached
 from snn_dt.data.source import DataSource, ReadOptions, Source
@@ -23,6 +23,7 @@ _log = logging.getLogger("snn_dt")
 
 DATA_SOURCES.add("minari", minari_source.MINARI)
 DATA_SOURCES.add("d4rl", d4rl_source.D4RL)
+DATA_SOURCES.add("ogbench", ogbench_source.OGBENCH)
 
 
 def load_dataset(
@@ -41,6 +42,7 @@ def load_dataset(
 
     - `minari:<id>`: in `$MINARI_DATASETS_PATH` (or `~/.minari/datasets`), then in `datasets/` of a checkout;
     - `d4rl:<id>` or `d4rl:<path>.hdf5`: an id is looked for in `$D4RL_DATASET_DIR` (or `~/.d4rl/datasets`);
+    - `ogbench:<name>-singletask-v0`: looked for in `~/.ogbench/data`, or `ogbench:<folder>/<name>`;
     - the folder of a Minari dataset, as `datasets/sb3/cartpole/mixed-v0`;
     - `<prefix>:<name>` of a source that was added with `snn_dt.register_data_source`.
 

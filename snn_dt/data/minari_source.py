@@ -68,11 +68,11 @@ def _locate_folder(spec: str, download: bool) -> Located:
         return _located(path)
     if spec.startswith("datasets/") and not path.exists():  # a preset's dataset, outside a clone
         return _locate(spec.removeprefix("datasets/"), download)
-    own = "".join(f"{name}:<name>, " for name in DATA_SOURCES.names() if name not in ("minari", "d4rl"))
+    own = "".join(f"{name}:<name>, " for name in DATA_SOURCES.names() if name not in ("minari", "d4rl", "ogbench"))
     near = f"; did you mean 'minari:{spec}'?" if spec in local_datasets() else ""  # an id without its prefix
     raise DataError(
-        f"no dataset at {spec!r}: expected {own}minari:<id>, d4rl:<id>, d4rl:<path>.hdf5 or a folder that holds "
-        f"data/metadata.json{near}"
+        f"no dataset at {spec!r}: expected {own}minari:<id>, d4rl:<id>, d4rl:<path>.hdf5, ogbench:<name> or a folder "
+        f"that holds data/metadata.json{near}"
     )
 
 

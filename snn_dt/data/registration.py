@@ -1,4 +1,4 @@
-"""Environments by id: Gymnasium's, this package's own and Gymnasium-Robotics'.
+"""Environments by id: those of Gymnasium, of this package, of Gymnasium-Robotics and of OGBench.
 
 Importing this module registers the package's own environments; `import snn_dt` alone does not.
 `gymnasium.make("snn_dt.experimental.online:snn_dt/CrazyflieHover-v0")` works anywhere; `snn-dt` needs only the id.
@@ -6,6 +6,8 @@ Importing this module registers the package's own environments; `import snn_dt` 
 
 from __future__ import annotations
 
+import contextlib
+from importlib import import_module
 from typing import Any
 
 CRAZYFLIE_HOVER = "snn_dt/CrazyflieHover-v0"
@@ -25,12 +27,16 @@ def register() -> None:
 
 
 def ensure_registered(env_id: str) -> None:
-    """Register Gymnasium-Robotics' environments if `env_id` is not registered and the package is installed."""
+    """Register Gymnasium-Robotics' or OGBench's environments if `env_id` is not registered and theirs is installed."""
     import gymnasium
 
     if env_id in gymnasium.registry:
         return
-    # An optional package; without it `gymnasium.make` reports the unknown id.
+    # Optional packages; without them `gymnasium.make` reports the unknown id.
+    if "-singletask" in env_id:
+        with contextlib.suppress(ImportError):
+            import_module("ogbench")  # registers its environments
+        return
     try:
         import gymnasium_robotics
     except ImportError:

@@ -98,8 +98,12 @@ def d4rl_reference(task: str, source: str = D4RL_SOURCE) -> ReferenceScores | No
 def environment_reference(env_id: str | None) -> ReferenceScores | None:
     """Return D4RL's pair for a Gymnasium environment of the same task (`Hopper-v5` -> hopper), or None.
 
-    D4RL measured in mujoco-py `v2`. Using its numbers for another version is a convention, which `source` states.
+    D4RL measured in mujoco-py `v2`. Using its numbers for another version is a convention, which `source` states. Of
+    AdroitHand only v1 counts: v2 has other rewards for the same task.
     """
     # `Hopper-v5` -> `Hopper`
-    task = _TASK_OF_ENV.get((env_id or "").split("-v")[0])
+    name, _, version = (env_id or "").partition("-v")
+    task = _TASK_OF_ENV.get(name)
+    if name.startswith("AdroitHand") and version != "1":
+        return None  # the rewards of v2 are others
     return d4rl_reference(task, f"{D4RL_SOURCE} applied to {env_id} by convention") if task else None

@@ -35,6 +35,7 @@ class Batch:
     | `actions` | [B, K, action_dim] float32 or [B, K] int64 | environment units, or index of the choice |
     | `timesteps` | [B, K] int64 | index in the episode |
     | `attention_mask` | [B, K] bool | True = real step |
+    | `goal` | [B, 1] float32, or None | return of the whole episode / rtg_scale, if the sampler has `goals` |
     """
 
     rtg: torch.Tensor
@@ -42,6 +43,7 @@ class Batch:
     actions: torch.Tensor
     timesteps: torch.Tensor
     attention_mask: torch.Tensor
+    goal: torch.Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return the batch on `device`."""
@@ -49,8 +51,8 @@ class Batch:
 
     @property
     def fields(self) -> tuple[torch.Tensor, ...]:
-        """The tensors, in the order of the table."""
-        return tuple(getattr(self, f.name) for f in fields(self))
+        """The tensors, in the order of the table: the arguments of a model."""
+        return tuple(x for f in fields(self) if (x := getattr(self, f.name)) is not None)
 
 
 class WindowSampler:
@@ -70,6 +72,8 @@ class WindowSampler:
             one amount, exponentially distributed with mean `RTG_INCREASE`. A policy that falls behind its target meets
             such returns-to-go, and the data hold none. Nguyen et al. 2022 (arXiv 2210.05158) increase only those of the
             best episodes.
+        goals: also give the return of each window's whole episode, which augmentation does not change.
+        short_histories: fraction of windows of which only the last k steps are kept, k drawn uniformly from 1 to K.
 
     `len(sampler)` is the number of different windows.
     """
@@ -83,6 +87,8 @@ class WindowSampler:
         episodes: NDArray[np.int64] | None = None,
         normalize: bool = True,
         raised: float = 0.0,
+        goals: bool = False,
+        short_histories: float = 0.0,
     ) -> None:
         if context_length < 1 or rtg_scale <= 0:
             raise ValueError(f"expected context_length >= 1, rtg_scale > 0; found {context_length}, {rtg_scale}")
@@ -95,7 +101,7 @@ class WindowSampler:
         space: Any = trajectories.action_space
         self._first_action = int(space.start) if trajectories.discrete else 0
         self._rtg_factor = np.float32(1.0 / rtg_scale)
-        self._augmented = raised
+        self._augmented, self._goals, self._short = raised, goals, short_histories
         self._mean_increase = RTG_INCREASE * float(np.ptp(self._returns_to_go)) if raised else 0.0
         self._steps_back = np.arange(1 - context_length, 1)  # [K], from -K + 1 to 0
         self._normalize = normalize
@@ -123,17 +129,27 @@ class WindowSampler:
         generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, step]))
         draws = generator.integers(0, len(self), size=batch_size)
         increases = self._rtg_increases(generator, batch_size)
-        return self.at(self._last_steps(draws[rows]), increases[rows])
+        return self.at(self._last_steps(draws[rows]), increases[rows], self._histories(generator, batch_size)[rows])
 
     def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.int64]:
         """Return the last steps of `count` random windows as flat indices, for `at`."""
         return self._last_steps(generator.integers(len(self), size=count))
 
-    def at(self, ends: NDArray[np.int64], increases: NDArray[np.float32] | float = 0.0) -> Batch:
-        """Return the windows that end at the flat indices `ends` [B], with returns-to-go increased by `increases`."""
+    def at(
+        self,
+        ends: NDArray[np.int64],
+        increases: NDArray[np.float32] | float = 0.0,
+        histories: NDArray[np.int64] | None = None,
+    ) -> Batch:
+        """Return the windows that end at the flat indices `ends` [B], with returns-to-go increased by `increases`.
+
+        `histories` [B] are the steps kept of each window; None keeps all.
+        """
         starts = self._offsets[np.searchsorted(self._offsets, ends, side="right") - 1]  # [B], first step of the episode
         timesteps = (ends - starts)[:, None] + self._steps_back  # [B, K], negative for padding
         mask = timesteps >= 0
+        if histories is not None:
+            mask &= self._steps_back > -histories[:, None]
         np.maximum(timesteps, 0, out=timesteps)
         rows = starts[:, None] + timesteps  # [B, K]; padding reads the episode's first step and is zeroed below
         states = self._gather_states(rows)
@@ -144,10 +160,12 @@ class WindowSampler:
         rtg = (self._returns_to_go.take(rows) + np.asarray(increases, np.float32).reshape(-1, 1)) * self._rtg_factor
         if not mask.all():
             padding = ~mask
-            states[padding], actions[padding], rtg[padding] = 0, 0, 0
+            states[padding], actions[padding], rtg[padding], timesteps[padding] = 0, 0, 0, 0
         # rtg: [B, K] -> [B, K, 1]
         arrays: tuple[NDArray[Any], ...] = (rtg[..., None], states, actions, timesteps, mask)
-        return Batch(*map(torch.from_numpy, arrays))
+        # Augmentation raises what is asked of a step, not what its episode has returned.
+        goal = (self._returns_to_go.take(starts)[:, None] * self._rtg_factor,) if self._goals else ()  # [B, 1]
+        return Batch(*map(torch.from_numpy, (*arrays, *goal)))
 
     def _last_steps(self, draws: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the flat indices of the last steps of the windows with numbers `draws` in [0, len(self))."""
@@ -164,6 +182,14 @@ class WindowSampler:
             return np.zeros(n, np.float32)
         augmented = generator.random(n) < self._augmented
         return (augmented * generator.exponential(self._mean_increase, n)).astype(np.float32)
+
+    def _histories(self, generator: np.random.Generator, n: int) -> NDArray[np.int64]:
+        """Draw the number of steps that are kept of each of `n` windows."""
+        whole = np.full(n, len(self._steps_back))
+        if not self._short:
+            return whole
+        short = generator.integers(1, len(self._steps_back) + 1, size=n)
+        return np.where(generator.random(n) < self._short, short, whole)
 
     def _gather_states(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         states = self._observations.take(rows, axis=0)  # [B, K, obs_dim]

@@ -16,7 +16,14 @@ the linear layer before it costs nothing. A binary gate costs nothing.
 `baselines.py` counts dense models for comparison.
 """
 
-from snn_dt.energy.baselines import decision_transformer, dense_count, recurrent_baseline, same_tokens
+from snn_dt.energy.baselines import (
+    cached_count,
+    cached_decision_transformer,
+    decision_transformer,
+    dense_count,
+    recurrent_baseline,
+    same_tokens,
+)
 from snn_dt.energy.costs import Call, costs, declared, role_of, wire
 from snn_dt.energy.counts import HOROWITZ, LOIHI, Count, EnergyTable
 from snn_dt.energy.meter import DecisionMeter, by_part
@@ -33,6 +40,8 @@ __all__ = [
     "DecisionMeter",
     "EnergyTable",
     "by_part",
+    "cached_count",
+    "cached_decision_transformer",
     "costs",
     "decision_transformer",
     "declared",

@@ -30,6 +30,60 @@ def decision_transformer(config: ModelConfig) -> ModelConfig:
     return dataclasses.replace(same_tokens(config), tokens="interleaved", positions="learned")
 
 
+def cached_decision_transformer(config: ModelConfig) -> ModelConfig:
+    """Return the standard Decision Transformer that keeps keys and values, with an attention span of the same context.
+
+    It computes three tokens a decision instead of all tokens of the window. This is the cheapest dense model that is in
+    common use, so spiking models are compared with it first.
+    """
+    standard = decision_transformer(config)
+    span = standard.context_length
+    return dataclasses.replace(standard, attention_span=span, context_length=2 * span)
+
+
+def cached_count(config: ModelConfig, task: TaskShape, steps: float, first: float, beyond: float) -> Count:
+    r"""Return the mean cost of decisions of a dense model with kept keys and values of `attention_span` S steps.
+
+    Decision n of an episode computes the tokens `(a_(n-1), R_n, s_n)`. The action attends to the tokens of
+    min(n - 1, S) steps, the others to those of min(n - 1, S - 1) steps and to the new ones. With the cost F1 of the
+    first decision, which has no action, and constants B, G and H of the model, the mean cost is
+
+    ```
+    first F1 + (1 - first) B + G mean(min(n - 1, S - 1)) + H mean(min(n - 1, S))
+    ```
+
+    Four decisions of a model with a span of 3 determine F1, B, G and H.
+
+    Args:
+        config: of `cached_decision_transformer`.
+        task: shape of the task.
+        steps: mean of min(n, S) over the decisions.
+        first: share of decisions that begin an episode.
+        beyond: share of decisions with n > S.
+    """
+    one, two, three, four = _first_cached_decisions(config, task)
+    by_action = four + three * -1  # H: only the action attends to a step more
+    by_step = three + two * -1 + by_action * -1  # G
+    rest = two + by_step * -1 + by_action * -1  # B
+    return one * first + rest * (1 - first) + by_step * (steps - 1) + by_action * (steps - 1 + beyond)
+
+
+@lru_cache(maxsize=64)
+def _first_cached_decisions(config: ModelConfig, task: TaskShape) -> tuple[Count, ...]:
+    """Count the first four decisions with a span of 3, with their memory traffic."""
+    from snn_dt.energy.meter import DecisionMeter
+
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        model: Any = build_model(dataclasses.replace(config, attention_span=3, context_length=6), task).eval()
+        state, counts = model.rest(1), []
+        for n in range(1, 5):
+            with DecisionMeter(model) as meter:
+                model.step(torch.zeros(1, 1), torch.zeros(1, task.state_dim), state)
+                meter.count(torch.ones(1, 1, dtype=torch.bool), torch.tensor([n]))
+            counts.append(meter.total_with_memory())
+    return tuple(counts)
+
+
 def dense_count(config: ModelConfig, task: TaskShape, steps: float, steps_squared: float) -> Count:
     """Return the mean cost of decisions of a dense model.
 
@@ -71,7 +125,7 @@ def _first_decisions(config: ModelConfig, task: TaskShape) -> tuple[Count, ...]:
                     last_only=True,
                 )
                 meter.count(mask)
-            counts.append(meter.total())
+            counts.append(meter.total_with_memory())
     return tuple(counts)
 
 

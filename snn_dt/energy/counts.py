@@ -7,20 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Count:
-    """Numbers of operations and spikes."""
+    """Numbers of operations and spikes, and bytes moved where they are asked for (`memory.py`)."""
 
     macs: float = 0.0
     acs: float = 0.0
     neuron_updates: float = 0.0
     spikes: float = 0.0
+    memory_bytes: float = 0.0
 
     def __add__(self, other: Count) -> Count:
-        return Count(
-            self.macs + other.macs,
-            self.acs + other.acs,
-            self.neuron_updates + other.neuron_updates,
-            self.spikes + other.spikes,
-        )
+        return Count(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
     def __mul__(self, n: float) -> Count:
         return Count(*(a * n for a in vars(self).values()))
@@ -50,6 +46,10 @@ class EnergyTable:
         update_pj = self.mac_pj if self.neuron_update_pj is None else self.neuron_update_pj
         operations = self.mac_pj * count.macs + self.ac_pj * count.acs
         return operations + update_pj * count.neuron_updates + self.spike_pj * count.spikes
+
+    def total_pj(self, count: Count) -> float:
+        """Return the energy of operations and memory traffic: `energy_pj(count) + byte_pj memory_bytes`."""
+        return self.energy_pj(count) + self.byte_pj * count.memory_bytes
 
 
 HOROWITZ = EnergyTable()

@@ -4,6 +4,8 @@
 - state: one membrane potential per neuron and token, the state carried to the next decision, the window of inputs.
 - traffic: each weight is read once; of a table only the rows looked up. Each output is written and read once. Each
   membrane potential and carried state is read and written at each update.
+- kept keys and values of a model with an attention span: those of earlier tokens are read once per decision and layer.
+  Those of new tokens are outputs, which are written and read once anyway.
 
 The traffic is a lower bound, for a machine that holds one layer in fast memory. A machine that fetches a weight for
 each accumulate moves 4 bytes for each of `macs` and `acs` instead.
@@ -11,11 +13,14 @@ each accumulate moves 4 bytes for each of `macs` and `acs` instead.
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
+
+from torch import Tensor, nn
 
 from snn_dt.energy.costs import Call
 from snn_dt.energy.counts import Count
 from snn_dt.models.norms import PTBN
+from snn_dt.snn import SpikingLayer
 
 VALUE_BYTES, SPIKE_BYTES = 4.0, 1 / 8
 
@@ -45,3 +50,21 @@ def traffic_bytes(module: nn.Module, call: Call, count: Count, weights: float) -
         # Potential and spike are each written once and read once per update.
         return weights + 2 * (VALUE_BYTES + SPIKE_BYTES) * count.neuron_updates
     return weights + 2 * output + 2 * state_bytes(module, call, count)
+
+
+def kept_bytes(model: Any, steps: Tensor) -> tuple[float, float]:
+    """Return the bytes of keys and values that are stored after a decision, and of those that it has read, all rows.
+
+    Args:
+        model: a `DecisionTransformer` with an attention span.
+        steps: `[B]`, number of decisions of each episode, this one included.
+    """
+    ring, config = model.ring, model.config
+    spikes = any(isinstance(m, SpikingLayer) for m in model.blocks.modules())
+    of_token = 2 * config.d_model * (SPIKE_BYTES * config.sim_steps if spikes else VALUE_BYTES) * config.n_layers
+    p, behind = ring.per_step, int(ring.per_step > 1)  # the action of the last step is not known yet
+    earlier = (steps - 1).clamp(max=ring.span - 1 + behind)
+    # The tokens of earlier steps but for their last action, which is new: [B]
+    read = p * earlier - behind * (earlier > 0)
+    stored = (p * steps - behind).clamp(max=ring.capacity)
+    return float(stored.sum()) * of_token, float(read.sum()) * of_token

@@ -12,15 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.device import wide
-from snn_dt.energy.baselines import decision_transformer, dense_count, same_tokens
+from snn_dt.energy.baselines import (
+    cached_count,
+    cached_decision_transformer,
+    decision_transformer,
+    dense_count,
+    same_tokens,
+)
 from snn_dt.energy.costs import Call, Real, declared
 from snn_dt.energy.counts import Count, EnergyTable
-from snn_dt.energy.memory import VALUE_BYTES, state_bytes, traffic_bytes
+from snn_dt.energy.memory import VALUE_BYTES, kept_bytes, state_bytes, traffic_bytes
 from snn_dt.energy.recorder import Recorder
 from snn_dt.models.interface import is_streaming
 from snn_dt.snn.probe import layer_flag
 
 Modules = dict[str, dict[str, float]]
+KEPT = "kept keys and values"
+RATIOS = ("energy_vs_same_tokens", "energy_vs_dt", "energy_vs_cached_dt", "memory_vs_cached_dt", "total_vs_cached_dt")
+"""Names of the comparisons with baselines."""
 
 
 class DecisionMeter:
@@ -50,7 +59,7 @@ class DecisionMeter:
         self.traffic_bytes: dict[str, float] = defaultdict(float)
         self.decisions = 0
         self.seconds = 0.0
-        self._steps = self._steps_squared = 0.0
+        self._steps = self._steps_squared = self._first = self._beyond = 0.0
         self._recorder = Recorder(model)
         if self.uncounted:
             warnings.warn(
@@ -80,13 +89,17 @@ class DecisionMeter:
     def count(self, attention_mask: Tensor, steps: Tensor | None = None) -> None:
         """Add the last forward of the model, made with `attention_mask [B, K]` and `last_only=True`.
 
-        `steps [B]` is the number of steps of each episode so far. A model that decides from a state needs it, because
-        its forward has one step. The baselines are counted on this many steps, up to the attention span or context.
+        `steps [B]` is the number of steps of each episode so far, this one included. A model that decides from a state
+        needs it, because its forward has one step. The baselines are counted on this many steps, up to the attention
+        span or context.
         """
         begin = time.perf_counter()
         tokens_first, span = is_streaming(self.model), getattr(self.model, "attention_span", None)
-        if steps is not None and not tokens_first:
+        if steps is not None and span is not None:
             masks = self.model.decision_masks(steps)
+            stored, read = kept_bytes(self.model, steps)
+            self.state_bytes[KEPT] += stored
+            self.traffic_bytes[KEPT] += read
         else:
             # A module works on the steps, on all tokens or on the last token. The length of its tensors tells which.
             tokens, context = self.model.token_mask(attention_mask), attention_mask.shape[1]
@@ -95,8 +108,12 @@ class DecisionMeter:
         for name, module, inputs, output in self._recorder.calls:
             self._add(name, module, Call(inputs, output, real, tokens_first))
         longest = span or self.model.context_length
-        fill = (attention_mask.sum(1) if steps is None else steps).clamp(max=longest)
+        age = attention_mask.sum(1) if steps is None else steps
+        fill = age.clamp(max=longest)
         fill = fill.to(wide(fill.device))
+        self._first += float((age == 1).sum())
+        # A full window is as good as always one of a longer episode.
+        self._beyond += float((age >= longest if steps is None else age > longest).sum())
         self._steps += float(fill.sum())
         self._steps_squared += float(fill.square().sum())
         self.state_bytes["inputs"] += float(attention_mask.sum()) * self._bytes_of_a_step()
@@ -126,26 +143,40 @@ class DecisionMeter:
         """Return the mean count of one decision over the whole network."""
         return sum(self.by_module.values(), Count()) / max(self.decisions, 1)
 
+    def total_with_memory(self) -> Count:
+        """Return `total` with the bytes that a decision moves."""
+        return self.total() + Count(memory_bytes=sum(self.traffic_bytes.values()) / max(self.decisions, 1))
+
     def firing_rates(self) -> dict[str, float]:
         """Return the spikes per neuron and simulation step of each spiking layer."""
         return {n: c.spikes / c.neuron_updates for n, c in self.by_module.items() if c.neuron_updates}
 
     def yardsticks(self) -> dict[str, float | None]:
-        """Return the energy relative to the baselines on the same contexts; None for a model without a config."""
+        """Return the energy relative to the baselines on the same contexts; None for a model without a config.
+
+        Next to the energy of the operations that of the memory traffic, and of both, relative to the baseline that
+        keeps keys and values.
+        """
         config, task = getattr(self.model, "config", None), getattr(self.model, "task", None)
-        twins = {"energy_vs_same_tokens": same_tokens, "energy_vs_dt": decision_transformer}
         if config is None or task is None or not self.decisions:
-            return dict.fromkeys(twins)
-        # The cost of a baseline is quadratic in the context, so two moments are enough.
-        moments = self._steps / self.decisions, self._steps_squared / self.decisions
-        own = self.table.energy_pj(self.total())
-        return {n: own / self.table.energy_pj(dense_count(twin(config), task, *moments)) for n, twin in twins.items()}
+            return dict.fromkeys(RATIOS)
+        # The cost of a window is quadratic in the context, so two moments are enough.
+        n = self.decisions
+        steps, squared, first, beyond = (x / n for x in (self._steps, self._steps_squared, self._first, self._beyond))
+        same, standard = (
+            dense_count(twin(config), task, steps, squared) for twin in (same_tokens, decision_transformer)
+        )
+        cached = cached_count(cached_decision_transformer(config), task, steps, first, beyond)
+        own, table = self.total_with_memory(), self.table
+        ratios = [table.energy_pj(own) / table.energy_pj(each) for each in (same, standard, cached)]
+        memory, total = own.memory_bytes / cached.memory_bytes, table.total_pj(own) / table.total_pj(cached)
+        return dict(zip(RATIOS, (*ratios, memory, total), strict=True))
 
     def modules(self) -> Modules:
         """Return the cost of a decision by module. Modules that cost nothing are left out."""
         n = max(self.decisions, 1)
         rows = {}
-        for name in (*self.by_module, "inputs"):
+        for name in (*self.by_module, "inputs", KEPT):
             count = self.by_module.get(name, Count()) / n
             row = {
                 "macs": count.macs,
@@ -184,6 +215,7 @@ class DecisionMeter:
             "state_bytes": sum(self.state_bytes.values()) / n,
             "memory_bytes_per_decision": traffic,
             "memory_pj_per_decision": self.table.byte_pj * traffic,
+            "total_pj_per_decision": self.table.total_pj(self.total_with_memory()),
             "by_module": self.modules(),
         }
 

@@ -21,8 +21,9 @@ from snn_dt.models.layers import ActionHead, MaskedSequential, SpikeLinear, Time
 from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
 from snn_dt.models.norms import PTBN
 from snn_dt.models.positions import PhaseGate, PhaseGenerators, PhasePositions, SinusoidalPositions
+from snn_dt.models.return_code import ReturnCode
 from snn_dt.models.stream_block import StreamBlock
-from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
+from snn_dt.models.stream_embedding import StreamEmbedding
 from snn_dt.models.tokens import Tokens
 from snn_dt.snn import Neuron, SpikingLayer
 

@@ -18,12 +18,19 @@ from snn_dt.evaluation.stream_context import StreamContext
 from snn_dt.models.interface import SequenceModel, decides_from_state
 
 
-def make_context(model: nn.Module | SequenceModel, n: int, device: torch.device) -> Context | StreamContext:
-    """Return the context of `n` episodes: the state that the model decides from, or the last K steps."""
+def make_context(
+    model: nn.Module | SequenceModel, n: int, device: torch.device, context_length: int | None = None
+) -> Context | StreamContext:
+    """Return the context of `n` episodes: the state that the model decides from, or the last K steps.
+
+    `context_length` is a smaller K than that of the model.
+    """
     if decides_from_state(model):
         return StreamContext(model, n, device)
     window: Any = model
-    return Context(n, window.context_length, window.state_dim, window.action_dim, window.discrete, device)
+    return Context(
+        n, context_length or window.context_length, window.state_dim, window.action_dim, window.discrete, device
+    )
 
 
 TENSORS = ("rtg", "states", "actions", "timesteps", "mask", "age")
@@ -87,9 +94,9 @@ class Context:
             self.mask[:, view],
         )
 
-    def counted(self) -> tuple[Tensor, None]:
-        """Return the arguments of `DecisionMeter.count`."""
-        return self.window()[-1], None
+    def counted(self) -> tuple[Tensor, Tensor]:
+        """Return the arguments of `DecisionMeter.count`: the mask of the window and the age of each episode."""
+        return self.window()[-1], self.age
 
     def restart(self, rows: Tensor) -> None:
         """Begin new episodes in `rows` (int64 indices)."""

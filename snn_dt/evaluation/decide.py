@@ -98,11 +98,11 @@ class Decider:
         if watch is not None and watch.anything():
             self._snapshot = None
 
-    def by_modules(self, *inputs: Any) -> Any:
-        """Decide by calling the modules, as metering, firing rates and plasticity require."""
+    def by_modules(self, *inputs: Any, **goal: Any) -> Any:
+        """Decide by calling the modules, as metering, firing rates, plasticity and rows of several goals require."""
         if decides_from_state(self.model):
-            return self.model.step(*inputs)
-        return _last_prediction(self.model, *inputs)
+            return self.model.step(*inputs, **goal)
+        return _last_prediction(self.model, *inputs, **goal)
 
     def _prepare(self) -> Decide | None:
         """Return the fast way for the model as it is now; None if it no longer supports the model."""
@@ -166,8 +166,8 @@ class Snapshot:
         return [read(table) for read, table in self._readers]
 
 
-def _last_prediction(model: nn.Module, *window: Tensor) -> Tensor:
-    predictions: Tensor = model(*window, last_only=True)
+def _last_prediction(model: nn.Module, *window: Tensor, **goal: Tensor) -> Tensor:
+    predictions: Tensor = model(*window, **goal, last_only=True)
     return predictions[:, -1]  # [B, 1, A] -> [B, A]
 
 

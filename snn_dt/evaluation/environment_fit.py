@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -70,12 +72,28 @@ def warn_differences(policy: Policy, env: Any, name: str, restarted: list[str]) 
                 "those of another environment than the data's",
                 *(kind, name, difference[1], policy.spec.dataset_id, difference[0]),
             )
+    if _rewards_changed(name):
+        _log.warning(
+            "the rewards of %s changed in gymnasium-robotics 1.2.1, this is %s: expected those of %s; compare returns "
+            "and scores with others of this version only (1.2.0 has the data's rewards, 1.4.3 names the new ones v2)",
+            *(name, version("gymnasium-robotics"), policy.spec.dataset_id),
+        )
     if restarted:
         _log.warning(
             "%s begins with the statistics of %s anew, which %s does not hold: observations or rewards are scaled "
             "otherwise than in the data at first",
             *(name, " and ".join(restarted), policy.spec.dataset_id),
         )
+
+
+def _rewards_changed(name: str) -> bool:
+    """Return whether this is an environment whose name is older than its rewards."""
+    changed = re.fullmatch(r"AdroitHand(Door|Hammer|Relocate)(Dense)?-v1", name.rpartition(":")[2])
+    try:
+        numbers = re.findall(r"\d+", version("gymnasium-robotics"))[:3]
+    except PackageNotFoundError:
+        return False
+    return changed is not None and tuple(map(int, numbers)) >= (1, 2, 1)
 
 
 def _difference(expected: Any, found: Any, both_finite: bool) -> tuple[str, str] | None:

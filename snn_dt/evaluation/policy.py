@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property, update_wrapper
+from functools import cached_property, partial, update_wrapper
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -26,6 +26,7 @@ from snn_dt.evaluation.decide import Decider, make_decider, pick_way
 from snn_dt.evaluation.policy_spec import PolicySpec as PolicySpec
 from snn_dt.evaluation.policy_spec import read_space
 from snn_dt.evaluation.stream_context import StreamContext
+from snn_dt.models.goals import aim, takes_goal
 from snn_dt.rule_config import PlasticityConfig, plasticity_checks
 
 P = ParamSpec("P")
@@ -85,10 +86,10 @@ class Policy:
         self._modules_only = False
         self._reader: ActionReader | CompositeReader | None = None
         self._single = True
-        self._rtg = torch.zeros(0)
+        self._rtg = self._asked = torch.zeros(0)
         self._plasticity: OnlinePlasticity | None = None
         self._lock = threading.RLock()
-        self._unobserved = self._warned = False
+        self._unobserved = self._warned = self._warned_beyond = self._mixed = False
 
     def __repr__(self) -> str:
         spec, config = self.spec, getattr(self.model, "config", None)
@@ -147,25 +148,34 @@ class Policy:
         return 0.0 if self._plasticity is None else self._plasticity.change
 
     @_one_thread
-    def reset(self, target_return: float | ArrayLike | None = None, batch_size: int | None = None) -> None:
-        """Begin one episode, or `batch_size` of them, with a target return in environment units (None: the default).
+    def reset(self, target_return: float | str | ArrayLike | None = None, batch_size: int | None = None) -> None:
+        """Begin one episode, or `batch_size` of them, with a target return in environment units.
 
-        With `batch_size`, `act` and `observe` use arrays with a leading axis of that size. This call also picks the way
-        of deciding; see `snn_dt.evaluation.decide`.
+        None is the default, `"most"` the mean return of the best tenth of the data. A number beyond the data gives a
+        warning once. With `model.goal: bins` the target picks the bin, with the weights as they are now. With
+        `batch_size`, `act` and `observe` use arrays with a leading axis of that size. This call also picks the way of
+        deciding (`snn_dt.evaluation.decide`).
 
         Raises:
-            ValueError: a target is not finite.
+            ValueError: a target is neither finite nor `"most"`.
         """
-        target = self.spec.target_return if target_return is None else target_return
-        if not np.isfinite(np.asarray(target, dtype=np.float64)).all():
-            raise ValueError(f"expected a finite target_return, found {target_return!r}")
+        target = self.spec.targets(target_return)
         n = 1 if batch_size is None else batch_size
-        self._begin(make_context(self.model, n, self.device), single=batch_size is None)
+        self._begin(make_context(self.model, n, self.device, self.spec.context_length), single=batch_size is None)
         # float64: rewards of a long episode are subtracted one by one. The target may be [N].
         self._rtg = torch.zeros(n, dtype=wide(self.device), device=self.device) + self._tensor(target)
+        self._ask(self._rtg.clone())
         if self._plasticity is not None:
             self._plasticity.finish_all()
             self._plasticity.begin(self._rtg)
+
+    def _ask(self, targets: Tensor) -> None:
+        """Set the goals of the episodes to the bins of `targets [N]`, in environment units."""
+        self._asked = targets
+        if not self._warned_beyond and (beyond := self.spec.beyond(targets.cpu().numpy())):
+            self._warned_beyond = True
+            warnings.warn(beyond, stacklevel=5)
+        self._mixed = aim(self.model, targets / self.spec.rtg_scale)
 
     def _begin(self, context: Context | StreamContext, single: bool) -> None:
         """Continue from `context`, with the fastest way of deciding that the model supports now."""
@@ -213,7 +223,8 @@ class Policy:
         normal = ((states - self.state_mean) / self.state_std).float()
         # Plasticity reads the input of the head through a hook.
         modules = self._modules_only or self._plasticity is not None
-        prediction = context.decide(decider.by_modules if modules else decider, rtg, normal)
+        rows = {"goal": (self._asked / self.spec.rtg_scale).float()[:, None]} if self._mixed else {}  # [N, 1]
+        prediction = context.decide(partial(decider.by_modules, **rows) if modules or rows else decider, rtg, normal)
         reader = self._action_reader()
         action = reader.read(prediction)
         context.set_action(action)
@@ -244,7 +255,8 @@ class Policy:
         """Begin new episodes in the given rows of a batch."""
         index = torch.as_tensor(rows, device=self.device)
         self._running().restart(index)
-        self._rtg[index] = target_return
+        self._rtg[index] = self._asked[index] = target_return
+        self._ask(self._asked)
         if self._plasticity is not None:
             self._plasticity.restart(index, target_return)
 
@@ -253,7 +265,7 @@ class Policy:
         """Keep only the given rows of a batch."""
         index = torch.as_tensor(rows, device=self.device)
         self._running().keep(index)
-        self._rtg = self._rtg[index]
+        self._rtg, self._asked = self._rtg[index], self._asked[index]
         if self._plasticity is not None:
             self._plasticity.keep(index)
 
@@ -264,6 +276,7 @@ class Policy:
         The state includes the number of episodes. It does not include the weights.
         """
         running = {f"context.{name}": x for name, x in self._running().state_dict().items()}
+        running |= {"goal": self._asked.clone()} if takes_goal(self.model) else {}
         return running | {"returns_to_go": self._rtg.clone(), "single": torch.tensor(self._single)}
 
     @_one_thread
@@ -275,11 +288,11 @@ class Policy:
         """
         values = {n.removeprefix("context."): x for n, x in state.items() if n.startswith("context.")}
         rtg = state.get("returns_to_go", self._rtg)
-        context = make_context(self.model, len(rtg), self.device)
+        context = make_context(self.model, len(rtg), self.device, self.spec.context_length)
         expected, found = (
             {name: tuple(x.shape) for name, x in part.items()} for part in (context.state_dict(), values)
         )
-        if expected != found or "single" not in state:
+        if expected != found or "single" not in state or (takes_goal(self.model) and "goal" not in state):
             raise CheckpointError(
                 f"expected the state of a running policy with this model, {expected}, found {found}; load the policy "
                 "that it was taken from"
@@ -288,6 +301,7 @@ class Policy:
         context.load_state_dict(values)
         self._begin(context, single=bool(state["single"]))
         self._rtg = rtg.to(self.device, copy=True)
+        self._ask(state.get("goal", rtg).to(self.device, copy=True))
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write a checkpoint folder for `snn_dt.from_pretrained`. It does not include running episodes.

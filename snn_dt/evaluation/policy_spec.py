@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from snn_dt import strict
 from snn_dt.data.encoding import BIT, is_composite, parts
 from snn_dt.data.env_spec import parse_spec
@@ -35,6 +38,52 @@ class PolicySpec:
     """`min`, `max`, `source` of the normalised score."""
     action_deviation: tuple[float, ...] | None = None
     """Standard deviation of each action column of the dataset; None for discrete actions and in older checkpoints."""
+    bin_returns: tuple[float, ...] | None = None
+    """Mean return of the episodes of each goal bin, ascending: the last one is what `most` asks for. None in older
+    checkpoints."""
+    return_range: tuple[float, ...] | None = None
+    """Lowest and highest return of an episode of the data. None in older checkpoints."""
+    context_length: int | None = None
+    """Steps of the context in a decision; None takes those of the training."""
+
+    def target(self, asked: float | str | None) -> float:
+        """Return a target return in environment units: a number, the default for None, or what `most` stands for.
+
+        Raises:
+            ValueError: neither a finite number nor `most`, or the checkpoint does not say what the most is.
+        """
+        if asked is None:
+            return self.target_return
+        if asked == "most":
+            if self.bin_returns is None:
+                raise ValueError("target_return: expected a number, found 'most'; this checkpoint is older than it")
+            return self.bin_returns[-1]
+        number = math.nan if isinstance(asked, str) else float(asked)
+        if not math.isfinite(number):
+            raise ValueError(f"expected a finite target_return or 'most', found {asked!r}")
+        return number
+
+    def targets(self, asked: float | str | ArrayLike | None) -> NDArray[np.float64]:
+        """Return one or several target returns; see `target`."""
+        one = asked is None or isinstance(asked, str) or np.ndim(asked) == 0
+        found = np.asarray(self.target(asked) if one else asked, np.float64)  # type: ignore[arg-type]
+        if not np.isfinite(found).all():
+            raise ValueError(f"expected finite target returns, found {asked!r}")
+        return found
+
+    def beyond(self, targets: NDArray[np.float64]) -> str | None:
+        """Return a warning if a target return lies beyond those of the data, else None."""
+        if self.return_range is None:
+            return None
+        low, high = self.return_range
+        slack = 1e-6 * max(abs(low), abs(high))  # of single precision
+        found = targets[(targets < low - slack) | (targets > high + slack)]
+        if not len(found):
+            return None
+        return (
+            f"expected a target return between {low:g} and {high:g}, as in the data, found {found[0]:g}: what the "
+            'policy does then is not learned; "most" is the best that the data hold'
+        )
 
 
 def read_space(text: str) -> Any:
@@ -59,6 +108,9 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
         ("rtg_scale", "a number above 0", lambda: spec.rtg_scale > 0),
         ("env_spec", "the JSON of an environment's specification, or null", lambda: _is_env_spec(spec)),
         ("action_deviation", f"{task.action_dim} finite numbers, or null", lambda: _deviates(spec, task)),
+        ("bin_returns", "ascending finite numbers, or null", lambda: _ascends(spec.bin_returns, 1)),
+        ("return_range", "two ascending finite numbers, or null", lambda: _ascends(spec.return_range, 2)),
+        ("context_length", "a number of steps, or null", lambda: (spec.context_length or 1) >= 1),
         ("reference", "min, another max, and their source, or null", lambda: _is_reference(spec.reference)),
     ]
     for name, expected, good in checks:
@@ -73,7 +125,7 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
 def _check_task(task: TaskShape) -> None:
     """Raise ValueError for invalid ranges that a model reads only when it acts."""
     n = task.action_dim
-    for name, least, most in (("rtg_range", 2, 2), ("rtg_quantiles", 2, 10_000)):
+    for name, least, most in (("rtg_range", 2, 2), ("rtg_quantiles", 2, 10_000), ("goal_edges", 0, 256)):
         values = getattr(task, name)
         if values is not None and not (least <= len(values) <= most and _ascend(values)):
             raise ValueError(f"task.{name}: expected ascending numbers, {least} at least, found {str(values)[:80]}")
@@ -91,6 +143,10 @@ def _check_task(task: TaskShape) -> None:
 
 def _ascend(values: tuple[float, ...]) -> bool:
     return list(values) == sorted(values) and all(abs(x) <= 3.4e38 for x in values)  # float32
+
+
+def _ascends(values: tuple[float, ...] | None, least: int) -> bool:
+    return values is None or (least <= len(values) and _ascend(values))
 
 
 def _observes(spec: PolicySpec, task: TaskShape) -> bool:

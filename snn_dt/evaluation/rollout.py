@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from snn_dt.data.checked_env import Checked, find_checked
 from snn_dt.energy import DecisionMeter
 from snn_dt.evaluation.environments import default_cap, make_environment
 from snn_dt.evaluation.policy import Policy
+from snn_dt.evaluation.rollout_result import Rollout as Rollout
+from snn_dt.evaluation.rollout_result import success
 from snn_dt.evaluation.statistics import bootstrap_interval
 from snn_dt.rule_config import PlasticityConfig
 from snn_dt.snn.backends import backend_for
@@ -26,22 +28,9 @@ Progress = Callable[[float, int], None]
 _log = logging.getLogger("snn_dt")
 
 
-@dataclass
-class Rollout:
-    """Episodes at one target return."""
-
-    returns: NDArray[np.float64]
-    lengths: NDArray[np.int64]
-    policy_seconds: float
-    """Time in `policy.act` without metering."""
-    meter: DecisionMeter = field(repr=False)
-    cut: int = 0
-    """Number of episodes that reached the step cap; see `evaluate`."""
-
-
 def evaluate(
     policy: Policy,
-    target_returns: float | Sequence[float] | None = None,
+    target_returns: float | str | Sequence[float | str] | None = None,
     *,
     episodes: int = 20,
     seed: int = 10_000,
@@ -64,7 +53,8 @@ def evaluate(
 
     Args:
         policy: the policy. It decides on its own device.
-        target_returns: one or several, in environment units. None or empty takes the policy's default.
+        target_returns: one or several, in environment units or "most"; see `Policy.reset`. None or empty takes the
+            policy's default.
         episodes: number of episodes per target. Each is run to its end.
         num_envs: number of parallel environments. It changes decisions by rounding; see above.
         env_id: another environment than the policy's own.
@@ -100,8 +90,9 @@ def evaluate(
         raise ValueError(f"meter_every: expected at least 0, found {meter_every}")
     if max_steps is not None and max_steps < 1:
         raise ValueError(f"max_steps: expected at least 1, found {max_steps}")
-    requested: list[float] = [] if target_returns is None else np.ravel(target_returns).tolist()
-    targets = requested or [policy.spec.target_return]
+    several = not (target_returns is None or isinstance(target_returns, str) or np.ndim(target_returns) == 0)
+    requested: list[Any] = list(target_returns) if several else [target_returns]  # type: ignore[arg-type]
+    targets = [policy.spec.target(asked) for asked in requested or [None]]
     num_envs = 1 if reference else num_envs
     how = {
         "num_envs": num_envs,
@@ -137,6 +128,7 @@ def evaluate(
                     "return_mean": mean,
                     "return_std": float(result.returns.std()),
                     "return_interval": [low, high],
+                    "success_rate": result.success_rate,
                     "episode_length_mean": float(result.lengths.mean()),
                     "normalized_score": None if scores is None else float(normalized_score(mean, scores)),
                     "score_reference": None if scores is None else scores.source,
@@ -200,6 +192,7 @@ def run_episodes(
     checked = [found for env in envs if (found := find_checked(env))]
     cuts = sum(env.cuts for env in checked)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
+    successes = np.full(episodes, -1)  # -1: the environment does not tell
     n = min(len(envs), episodes)
     live = list(range(n))  # environment of each row of the batch
     episode = list(range(n))  # episode of each environment
@@ -223,7 +216,8 @@ def run_episodes(
             seconds += time.perf_counter() - begin - (meter.seconds - metering)
         rewards, finished, restarted = np.zeros(len(live)), [], []
         for row, e in enumerate(live):
-            observation, reward, terminated, truncated, _ = envs[e].step(actions[row])
+            observation, reward, terminated, truncated, info = envs[e].step(actions[row])
+            successes[episode[e]] = max(successes[episode[e]], success(info))
             rewards[row] = reward
             returns[episode[e]] += reward
             lengths[episode[e]] += 1
@@ -255,7 +249,7 @@ def run_episodes(
             "that ends them; --max-steps (train, finetune: --eval.max_steps) sets another cap",
             *(cut, episodes, checked[0].name, checked[0].max_steps),
         )
-    return Rollout(returns, lengths, seconds, meter, cut)
+    return Rollout(returns, lengths, seconds, meter, cut, successes)
 
 
 def run_reference(
@@ -278,8 +272,11 @@ def run_reference(
 
         parts.append(run_episodes(policy, envs[:1], target_return, 1, seed + i, report_on, meter_every, meter, aside))
     # Each part holds one episode: arrays [1] -> [episodes].
-    returns, lengths = (np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths"))
-    return Rollout(returns, lengths, sum(part.policy_seconds for part in parts), meter, sum(part.cut for part in parts))
+    returns, lengths, successes = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths", "successes")
+    )
+    seconds, cut = sum(part.policy_seconds for part in parts), sum(part.cut for part in parts)
+    return Rollout(returns, lengths, seconds, meter, cut, successes)
 
 
 def _nothing_counted(meter: DecisionMeter) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def check_renders(policy: Policy, env_id: str | None = None) -> None:
 
 def record_videos(
     policy: Policy,
-    target_returns: Sequence[float],
+    target_returns: Sequence[float | str],
     folder: Path,
     seed: int = 10_000,
     env_id: str | None = None,
@@ -50,7 +50,7 @@ def record_videos(
         CheckpointError: the disk is full or the folder cannot be written.
     """
     with _explained(policy, env_id):
-        targets = target_returns or [policy.spec.target_return]
+        targets = [policy.spec.target(asked) for asked in target_returns] or [policy.spec.target_return]
         return [_record(policy, target, folder, seed, env_id, max_steps) for target in targets]
 
 

@@ -40,8 +40,8 @@ def stream_parts(model: StreamTransformer, constants: Constants) -> CParts:
         add = "if (s->begun) affine(&ACTION, s->action, s->narrow, b);"
     loop = "for (int j = 0; j < WIDTH; ++j) a[j] += b[j];"
     add += f"\n    {loop}" if task.discrete else f"\n    if (s->begun)\n        {loop}"
-    constants.array("CODE_SLOPE", code.slope.detach(), "float")
-    constants.array("CODE_SHIFT", code.shift.detach(), "float")
+    constants.values("CODE_SLOPE", code.slope.detach())
+    constants.values("CODE_SHIFT", code.shift.detach())
     constants.lines += [
         f"static const float RTG_LOW = {code.low!r}f, RTG_HIGH = {code.high!r}f;",
         f"static const float LEAST_SCALE = {LEAST_SCALE!r}f;",

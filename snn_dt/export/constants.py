@@ -6,7 +6,7 @@ O outputs, I inputs of a linear layer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -68,36 +68,41 @@ class Constants:
         """Add a layer whose inputs are numbers: `weight [O, I]`."""
         outputs, inputs = weight.shape
         w, b = _numbers(weight), _numbers(torch.zeros(outputs) if bias is None else bias)
-        if self.weights == "float32":
-            parts = [self.array(f"{name}_weight", w, "float"), self.array(f"{name}_bias", b, "float")]
-        else:
-            if inputs > MOST_INPUTS:
-                raise ExportError(
-                    f"expected layers of at most {MOST_INPUTS} inputs with int8 weights, found {inputs} in {name}; "
-                    "export with --weights float32"
-                )
-            rows, scale = _rows(w)
-            parts = [self.array(f"{name}_weight", rows, "int8_t"), self.values(f"{name}_bias", b)]
-            parts.append(self._scale(f"{name}_scale", scale))
-        return f"{{{', '.join(parts)}, {inputs}, {outputs}}}"
+        if self.weights == "int8" and inputs > MOST_INPUTS:
+            raise ExportError(
+                f"expected layers of at most {MOST_INPUTS} inputs with int8 weights, found {inputs} in {name}; export "
+                "with --weights float32"
+            )
+        padding = ((0, -outputs % 4), (0, -inputs % 4))
+        parts = self._layer(name, lambda rows: np.pad(rows, padding), w, b, ("float", "int8_t"))
+        return f"{{{', '.join(parts)}, {inputs}, {inputs + -inputs % 4}, {outputs}}}"
 
     def spike_linear(self, name: str, weight: Tensor, bias: Tensor | None, share: float = 1.0) -> str:
         """Add a layer whose inputs are spikes: `weight [O, I]`, stored transposed. A spike counts as `share`."""
         outputs = len(weight)
         w, b = _numbers(weight) * share, _numbers(torch.zeros(outputs) if bias is None else bias)
-        padding = ((0, 0), (0, -outputs % TOGETHER))
+        b, padding = _padded(b), ((0, 0), (0, -outputs % TOGETHER))
+
+        def transposed(rows: NDArray[Any]) -> NDArray[Any]:
+            if self.weights == "float32":
+                return np.pad(rows.T, padding)  # [I, O] padded
+            bytes_ = np.pad(rows.T + 128, padding).reshape(rows.shape[1], -1, 4)  # [I, words, 4]
+            packed: NDArray[Any] = (bytes_ << np.array([0, 8, 16, 24])).sum(-1)  # the first output is the lowest byte
+            return packed
+
+        parts = self._layer(name, transposed, w, b, ("float", "uint32_t"))
+        return f"{{{', '.join(parts)}, {len(b) // (1 if self.weights == 'float32' else 4)}, {outputs}}}"
+
+    def _layer(
+        self, name: str, arrange: Callable[[NDArray[Any]], NDArray[Any]], w: Any, b: Any, types: tuple[str, str]
+    ) -> list[str]:
+        """Add weights, bias and, for int8, the scale of each output."""
         if self.weights == "float32":
-            columns = np.pad(w.T, padding)  # [I, O] padded
-            parts = [self.array(f"{name}_weight", columns, "float"), self.array(f"{name}_bias", b, "float")]
-            words = columns.shape[1]
-        else:
-            rows, scale = _rows(w)
-            bytes_ = np.pad(rows.T.astype(np.int64) + 128, padding).reshape(w.shape[1], -1, 4)  # [I, words, 4]
-            packed = (bytes_ << np.array([0, 8, 16, 24])).sum(-1)  # the first output is the lowest byte
-            words = packed.shape[1]
-            parts = [self.array(f"{name}_weight", packed, "uint32_t"), self.values(f"{name}_bias", b)]
-            parts.append(self._scale(f"{name}_scale", scale))
-        return f"{{{', '.join(parts)}, {words}, {outputs}}}"
+            return [self.array(f"{name}_weight", arrange(w), types[0]), self.array(f"{name}_bias", b, "float")]
+        rows, scale = _rows(w)
+        parts = [self.array(f"{name}_weight", arrange(rows), types[1]), self.values(f"{name}_bias", b)]
+        whole = _whole(np.pad(scale, (0, len(b) - len(scale))) * 2.0**32, name)
+        return [*parts, self.array(f"{name}_scale", whole, "int32_t")]
 
     def norm(self, name: str, norm: nn.LayerNorm) -> str:
         """Add a layer norm."""
@@ -128,15 +133,17 @@ class Constants:
             return "{" + ", ".join(_literal(x, "float") for x in numbers) + "}"
         return "{" + ", ".join(str(round(x * ONE)) for x in numbers) + "}"
 
-    def _scale(self, name: str, scale: NDArray[np.float64]) -> str:
-        return self.array(name, _whole(scale * 2.0**32, name), "int32_t")
-
 
 def _rows(weight: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Round `weight [O, I]` to int8 and return it with the scale of each output: `weight = scale rows`."""
     scale = np.abs(weight).max(axis=1, initial=0.0) / 127
     scale[scale == 0] = 1.0 / ONE  # of an output without weights any scale will do
     return np.rint(weight / scale[:, None]).astype(np.int64), scale
+
+
+def _padded(b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Append zeros up to a multiple of the outputs that are computed at a time."""
+    return np.pad(b, (0, -len(b) % TOGETHER))
 
 
 def _whole(values: NDArray[np.float64], name: str) -> NDArray[np.int64]:

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.blocks import build_block
 from snn_dt.models.embedding import TokenEmbedding
+from snn_dt.models.goals import add_goals, end_goals, give_goals
 from snn_dt.models.heads import build_head
 from snn_dt.models.interface import State, TaskShape
 from snn_dt.models.kept_keys import LayerCache, Ring
 from snn_dt.models.layers import TimeMean
 from snn_dt.models.positions import PhaseGate, build_phase, build_positions
+from snn_dt.models.return_code import build_return_code
+from snn_dt.models.spread import build_spread
 from snn_dt.models.tokens import Tokens, causal_mask
 from snn_dt.snn import TimedLIF
 
@@ -34,6 +37,7 @@ class DecisionTransformer(nn.Module):
     """
 
     streams = False
+    goal_edges: Tensor | None
 
     def __init__(self, config: ModelConfig, task: TaskShape) -> None:
         super().__init__()
@@ -49,6 +53,7 @@ class DecisionTransformer(nn.Module):
             build_positions(config, task.n_timesteps),
             merged=config.tokens == "merged",
             rtg_range=task.rtg_range if config.return_conditioned else (0.0, 0.0),
+            return_code=build_return_code(config, task),
         )
         self.phase_gate = build_phase(config, task.n_timesteps, PhaseGate) if config.phase_input == "gate" else None
         self.dropout = nn.Dropout(config.dropout)
@@ -57,6 +62,8 @@ class DecisionTransformer(nn.Module):
         self.time_mean = TimeMean()
         self.norm = nn.LayerNorm(config.d_model)
         self.head = build_head(config, task)
+        self.spread = build_spread(config, task)
+        add_goals(self, config, task)
 
     def forward(
         self,
@@ -65,6 +72,7 @@ class DecisionTransformer(nn.Module):
         actions: Tensor,
         timesteps: Tensor,
         attention_mask: Tensor,
+        goal: Tensor | None = None,
         last_only: bool = False,
         state: State | None = None,
     ) -> Tensor:
@@ -73,6 +81,8 @@ class DecisionTransformer(nn.Module):
         With a `state` the inputs are those of the new tokens of a decision (see `TokenEmbedding.forward`), and the
         state is changed in place.
         """
+        if self.goal_edges is not None:
+            give_goals(self, goal)
         x = self.dropout(self.embedding(rtg, states, actions, timesteps, attention_mask))  # [B, L, D]
         layers = self._tokens(timesteps, attention_mask, state)
         for block, tokens in zip(self.blocks[:-1], layers[:-1], strict=True):
@@ -80,7 +90,12 @@ class DecisionTransformer(nn.Module):
         # Predictions are read from the state tokens, so the last block computes only these.
         queries = slice(-1, None) if last_only else self.embedding.query_slice
         x = self.blocks[-1](x, replace(layers[-1], query_slice=queries))  # [(T,) B, K, D], or [(T,) B, 1, D]
-        prediction: Tensor = self.head(self.norm(self.time_mean(x)))  # [B, K, A], or [B, 1, A]
+        if self.goal_edges is not None:
+            end_goals(self)
+        h = self.norm(self.time_mean(x))  # [B, K, D], or [B, 1, D]
+        if self.spread is not None:
+            self.spread.note(h)
+        prediction: Tensor = self.head(h)  # [B, K, A], or [B, 1, A]
         return prediction
 
     def token_mask(self, attention_mask: Tensor) -> Tensor:
@@ -128,14 +143,14 @@ class DecisionTransformer(nn.Module):
         return masks | {1: exists}
 
     @torch.no_grad()
-    def step(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, rtg: Tensor, states: Tensor, state: State, goal: Tensor | None = None) -> tuple[Tensor, State]:
         """Decide with `rtg [B, 1]`, `states [B, state_dim]` and the kept keys and values; return predictions `[B, A]`.
 
-        The result is that of `forward` over the whole episode. The state is changed in place. The caller must store the
-        action taken in it: `state["action"] = action`. Each row is at a step of its own, `state["timestep"]`, and a row
-        of zeros begins a new episode.
+        The result is that of `forward` over the whole episode; `goal [B, 1]` is as there. The state is changed in
+        place. The caller must store the action taken in it: `state["action"] = action`. Each row is at a step of its
+        own, `state["timestep"]`, and a row of zeros begins a new episode.
         """
-        prediction = self(*self.new_inputs(rtg, states, state), last_only=True, state=state)
+        prediction = self(*self.new_inputs(rtg, states, state), goal, last_only=True, state=state)
         state["timestep"] += 1
         return prediction[:, 0], state  # [B, 1, A] -> [B, A]
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snn_dt.models.positions import INITIAL_SCALE
+from snn_dt.models.return_code import RETURN_UNITS, ReturnCode
 from snn_dt.models.tokens import ALL_TOKENS
 
 
@@ -35,6 +36,8 @@ class TokenEmbedding(nn.Module):
         merged: one token per step.
         rtg_range: lowest and highest scaled return-to-go of the training data. `rtg` is clamped to this range, because
             a policy that falls behind its target leaves it. Equal bounds disable return conditioning.
+        return_code: code of the return-to-go before its linear map. None: the map reads the number itself. Behind the
+            layer norm a large number then hardly moves the token: 3285 and 3624 on Hopper differ by 2 % of its norm.
 
     Attributes:
         query_slice: tokens that predictions are read from.
@@ -49,10 +52,13 @@ class TokenEmbedding(nn.Module):
         positions: nn.Module | None,
         merged: bool = False,
         rtg_range: tuple[float, ...] | None = None,
+        return_code: ReturnCode | None = None,
     ) -> None:
         super().__init__()
         self.rtg_range = rtg_range
-        self.rtg = nn.Linear(1, d_model)
+        self.rtg: nn.Module = nn.Linear(1, d_model)
+        if return_code is not None:
+            self.rtg = nn.Sequential(return_code, nn.Linear(RETURN_UNITS, d_model))
         self.state = nn.Linear(state_dim, d_model)
         self.action = nn.Embedding(action_dim, d_model) if discrete else nn.Linear(action_dim, d_model)
         self.positions = positions
@@ -116,7 +122,8 @@ class TokenEmbedding(nn.Module):
         """
         low, high = self.rtg_range or (0.0, 1.0)
         bound = 4 / (high - low) if high > low else 0.0
-        nn.init.uniform_(self.rtg.weight, -bound, bound)
+        if isinstance(self.rtg, nn.Linear):
+            nn.init.uniform_(self.rtg.weight, -bound, bound)
         nn.init.normal_(self.action.weight, std=INITIAL_SCALE)
 
     def n_tokens(self, context_length: int) -> int:
@@ -145,5 +152,6 @@ def widen_returns(model: nn.Module, low: float, high: float) -> None:
     known.task = replace(task, rtg_range=(low, high), rtg_quantiles=quantiles)
     if isinstance(embedding, TokenEmbedding):
         embedding.rtg_range = (low, high)
-    else:
-        embedding.code.low, embedding.code.high = (quantiles or (low, high))[0], (quantiles or (low, high))[-1]
+    for code in embedding.modules():
+        if isinstance(code, ReturnCode):
+            code.low, code.high = (quantiles or (low, high))[0], (quantiles or (low, high))[-1]

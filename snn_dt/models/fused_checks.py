@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from snn_dt.snn import SpikingLayer
+from snn_dt.snn import GoalNorm, SpikingLayer
 
 
 def only(model: nn.Module, *kinds: type[nn.Module]) -> bool:
@@ -42,6 +42,8 @@ def neurons(model: nn.Module) -> list[SpikingLayer]:
 
 def pair(layer: nn.Module) -> list[Tensor | None]:
     """Return the detached weight and bias of a linear layer or layer norm."""
+    if isinstance(layer, GoalNorm):
+        return [layer.acting_weight, layer.acting_bias]
     found = [layer.get_parameter("weight"), layer.get_parameter("bias")]
     return [x.detach() for x in found]
 

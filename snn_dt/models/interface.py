@@ -35,6 +35,8 @@ class TaskShape:
     """Lowest and highest scaled return-to-go of the training data."""
     rtg_quantiles: tuple[float, ...] | None = None
     """Quantiles of the scaled return-to-go at equal steps of probability from 0 to 1."""
+    goal_edges: tuple[float, ...] | None = None
+    """Bounds between the bins of the scaled return of an episode, ascending; None without `model.goal: bins`."""
     action_parts: tuple[int, ...] | None = None
     """Parts of a composite action (MultiDiscrete, MultiBinary, Dict, Tuple): n for a choice of n, with n columns; -1
     for a bit and 0 for a number, with one column. None for Box and Discrete."""
@@ -80,6 +82,7 @@ class SequenceModel(Protocol):
         actions: Tensor,
         timesteps: Tensor,
         attention_mask: Tensor,
+        goal: Tensor | None = None,
         last_only: bool = False,
     ) -> Tensor:
         """Predict the action of every step or only of the last one.
@@ -91,6 +94,8 @@ class SequenceModel(Protocol):
                 one-hot, its bits 0 or 1.
             timesteps: index in the episode, `[B, K]` int64.
             attention_mask: `[B, K]` bool. False on pads, which come first.
+            goal: scaled return of each row's whole episode, `[B, 1]`, for `model.goal: bins`; training must give it.
+                None: the goal of `Policy.reset`, at first the highest.
             last_only: compute only the prediction of the last step.
 
         Returns:
@@ -108,11 +113,11 @@ class StreamingModel(SequenceModel, Protocol):
     def rest(self, n: int) -> State:
         """Return the state of `n` rows at the beginning of an episode."""
 
-    def step(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, rtg: Tensor, states: Tensor, state: State, goal: Tensor | None = None) -> tuple[Tensor, State]:
         """Advance by one step and return predictions `[B, A]` with the next state.
 
-        `rtg` is `[B, 1]`; `states` is `[B, state_dim]`. The caller must store the action taken in the next state:
-        `state["action"] = action`.
+        `rtg` and `goal` are `[B, 1]`; `states` is `[B, state_dim]`. The caller must store the action taken in the next
+        state: `state["action"] = action`.
         """
 
 

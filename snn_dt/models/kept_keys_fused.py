@@ -25,7 +25,7 @@ class FusedDecision:
 
     def __init__(self, model: DecisionTransformer) -> None:
         self._model, ring = model, model.ring
-        self.watch = cpp.Watch([p.detach() for p in model.blocks.parameters()])
+        self.watch = cpp.Watch([x.detach() for x in (*model.blocks.parameters(), *model.blocks.buffers())])
         self._stack = pack_blocks(list(model.blocks))
         self._ring = cpp.Ring(ring.span, ring.per_step, ring.capacity)
         self._names = [f"blocks.{i}.{part}" for i in range(len(model.blocks)) for part in ("keys", "values")]

@@ -13,6 +13,7 @@ from snn_dt.registry import register_kind
 
 SNN_DT: dict[str, Any] = {
     "tokens": "interleaved",
+    "return_code": "linear",
     "coding": "rate",
     "positions": "learned",
     # With little leak, and a reset that keeps the excess over the threshold, the number of spikes encodes the current
@@ -28,6 +29,7 @@ SNN_DT: dict[str, Any] = {
 DENSE = SNN_DT | {"tau_mem": 2.0, "reset": "hard"}  # without neurons: the values that its runs have always recorded
 DSFORMER: dict[str, Any] = {
     "tokens": "merged",
+    "return_code": "linear",
     "coding": "spikes",
     "positions": "none",
     "tau_mem": 4 / 3,  # u_(t+1) = u_t / 4 + x_(t+1)
@@ -39,6 +41,7 @@ DSFORMER: dict[str, Any] = {
 }
 STREAM = SNN_DT | {
     "tokens": "merged",
+    "return_code": "quantiles",
     "coding": "spikes",
     "positions": "none",
     # A membrane keeps a quarter from step to step; the attention remembers what lies further back. With a longer

@@ -21,17 +21,18 @@ from snn_dt.models.decision_transformer import DecisionTransformer
 from snn_dt.models.fused_checks import biased, float32, neurons, only, pair
 from snn_dt.models.layers import MaskedSequential, SpikeLinear, TimeMean
 from snn_dt.models.mixing import SoftmaxAttention, SpikeAttention
-from snn_dt.snn import LIF, RateLIF, cpp
+from snn_dt.snn import LIF, GoalNorm, RateLIF, cpp
 from snn_dt.snn.backends import backend_for
 from snn_dt.snn.parameters import LIFParameters
 
 Weights = list[Tensor | None]
 DENSE_TYPES = (
-    Block, DenseSelfAttention, SoftmaxAttention, nn.Sequential, nn.LayerNorm, nn.Linear, nn.ReLU, nn.Dropout, TimeMean,
+    Block, DenseSelfAttention, SoftmaxAttention, nn.Sequential, nn.LayerNorm, GoalNorm, nn.Linear, nn.ReLU, nn.Dropout,
+    TimeMean,
 )  # fmt: skip
 SPIKING_TYPES = (
     Block, SpikingSelfAttention, SpikeAttention, MaskedSequential, SpikeLinear, RateLIF, LIF, nn.LayerNorm,
-    DendriticRouting, nn.Sequential, nn.Linear, nn.Sigmoid, nn.Identity, nn.Dropout, TimeMean,
+    GoalNorm, DendriticRouting, nn.Sequential, nn.Linear, nn.Sigmoid, nn.Identity, nn.Dropout, TimeMean,
 )  # fmt: skip
 """Module types of the two blocks that the kernel supports."""
 
@@ -46,7 +47,7 @@ class FusedWindow:
 
     def __init__(self, model: DecisionTransformer) -> None:
         self._model = model
-        self._checksum = cpp.Checksum(list(model.blocks.parameters()))
+        self._checksum = cpp.Checksum([*model.blocks.parameters(), *model.blocks.buffers()])
         self._sums = b""
         self._stack: cpp.Stack | None = None
 
@@ -85,7 +86,7 @@ def _known(blocks: list[Any]) -> bool:
         return False
     # Each of these sets must have one element at most.
     rates = {
-        (type(n.norm) is nn.LayerNorm, n._fused, n.sim_steps, n.constants)
+        (type(n.norm) in (nn.LayerNorm, GoalNorm), n._fused, n.sim_steps, n.constants)
         for block in blocks
         for n in neurons(block)
         if isinstance(n, RateLIF)
@@ -116,8 +117,10 @@ def pack_blocks(blocks: list[Any]) -> cpp.Stack:
 
 
 def _is_dense(block: Any) -> bool:
-    types = [nn.LayerNorm, nn.Linear, nn.ReLU, nn.Linear]
-    return only(block, *DENSE_TYPES) and [type(m) for m in block.mlp] == types
+    if not only(block, *DENSE_TYPES):
+        return False
+    norm, *rest = block.mlp
+    return isinstance(norm, nn.LayerNorm) and [type(m) for m in rest] == [nn.Linear, nn.ReLU, nn.Linear]
 
 
 def _is_spiking(block: Any) -> bool:

@@ -14,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.model_config import ModelConfig
+from snn_dt.models.goals import add_goals, end_goals, give_goals
 from snn_dt.models.heads import linear_head
 from snn_dt.models.interface import State, TaskShape
+from snn_dt.models.return_code import ReturnCode, build_return_code
+from snn_dt.models.spread import build_spread
 from snn_dt.models.stream_block import StreamBlock
 from snn_dt.models.stream_embedding import StreamEmbedding
 
@@ -36,6 +39,7 @@ class StreamTransformer(nn.Module):
     """
 
     streams = True
+    goal_edges: Tensor | None
 
     def __init__(self, config: ModelConfig, task: TaskShape) -> None:
         super().__init__()
@@ -48,12 +52,14 @@ class StreamTransformer(nn.Module):
             task.action_dim,
             task.discrete,
             config.d_model,
-            (task.rtg_quantiles or task.rtg_range) if config.return_conditioned else (0.0, 0.0),
+            build_return_code(config, task) or ReturnCode(None),
         )
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(StreamBlock(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.d_model)
         self.head = linear_head(config, task)
+        self.spread = build_spread(config, task)
+        add_goals(self, config, task)
 
     def forward(
         self,
@@ -62,6 +68,7 @@ class StreamTransformer(nn.Module):
         actions: Tensor,
         timesteps: Tensor | None,
         attention_mask: Tensor,
+        goal: Tensor | None = None,
         last_only: bool = False,
         state: State | None = None,
         carry: bool = False,
@@ -69,7 +76,8 @@ class StreamTransformer(nn.Module):
         """Predict the action of every step or only of the last one. `SequenceModel.forward` lists the shapes.
 
         Args:
-            rtg, states, actions, attention_mask, last_only: inputs of K steps (any number). The last action is ignored.
+            rtg, states, actions, attention_mask, goal, last_only: inputs of K steps (any number). The last action is
+                ignored.
             timesteps: not used.
             state: the state before the first step. None is rest.
             carry: also return the state after the last step.
@@ -85,33 +93,46 @@ class StreamTransformer(nn.Module):
         known = torch.cat([begun[:, None], attention_mask[:, :-1]], 1).t().unsqueeze(-1)  # [K, B, 1]
         previous = torch.cat([first[:, None], actions[:, :-1]], 1).transpose(0, 1)  # [K, B(, A)]
         valid = attention_mask.t().unsqueeze(-1)  # [K, B, 1]
+        if self.goal_edges is not None:
+            give_goals(self, goal, tokens_first=True)
         x = self.dropout(self.embedding(rtg.transpose(0, 1), states.transpose(0, 1), previous, known))  # [K, B, D]
         blocks: Any = self.blocks
         # The state has flat names, so that functions on states need not know the blocks.
         for i, block in enumerate(blocks):
             x, parts = block(x, valid, {name: old.get(f"blocks.{i}.{name}") for name in block.state})
             new |= {f"blocks.{i}.{name}": part for name, part in parts.items()}
-        predictions = self.head(self.norm(x[-1:] if last_only else x)).transpose(0, 1)  # [B, K, A]
+        if self.goal_edges is not None:
+            end_goals(self)
+        h = self.norm(x[-1:] if last_only else x)  # [K, B, D]
+        if self.spread is not None:
+            self.spread.note(h.transpose(0, 1))
+        predictions = self.head(h).transpose(0, 1)  # [B, K, A]
         return (predictions, new) if carry else predictions
 
     def scan(
-        self, rtg: Tensor, states: Tensor, actions: Tensor, attention_mask: Tensor, state: State | None = None
+        self,
+        rtg: Tensor,
+        states: Tensor,
+        actions: Tensor,
+        attention_mask: Tensor,
+        state: State | None = None,
+        goal: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Advance over K steps and return predictions `[B, K, A]` with the next state.
 
         The caller must store the action taken last in the next state: `state["action"] = action`.
         """
-        result: tuple[Tensor, State] = self(rtg, states, actions, None, attention_mask, state=state, carry=True)
+        result: tuple[Tensor, State] = self(rtg, states, actions, None, attention_mask, goal, state=state, carry=True)
         return result
 
-    def step(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, rtg: Tensor, states: Tensor, state: State, goal: Tensor | None = None) -> tuple[Tensor, State]:
         """Advance by one step and return predictions `[B, A]` with the next state.
 
-        `rtg` is `[B, 1]`; `states` is `[B, state_dim]`.
+        `rtg` and `goal` are `[B, 1]`; `states` is `[B, state_dim]`.
         """
         actions = torch.zeros_like(state["action"]).unsqueeze(1)  # [B, 1(, A)], not used
         mask = torch.ones(len(rtg), 1, dtype=torch.bool, device=rtg.device)
-        predictions, state = self.scan(rtg.unsqueeze(1), states.unsqueeze(1), actions, mask, state)
+        predictions, state = self.scan(rtg.unsqueeze(1), states.unsqueeze(1), actions, mask, state, goal)
         return predictions[:, 0], state  # [B, 1, A] -> [B, A]
 
     def rest(self, n: int) -> State:

@@ -17,16 +17,18 @@ from snn_dt.models.decay import DecayAttention
 from snn_dt.models.fused_checks import alike, biased, neurons, only, pair
 from snn_dt.models.interface import State
 from snn_dt.models.layers import ActionHead, SpikeLinear
+from snn_dt.models.return_code import ReturnCode
+from snn_dt.models.spread import ActionSpread
 from snn_dt.models.stream import StreamTransformer
 from snn_dt.models.stream_block import StreamBlock
-from snn_dt.models.stream_embedding import ReturnCode, StreamEmbedding
-from snn_dt.snn import LIF, TokenLIF
+from snn_dt.models.stream_embedding import StreamEmbedding
+from snn_dt.snn import LIF, GoalNorm, TokenLIF
 from snn_dt.snn.backends import backend_for
 from snn_dt.snn.cpp import SUFFIX, load, pointer_to_constants
 
 KINDS = (
     StreamTransformer, StreamEmbedding, ReturnCode, StreamBlock, TokenLIF, LIF, DecayAttention, SpikeLinear, ActionHead,
-    nn.Embedding, nn.Linear, nn.LayerNorm, nn.ModuleList, nn.Dropout,
+    nn.Embedding, nn.Linear, nn.LayerNorm, GoalNorm, ActionSpread, nn.ModuleList, nn.Dropout,
 )  # fmt: skip
 """Module types that the kernel supports."""
 SIZES = ("rows", "states", "actions", "units", "width", "hidden", "heads", "layers", "discrete", "bounded")
@@ -102,7 +104,7 @@ def knows_step(model: nn.Module) -> bool:
     if getattr(action, "bias", None) is not None or not all(map(biased, others)) or head.plastic is not None:
         return False
     norms = [getattr(n, "norm", None) for n in cells]
-    if not all(norm is None or type(norm) is nn.LayerNorm for norm in norms):
+    if not all(norm is None or type(norm) in (nn.LayerNorm, GoalNorm) for norm in norms):
         return False
     # Constants of the backward pass are removed. Neurons may differ in them.
     forward = {(n._fused, n.constants.coefficients._replace(slope=0.0, attach=0.0, surrogate=0)) for n in cells}

@@ -27,6 +27,8 @@ COLUMNS = (
     "energy_pj",
     "energy_vs_same_tokens",
     "energy_vs_dt",
+    "energy_vs_cached_dt",
+    "total_vs_cached_dt",
     "decisions_per_second",
     "minutes",
     "num_envs",
@@ -62,6 +64,8 @@ def csv_row(record: Record, root: Path = Path()) -> dict[str, Any]:
         "energy_pj": (last["energy_pj_per_decision"], 1),
         "energy_vs_same_tokens": (last.get("energy_vs_same_tokens"), 4),
         "energy_vs_dt": (last.get("energy_vs_dt"), 4),
+        "energy_vs_cached_dt": (last.get("energy_vs_cached_dt"), 4),
+        "total_vs_cached_dt": (last.get("total_vs_cached_dt"), 4),
         "decisions_per_second": (last["decisions_per_second"], 0),
         "minutes": (record["minutes"], 2),
     }

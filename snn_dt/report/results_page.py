@@ -59,18 +59,27 @@ def short_table(records: Sequence[Record], variants: Sequence[str]) -> str:
                     f"`{name}`",
                     *returns,
                     number(mean_score([scores(own) for own in of])),
+                    percent(mean_of(runs, "energy_vs_cached_dt")),
                     percent(mean_of(runs, "energy_vs_same_tokens")),
                     " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + marked,
                 ]
             )
-    head = ("variant", *map(dataset_label, datasets.values()), "mean score", "energy of dense", "seeds")
+    head = (
+        "variant",
+        *map(dataset_label, datasets.values()),
+        "mean score",
+        "energy of cached dense",
+        "of recomputing dense",
+        "seeds",
+    )
     return table(head, rows)
 
 
 def _dataset(records: Sequence[Record]) -> list[str]:
     head = (
         "variant", "seeds", "last return", "IQM (95 %)", "best return", "score", "spikes", "M MACs", "M ACs",
-        "M updates", "µJ", "of dense, same tokens", "of the 3-token DT", "decisions/s", "minutes",
+        "M updates", "µJ", "of cached DT", "with memory", "of dense, same tokens", "of the 3-token DT", "decisions/s",
+        "minutes",
     )  # fmt: skip
     reference = next((record["reference"] for record in records if record.get("reference")), None)
     rows = [_row(name, runs, reference) for name, runs in by_variant(records).items()]
@@ -78,7 +87,7 @@ def _dataset(records: Sequence[Record]) -> list[str]:
     notes += [UNCOMMITTED_NOTE] if any(UNCOMMITTED_MARK in row[1] for row in rows) else []
     if reference:
         bounds = ("*best known agent*", reference["max"], "100.0"), ("*random policy*", reference["min"], "0.0")
-        rows += [[name, "", number(value), "", "", score, *[""] * 9] for name, value, score in bounds]
+        rows += [[name, "", number(value), "", "", score, *[""] * 11] for name, value, score in bounds]
         notes.append(f"Scores: {reference['source']}.")
     row = records[0]["evaluation"][0]
     note = f"Target return {row['target_return']:g}, {row['episodes']} episodes per seed. {flagged_layers(records)}"
@@ -100,6 +109,8 @@ def _row(name: str, runs: Sequence[Record], reference: Mapping[str, float] | Non
         number(mean_of(runs, "acs_per_decision"), 2, 1e-6),
         number(mean_of(runs, "neuron_updates_per_decision"), 2, 1e-6),
         number(mean_of(runs, "energy_pj_per_decision"), 2, 1e-6),
+        percent(mean_of(runs, "energy_vs_cached_dt")),
+        percent(mean_of(runs, "total_vs_cached_dt")),
         percent(mean_of(runs, "energy_vs_same_tokens")),
         percent(mean_of(runs, "energy_vs_dt")),
         *_times(runs),
@@ -137,12 +148,13 @@ def _together(records: Sequence[Record]) -> list[str]:
                 str(min(map(len, columns))) if whole else "",
                 number(mean_score(columns)),
                 f"{middle:.1f} ({low:.1f} to {high:.1f})" if whole else "",
+                percent(mean_of(runs, "energy_vs_cached_dt")),
                 percent(mean_of(runs, "energy_vs_same_tokens")),
                 *(_against(of[dataset], by_variant(own).get(BASELINE, []), name) for dataset, own in against.items()),
             ]
         )
     labels = [dataset_label(own) for own in against.values()]
-    head = ("variant", "seeds", "mean score", "IQM of scores (95 %)", "energy of dense, same tokens")
+    head = ("variant", "seeds", "mean score", "IQM of scores (95 %)", "energy of cached DT", "of dense, same tokens")
     note = (
         "Scores over all datasets. One failure counts in full in the mean; the interquartile mean (IQM) over runs and "
         "datasets omits the lowest and the highest quarter. In brackets: 95 % intervals."

@@ -17,6 +17,7 @@ from snn_dt import io
 from snn_dt.errors import ConfigError
 from snn_dt.io import write_atomically
 from snn_dt.jsonl import dumps
+from snn_dt.report.cached_baseline import with_cached_baseline
 
 Record = Mapping[str, Any]
 
@@ -79,7 +80,7 @@ def _without(value: Any) -> Any:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a record and give its variant the current name.
+    """Read a record, give its variant the current name and add what records of older versions lack.
 
     Raises:
         ConfigError: the file is damaged.
@@ -94,7 +95,7 @@ def read_record(path: Path) -> dict[str, Any]:
             f"{path}: expected a run's record, found it damaged ({', '.join(missing)}); put it back, or delete it and "
             "make the run again"
         )
-    return renamed(dict(found))
+    return with_cached_baseline(renamed(dict(found)))
 
 
 def read_records(folder: Path, order: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Spiking neurons: surrogate derivatives, neurons, spiking layers, kernels and a probe of firing rates."""
 
 from snn_dt.snn.backends import backend_for
+from snn_dt.snn.goal_norm import GoalNorm
 from snn_dt.snn.neuron_layers import RateLIF, SpikingLayer, TimedLIF, TokenLIF
 from snn_dt.snn.neurons import LIF, Neuron, build_neuron
 from snn_dt.snn.parameters import LIFParameters, LIFState
@@ -12,6 +13,7 @@ from snn_dt.snn.surrogate import SURROGATES, Surrogate, get_surrogate, smooth_sp
 __all__ = [
     "LIF",
     "SURROGATES",
+    "GoalNorm",
     "LIFParameters",
     "LIFState",
     "Neuron",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from snn_dt.errors import ConfigError
+from snn_dt.snn.goal_norm import GoalNorm
 from snn_dt.snn.neurons import LIF, Neuron
 from snn_dt.snn.norm_rate import norm_rate
 from snn_dt.snn.parameters import LIFParameters, LIFState
@@ -177,6 +178,7 @@ def spiking_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _is_plain(norm: nn.Module) -> bool:
-    """Return whether a kernel may replace this norm: a `nn.LayerNorm` with weight and bias and without hooks."""
-    plain = type(norm) is nn.LayerNorm and norm.weight is not None and norm.bias is not None
+    """Return whether a kernel may replace this norm: one affine map for all rows, and no hooks."""
+    one_map = type(norm) is nn.LayerNorm or (isinstance(norm, GoalNorm) and norm.goals is None)
+    plain = one_map and norm.weight is not None and norm.bias is not None
     return plain and not (norm._forward_hooks or norm._forward_pre_hooks)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from snn_dt.snn import cpp
 from snn_dt.snn.backends import backend_for, norm_kernels
+from snn_dt.snn.goal_norm import GoalNorm
 from snn_dt.snn.parameters import LIFParameters
 from snn_dt.snn.scan import lif_rate
 
@@ -49,7 +50,7 @@ def norm_rate(x: Tensor, norm: nn.LayerNorm, sim_steps: int, params: LIFParamete
     A kernel computes both at once where one exists (`backends.py`). Kernel and separate steps round the norm
     differently (about 1e-7 of a float32 current). A membrane that close to the threshold may fire in only one of them.
     """
-    weight, bias = norm.weight, norm.bias
+    weight, bias = (norm.acting_weight, norm.acting_bias) if isinstance(norm, GoalNorm) else (norm.weight, norm.bias)
     # Mixed dtypes (autocast), empty tensors and compiled graphs take the separate steps.
     plain = x.dtype in cpp.SUFFIX and weight.dtype == x.dtype and x.numel() > 0 and not torch.compiler.is_compiling()
     if not plain or (name := backend_for(x.device.type, backend)) == "reference":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,10 +76,16 @@ class StatefulForward:
         self._model, self._state = model, state
 
     def __call__(
-        self, rtg: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor, attention_mask: Tensor
+        self,
+        rtg: Tensor,
+        states: Tensor,
+        actions: Tensor,
+        timesteps: Tensor,
+        attention_mask: Tensor,
+        goal: Tensor | None = None,
     ) -> Tensor:
         """Return predictions `[B, K, A]`; an episode starts in each row where `timesteps[:, 0]` is 0."""
-        tbptt = TBPTT(self._advance, window=rtg.shape[1], dim=1)
+        tbptt = TBPTT(partial(self._advance, goal), window=rtg.shape[1], dim=1)
         tbptt.state = self._state.carried
         starts = torch.zeros_like(attention_mask)  # [B, K]
         starts[:, 0] = timesteps[:, 0] == 0
@@ -86,9 +93,9 @@ class StatefulForward:
         self._state.carried = tbptt.state
         return predictions
 
-    def _advance(self, *inputs_and_state: Any) -> tuple[Tensor, Any]:
+    def _advance(self, goal: Tensor | None, *inputs_and_state: Any) -> tuple[Tensor, Any]:
         *inputs, state = inputs_and_state
-        result: tuple[Tensor, Any] = self._model(*inputs, state=state, carry=True)
+        result: tuple[Tensor, Any] = self._model(*inputs, goal=goal, state=state, carry=True)
         return result
 
 

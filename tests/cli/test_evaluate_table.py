@@ -32,7 +32,7 @@ def test_the_tables_hold_the_yardsticks_the_parts_and_the_layers_that_tell_nothi
     print_evaluation(rows)
     printed = capsys.readouterr().out
     for row in rows:
-        for name in ("energy_vs_same_tokens", "energy_vs_dt"):
+        for name in ("energy_vs_cached_dt", "energy_vs_dt"):
             assert f"{100 * row[name]:.1f} %" in printed
     assert "target 1: layer blocks.0.attention.lif_in is saturated" in printed
     assert "target 2: layer" not in printed

@@ -92,7 +92,7 @@ def test_every_field_of_the_config_has_a_flag(capsys):
     import dataclasses
 
     with pytest.raises(SystemExit) as leave:
-        parse(TrainArguments, ["--help"], "snn-dt train")
+        parse(TrainArguments, ["--help-all"], "snn-dt train")
     assert leave.value.code == 0
     text = capsys.readouterr().out
     for section in dataclasses.fields(Config):

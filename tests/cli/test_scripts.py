@@ -95,7 +95,7 @@ def test_provenance_says_what_made_the_weights(trained):
 def test_training_tells_where_the_run_is_and_how_to_evaluate_it(trained):
     out = trained[1].stdout
     assert "821 episodes, 50001 steps" in out
-    assert "step 12/14  loss" in out
+    assert "update 12/14  loss" in out
     assert "evaluate it with: snn-dt evaluate --checkpoint out/run" in out
     assert "CartPole-v1, 3 episodes per target" in out
 

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from snn_dt.config import ModelConfig
-from snn_dt.energy import HOROWITZ, Count, DecisionMeter, decision_transformer, dense_count, same_tokens
+from snn_dt.energy import (
+    HOROWITZ,
+    Count,
+    DecisionMeter,
+    cached_count,
+    cached_decision_transformer,
+    decision_transformer,
+    dense_count,
+    same_tokens,
+)
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.rollout import evaluate, run_episodes
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, VARIANTS, make_batch, make_model, run
@@ -85,3 +94,37 @@ def test_a_count_leaves_the_random_numbers_of_a_training_alone():
     torch.manual_seed(5)
     dense_count(ModelConfig(kind="dense", d_model=12).resolved(), DISCRETE, 2.0, 4.0)
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("task", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
+def test_four_decisions_tell_the_cost_of_a_dense_model_with_kept_keys_and_values_at_any_age(task):
+    config = dataclasses.replace(TINY, kind="dense", attention_span=5, context_length=10, n_layers=3).resolved()
+    model = make_model(config, task)
+    state, ages = model.rest(2), range(1, 14)
+    with torch.no_grad(), DecisionMeter(model) as meter:
+        for n in ages:
+            model.step(torch.zeros(2, 1), torch.zeros(2, task.state_dim), state)
+            meter.count(torch.ones(2, 1, dtype=torch.bool), torch.tensor([n, n]))
+    counted = meter.total_with_memory()
+    shares = 1 / len(ages), sum(n > 5 for n in ages) / len(ages)
+    predicted = cached_count(config, task, float(np.mean([min(n, 5) for n in ages])), *shares)
+    assert dataclasses.astuple(predicted) == pytest.approx(dataclasses.astuple(counted), rel=1e-9)
+    assert cached_decision_transformer(dataclasses.replace(config, positions=None)).attention_span == 5
+    summary = meter.summary()
+    for name in ("energy_vs_cached_dt", "memory_vs_cached_dt", "total_vs_cached_dt"):
+        assert summary[name] == pytest.approx(1, rel=1e-9), name
+    # 3 S + 2 tokens, keys and values, width 16, three layers, of which decision n has filled 3 n - 1 tokens.
+    filled = np.mean([min(3 * n - 1, 17) for n in ages])
+    assert summary["by_module"]["kept keys and values"]["state_bytes"] == pytest.approx(4 * filled * 2 * 16 * 3)
+
+
+def test_a_window_is_compared_with_kept_keys_and_values_of_as_many_steps():
+    model, batch = make_model(dataclasses.replace(TINY, kind="dense"), DISCRETE), make_batch(DISCRETE, 6, (6, 6))
+    with DecisionMeter(model) as meter:
+        run(model, batch, last_only=True)
+        meter.count(batch.attention_mask, torch.tensor([6, 30]))
+    cached = cached_decision_transformer(model.config)
+    assert (cached.attention_span, cached.tokens, cached.kind) == (6, "interleaved", "dense")
+    ratio = HOROWITZ.energy_pj(meter.total()) / HOROWITZ.energy_pj(cached_count(cached, DISCRETE, 6.0, 0.0, 0.5))
+    assert meter.summary()["energy_vs_cached_dt"] == pytest.approx(ratio)
+    assert 4 < ratio < 6  # 17 tokens are computed instead of three

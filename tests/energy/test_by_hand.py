@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from snn_dt.energy import NORM_ACS, NORM_MACS, TRANSCENDENTAL_MACS, Count, DecisionMeter, recurrent_baseline
-from snn_dt.models.stream_embedding import RETURN_UNITS
+from snn_dt.models.return_code import RETURN_UNITS
 from tests.energy.tiny import HIDDEN, TASK, A, D, H, S, T, all_neurons, counted, model_of
 
 STEPS, TOKENS = 2, 5  # interleaved: R s a R s

@@ -15,6 +15,7 @@ import snn_dt.evaluation.environments as environments
 from snn_dt.errors import EnvironmentMismatchError
 from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.rollout import evaluate, run_episodes
+from snn_dt.evaluation.rollout_result import success
 from tests.conftest import CountdownEnv
 from tests.policies import BOX, TWO, Scripted, countdown_policy, make_policy
 from tests.tolerance import assert_mostly_equal
@@ -266,3 +267,22 @@ def test_an_environment_that_cannot_be_made_says_what_to_do(monkeypatch):
 def test_an_environment_that_fails_in_its_own_way_is_named(monkeypatch):
     monkeypatch.setattr(gym, "make", lambda *_, **__: 1 / 0)
     assert "expected the environment 'Countdown-v0', found: division by zero" in refusal(countdown_policy())
+
+
+@pytest.mark.parametrize(("infos", "expected"), [([{"success": False}, {"success": True}, {}], 1.0), ([{}], None)])
+def test_the_success_rate_is_the_share_of_episodes_with_a_success_at_some_step(infos, expected, monkeypatch):
+    p = countdown_policy()
+    shown = iter(range(10_000))
+    step = CountdownEnv.step
+
+    def reporting(self, action):
+        return *step(self, action)[:4], infos[next(shown) % len(infos)]
+
+    monkeypatch.setattr(CountdownEnv, "step", reporting)
+    [row] = evaluate(p, 5.0, episodes=3, num_envs=1)
+    assert row["success_rate"] == expected
+
+
+def test_success_is_read_from_the_names_that_environments_use():
+    infos = {"is_success": 1.0}, {"success": np.array([0.0])}, {"success": np.bool_(True)}, {"other": 1}, None
+    assert list(map(success, infos)) == [1, 0, 1, -1, -1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 
 import gymnasium as gym
@@ -15,7 +16,7 @@ from snn_dt.errors import ExportError
 from snn_dt.export.c_policy import write_c
 from snn_dt.export.compiled_policy import WARNINGS, CompiledPolicy, c_compiler, evaluate_compiled
 from snn_dt.models.positions import note_longest_episode
-from tests.conftest import ROOT, make_model
+from tests.conftest import ROOT, load_script, make_model
 from tests.export.harness import build, needs_compiler, run_together
 from tests.policies import make_policy, shape_of
 
@@ -100,6 +101,19 @@ def test_int8_follows_the_policy_closely(tmp_path):
     [row] = evaluate_compiled(CompiledPolicy(tmp_path), [500.0], episodes=3)
     assert row["return_mean"] >= 490
     assert 150 < row["spikes_per_decision"] < 300
+
+
+def test_a_chip_takes_the_same_actions(tmp_path):
+    if not all(map(shutil.which, ("arm-none-eabi-gcc", "qemu-system-arm"))):
+        pytest.skip("apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm")
+    script = load_script("microcontroller")
+    write_c(from_pretrained(PRETRAINED / "cartpole-snn_dt_stream"), tmp_path, "int8")
+    policy = CompiledPolicy(tmp_path)
+    observations, rewards, actions = script.record(policy, 500.0)
+    (tmp_path / "records.h").write_text(script.records_header(policy, observations, rewards, 500.0))
+    found = script.run_on("m3", tmp_path, actions)
+    assert found["actions_equal"] == 1
+    assert 50_000 < found["instructions_median"] < 150_000
 
 
 @pytest.mark.parametrize("weights", ["float32", "int8"])

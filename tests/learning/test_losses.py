@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
-from snn_dt.learning.losses import action_loss
-from tests.conftest import CONTINUOUS, DISCRETE, make_batch
+from snn_dt.learning.losses import action_loss, loss_of
+from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model, run
 
 LENGTHS = (6, 3, 1)
 
@@ -84,3 +85,23 @@ def test_metrics_carry_no_graph():
         loss, metrics = action_loss(predictions.requires_grad_(), batch.actions, batch.attention_mask)
         assert loss.requires_grad
         assert not any(value.requires_grad for value in metrics.values())
+
+
+def test_the_likelihood_is_that_of_a_gaussian_with_a_bounded_deviation_and_acting_has_none():
+    batch = make_batch(CONTINUOUS, lengths=LENGTHS, seed=1)
+    model = make_model(dataclasses.replace(TINY, kind="dense", loss="likelihood"), CONTINUOUS).train()
+    with torch.no_grad():
+        model.spread.bias.copy_(torch.tensor([-100.0, 0.5]))  # the first one is cut off at 0.03
+    predictions = run(model, batch)
+    log_sigma = model.spread._latest.detach()
+    assert log_sigma[..., 0] == pytest.approx(math.log(0.03))
+    loss, metrics = loss_of(model, batch, predictions)
+    error = (predictions - batch.actions) / torch.tensor([2.0, 2.0])
+    expected = -torch.distributions.Normal(0, log_sigma.exp()).log_prob(error) - math.log(2 * math.pi) / 2
+    steps = [expected[b, k].mean() for b, k in real_steps()]
+    assert loss.item() == pytest.approx(torch.stack(steps).mean().item(), rel=1e-5)
+    assert metrics["loss"].item() == pytest.approx(loss.item())
+    model.eval()
+    loss, _ = loss_of(model, batch, run(model, batch))
+    squared, _ = action_loss(predictions, batch.actions, batch.attention_mask, torch.tensor([2.0, 2.0]))
+    assert loss.item() == pytest.approx(squared.item(), rel=1e-4)

@@ -46,9 +46,9 @@ def test_off_a_terminal_each_record_is_one_plain_line_with_the_time_left(clock):
         console.evaluating(3, 20)
         console.log_evaluation(400, [EVALUATION])
     assert file.getvalue().splitlines() == [
-        "step 300/1000  loss 0.2500  firing 0.125  20 steps/s  01:10 left",  # 100 updates took 10 s, 700 are left
-        "step 400/1000  loss 1e-05  10 steps/s  01:00 left",
-        "evaluation at step 400: target 500, return 498.2 [490.1, 500] over 20 episodes",
+        "update 300/1000  loss 0.2500  firing 0.125  20 updates/s  01:10 left",  # 100 updates took 10 s, 700 are left
+        "update 400/1000  loss 1e-05  10 updates/s  01:00 left",
+        "evaluation at update 400: target 500, return 498.2 [490.1, 500] over 20 episodes",
     ]
 
 
@@ -61,7 +61,23 @@ def test_on_a_terminal_a_bar_shows_the_last_record_and_printed_lines_stay_above_
     assert "wandb sync /a/[red]b[/red] " + "x" * 200 + "\n" in text  # neither markup nor wrapped: it can be copied
     last = text.splitlines()[-1]
     assert "━" in last
-    for part in ("500/1000", "loss 0.2500", "firing 0.125", "20 steps/s", "left"):
+    for part in ("500/1000", "loss 0.2500", "firing 0.125", "20 updates/s", "left"):
+        assert part in last
+
+
+def test_between_two_records_the_bar_moves_at_every_update_and_fits_80_columns(terminal, clock, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    at = [0]
+    with Console(terminal) as console:
+        console.start(10_000, position=lambda: at[0])
+        clock[0], at[0] = 10.0, 1000
+        console.log(1000, METRICS)
+        clock[0], at[0] = 11.0, 1100
+        console._progress.refresh()
+        assert console._progress.tasks[0].completed == 1100
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()).splitlines()[-1]
+    assert len(last.rstrip()) <= 80
+    for part in ("1100/10000", "loss 0.2500", "firing 0.125", "20 updates/s", "01:29 left"):
         assert part in last
 
 
@@ -71,7 +87,7 @@ def test_an_evaluation_names_itself_on_the_bar_until_it_is_done(terminal):
     console.evaluating(3, 20)
     assert console._progress.tasks[0].description == "evaluate 3/20"
     console.evaluating(20, 20)
-    assert console._progress.tasks[0].description == "train"
+    assert console._progress.tasks[0].description == ""
     console.stop()
     console.stop()
 
@@ -81,7 +97,7 @@ def test_a_dumb_terminal_gets_plain_lines(terminal, monkeypatch):
     with Console(terminal) as console:
         console.start(10)
         console.log(5, METRICS)
-    assert terminal.getvalue().startswith("step 5/10  loss 0.2500")
+    assert terminal.getvalue().startswith("update 5/10  loss 0.2500")
 
 
 def test_an_error_inside_stops_the_bar_and_is_not_swallowed(terminal):

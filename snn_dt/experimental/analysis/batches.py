@@ -13,6 +13,7 @@ from snn_dt.data.windows import Batch
 from snn_dt.errors import ConfigError
 from snn_dt.evaluation.policy import Policy
 from snn_dt.learning.losses import loss_of
+from snn_dt.models.goals import takes_goal
 
 
 def training_batches(
@@ -42,7 +43,11 @@ def training_batches(
             "choose the dataset that the checkpoint was trained on"
         )
     windows = WindowSampler(
-        trajectories, model.context_length, rtg_scale=policy.spec.rtg_scale, normalize=data.normalize
+        trajectories,
+        model.context_length,
+        rtg_scale=policy.spec.rtg_scale,
+        normalize=data.normalize,
+        goals=takes_goal(model),
     )
     return lambda i: windows.batch(seed, i, batch_size).to(policy.device)  # a batch is a function of (seed, i)
 

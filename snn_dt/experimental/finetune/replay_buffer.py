@@ -20,6 +20,7 @@ from snn_dt.data.source import Episode
 from snn_dt.data.trajectories import Trajectories
 from snn_dt.data.windows import Batch, WindowSampler, join
 from snn_dt.evaluation.policy import Policy
+from snn_dt.models.goals import takes_goal
 
 
 class Transitions(NamedTuple):
@@ -72,7 +73,9 @@ class TrainingData:
         self.trajectories = replace(trajectories, state_mean=mean, state_std=std)
         best = self.trajectories.best(np.arange(trajectories.n_episodes), filter_top)  # episode numbers
         scale = policy.spec.rtg_scale
-        self.windows = WindowSampler(self.trajectories, model.context_length, rtg_scale=scale, episodes=best)
+        self.windows = WindowSampler(
+            self.trajectories, model.context_length, rtg_scale=scale, episodes=best, goals=takes_goal(model)
+        )
         self._scale = scale
         ends = trajectories.episode_offsets
         # [steps of the best episodes]

@@ -47,7 +47,8 @@ def with_target_return(windows: Batch, returns: Tensor, target: float) -> Batch:
     `returns` [B] are the returns of the windows' episodes. Both are over the policy's `rtg_scale`; pads stay unchanged.
     """
     shift = (target - returns)[:, None, None] * windows.attention_mask[..., None]  # [B, K, 1]
-    return replace(windows, rtg=windows.rtg + shift)
+    goal = None if windows.goal is None else torch.full_like(windows.goal, target)
+    return replace(windows, rtg=windows.rtg + shift, goal=goal)
 
 
 class FineTuner:

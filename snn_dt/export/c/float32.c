@@ -1,6 +1,6 @@
 /* Numbers are float. A product of an input and a weight is one multiplication, a spike adds weights. */
 typedef float value;
-typedef struct { const float *weight, *bias; int inputs, outputs; } linear;          /* weight [outputs][inputs] */
+typedef struct { const float *weight, *bias; int inputs, stride, outputs; } linear;  /* weight [outputs][stride] */
 typedef struct { const float *weight, *bias; int words, outputs; } spike_linear;     /* weight [inputs][words], padded */
 typedef struct { const float *gain, *shift; float eps; } layer_norm;
 typedef struct { float keep, threshold; } lif;                                       /* keep = 1 - dt / tau_mem */
@@ -14,33 +14,25 @@ static value multiply(value a, value b) { return a * b; }
 
 static const value ONE = 1.0f;
 
-/* y = W x + bias. Four outputs at a time, so that an input is read once for four weights. */
+/* y = W x + bias. Four outputs at a time, so that an input is read once for four weights. Rows of weights are padded. */
 static void affine(const linear *l, const value *x, int16_t *narrow, value *y) {
-    int o = 0;
     (void)narrow;
-    for (; o + 4 <= l->outputs; o += 4) {
-        const float *w0 = l->weight + o * l->inputs, *w1 = w0 + l->inputs, *w2 = w1 + l->inputs, *w3 = w2 + l->inputs;
-        float a = 0, b = 0, c = 0, d = 0;
+    for (int o = 0; o < l->outputs; o += 4) {
+        const float *w0 = l->weight + o * l->stride, *w1 = w0 + l->stride, *w2 = w1 + l->stride, *w3 = w2 + l->stride;
+        float sums[4] = {0};
         for (int i = 0; i < l->inputs; ++i) {
             const float in = x[i];
-            a += w0[i] * in;
-            b += w1[i] * in;
-            c += w2[i] * in;
-            d += w3[i] * in;
+            sums[0] += w0[i] * in;
+            sums[1] += w1[i] * in;
+            sums[2] += w2[i] * in;
+            sums[3] += w3[i] * in;
         }
-        y[o] = l->bias[o] + a;
-        y[o + 1] = l->bias[o + 1] + b;
-        y[o + 2] = l->bias[o + 2] + c;
-        y[o + 3] = l->bias[o + 3] + d;
-    }
-    for (; o < l->outputs; ++o) {
-        float sum = 0;
-        for (int i = 0; i < l->inputs; ++i) sum += l->weight[o * l->inputs + i] * x[i];
-        y[o] = l->bias[o] + sum;
+        for (int k = 0; k < 4 && o + k < l->outputs; ++k) y[o + k] = l->bias[o + k] + sums[k];
     }
 }
 
-/* y = bias + the rows of the weights whose input fired. Eight outputs at a time stay in registers. */
+/* y = bias + the rows of the weights whose input fired. Eight outputs at a time stay in registers. All arrays are padded
+   to multiples of eight outputs. */
 static void add_rows(const spike_linear *l, const uint16_t *fired, int n, value *y) {
     for (int o = 0; o < l->outputs; o += 8) {
         const float *column = l->weight + o;
@@ -56,7 +48,7 @@ static void add_rows(const spike_linear *l, const uint16_t *fired, int n, value 
             sums[6] += row[6];
             sums[7] += row[7];
         }
-        for (int k = 0; k < 8 && o + k < l->outputs; ++k) y[o + k] = l->bias[o + k] + sums[k];
+        for (int k = 0; k < 8; ++k) y[o + k] = l->bias[o + k] + sums[k];
     }
 }
 
@@ -93,6 +85,8 @@ static void scale_by(value *x, int n, float factor, int shift) {
 
 /* 1 / scale, which the running sum of attention adds where a key and a value fire. */
 static value sum_one(float scale) { return 1.0f / scale; }
+
+static value tanh_of(value x) { return tanhf(x); }
 
 /* Replace scores by their softmax. */
 static void soften(value *scores, int n, value most) {

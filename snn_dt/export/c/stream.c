@@ -67,7 +67,8 @@ static void embed(policy_state *s, float rtg, const value *states) {
     value code[UNITS], *x = s->x, *a = s->a, *b = s->b;
     if (rtg < RTG_LOW) rtg = RTG_LOW;
     if (rtg > RTG_HIGH) rtg = RTG_HIGH;
-    for (int u = 0; u < UNITS; ++u) code[u] = from_float(tanhf(rtg * CODE_SLOPE[u] + CODE_SHIFT[u]));
+    const value scaled_rtg = from_float(rtg);
+    for (int u = 0; u < UNITS; ++u) code[u] = tanh_of(multiply(scaled_rtg, CODE_SLOPE[u]) + CODE_SHIFT[u]);
     affine(&STATE, states, s->narrow, a);
     @ADD_ACTION@
     normalise(&EMBEDDING_NORM, a, x, WIDTH);

@@ -1,0 +1,59 @@
+"""What a window says of its episode, the bins of the returns, and short histories."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from snn_dt.data.episode_streams import EpisodeStreams
+from snn_dt.data.windows import WindowSampler, join
+from snn_dt.task import bin_returns, goal_edges
+
+LENGTHS = [5, 1, 12, 3, 40, 8]
+
+
+@pytest.mark.parametrize("kind", [WindowSampler, EpisodeStreams])
+def test_the_goal_is_the_return_of_the_whole_episode_also_where_the_label_is_raised(kind, trajectories):
+    t = trajectories(LENGTHS)
+    batch = kind(t, 4, rtg_scale=10.0, raised=1.0, goals=True).batch(0, 3, 16)
+    plain = kind(t, 4, rtg_scale=10.0).batch(0, 3, 16)
+    assert batch.goal.shape == (16, 1)
+    assert plain.goal is None
+    assert len(plain.fields) == 5
+    scaled = (t.episode_returns / 10).astype(np.float32)
+    assert np.isclose(batch.goal.numpy(), scaled, atol=1e-5).any(1).all()
+    both = join([batch, batch])
+    assert both.goal.shape == (32, 1)
+
+
+def test_bins_hold_whole_episodes_in_order_and_none_is_empty(trajectories):
+    t = trajectories(LENGTHS * 5, seed=3)
+    edges = goal_edges(t, 4)
+    of_step = np.repeat(np.searchsorted(edges, t.episode_returns, side="right"), t.episode_lengths)
+    shares = np.bincount(of_step) / t.n_steps
+    assert len(shares) == len(edges) + 1
+    assert (shares > 0).all()
+    assert shares.max() - 0.25 < t.episode_lengths.max() / t.n_steps
+    means = bin_returns(t, 4)
+    assert list(means) == sorted(means)
+    assert means[-1] == pytest.approx(t.episode_returns[t.episode_returns > edges[-1]].mean())
+
+
+def test_equal_returns_share_one_bin(trajectories):
+    t = trajectories([4] * 6)
+    t.returns_to_go[:] = 7.0
+    t.__dict__.pop("episode_returns", None)
+    assert len(goal_edges(t, 10)) == 0
+    assert bin_returns(t, 10) == (7.0,)
+
+
+def test_short_histories_keep_the_last_steps_and_blank_the_others(trajectories):
+    t = trajectories([40] * 5)
+    whole = WindowSampler(t, 8, rtg_scale=10.0).batch(0, 1, 64)
+    short = WindowSampler(t, 8, rtg_scale=10.0, short_histories=0.5).batch(0, 1, 64)
+    steps, before = short.attention_mask.sum(1), whole.attention_mask.sum(1)
+    assert short.attention_mask[:, -1].all()
+    assert 0.2 < (steps < before).float().mean() < 0.7
+    assert (short.states == whole.states)[short.attention_mask].all()
+    for x in (short.rtg, short.states, short.actions, short.timesteps):
+        assert (x[~short.attention_mask] == 0).all()
