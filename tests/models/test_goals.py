@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from snn_dt.checkpoint import from_pretrained
 from snn_dt.config import ModelConfig, config_from_dict
 from snn_dt.energy import DecisionMeter
 from snn_dt.errors import ConfigError
@@ -153,6 +154,18 @@ def test_rows_with_different_targets_decide_as_alone_and_a_state_carries_the_goa
         policy.reset(80.0)
         policy.load_state(state)
         assert_mostly_equal(policy.act(observations[0, 0]), expected)
+
+
+@pytest.mark.parametrize("kind", ["dense", "snn_dt_stream"])
+def test_a_checkpoint_holds_goals_bins_and_what_the_most_is(kind, tmp_path):
+    policy = goal_policy(kind, context_length=None if kind == "snn_dt_stream" else 3)
+    loaded = from_pretrained(policy.save_pretrained(tmp_path / "policy"))
+    assert loaded.spec == policy.spec
+    assert loaded.model.task.goal_edges == TASK.goal_edges
+    for target in ("most", 20.0):
+        for p in (policy, loaded):
+            p.reset(target)
+        assert_mostly_equal(loaded.act(np.ones(5, np.float32)), policy.act(np.ones(5, np.float32)))
 
 
 def test_most_is_the_mean_return_of_the_best_bin_and_a_number_beyond_the_data_warns_once():
