@@ -163,6 +163,7 @@ void stream_step(void* const* pointers, const Shape& s, const Constants& constan
     const Neuron<F> neuron(constants);
     const int64_t most = std::max(3 * s.width, s.hidden), share = (s.rows + threads - 1) / threads;
     for_blocks(s.rows, share, s.rows * s.width * most * s.layers, threads, [=](int64_t first, int64_t count) {
+        const FlushDenormals flush;
         std::vector<F> scratch(2 * s.width + most + s.units);
         F *x = scratch.data(), *a = x + s.width;
         Fired fired;

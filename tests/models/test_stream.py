@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from snn_dt.config import ModelConfig
+from snn_dt.evaluation.decide import make_decider
 from snn_dt.models import TaskShape
 from snn_dt.models.decay import CHUNK, DecayAttention
 from snn_dt.models.return_code import ReturnCode
 from snn_dt.snn import TokenLIF
+from snn_dt.snn.backends import backend_for
 from tests.conftest import CONTINUOUS, DISCRETE, doubled, make_batch, make_model, run
 
 CONFIG = ModelConfig(kind="snn_dt_stream", d_model=32, n_layers=2, n_heads=4, mlp_ratio=2, context_length=64)
@@ -190,3 +192,20 @@ def test_gradients_reach_the_return_to_go_of_every_earlier_step():
 def test_a_task_without_quantiles_builds_a_model_too():
     model = make_model(CONFIG, TaskShape(3, 2, True, 10, rtg_range=(-2.0, -1.0)))
     assert (model.embedding.code.low, model.embedding.code.high) == (-2.0, -1.0)
+
+
+@pytest.mark.skipif(backend_for("cpu") != "cpp", reason="no C++ compiler, or another kernel is set")
+@torch.inference_mode()
+def test_a_fused_step_leaves_no_denormal_numbers_in_the_state():
+    """6,000 steps of CartPole left 207 of 3,329 numbers below 1.2e-38, where arithmetic is slow."""
+    model = make_model(CONFIG, CONTINUOUS)
+    decide, state = make_decider(model), model.rest(2)
+    for name, part in state.items():
+        if name.startswith("blocks"):
+            part.fill_(1e-39)
+    _, state = decide(torch.rand(2, 1), torch.randn(2, 5), state)
+    tiny = torch.finfo(torch.float32).tiny
+    for name, part in state.items():
+        if name.startswith("blocks"):
+            assert not ((part != 0) & (part.abs() < tiny)).any(), name
+    assert float(torch.tensor(1e-39) * 0.5) > 0, "denormal numbers are kept outside the call"
