@@ -35,6 +35,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "spike_linear_backward": (4, SIZE, SIZE, SIZE),
     "last_token": (5, CONSTANTS, CONSTANTS),
     "decide": (5, CONSTANTS, CONSTANTS, CONSTANTS),
+    "decide_whole": (9, CONSTANTS, CONSTANTS, CONSTANTS, CONSTANTS),
     "checksum": (3, SIZE, SIZE, SIZE),
     "stream_step": (0, ctypes.c_void_p, ctypes.c_void_p, CONSTANTS),
 }
@@ -44,6 +45,7 @@ FLOAT32_KERNELS = (
     "spike_linear_backward",
     "last_token",
     "decide",
+    "decide_whole",
     "checksum",
 )  # float32 only; any, the last
 PANEL_COLUMNS = 64  # columns that products.h takes at a time
@@ -295,6 +297,41 @@ class Ring(ctypes.Structure):
     """Attention span S, tokens of a step P and tokens of a ring C, as `kept_keys.cpp` has them."""
 
     _fields_ = [(name, SIZE) for name in ("span", "per_step", "capacity")]
+
+
+ENDS = ("rtg", "rtg_bias", "state", "state_bias", "action", "action_bias", "table", "norm", "norm_shift")
+ENDS += ("last_norm", "last_shift", "head", "head_bias", "action_low", "action_high", "trained")
+
+
+class Ends(ctypes.Structure):
+    """What is before and behind the blocks, as `kept_keys.cpp` has it. The pointers do not keep tensors alive."""
+
+    _fields_ = [
+        *((name, SIZE) for name in ("states", "actions", "discrete", "bounded", "positions")),
+        *((name, ctypes.c_double) for name in ("low", "high", "eps")),
+        *((name, ctypes.c_void_p) for name in ENDS),
+    ]
+
+
+def decide_whole(
+    inputs: tuple[Tensor, Tensor, Tensor], timesteps: Tensor, rings: list[Tensor], ring: Ring, ends: Ends, stack: Stack
+) -> Tensor:
+    """Make a decision from `rtg [B, 1]`, `states [B, S]` and the last `actions [B(, A)]`; return predictions `[B, A]`.
+
+    All are contiguous. The rings are changed in place, see `decide`.
+    """
+    states = inputs[1]
+    batch, width = len(states), rings[0].shape[-1]
+    predictions, last = states.new_empty(batch, ends.actions), states.new_empty(batch, width)
+    x = states.new_empty(batch, ring.per_step, width)
+    pointers = (ctypes.c_void_p * len(rings))(*[r.data_ptr() for r in rings])
+    shape = _Shape(batch=batch, length=ring.per_step, width=width, **stack.shape)
+    arguments = [t.data_ptr() for t in (*inputs, predictions, x, timesteps, last, stack.pointers)]
+    structures = (ctypes.byref(s) for s in (shape, ring, ends))
+    constants = pointer_to_constants(stack.constants)
+    function = _function("decide_whole", torch.float32)
+    function(*arguments, ctypes.addressof(pointers), *structures, constants, torch.get_num_threads())
+    return predictions
 
 
 def decide(x: Tensor, timesteps: Tensor, rings: list[Tensor], ring: Ring, stack: Stack) -> Tensor:
