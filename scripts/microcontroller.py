@@ -25,7 +25,7 @@ BOARDS = {
 }
 FLAGS = ["-std=c99", "-O2", "-mthumb", "-fno-math-errno", "-ffunction-sections", "-fdata-sections", "-nostartfiles"]
 DECISIONS = 200
-EPISODES = 200
+EPISODES = 100
 SEED = 1_000_000
 SPAN = ["--model.attention_span", "10", "--model.context_length", "20", "--train.batch_size", "32"]
 POLICIES = {
@@ -33,10 +33,18 @@ POLICIES = {
     "cartpole-snn_dt": ["cartpole.yaml", "variant/snn_dt-full.yaml", *SPAN],
     "cartpole-snn_dt_stream": None,
     "cartpole-dense-d32": ["cartpole.yaml", "variant/dense.yaml", "--model.d_model", "32", *SPAN],
-    "cartpole-snn_dt_stream-d32": ["cartpole.yaml", "variant/snn_dt_stream.yaml", "--model.d_model", "32"],
+    "cartpole-snn_dt_stream-d32": [
+        "cartpole.yaml",
+        "variant/snn_dt_stream.yaml",
+        "--model.d_model",
+        "32",
+        "--train.steps",
+        "1500",
+    ],
     "pendulum-dense": ["pendulum.yaml", "variant/dense.yaml", *SPAN],
     "pendulum-snn_dt_stream": None,
     "hopper-snn_dt_stream": None,
+    "hover-actor": ["online/dagger.yaml", "--task.training_spread", "0.75", "--task.flight", "125"],
 }
 """Configs and flags of the training of each policy. None: it ships in results/pretrained."""
 
@@ -46,10 +54,11 @@ def checkpoint(name: str, runs: Path) -> Path:
     options = POLICIES[name]
     if options is None:
         return ROOT / "results" / "pretrained" / name
-    if not (runs / name / "checkpoints" / "last").is_dir():
+    if not (runs / name).is_dir():
         configs = [f"configs/{word}" for word in options if word.endswith(".yaml")]
         flags = [word for word in options if not word.endswith(".yaml")]
-        command = [sys.executable, "-m", "snn_dt.cli.main", "train", "--config", *configs, *flags]
+        kind = "online" if name == "hover-actor" else "train"
+        command = [sys.executable, "-m", "snn_dt.cli.main", kind, "--config", *configs, *flags]
         subprocess.run([*command, "--run-dir", str(runs / name), "--track.wandb", "disabled"], cwd=ROOT, check=True)
     return runs / name
 
@@ -125,13 +134,13 @@ def run_on(board: str, folder: Path, actions: list[Any]) -> dict[str, Any]:
 
 def measure(name: str, weights: str, runs: Path) -> dict[str, Any]:
     """Return the row of a policy: its return here and its counts on every board."""
-    from snn_dt import from_pretrained
+    from snn_dt.cli.export import read_any
     from snn_dt.export.c_policy import write_c
     from snn_dt.export.compiled_policy import CompiledPolicy, evaluate_compiled
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        trained = from_pretrained(checkpoint(name, runs))
+        trained = read_any(checkpoint(name, runs))
         write_c(trained, folder, weights)
         policy = CompiledPolicy(folder)
         target = policy.spec.target_return

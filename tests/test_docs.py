@@ -145,7 +145,7 @@ def test_every_command_that_a_page_shows_has_its_flags(page):
     for line in commands(page.read_text()):
         for command, words in calls(line):
             assert command[0] in COMMANDS or command[0].endswith(".py"), f"{name(page)}: {line}"
-            known = flags(command) | {"help", "help_all", "no_count", "trust_env_spec"}
+            known = flags(command) | {"help", "help_all", "no_count", "release", "trust_env_spec"}
             for flag in re.findall(r"(?<![\w-])--([a-zA-Z][\w.-]*)", words):
                 assert flag.rstrip(".").replace("-", "_") in known, f"{name(page)}: --{flag} of {line}"
 

@@ -3,8 +3,7 @@
     python experiments/online/results.py runs/online
 
 reads the metrics of every run folder in it; a folder is named METHOD-seedN (hover) or ft-TASK-NAME-seedN (fine-tuning).
-`hover_final.csv` evaluates the actors of hover runs over 128 flights: alone, and with the first 50 steps of each flown
-by the guide, as in the code of arXiv 2510.24461.
+`hover_final.csv` evaluates the last actors of hover runs, alone, over 128 flights from seed 20000.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from snn_dt.experimental.online.config import load_online_config
-from snn_dt.experimental.online.guide import make_guide
 from snn_dt.experimental.online.saved import load_actor
 from snn_dt.experimental.online.score import score_flights
 from snn_dt.experimental.online.task import make_task
@@ -42,17 +40,11 @@ def points(run: Path) -> list[dict[str, Any]]:
 
 
 def final(run: Path) -> list[dict[str, Any]]:
-    """Evaluate the last actor of a hover run: alone, and after 50 steps of its guide if it has one."""
+    """Evaluate the last actor of a hover run alone."""
     if not (run / "actor").is_dir():
         return []
-    config, actor, rows = load_online_config(run / "config.yaml"), load_actor(run), []
-    task, guide = make_task(config.task), None
-    if config.has_guide:
-        guide = make_guide(config, task, run / "guide.safetensors", print, True, lambda: None)
-    for guided in (0, 50) if guide else (0,):
-        score = score_flights(actor, task, 128, 20_000, guide, guided)
-        rows.append({"run": run.name, "guided": guided, "flights": 128} | {name: score[name] for name in HOVER})
-    return rows
+    score = score_flights(load_actor(run), make_task(load_online_config(run / "config.yaml").task), 128, 20_000)
+    return [{"run": run.name, "flights": 128} | {name: score[name] for name in HOVER}]
 
 
 def table(rows: list[dict[str, Any]], name: str) -> None:

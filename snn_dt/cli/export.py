@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from snn_dt import io
 from snn_dt.cli.arguments import parse
 from snn_dt.errors import ConfigError
+
+ONLINE = "snn_dt.experimental.online.c_actor"
+"""Module that reads the actors of `snn-dt online`. It is named as text, because core never imports experimental."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +22,9 @@ class ExportArguments:
 
     checkpoint: Path
     """Checkpoint folder, or a run folder with a last checkpoint."""
-    to: Literal["c", "pt2", "onnx"] = "c"
+    to: Literal["c", "pt2", "onnx", "nir"] = "c"
     """`c`: freestanding C99, one header and one source. `pt2`, `onnx`: a graph of one decision for torch.export or
-    onnxruntime, with normalisation, return-to-go and state inside."""
+    onnxruntime, with normalisation, return-to-go and state inside. `nir`: the spiking parts of snn_dt_stream."""
     out: Path = Path("exported")
     """Folder for the files; made if it is missing."""
     weights: Literal["float32", "int8"] = "float32"
@@ -34,15 +39,17 @@ def export_main(arguments: Sequence[str]) -> int:
     if words and not words[0].startswith("-"):
         words.insert(0, "--checkpoint")
     args = parse(ExportArguments, words, "snn-dt export")
-    from snn_dt.checkpoint import from_pretrained
-
     if args.weights != "float32" and args.to != "c":
         raise ConfigError(f"expected --weights float32 for {args.to}, found {args.weights}; int8 is for --to c")
-    policy = from_pretrained(args.checkpoint)
+    policy = read_any(args.checkpoint)
     if args.to == "c":
         from snn_dt.export.c_policy import write_c
 
         paths = write_c(policy, args.out, args.weights, args.name)
+    elif args.to == "nir":
+        from snn_dt.export.nir_graph import write_nir
+
+        paths = write_nir(policy, args.out, args.name)
     else:
         from snn_dt.export.graph import write_graph
 
@@ -50,3 +57,13 @@ def export_main(arguments: Sequence[str]) -> int:
     for path in paths:
         print(f"{path}: {path.stat().st_size / 1e3:,.0f} kB")
     return 0
+
+
+def read_any(path: Path) -> Any:
+    """Return the policy of a checkpoint, or the actor of a run of `snn-dt online`."""
+    for folder in (path, path / "actor"):
+        if io.is_file(folder / "config.json") and "actor" in io.read_json(folder / "config.json"):
+            return import_module(ONLINE).read_policy(path)
+    from snn_dt.checkpoint import from_pretrained
+
+    return from_pretrained(path)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from snn_dt import __version__, io
+from snn_dt.data.encoding import is_composite
 from snn_dt.errors import ExportError
 from snn_dt.evaluation.policy import Policy
 from snn_dt.export.c_stream import stream_parts
@@ -19,10 +21,24 @@ from snn_dt.export.c_window import window_parts
 from snn_dt.export.constants import AFTER_SPIKE, TOGETHER, Constants, Weights
 from snn_dt.export.parts import CParts, declaration
 from snn_dt.models.decision_transformer import DecisionTransformer
+from snn_dt.models.goals import takes_goal
+from snn_dt.models.layers import ActionHead
 from snn_dt.models.stream import StreamTransformer
 
 FOLDER = Path(__file__).with_name("c")
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
+
+
+WRITERS: dict[type, Callable[[Any, Constants], CParts]] = {
+    StreamTransformer: stream_parts,
+    DecisionTransformer: window_parts,
+}
+"""For each type of model the function that returns its parts of the C."""
+
+
+def register_c(model: type, parts: Callable[[Any, Constants], CParts]) -> None:
+    """Register the function that returns the parts of the C of a type of model."""
+    WRITERS[model] = parts
 
 
 def write_c(policy: Policy, folder: Path, weights: Weights = "float32", name: str = "policy") -> list[Path]:
@@ -55,10 +71,13 @@ def write_c(policy: Policy, folder: Path, weights: Weights = "float32", name: st
 
 def _network(policy: Policy) -> Callable[[Any, Constants], CParts]:
     """Return the function that writes this model."""
-    if type(policy.model) is StreamTransformer:
-        return stream_parts
-    if type(policy.model) is DecisionTransformer:
-        return window_parts
+    if takes_goal(policy.model):
+        raise ExportError("expected model.goal: none for C, found bins; train with it")
+    head: Any = getattr(policy.model, "head", None)
+    if isinstance(head, nn.Module) and (type(head) is not ActionHead or head.out_features != policy.model.action_dim):
+        raise ExportError(f"expected model.head: linear for C, found {type(head).__name__}; export to pt2 or onnx")
+    if type(policy.model) in WRITERS:
+        return WRITERS[type(policy.model)]
     kind = getattr(getattr(policy.model, "config", None), "kind", type(policy.model).__name__)
     raise ExportError(
         f"expected a policy of kind dense, snn_dt or snn_dt_stream for C, found {kind}; export to pt2 or onnx"
@@ -71,6 +90,8 @@ def _action(policy: Policy) -> tuple[str, str]:
 
     model: Any = policy.model
     space = policy.action_space
+    if is_composite(space):
+        raise ExportError(f"expected Box or Discrete actions for C, found {space}; they are for Python only")
     if model.discrete:
         signature = "int32_t policy_act(policy_state *s, const policy_observation *observation)"
         read = (
@@ -99,9 +120,10 @@ def _header(policy: Policy, parts: CParts, constants: Constants) -> str:
     widest = -(parts.widest // -TOGETHER) * TOGETHER
     narrow = max(widest, model.state_dim + 3, model.action_dim + 3)
     token = -(parts.width // -TOGETHER) * TOGETHER
+    blocks = f"    policy_block blocks[{parts.layers}];   /* what a layer keeps between decisions */\n"
     state = (
-        f"typedef struct {{\n{parts.members()}}} policy_block;\n\ntypedef struct {{\n"
-        f"    policy_block blocks[{parts.layers}];   /* what a layer keeps between decisions */\n"
+        f"{f'typedef struct {{{chr(10)}{parts.members()}}} policy_block;{chr(10)}{chr(10)}' if parts.layers else ''}"
+        f"typedef struct {{\n{blocks if parts.layers else ''}"
         "    double return_to_go;\n"
         f"    {action}   /* the last one, which is an input of the next decision */\n"
         "    uint16_t begun;   /* 0 before the first decision of an episode */\n"
@@ -145,7 +167,7 @@ def _source(policy: Policy, parts: CParts, constants: Constants) -> str:
                 constants.array(f"ACTION_{side.upper()}", getattr(model.head, side).cpu(), "float")
             bound = np.clip(getattr(policy.action_space, side), -LARGEST_FLOAT, LARGEST_FLOAT)
             constants.array(f"SPACE_{side.upper()}", bound, "float")
-    network = _fill("".join((FOLDER / name).read_text() for name in parts.fragments), parts.replaced)
+    network = _fill("".join((FOLDER / name).read_text() for name in parts.fragments) + parts.code, parts.replaced)
     api = _fill(
         (FOLDER / "policy.c").read_text(),
         {
@@ -165,7 +187,7 @@ def _source(policy: Policy, parts: CParts, constants: Constants) -> str:
         "/* Called with the list of neurons of a layer that fire. */\n"
         "#ifndef ON_SPIKES\n#define ON_SPIKES(fired, count) ((void)0)\n#endif\n"
         f"#define AFTER_SPIKE(h, threshold) {reset}",
-        "\n".join((parts.types, types.rstrip())).strip(),
+        "\n".join((parts.types, types.rstrip(), parts.types_of_values)).strip(),
         "\n".join(constants.lines),
         _called(functions.strip(), network + api),
         network.strip(),

@@ -23,6 +23,7 @@ from snn_dt.data.encoding import is_composite
 from snn_dt.errors import ExportError
 from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.policy_spec import PolicySpec, read_space
+from snn_dt.models.goals import takes_goal
 from snn_dt.models.interface import decides_from_state
 
 RTG = "return_to_go"
@@ -50,6 +51,8 @@ class Decision(nn.Module):
         from gymnasium import spaces
 
         space = policy.action_space
+        if takes_goal(policy.model):
+            raise ExportError("expected model.goal: none for a graph, found bins; train with it, or act in Python")
         self.model, self.spec = policy.model, policy.spec
         self.register_buffer("mean", policy.state_mean)
         self.register_buffer("std", policy.state_std)
@@ -146,7 +149,8 @@ def write_graph(policy: Policy, folder: Path, to: str, name: str = "policy") -> 
     example = torch.zeros(1, len(policy.state_mean), dtype=policy.state_mean.dtype), torch.zeros(1).double(), *rest
     io.writable_folder(folder)
     path = folder / f"{name}.{to}"
-    outputs = ["action", *(f"next_{n}" for n in decision.names)]
+    outputs = ["action", *(f"next.{n}" for n in decision.names)]
+    inputs = [*INPUTS, *(f"state.{n}" for n in decision.names)]
     if to == "onnx":
         _require_onnx()
     try:
@@ -155,7 +159,7 @@ def write_graph(policy: Policy, folder: Path, to: str, name: str = "policy") -> 
             if to == "pt2":
                 torch.export.save(program, path)
             else:
-                names: dict[str, Any] = {"input_names": [*INPUTS, *decision.names], "output_names": outputs}
+                names: dict[str, Any] = {"input_names": inputs, "output_names": outputs}
                 written = torch.onnx.export(program, dynamo=True, verbose=False, external_data=False, **names)
                 assert written is not None
                 written.save(path)
@@ -219,7 +223,12 @@ class GraphPolicy:
             raise ExportError("expected onnxruntime for ONNX, found none; pip install 'snn-dt[onnx]'") from error
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         used = {x.name for x in session.get_inputs()}  # an input that changes nothing is no input of the graph
-        return lambda inputs: session.run(None, {name: x for name, x in inputs.items() if name in used})
+
+        def run(inputs: dict[str, Any]) -> Any:
+            named = {name if name in INPUTS else f"state.{name}": x for name, x in inputs.items()}
+            return session.run(None, {name: x for name, x in named.items() if name in used})
+
+        return run
 
     def reset(self, target_return: float | None = None) -> None:
         """Begin an episode with a target return in environment units. None is the default."""

@@ -27,7 +27,11 @@ class CParts:
     state: dict[str, tuple[str, int]] = field(default_factory=dict)
     """More arrays of the state, as `block_state`; of length 0: one number."""
     types: str = ""
-    """More types."""
+    """More types, before those of numbers."""
+    types_of_values: str = ""
+    """More types, after those of numbers."""
+    code: str = ""
+    """Code after the fragments; with no fragments it has the function `decide`."""
     rest: str = ""
     """Statements that begin an episode; the state is 0 before them."""
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 if find_spec("triton") is None:
     pytest.skip("the package triton is not installed", allow_module_level=True)
 if not torch.cuda.is_available():
+    if version("triton").startswith("3.5."):  # that of torch 2.9
+        pytest.skip("Triton 3.5 does not interpret a function called by a kernel", allow_module_level=True)
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are first imported
 
 from snn_dt.snn import SURROGATES, LIFParameters, lif_rate, lif_scan

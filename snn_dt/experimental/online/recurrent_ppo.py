@@ -169,10 +169,11 @@ class RecurrentPPO:
         ratio, gain = ratio[valid], scaled[at][valid]
         rho = ratio.exp()
         loss = -torch.minimum(rho * gain, rho.clamp(1.0 - CLIP, 1.0 + CLIP) * gain).mean()
-        self.actor_optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.parameters, GRAD_CLIP)
-        self.actor_optimizer.step()
+        if self.updates >= self.config.learn.critic_first:
+            self.actor_optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(self.parameters, GRAD_CLIP)
+            self.actor_optimizer.step()
         judged = self.value(rollout.observations[at][valid]).squeeze(-1)
         critic_loss = (judged - goals[at][valid]).square().mean()
         self.value_optimizer.zero_grad(set_to_none=True)

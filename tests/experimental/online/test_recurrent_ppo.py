@@ -51,7 +51,7 @@ def test_every_step_is_in_one_segment_that_stays_in_its_flight():
 def ppo(**changes) -> RecurrentPPO:
     torch.manual_seed(0)
     task = TaskConfig(drones=4, horizon=60, spread=1.0)
-    learn = LearnConfig(method="ppo", length=20, batch_size=8, critic_hidden=(8,), **changes)
+    learn = LearnConfig(method="ppo", critic_first=0, length=20, batch_size=8, critic_hidden=(8,), **changes)
     config = replace(OnlineConfig(), task=task, learn=learn, actor=ActorConfig(hidden=(16, 8)))
     made = make_task(task)
     return RecurrentPPO(config, made, make_actor(config.actor, made.learner_dim, made.action_dim))
@@ -102,3 +102,15 @@ def test_it_learns_to_push_where_that_pays():
         one.iterate(moment(i))
     assert one._fly(moment(99)).rewards.mean() > 0.7 * first
     assert one._fly(moment(99)).rewards.mean() > first + 0.2
+
+
+def test_the_actor_waits_for_the_first_updates_of_its_critic():
+    one = ppo(epochs=1)
+    one.config = replace(one.config, learn=replace(one.config.learn, critic_first=1000))
+    before = [[p.clone() for p in net.parameters()] for net in (one.actor, one.value)]
+    one.iterate(moment())
+    same = [
+        all(torch.equal(p, old) for p, old in zip(net.parameters(), olds, strict=True))
+        for net, olds in zip((one.actor, one.value), before, strict=True)
+    ]
+    assert same == [True, False]

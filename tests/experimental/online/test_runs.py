@@ -120,6 +120,17 @@ def test_a_run_stopped_or_killed_goes_on_bit_for_bit(tmp_path, monkeypatch, caps
     assert left_behind(cut) == left_behind(whole)
 
 
+def test_training_flights_are_shorter_begin_wider_and_differ_evaluation_flights_do_not():
+    config = TaskConfig(training_spread=1.0, flight=20, mass=0.2)
+    training, evaluation = make_task(config).make(200), make_task(config).make(200, training=False, perturbed=False)
+    starts = []
+    for env, steps, factors in ((training, 20, 200), (evaluation, 500, 1)):
+        env.reset(seed=0)
+        assert (env.max_episode_steps, len(np.unique(env.factors[0]))) == (steps, factors)
+        starts.append(np.abs(env.state[:, 0]).max())
+    assert starts[0] > 0.4 > 0.25 >= starts[1]
+
+
 def test_a_loaded_guide_is_kept_whatever_its_size(tmp_path, capsys):
     run, guide = tmp_path / "run", MLPGuide([146, 8, 4], "tanh")
     save_guide(guide, tmp_path / "mine.safetensors")

@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# A new user with nothing but the wheel: build it, install it without network, and work in an empty folder. Every step is
+# timed; the first that fails ends the script with its output.
+#
+#   bash scripts/new_user.sh           as a user would; QUICK=1 trains a few updates only (as .ci/run does)
+#
+# PYTHONS names the interpreters ("python3.11 python3.12"); one that is missing, or for which no torch is found, is skipped
+# with its reason. KEEP=1 keeps the folder. A new step is a function and a line in STEPS.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/snn_dt-new-user-XXXXXX")
+[ -n "${KEEP:-}" ] || trap 'rm -rf "$work"' EXIT
+steps=600 windows=()
+[ -z "${QUICK:-}" ] || { steps=20 windows=(--train.steps 60 --eval.episodes 0); }
+
+STEPS=(
+  "names                      list_names"
+  "quickstart                 quickstart"
+  "own Minari dataset         own_minari"
+  "own numpy arrays           own_arrays"
+  "evaluate a pretrained one  evaluate_pretrained"
+  "from_pretrained by name    by_name"
+  "a wrong name               wrong_name"
+)
+
+list_names() {
+  snn-dt list
+  [ "$(snn-dt list | wc -L)" -le 80 ]
+  snn-dt list --json | python -c 'import json, sys; assert "cartpole-snn_dt" in json.load(sys.stdin)["pretrained"]'
+}
+
+quickstart() {
+  snn-dt quickstart "${windows[@]}"
+  [ -s runs/quickstart/report/report.html ] && [ -s runs/quickstart/evaluation.json ]
+}
+
+own_minari() {
+  snn-dt data collect CartPole-v1 --id mine/cartpole/random-v0 --episodes 60
+  snn-dt train --data.dataset minari:mine/cartpole/random-v0 --run-dir runs/own --train.steps "$steps" --eval.episodes 2
+}
+
+own_arrays() {
+  python - "$steps" << 'EOF'
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+import snn_dt
+
+# Three lines for arrays of your own: the arrays, the trajectories, the training.
+rng, ends = np.random.default_rng(0), np.arange(2000) % 50 == 49
+observations, actions, rewards = rng.normal(size=(2000, 3)), rng.uniform(-1, 1, (2000, 2)), rng.uniform(size=2000)
+data = snn_dt.Trajectories.from_arrays(observations, actions, rewards, ends, np.zeros(2000, bool))
+config = snn_dt.Config()
+run = snn_dt.train(replace(config, train=replace(config.train, steps=int(sys.argv[1]))), "runs/arrays", data)
+policy = snn_dt.from_pretrained("runs/arrays")
+policy.reset(target_return=20.0)
+assert policy.act(observations[0]).shape == (2,)
+EOF
+}
+
+evaluate_pretrained() {
+  snn-dt evaluate --checkpoint cartpole-snn_dt --target-return 500 --episodes 5 --json out.json
+  python -c 'import json; [row] = json.load(open("out.json")); assert row["return_mean"] > 400, row["return_mean"]'
+}
+
+by_name() {
+  python -c '
+import snn_dt
+policy = snn_dt.from_pretrained("cartpole-snn_dt")
+data = snn_dt.load_dataset("minari:sb3/cartpole/mixed-v0")
+policy.reset(target_return=500.0)
+print(policy.act(data.observations[0]), snn_dt.load_config("configs/cartpole.yaml").data.dataset)'
+}
+
+wrong_name() {
+  local said status=0
+  said=$(snn-dt train cartpol 2>&1) || status=$?
+  [ "$status" -eq 2 ] && [[ "$said" == *"did you mean 'cartpole'"* ]]
+  status=0
+  said=$(snn-dt evaluate --checkpoint hopper-snn_dt 2>&1) || status=$?
+  [ "$status" -eq 2 ] && [[ "$said" == *"--release"* ]]
+}
+
+# Sizes and metadata of what would be published.
+build() {
+  python -m venv "$work/tools"
+  "$work/tools/bin/pip" install --quiet build twine
+  "$work/tools/bin/python" -m build --outdir "$work/dist" "$root"
+  "$work/tools/bin/twine" check --strict "$work"/dist/*
+  [ "$(stat -c %s "$work"/dist/*.whl)" -lt 6000000 ] && [ "$(stat -c %s "$work"/dist/*.tar.gz)" -lt 2000000 ]
+}
+
+# What a machine without network does: all wheels are fetched on another one first.
+install() {
+  "$1" -m venv "$work/venv"
+  "$work/venv/bin/pip" download --quiet -c "$root/constraints.txt" -d "$work/wheels" "$work"/dist/*.whl
+  env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null "$work/venv/bin/pip" install --quiet --no-index \
+    --find-links "$work/wheels" snn-dt
+}
+
+table=()
+timed() { # NAME COMMAND...
+  local name=$1 begin=$SECONDS log="$work/log"
+  shift
+  # In a process of its own, because `set -e` has no effect inside a function that is part of a condition.
+  if (set -e; "$@") > "$log" 2>&1; then :; else
+    local status=$?
+    cat "$log"
+    echo "new user: $name failed with status $status" >&2
+    exit 1
+  fi
+  table+=("$(printf '%-36s %5d s' "$name" $((SECONDS - begin)))")
+  echo "${table[-1]}"
+}
+
+export PYTHONDONTWRITEBYTECODE=1
+unset PYTHONPATH SNN_DT_CACHE SNN_DT_RELEASE MINARI_DATASETS_PATH
+timed "build, twine check" build
+for python in ${PYTHONS:-python3}; do
+  if ! version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null); then
+    table+=("$python: skipped, there is no such interpreter")
+    continue
+  fi
+  rm -rf "$work/venv" "$work/wheels" "$work/home" "$work/empty"
+  mkdir "$work/home" "$work/empty"
+  if ! "$python" -m pip download --quiet --no-deps -c "$root/constraints.txt" -d "$work/wheels" torch > "$work/log" 2>&1; then
+    table+=("$version: skipped, no torch: $(tail -1 "$work/log")")
+    continue
+  fi
+  timed "$version: download, install offline" install "$python"
+  before=$PATH home=$HOME
+  export HOME="$work/home" PATH="$work/venv/bin:$PATH" WANDB_MODE=offline
+  cd "$work/empty"
+  for step in "${STEPS[@]}"; do
+    timed "$version: ${step%  *}" "${step##* }"
+  done
+  cd "$root"
+  export PATH=$before HOME=$home
+done
+printf '\n%s\n' "A new user:" "${table[@]}"
