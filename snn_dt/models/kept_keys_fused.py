@@ -86,13 +86,14 @@ def _knows_ends(model: DecisionTransformer) -> bool:
 
 def _ends(model: DecisionTransformer) -> cpp.Ends:
     """Collect the sizes and addresses of the embedding and the head."""
-    embedding, head, table = model.embedding, model.head, model.embedding.positions
+    embedding, head = model.embedding, model.head
+    table: Any = embedding.positions
     assert isinstance(head, ActionHead)
     low, high = embedding.rtg_range or (-float("inf"), float("inf"))
     action = [embedding.action.weight, None if model.discrete else embedding.action.bias]
     places = [None, None] if table is None else [table.weight, table.last]
     bounds = [head.low, head.high] if head.bounded else [None, None]
-    tensors = [*pair(embedding.rtg), *pair(embedding.state), *action, places[0], *pair(embedding.norm)]
+    tensors: list[Any] = [*pair(embedding.rtg), *pair(embedding.state), *action, places[0], *pair(embedding.norm)]
     tensors += [*pair(model.norm), *pair(head), *bounds, places[1]]
     sizes = (
         model.state_dim,

@@ -299,8 +299,10 @@ class Ring(ctypes.Structure):
     _fields_ = [(name, SIZE) for name in ("span", "per_step", "capacity")]
 
 
-ENDS = ("rtg", "rtg_bias", "state", "state_bias", "action", "action_bias", "table", "norm", "norm_shift")
-ENDS += ("last_norm", "last_shift", "head", "head_bias", "action_low", "action_high", "trained")
+ENDS = (
+    *("rtg", "rtg_bias", "state", "state_bias", "action", "action_bias", "table", "norm", "norm_shift"),
+    *("last_norm", "last_shift", "head", "head_bias", "action_low", "action_high", "trained"),
+)
 
 
 class Ends(ctypes.Structure):
