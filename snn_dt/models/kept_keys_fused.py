@@ -20,7 +20,7 @@ from snn_dt.models.interface import State
 from snn_dt.models.last_token import pack_blocks
 from snn_dt.models.layers import ActionHead
 from snn_dt.models.positions import LearnedPositions
-from snn_dt.snn import cpp
+from snn_dt.snn import cpp, cpp_decision
 
 
 class FusedDecision:
@@ -33,7 +33,7 @@ class FusedDecision:
         self._model, ring = model, model.ring
         self.watch = cpp.Watch([x.detach() for x in (*model.blocks.parameters(), *model.blocks.buffers())])
         self._stack = pack_blocks(list(model.blocks))
-        self._ring = cpp.Ring(ring.span, ring.per_step, ring.capacity)
+        self._ring = cpp_decision.Ring(ring.span, ring.per_step, ring.capacity)
         self._ends = _ends(model) if _knows_ends(model) else None
         self._types = torch.float32, torch.float32, torch.int64 if model.discrete else torch.float32
         self._names = [f"blocks.{i}.{part}" for i in range(len(model.blocks)) for part in ("keys", "values")]
@@ -45,14 +45,14 @@ class FusedDecision:
         if self._ends is not None and len(states) and types == self._types:
             inputs = rtg.contiguous(), states.contiguous(), state["action"].contiguous()
             rings = [state[name] for name in self._names]
-            found = cpp.decide_whole(inputs, state["timestep"], rings, self._ring, self._ends, self._stack)
+            found = cpp_decision.decide_whole(inputs, state["timestep"], rings, self._ring, self._ends, self._stack)
             state["timestep"] += 1
             return found, state
         x = model.embedding(*model.new_inputs(rtg, states, state))  # [B, P, D]
         if x.dtype != torch.float32 or x.numel() == 0:  # the kernel takes neither autocast nor an empty batch
             return model.step(rtg, states, state)
         now, rings = state["timestep"], [state[name] for name in self._names]
-        last = cpp.decide(x.contiguous(), now, rings, self._ring, self._stack)  # [B, D]
+        last = cpp_decision.decide(x.contiguous(), now, rings, self._ring, self._stack)  # [B, D]
         now += 1
         # The head of populations takes tokens: [B, 1, D] -> [B, 1, A] -> [B, A]
         prediction: Tensor = model.head(model.norm(last.unsqueeze(1)))
@@ -84,7 +84,7 @@ def _knows_ends(model: DecisionTransformer) -> bool:
     )
 
 
-def _ends(model: DecisionTransformer) -> cpp.Ends:
+def _ends(model: DecisionTransformer) -> cpp_decision.Ends:
     """Collect the sizes and addresses of the embedding and the head."""
     embedding, head = model.embedding, model.head
     table: Any = embedding.positions
@@ -103,4 +103,4 @@ def _ends(model: DecisionTransformer) -> cpp.Ends:
         0 if table is None else table.num_embeddings,
     )
     pointers = [None if x is None else x.data_ptr() for x in tensors]
-    return cpp.Ends(*sizes, low, high, model.norm.eps, *pointers)
+    return cpp_decision.Ends(*sizes, low, high, model.norm.eps, *pointers)

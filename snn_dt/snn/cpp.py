@@ -74,13 +74,14 @@ def load() -> ctypes.CDLL | None:
 
 
 @lru_cache
-def _function(name: str, dtype: torch.dtype) -> Any:
+def function_of(name: str, dtype: torch.dtype) -> Any:
+    """Return a function of the library for a dtype."""
     return getattr(load(), f"{name}_{SUFFIX[dtype]}")
 
 
 def _call(name: str, tensors: tuple[Tensor | None, ...], *others: Any) -> None:
     assert tensors[0] is not None  # its dtype selects the function
-    function = _function(name, tensors[0].dtype)
+    function = function_of(name, tensors[0].dtype)
     function(*[None if x is None else x.data_ptr() for x in tensors], *others, torch.get_num_threads())
 
 
@@ -216,7 +217,7 @@ class Checksum:
             ctypes.create_string_buffer(64 * n),
             n,
         )
-        self._function = _function("checksum", torch.float32)
+        self._function = function_of("checksum", torch.float32)
 
     def __call__(self, every: int = 1, first: int = 0) -> bytes:
         """Read all tensors, or every so many lines of 64 bytes from line `first` on.
@@ -260,7 +261,9 @@ class Watch:
         return self._checksum() != self._whole
 
 
-class _Shape(ctypes.Structure):
+class Shape(ctypes.Structure):
+    """Sizes of a stack of blocks, as `blocks.h` has them."""
+
     _fields_ = [
         *((name, SIZE) for name in ("batch", "length", "width", "hidden", "heads", "layers", "sim_steps")),
         *((name, ctypes.c_double) for name in ("eps", "scale", "gain")),
@@ -288,66 +291,6 @@ def last_token(x: Tensor, real: Tensor, stack: Stack) -> Tensor:
     batch, length, width = x.shape
     tokens = 2 * batch * length
     q, kv = x.new_empty(tokens * width), x.new_empty(tokens * 2 * width)
-    shape = _Shape(batch=batch, length=length, width=width, **stack.shape)
+    shape = Shape(batch=batch, length=length, width=width, **stack.shape)
     _call("last_token", (x, real, stack.pointers, q, kv), ctypes.byref(shape), pointer_to_constants(stack.constants))
     return x[:, -1:]
-
-
-class Ring(ctypes.Structure):
-    """Attention span S, tokens of a step P and tokens of a ring C, as `kept_keys.cpp` has them."""
-
-    _fields_ = [(name, SIZE) for name in ("span", "per_step", "capacity")]
-
-
-ENDS = (
-    *("rtg", "rtg_bias", "state", "state_bias", "action", "action_bias", "table", "norm", "norm_shift"),
-    *("last_norm", "last_shift", "head", "head_bias", "action_low", "action_high", "trained"),
-)
-
-
-class Ends(ctypes.Structure):
-    """What is before and behind the blocks, as `kept_keys.cpp` has it. The pointers do not keep tensors alive."""
-
-    _fields_ = [
-        *((name, SIZE) for name in ("states", "actions", "discrete", "bounded", "positions")),
-        *((name, ctypes.c_double) for name in ("low", "high", "eps")),
-        *((name, ctypes.c_void_p) for name in ENDS),
-    ]
-
-
-def decide_whole(
-    inputs: tuple[Tensor, Tensor, Tensor], timesteps: Tensor, rings: list[Tensor], ring: Ring, ends: Ends, stack: Stack
-) -> Tensor:
-    """Make a decision from `rtg [B, 1]`, `states [B, S]` and the last `actions [B(, A)]`; return predictions `[B, A]`.
-
-    All are contiguous. The rings are changed in place, see `decide`.
-    """
-    states = inputs[1]
-    batch, width = len(states), rings[0].shape[-1]
-    predictions, last = states.new_empty(batch, ends.actions), states.new_empty(batch, width)
-    x = states.new_empty(batch, ring.per_step, width)
-    pointers = (ctypes.c_void_p * len(rings))(*[r.data_ptr() for r in rings])
-    shape = _Shape(batch=batch, length=ring.per_step, width=width, **stack.shape)
-    arguments = [t.data_ptr() for t in (*inputs, predictions, x, timesteps, last, stack.pointers)]
-    structures = (ctypes.byref(s) for s in (shape, ring, ends))
-    constants = pointer_to_constants(stack.constants)
-    function = _function("decide_whole", torch.float32)
-    function(*arguments, ctypes.addressof(pointers), *structures, constants, torch.get_num_threads())
-    return predictions
-
-
-def decide(x: Tensor, timesteps: Tensor, rings: list[Tensor], ring: Ring, stack: Stack) -> Tensor:
-    """Run the new tokens `x [B, P, D]` of a decision through a stack of blocks and return the last one, `[B, D]`.
-
-    The keys and values of each layer, `rings [B, C, D]`, are changed in place. `timesteps [B]` are the steps of the
-    rows in their episodes. `x` is overwritten.
-    """
-    batch, tokens, width = x.shape
-    last = x.new_empty(batch, width)
-    pointers = (ctypes.c_void_p * len(rings))(*[r.data_ptr() for r in rings])
-    shape = _Shape(batch=batch, length=tokens, width=width, **stack.shape)
-    arguments = [t.data_ptr() for t in (x, timesteps, last, stack.pointers)]
-    constants = pointer_to_constants(stack.constants)
-    structures = ctypes.byref(shape), ctypes.byref(ring), constants
-    _function("decide", x.dtype)(*arguments, ctypes.addressof(pointers), *structures, torch.get_num_threads())
-    return last
