@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from snn_dt import __version__, io
+from snn_dt.data.encoding import is_composite
 from snn_dt.errors import ExportError
 from snn_dt.evaluation.policy import Policy
 from snn_dt.export.c_stream import stream_parts
@@ -19,6 +21,8 @@ from snn_dt.export.c_window import window_parts
 from snn_dt.export.constants import AFTER_SPIKE, TOGETHER, Constants, Weights
 from snn_dt.export.parts import CParts, declaration
 from snn_dt.models.decision_transformer import DecisionTransformer
+from snn_dt.models.goals import takes_goal
+from snn_dt.models.layers import ActionHead
 from snn_dt.models.stream import StreamTransformer
 
 FOLDER = Path(__file__).with_name("c")
@@ -67,6 +71,11 @@ def write_c(policy: Policy, folder: Path, weights: Weights = "float32", name: st
 
 def _network(policy: Policy) -> Callable[[Any, Constants], CParts]:
     """Return the function that writes this model."""
+    if takes_goal(policy.model):
+        raise ExportError("expected model.goal: none for C, found bins; train with it")
+    head: Any = getattr(policy.model, "head", None)
+    if isinstance(head, nn.Module) and (type(head) is not ActionHead or head.out_features != policy.model.action_dim):
+        raise ExportError(f"expected model.head: linear for C, found {type(head).__name__}; export to pt2 or onnx")
     if type(policy.model) in WRITERS:
         return WRITERS[type(policy.model)]
     kind = getattr(getattr(policy.model, "config", None), "kind", type(policy.model).__name__)
@@ -81,6 +90,8 @@ def _action(policy: Policy) -> tuple[str, str]:
 
     model: Any = policy.model
     space = policy.action_space
+    if is_composite(space):
+        raise ExportError(f"expected Box or Discrete actions for C, found {space}; they are for Python only")
     if model.discrete:
         signature = "int32_t policy_act(policy_state *s, const policy_observation *observation)"
         read = (

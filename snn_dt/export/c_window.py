@@ -110,6 +110,7 @@ def _check(model: DecisionTransformer) -> None:
     wrong = {
         "model.attention_span: expected a number of steps, found null": model.attention_span is None,
         f"model.attention: expected softmax, found {c.attention}": c.attention != "softmax",
+        f"model.return_code: expected linear, found {c.return_code}": type(model.embedding.rtg) is not nn.Linear,
         "model.phase_input: expected current, found gate": model.phase_gate is not None,
         "model.head: expected linear, found rate": c.head != "linear",
         f"model.coding: expected rate, found {c.coding}": c.coding == "spikes",

@@ -105,7 +105,13 @@ class Constants:
         return [*parts, self.array(f"{name}_scale", whole, "int32_t")]
 
     def norm(self, name: str, norm: nn.LayerNorm) -> str:
-        """Add a layer norm."""
+        """Add a layer norm.
+
+        Raises:
+            ExportError: it is of another type.
+        """
+        if type(norm) is not nn.LayerNorm:
+            raise ExportError(f"expected layer norms for C, found {type(norm).__name__}; export to pt2 or onnx")
         gain, shift = _numbers(norm.weight), _numbers(norm.bias)
         parts = [self.values(f"{name}_gain", gain), self.values(f"{name}_shift", shift)]
         return f"{{{', '.join(parts)}, {_literal(norm.eps, 'float')}}}"

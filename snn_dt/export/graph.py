@@ -23,6 +23,7 @@ from snn_dt.data.encoding import is_composite
 from snn_dt.errors import ExportError
 from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.policy_spec import PolicySpec, read_space
+from snn_dt.models.goals import takes_goal
 from snn_dt.models.interface import decides_from_state
 
 RTG = "return_to_go"
@@ -50,6 +51,10 @@ class Decision(nn.Module):
         from gymnasium import spaces
 
         space = policy.action_space
+        if not hasattr(policy.model, "context_length"):
+            raise ExportError(f"expected a sequence model for a graph, found {type(policy.model).__name__}; use --to c")
+        if takes_goal(policy.model):
+            raise ExportError("expected model.goal: none for a graph, found bins; train with it, or act in Python")
         self.model, self.spec = policy.model, policy.spec
         self.register_buffer("mean", policy.state_mean)
         self.register_buffer("std", policy.state_std)

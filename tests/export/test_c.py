@@ -15,6 +15,7 @@ from snn_dt.cli.main import main
 from snn_dt.errors import ExportError
 from snn_dt.export.c_policy import write_c
 from snn_dt.export.compiled_policy import WARNINGS, CompiledPolicy, c_compiler, evaluate_compiled
+from snn_dt.export.graph import write_graph
 from snn_dt.models.positions import note_longest_episode
 from tests.conftest import ROOT, load_script, make_model
 from tests.export.harness import build, needs_compiler, run_together
@@ -154,6 +155,12 @@ def test_what_c_cannot_hold_is_an_error_that_says_so(tmp_path):
     policy = make_policy(BOX, gym.spaces.Discrete(2), model=make_model(config, task, 0))
     with pytest.raises(ExportError, match=r"model.attention_span: expected a number of steps, found null"):
         write_c(policy, tmp_path / "c")
+    edges = {"goal_edges": (0.2, 0.5)}
+    config, task = dataclasses.replace(config, goal="bins"), dataclasses.replace(task, **edges)
+    policy = make_policy(BOX, gym.spaces.Discrete(2), model=make_model(config, task, 0))
+    for write in (write_c, lambda *where: write_graph(*where, "pt2")):
+        with pytest.raises(ExportError, match=r"expected model\.goal: none"):
+            write(policy, tmp_path / "c")
     with pytest.raises(ExportError, match="name of small letters"):
         write_c(random_policy(kind="snn_dt_stream"), tmp_path / "c", name="3d")
     with pytest.raises(ExportError, match="found none; make it with snn-dt export"):
