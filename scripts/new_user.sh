@@ -10,8 +10,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/snn_dt-new-user-XXXXXX")
 [ -n "${KEEP:-}" ] || trap 'rm -rf "$work"' EXIT
-steps=600 windows=()
-[ -z "${QUICK:-}" ] || { steps=20 windows=(--train.steps 60 --eval.episodes 0); }
+steps=600 shorter=()
+[ -z "${QUICK:-}" ] || { steps=20 shorter=(--train.steps 60 --eval.episodes 0); }
 
 STEPS=(
   "names                      list_names"
@@ -25,13 +25,14 @@ STEPS=(
 )
 
 list_names() {
-  snn-dt list
-  [ "$(snn-dt list | wc -L)" -le 80 ]
+  snn-dt list | tee list.txt
+  [ "$(wc -L < list.txt)" -le 80 ]
+  rm list.txt
   snn-dt list --json | python -c 'import json, sys; assert "cartpole-snn_dt" in json.load(sys.stdin)["pretrained"]'
 }
 
 quickstart() {
-  snn-dt quickstart "${windows[@]}"
+  snn-dt quickstart "${shorter[@]}"
   [ -s runs/quickstart/report/report.html ] && [ -s runs/quickstart/evaluation.json ]
 }
 

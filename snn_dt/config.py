@@ -51,9 +51,6 @@ class DataConfig:
     rtg_augment: float = 0.0
     """Fraction of training windows whose return-to-go is increased by a random amount (mean: 10 % of its range). A
     policy that falls behind its target sees such values."""
-    short_histories: float = 0.0
-    """Fraction of training windows of which only the last k steps are kept, k drawn from 1 to the context length. Not
-    with train.stateful."""
 
 
 @dataclass(frozen=True)
@@ -277,8 +274,6 @@ def validate(config: Config) -> None:
         ("data.filter_top", 0 < d.filter_top <= 1, "in (0, 1]", d.filter_top),
         ("data.oversample_top", 0 <= d.oversample_top < 1, "in [0, 1)", d.oversample_top),
         ("data.rtg_augment", 0 <= d.rtg_augment <= 1, "in [0, 1]", d.rtg_augment),
-        ("data.short_histories", 0 <= d.short_histories <= 1, "in [0, 1]", d.short_histories),
-        ("data.short_histories", not (d.short_histories and t.stateful), "0 with train.stateful", d.short_histories),
         ("data.split_seed", 0 <= d.split_seed < 2**32, "in [0, 2^32)", d.split_seed),
         ("train.steps", t.steps >= 1, "at least 1", t.steps),
         ("train.batch_size", t.batch_size >= 1, "at least 1", t.batch_size),

@@ -73,7 +73,6 @@ class WindowSampler:
             such returns-to-go, and the data hold none. Nguyen et al. 2022 (arXiv 2210.05158) increase only those of the
             best episodes.
         goals: also give the return of each window's whole episode, which augmentation does not change.
-        short_histories: fraction of windows of which only the last k steps are kept, k drawn uniformly from 1 to K.
 
     `len(sampler)` is the number of different windows.
     """
@@ -88,7 +87,6 @@ class WindowSampler:
         normalize: bool = True,
         raised: float = 0.0,
         goals: bool = False,
-        short_histories: float = 0.0,
     ) -> None:
         if context_length < 1 or rtg_scale <= 0:
             raise ValueError(f"expected context_length >= 1, rtg_scale > 0; found {context_length}, {rtg_scale}")
@@ -101,7 +99,7 @@ class WindowSampler:
         space: Any = trajectories.action_space
         self._first_action = int(space.start) if trajectories.discrete else 0
         self._rtg_factor = np.float32(1.0 / rtg_scale)
-        self._augmented, self._goals, self._short = raised, goals, short_histories
+        self._augmented, self._goals = raised, goals
         self._mean_increase = RTG_INCREASE * float(np.ptp(self._returns_to_go)) if raised else 0.0
         self._steps_back = np.arange(1 - context_length, 1)  # [K], from -K + 1 to 0
         self._normalize = normalize
@@ -129,27 +127,17 @@ class WindowSampler:
         generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, step]))
         draws = generator.integers(0, len(self), size=batch_size)
         increases = self._rtg_increases(generator, batch_size)
-        return self.at(self._last_steps(draws[rows]), increases[rows], self._histories(generator, batch_size)[rows])
+        return self.at(self._last_steps(draws[rows]), increases[rows])
 
     def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.int64]:
         """Return the last steps of `count` random windows as flat indices, for `at`."""
         return self._last_steps(generator.integers(len(self), size=count))
 
-    def at(
-        self,
-        ends: NDArray[np.int64],
-        increases: NDArray[np.float32] | float = 0.0,
-        histories: NDArray[np.int64] | None = None,
-    ) -> Batch:
-        """Return the windows that end at the flat indices `ends` [B], with returns-to-go increased by `increases`.
-
-        `histories` [B] are the steps kept of each window; None keeps all.
-        """
+    def at(self, ends: NDArray[np.int64], increases: NDArray[np.float32] | float = 0.0) -> Batch:
+        """Return the windows that end at the flat indices `ends` [B], with returns-to-go increased by `increases`."""
         starts = self._offsets[np.searchsorted(self._offsets, ends, side="right") - 1]  # [B], first step of the episode
         timesteps = (ends - starts)[:, None] + self._steps_back  # [B, K], negative for padding
         mask = timesteps >= 0
-        if histories is not None:
-            mask &= self._steps_back > -histories[:, None]
         np.maximum(timesteps, 0, out=timesteps)
         rows = starts[:, None] + timesteps  # [B, K]; padding reads the episode's first step and is zeroed below
         states = self._gather_states(rows)
@@ -160,7 +148,7 @@ class WindowSampler:
         rtg = (self._returns_to_go.take(rows) + np.asarray(increases, np.float32).reshape(-1, 1)) * self._rtg_factor
         if not mask.all():
             padding = ~mask
-            states[padding], actions[padding], rtg[padding], timesteps[padding] = 0, 0, 0, 0
+            states[padding], actions[padding], rtg[padding] = 0, 0, 0
         # rtg: [B, K] -> [B, K, 1]
         arrays: tuple[NDArray[Any], ...] = (rtg[..., None], states, actions, timesteps, mask)
         # Augmentation raises what is asked of a step, not what its episode has returned.
@@ -182,14 +170,6 @@ class WindowSampler:
             return np.zeros(n, np.float32)
         augmented = generator.random(n) < self._augmented
         return (augmented * generator.exponential(self._mean_increase, n)).astype(np.float32)
-
-    def _histories(self, generator: np.random.Generator, n: int) -> NDArray[np.int64]:
-        """Draw the number of steps that are kept of each of `n` windows."""
-        whole = np.full(n, len(self._steps_back))
-        if not self._short:
-            return whole
-        short = generator.integers(1, len(self._steps_back) + 1, size=n)
-        return np.where(generator.random(n) < self._short, short, whole)
 
     def _gather_states(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         states = self._observations.take(rows, axis=0)  # [B, K, obs_dim]

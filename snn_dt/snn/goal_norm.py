@@ -49,6 +49,6 @@ class GoalNorm(nn.LayerNorm):
         weight = self.weight * (1 + self.gain[goal])
         bias = self.bias * (1 + self.gain[goal]) + self.shift[goal]
         for old, new in ((self.acting_weight, weight), (self.acting_bias, bias)):
-            # A kernel packs its weights again after a write. Meta tensors, of a checkpoint being checked, hold no values.
+            # A kernel packs its weights again after a write. Meta tensors (a checkpoint is checked) hold no values.
             if not old.is_meta and not torch.equal(old, new):
                 old.copy_(new)

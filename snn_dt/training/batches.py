@@ -55,9 +55,9 @@ def training_batches(
     make = partial(_windows, config, trajectories, rtg_scale, EpisodeStreams if train.stateful else WindowSampler)
     chosen = trajectories.best(episodes, data.filter_top)
     source: WindowSampler | OversampledWindows
-    source = windows = make(chosen, data.rtg_augment, data.short_histories)
+    source = windows = make(chosen, data.rtg_augment)
     if data.oversample_top:
-        best = make(trajectories.best(chosen, TOP_SHARE), data.rtg_augment, data.short_histories)
+        best = make(trajectories.best(chosen, TOP_SHARE), data.rtg_augment)
         source = OversampledWindows(windows, best, data.oversample_top)
 
     def draw(step: int) -> Batch:
@@ -93,7 +93,6 @@ def _windows(
     kind: type[WindowSampler],
     episodes: NDArray[np.int64],
     raised: float = 0.0,
-    short_histories: float = 0.0,
 ) -> WindowSampler:
     return kind(
         trajectories,
@@ -103,5 +102,4 @@ def _windows(
         normalize=config.data.normalize,
         raised=raised,
         goals=config.model.goal != "none" and config.model.return_conditioned,
-        short_histories=short_histories,
     )

@@ -1,4 +1,4 @@
-"""What a window says of its episode, the bins of the returns, and short histories."""
+"""What a window says of its episode, and the bins of the returns."""
 
 from __future__ import annotations
 
@@ -45,15 +45,3 @@ def test_equal_returns_share_one_bin(trajectories):
     t.__dict__.pop("episode_returns", None)
     assert len(goal_edges(t, 10)) == 0
     assert bin_returns(t, 10) == (7.0,)
-
-
-def test_short_histories_keep_the_last_steps_and_blank_the_others(trajectories):
-    t = trajectories([40] * 5)
-    whole = WindowSampler(t, 8, rtg_scale=10.0).batch(0, 1, 64)
-    short = WindowSampler(t, 8, rtg_scale=10.0, short_histories=0.5).batch(0, 1, 64)
-    steps, before = short.attention_mask.sum(1), whole.attention_mask.sum(1)
-    assert short.attention_mask[:, -1].all()
-    assert 0.2 < (steps < before).float().mean() < 0.7
-    assert (short.states == whole.states)[short.attention_mask].all()
-    for x in (short.rtg, short.states, short.actions, short.timesteps):
-        assert (x[~short.attention_mask] == 0).all()
