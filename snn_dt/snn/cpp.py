@@ -35,6 +35,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "spike_linear_backward": (4, SIZE, SIZE, SIZE),
     "last_token": (5, CONSTANTS, CONSTANTS),
     "decide": (5, CONSTANTS, CONSTANTS, CONSTANTS),
+    "decide_whole": (9, CONSTANTS, CONSTANTS, CONSTANTS, CONSTANTS),
     "checksum": (3, SIZE, SIZE, SIZE),
     "stream_step": (0, ctypes.c_void_p, ctypes.c_void_p, CONSTANTS),
 }
@@ -44,6 +45,7 @@ FLOAT32_KERNELS = (
     "spike_linear_backward",
     "last_token",
     "decide",
+    "decide_whole",
     "checksum",
 )  # float32 only; any, the last
 PANEL_COLUMNS = 64  # columns that products.h takes at a time
@@ -72,13 +74,14 @@ def load() -> ctypes.CDLL | None:
 
 
 @lru_cache
-def _function(name: str, dtype: torch.dtype) -> Any:
+def function_of(name: str, dtype: torch.dtype) -> Any:
+    """Return a function of the library for a dtype."""
     return getattr(load(), f"{name}_{SUFFIX[dtype]}")
 
 
 def _call(name: str, tensors: tuple[Tensor | None, ...], *others: Any) -> None:
     assert tensors[0] is not None  # its dtype selects the function
-    function = _function(name, tensors[0].dtype)
+    function = function_of(name, tensors[0].dtype)
     function(*[None if x is None else x.data_ptr() for x in tensors], *others, torch.get_num_threads())
 
 
@@ -214,7 +217,7 @@ class Checksum:
             ctypes.create_string_buffer(64 * n),
             n,
         )
-        self._function = _function("checksum", torch.float32)
+        self._function = function_of("checksum", torch.float32)
 
     def __call__(self, every: int = 1, first: int = 0) -> bytes:
         """Read all tensors, or every so many lines of 64 bytes from line `first` on.
@@ -258,7 +261,9 @@ class Watch:
         return self._checksum() != self._whole
 
 
-class _Shape(ctypes.Structure):
+class Shape(ctypes.Structure):
+    """Sizes of a stack of blocks, as `blocks.h` has them."""
+
     _fields_ = [
         *((name, SIZE) for name in ("batch", "length", "width", "hidden", "heads", "layers", "sim_steps")),
         *((name, ctypes.c_double) for name in ("eps", "scale", "gain")),
@@ -286,29 +291,6 @@ def last_token(x: Tensor, real: Tensor, stack: Stack) -> Tensor:
     batch, length, width = x.shape
     tokens = 2 * batch * length
     q, kv = x.new_empty(tokens * width), x.new_empty(tokens * 2 * width)
-    shape = _Shape(batch=batch, length=length, width=width, **stack.shape)
+    shape = Shape(batch=batch, length=length, width=width, **stack.shape)
     _call("last_token", (x, real, stack.pointers, q, kv), ctypes.byref(shape), pointer_to_constants(stack.constants))
     return x[:, -1:]
-
-
-class Ring(ctypes.Structure):
-    """Attention span S, tokens of a step P and tokens of a ring C, as `kept_keys.cpp` has them."""
-
-    _fields_ = [(name, SIZE) for name in ("span", "per_step", "capacity")]
-
-
-def decide(x: Tensor, timesteps: Tensor, rings: list[Tensor], ring: Ring, stack: Stack) -> Tensor:
-    """Run the new tokens `x [B, P, D]` of a decision through a stack of blocks and return the last one, `[B, D]`.
-
-    The keys and values of each layer, `rings [B, C, D]`, are changed in place. `timesteps [B]` are the steps of the
-    rows in their episodes. `x` is overwritten.
-    """
-    batch, tokens, width = x.shape
-    last = x.new_empty(batch, width)
-    pointers = (ctypes.c_void_p * len(rings))(*[r.data_ptr() for r in rings])
-    shape = _Shape(batch=batch, length=tokens, width=width, **stack.shape)
-    arguments = [t.data_ptr() for t in (x, timesteps, last, stack.pointers)]
-    constants = pointer_to_constants(stack.constants)
-    structures = ctypes.byref(shape), ctypes.byref(ring), constants
-    _function("decide", x.dtype)(*arguments, ctypes.addressof(pointers), *structures, torch.get_num_threads())
-    return last

@@ -12,6 +12,61 @@ struct Ring {
     int64_t span, per_step, capacity;
 };
 
+// What is before and behind the blocks: linear embeddings, a table of positions or none, norms, a linear head. Weights are
+// read where the model has them. Layout as in snn_dt/models/kept_keys_fused.py.
+struct Ends {
+    int64_t states, actions, discrete, bounded, positions;
+    double low, high, eps;  // bounds of the return-to-go
+    const float *rtg, *rtg_bias, *state, *state_bias, *action, *action_bias, *table, *norm, *norm_shift;
+    const float *last_norm, *last_shift, *head, *head_bias, *action_low, *action_high;
+    const int64_t* trained;  // latest timestep seen in training
+};
+
+// to += W x + bias, W [out, in].
+inline void add_affine(const float* x, const float* w, const float* bias, float* to, int64_t in, int64_t out) {
+    for (int64_t j = 0; j < out; ++j) to[j] += std::inner_product(x, x + in, w + j * in, bias[j]);
+}
+
+inline void add_position(const Ends& e, int64_t step, float* to, int64_t D) {
+    if (!e.positions) return;
+    step = std::min(std::max(step, int64_t(0)), e.positions - 1);
+    if (*e.trained >= 0) step = std::min(step, *e.trained);
+    add(to, e.table + step * D, D);
+}
+
+// The new tokens x [P, D] of a row at step t, whose last action is at `action`.
+inline void embed(const Ends& e, float rtg, const float* states, const void* action, int64_t row, int64_t t, float* x,
+                  int64_t p, int64_t D) {
+    std::fill_n(x, p * D, 0.0f);
+    float *by_rtg = p > 1 ? x + D : x, *by_state = p > 1 ? x + 2 * D : x;
+    const float known = std::min(std::max(rtg, float(e.low)), float(e.high));
+    for (int64_t j = 0; j < D; ++j) by_rtg[j] += e.rtg[j] * known + e.rtg_bias[j];
+    add_affine(states, e.state, e.state_bias, by_state, e.states, D);
+    if (p > 1 || t > 0) {
+        if (e.discrete)
+            add(x, e.action + static_cast<const int64_t*>(action)[row] * D, D);
+        else
+            add_affine(static_cast<const float*>(action) + row * e.actions, e.action, e.action_bias, x, e.actions, D);
+    }
+    for (int64_t i = 0; i < p; ++i) {
+        add_position(e, p > 1 && i == 0 ? t - 1 : t, x + i * D, D);
+        float stats[2];
+        moments(x + i * D, D, float(e.eps), stats);
+        normalise(x + i * D, stats, e.norm, e.norm_shift, x + i * D, D);
+    }
+}
+
+// Predictions [A] from the last token.
+inline void read_out(const Ends& e, float* x, float* to, int64_t D) {
+    float stats[2];
+    moments(x, D, float(e.eps), stats);
+    normalise(x, stats, e.last_norm, e.last_shift, x, D);
+    for (int64_t i = 0; i < e.actions; ++i) {
+        to[i] = e.head_bias[i] + dot(x, e.head + i * D, D);
+        if (e.bounded) to[i] = e.action_low[i] + (e.action_high[i] - e.action_low[i]) * (std::tanh(to[i]) + 1) / 2;
+    }
+}
+
 template <bool SPIKING, bool Z>
 struct Decision : Layers<SPIKING, Z> {
     using Base = Layers<SPIKING, Z>;
@@ -86,4 +141,16 @@ extern "C" void decide_f32(float* x, const int64_t* timesteps, float* last, cons
         for_blocks(shape->batch, share, int64_t(1) << 30, threads,
                    [&](int64_t first, int64_t count) { decision.rows(first, count); });
     });
+}
+
+// The same from the inputs of a decision to its predictions [B, A]; x [B, P, D] and last [B, D] are scratch.
+extern "C" void decide_whole_f32(const float* rtg, const float* states, const void* actions, float* predictions, float* x,
+                                 const int64_t* timesteps, float* last, const float* const* weights,
+                                 float* const* rings, const Shape* shape, const Ring* ring, const Ends* ends,
+                                 const Constants* c, int threads) {
+    const int64_t D = shape->width, p = ring->per_step;
+    for (int64_t b = 0; b < shape->batch; ++b)
+        embed(*ends, rtg[b], states + b * ends->states, actions, b, timesteps[b], x + b * p * D, p, D);
+    decide_f32(x, timesteps, last, weights, rings, shape, ring, c, threads);
+    for (int64_t b = 0; b < shape->batch; ++b) read_out(*ends, last + b * D, predictions + b * ends->actions, D);
 }

@@ -179,10 +179,11 @@ def test_a_dense_decision_is_counted_by_hand():
 @pytest.mark.parametrize(
     "name", ["dense", "snn_dt", "snn_dt-routing", "dense-merged", "snn_dt-sinusoidal", "snn_dt-rate-head"]
 )
+@pytest.mark.parametrize("task", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
 @torch.inference_mode()
-def test_one_call_decides_as_the_modules_do_for_rows_of_any_age(name):
-    model = spanned(name, CONTINUOUS)
-    decide, batch, runs = make_decider(model, "cpp"), episode(CONTINUOUS, 40, rows=5), []
+def test_one_call_decides_as_the_modules_do_for_rows_of_any_age(name, task):
+    model = spanned(name, task)
+    decide, batch, runs = make_decider(model, "cpp"), episode(task, 40, rows=5), []
     own, other, begin = model.rest(5), model.rest(5), torch.tensor([0, 0, 3, 11, 28])
     for t in range(40):
         for part in (*own.values(), *other.values()):
