@@ -17,11 +17,12 @@ FIELDS_OF_0_2_0 = {
     "validation_fraction",
     "eval": "env_id episodes max_steps num_envs seed target_return",
     "model": "attention attention_window coding context_length d_model detach_reset dropout head head_neurons "
-    "head_temperature kind loss mlp_ratio n_heads n_layers neuron norm_transition phase_generators phase_input positions "
-    "reset return_conditioned routing sim_steps surrogate surrogate_slope tau_mem tokens v_threshold",
+    "head_temperature kind loss mlp_ratio n_heads n_layers neuron norm_transition phase_generators phase_input "
+    "positions reset return_conditioned routing sim_steps surrogate surrogate_slope tau_mem tokens v_threshold",
     "track": "entity group name project tags wandb",
-    "train": "accumulate batch_size budget compile cuda_graph device eprop eval_every grad_clip learning_rate log_every "
-    "plasticity precision rule save_every schedule seed slope_schedule stateful steps threads warmup_steps weight_decay",
+    "train": "accumulate batch_size budget compile cuda_graph device eprop eval_every grad_clip learning_rate "
+    "log_every plasticity precision rule save_every schedule seed slope_schedule stateful steps threads warmup_steps "
+    "weight_decay",
 }
 
 
