@@ -37,7 +37,8 @@ list_names() {
 
 quickstart() {
   snn-dt quickstart "${shorter[@]}"
-  [ -s runs/quickstart/report/report.html ] && [ -s runs/quickstart/evaluation.json ]
+  [ -s runs/quickstart/report/report.html ]
+  [ -s runs/quickstart/evaluation.json ]
 }
 
 own_minari() {
@@ -146,10 +147,12 @@ assert "train/loss" in events.Tags()["scalars"], events.Tags()'
 wrong_name() {
   local said status=0
   said=$(snn-dt train cartpol 2>&1) || status=$?
-  [ "$status" -eq 2 ] && [[ "$said" == *"did you mean 'cartpole'"* ]]
+  [ "$status" -eq 2 ]
+  [[ "$said" == *"did you mean 'cartpole'"* ]]
   status=0
   said=$(snn-dt evaluate --checkpoint hopper-snn_dt 2>&1) || status=$?
-  [ "$status" -eq 2 ] && [[ "$said" == *"--release"* ]]
+  [ "$status" -eq 2 ]
+  [[ "$said" == *"--release"* ]]
 }
 
 # Sizes and metadata of what would be published.
@@ -181,7 +184,7 @@ timed() { # NAME COMMAND...
   shift
   # Not in a condition, nor before ||: there `set -e` has no effect in the step, and only its last line could fail.
   set +e
-  { time (set -e; "$@") > "$log" 2>&1; } 2> "$work/times"
+  { time { (set -e; "$@") > "$log" 2>&1; }; } 2> "$work/times"
   status=$?
   set -e
   read -r wall user system < "$work/times"
