@@ -21,7 +21,7 @@ import torch
 
 from snn_dt.energy.counts import HOROWITZ, Count
 from snn_dt.experimental.online.actor_critic import SpikingActor
-from snn_dt.experimental.online.config import TaskConfig
+from snn_dt.experimental.online.config import TaskConfig, load_online_config
 from snn_dt.experimental.online.crazyflie import POSITION_LIMIT, CrazyflieHoverVectorEnv
 from snn_dt.experimental.online.flight_figure import flight_figure
 from snn_dt.experimental.online.guide import SHIPPED
@@ -124,9 +124,9 @@ def main(runs: list[Path]) -> None:
     task = make_task(TaskConfig())
     guides = {"guide": load_guide(SHIPPED["hover"], task, "")}
     for run in runs:
-        own = run / "guide.safetensors"
-        if own.exists() and own.read_bytes() != SHIPPED["hover"].read_bytes():
-            guides[f"guide of {run.name}"] = load_guide(own, task, "")
+        guide = load_online_config(run / "config.yaml").guide
+        if guide.kind == "ppo" and guide.load is None:
+            guides[f"guide of {run.name}"] = load_guide(run / "guide.safetensors", task, "")
     flyers = {name: as_actor(guide) for name, guide in guides.items()} | actors
     table("cost", [cost(name, actor) for name, actor in actors.items()])
     (OUT / "flight.png").write_bytes(picture(next(iter(actors.values()))))
