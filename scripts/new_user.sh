@@ -10,8 +10,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/snn_dt-new-user-XXXXXX")
 [ -n "${KEEP:-}" ] || trap 'rm -rf "$work"' EXIT
-steps=600 windows=()
-[ -z "${QUICK:-}" ] || { steps=20 windows=(--train.steps 60 --eval.episodes 0); }
+steps=600 shorter=()
+[ -z "${QUICK:-}" ] || { steps=20 shorter=(--train.steps 60 --eval.episodes 0); }
 
 STEPS=(
   "names                      list_names"
@@ -21,22 +21,45 @@ STEPS=(
   "evaluate a pretrained one  evaluate_pretrained"
   "from_pretrained by name    by_name"
   "a wrong name               wrong_name"
+  "import other weights       import_weights"
 )
 
 list_names() {
-  snn-dt list
-  [ "$(snn-dt list | wc -L)" -le 80 ]
+  snn-dt list | tee list.txt
+  [ "$(wc -L < list.txt)" -le 80 ]
+  rm list.txt
   snn-dt list --json | python -c 'import json, sys; assert "cartpole-snn_dt" in json.load(sys.stdin)["pretrained"]'
 }
 
 quickstart() {
-  snn-dt quickstart "${windows[@]}"
+  snn-dt quickstart "${shorter[@]}"
   [ -s runs/quickstart/report/report.html ] && [ -s runs/quickstart/evaluation.json ]
 }
 
 own_minari() {
   snn-dt data collect CartPole-v1 --id mine/cartpole/random-v0 --episodes 60
   snn-dt train --data.dataset minari:mine/cartpole/random-v0 --run-dir runs/own --train.steps "$steps" --eval.episodes 2
+}
+
+import_weights() {
+  python << 'EOF'
+import json
+
+import torch
+
+# A state dict of the Decision Transformer's Gym code: width 8, 3 observations, 2 actions, one block.
+d, shapes = 8, {"embed_timestep.weight": (30, 8), "embed_return.weight": (8, 1), "embed_state.weight": (8, 3)}
+shapes |= {"embed_action.weight": (8, 2), "predict_action.0.weight": (2, 8), "predict_action.0.bias": (2,)}
+names = [f"{norm}.{part}" for norm in ("h.0.ln_1", "h.0.ln_2", "ln_f") for part in ("weight", "bias")]
+shapes |= {f"transformer.{name}": (d,) for name in names} | {"embed_ln.weight": (d,)}
+shapes |= {f"embed_{name}.bias": (d,) for name in ("return", "state", "action", "ln")}
+for name, inner, outer in (("attn.c_attn", 1, 3), ("attn.c_proj", 1, 1), ("mlp.c_fc", 1, 4), ("mlp.c_proj", 4, 1)):
+    shapes |= {f"transformer.h.0.{name}.weight": (inner * d, outer * d), f"transformer.h.0.{name}.bias": (outer * d,)}
+torch.save({name: torch.randn(shape) for name, shape in shapes.items()}, "model.pt")
+json.dump({"state_mean": [0.0] * 3, "state_std": [1.0] * 3}, open("stats.json", "w"))
+EOF
+  snn-dt import original model.pt --stats stats.json --target-return 50 --out policies/imported
+  python -c 'import snn_dt; p = snn_dt.from_pretrained("policies/imported"); p.reset(); assert p.act([0, 1, 2]).shape == (2,)'
 }
 
 own_arrays() {

@@ -8,11 +8,17 @@ from typing import Any
 
 from snn_dt import strict
 from snn_dt.errors import CheckpointError, ConfigError
+from snn_dt.model_config import ModelConfig
 from snn_dt.renamed import current_keys
 
 IGNORED_FIELDS = frozenset({"track", "threads"})
 """Sections and fields that never count as a difference."""
-NEWER_FIELDS = frozenset({"track.tracker", "track.video"})
+NEWER_FIELDS = frozenset(
+    {
+        *("model.attention_span", "model.goal", "model.goal_bins", "model.return_code"),
+        *("eval.context_length", "track.tracker", "track.video"),
+    }
+)
 """Fields that runs of 0.2.0 lack; their defaults mean "as before"."""
 CHANGEABLE_ON_RESUME = IGNORED_FIELDS | {
     *("eval", "device", "checkpoint", "dataset", "download", "log_every", "eval_every", "save_every")
@@ -34,7 +40,7 @@ def difference(config: Any, stored: dict[str, Any], ignored: Collection[str] = I
         built = strict.build(type(config), stored, "stored configuration")
     except ConfigError as error:
         return str(error)
-    return _first_difference(strict.to_dict(config), strict.to_dict(built), ignored)
+    return _first_difference(_resolved(config), _resolved(built), ignored)
 
 
 def check_same(config: Any, stored: Any, run_dir: Path) -> None:
@@ -73,6 +79,14 @@ def check_whole(config: Any, stored: Any, path: Path) -> None:
             "was cut off, or is of an older version: put back what is missing (what is younger than the run, with the "
             "default that --help shows), or begin a new run"
         )
+
+
+def _resolved(config: Any) -> dict[str, Any]:
+    """Return the fields of `config`, with the default of the model's kind in place of null: both mean the same."""
+    fields = strict.to_dict(config)
+    if isinstance(model := getattr(config, "model", None), ModelConfig):
+        fields["model"] = strict.to_dict(model.resolved())
+    return fields
 
 
 def _missing(whole: dict[str, Any], stored: Any, prefix: str = "") -> list[str]:

@@ -13,6 +13,7 @@ from snn_dt.checkpoint import was_saved
 from snn_dt.config import Config, config_to_dict, save_config, validate
 from snn_dt.data import Trajectories
 from snn_dt.device import set_threads, tune_allocator
+from snn_dt.evaluation.calibration import calibration
 from snn_dt.evaluation.rollout import evaluate
 from snn_dt.learning.eprop_blocks import use_eprop
 from snn_dt.learning.plasticity import TrainingPlasticity
@@ -160,7 +161,7 @@ class Run:
                     console.print(line)
                 console.start(self.config.train.steps, self.state.step, lambda: self.state.step)
                 finished = self._train(MetricSinks(tracker, console), stop, console)
-            self._log_media(tracker)
+            self._log_end(tracker)
             for name in ("last", "best"):
                 tracker.log_checkpoint(self.run_dir / "checkpoints" / name, [name])
         finally:
@@ -168,9 +169,14 @@ class Run:
         self.workers.leave()
         return None if finished else stop.signum
 
-    def _log_media(self, tracker: Tracker) -> None:
-        """Send figures, and a video if configured, of the last evaluation to the trackers."""
-        if not (tracker.active and self.rows and self.state.evaluated_at == self.state.step):
+    def _log_end(self, tracker: Tracker) -> None:
+        """Record the calibration of the last evaluation. Send its figures, and a video if configured, to trackers."""
+        if not self.rows or self.state.evaluated_at != self.state.step:
+            return
+        if (found := calibration(self.rows, self.trajectories.episode_returns)) is not None:
+            numbers = {"error": found.error, "rank_correlation": found.rank_correlation}
+            tracker.log(self.state.step, {"calibration": numbers})
+        if not tracker.active:
             return
         from snn_dt.report.media import policy_media
 

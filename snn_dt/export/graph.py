@@ -51,6 +51,8 @@ class Decision(nn.Module):
         from gymnasium import spaces
 
         space = policy.action_space
+        if not hasattr(policy.model, "context_length"):
+            raise ExportError(f"expected a sequence model for a graph, found {type(policy.model).__name__}; use --to c")
         if takes_goal(policy.model):
             raise ExportError("expected model.goal: none for a graph, found bins; train with it, or act in Python")
         self.model, self.spec = policy.model, policy.spec

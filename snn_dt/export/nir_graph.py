@@ -82,6 +82,8 @@ def write_nir(policy: Policy, folder: Path, name: str = "policy") -> list[Path]:
         ExportError: the policy is of another kind, or its neurons are not those of NIR; or nir is missing.
     """
     model: Any = policy.model
+    if chain := getattr(model, "chain", None):
+        nir_chain(chain)  # an actor of `snn-dt online`: raises, since its reset is soft and delayed
     if type(model) is not StreamTransformer:
         kind = getattr(getattr(model, "config", None), "kind", type(model).__name__)
         raise ExportError(

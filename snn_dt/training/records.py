@@ -16,6 +16,7 @@ PREFIXES = {
     "mean_firing_rate": "spikes",
     "synaptic_operations": "energy",
     "validation_loss": "eval",
+    "calibration": "eval",
 }
 """Section of a metric of training; others are in `train`."""
 RETURNS = {"return_mean": "return", "normalized_score": "score", "episode_length_mean": "episode_length"}
@@ -58,7 +59,9 @@ def metrics_record(metrics: Mapping[str, Any]) -> Record:
     flat = {name: value for name, value in flatten(metrics).items() if _is_number(value)}
     layers = {name.removeprefix(LAYER): value for name, value in flat.items() if name.startswith(LAYER)}
     others = {name: value for name, value in flat.items() if not name.startswith(LAYER)}
-    return Record({f"{PREFIXES.get(name, 'train')}/{name}": value for name, value in others.items()}, layers)
+    return Record(
+        {f"{PREFIXES.get(name.partition('/')[0], 'train')}/{name}": value for name, value in others.items()}, layers
+    )
 
 
 def evaluation_record(rows: Sequence[Mapping[str, Any]], history: Sequence[Mapping[str, Any]]) -> Record:

@@ -115,7 +115,9 @@ def test_a_mistake_in_a_flag_is_said_in_one_line_that_names_it(monkeypatch, enco
     assert "--train.steps: expected an integer, found '1.5'" in complaint(TrainArguments, "--train.steps 1.5")
     assert "--data.normalize: expected true or false, found 'x'" in complaint(TrainArguments, "--data.normalize x")
     assert "--data.rtg_scale: expected a number or null, found 'x'" in complaint(TrainArguments, "--data.rtg_scale x")
-    assert "expected a list, each a number, found '1 x'" in complaint(TrainArguments, "--eval.target_return 1 x")
+    assert "expected a list, each a number or most, found '1 x'" in complaint(
+        TrainArguments, "--eval.target_return 1 x"
+    )
     assert "--model.reset" in complaint(TrainArguments, "--model.reset hart")
     assert "--train.steps" in complaint(TrainArguments, "--train.steps")
     assert complaint(ExportArguments, "") == "expected --checkpoint; see snn-dt train --help"

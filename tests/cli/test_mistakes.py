@@ -273,7 +273,7 @@ def test_a_video_that_does_not_fit_on_the_disk(said, run, tmp_path, monkeypatch)
         (["--seed", "-1"], "--seed in [0, 2^32)"),
         (["--threads", "100000"], "expected 0 to 1024 CPU threads, found 100000"),
         (["--num-envs", "0"], "--num-envs of at least 1"),
-        (["--target-return", "much"], "--target_return: expected a list, each a number, found 'much'"),
+        (["--target-return", "much"], "--target_return: expected a list, each a number or most, found 'much'"),
         (["--target-return", "nan"], "found 'nan'"),
         (["--device", "cuda:77"], "expected the device cuda:77, found"),
         (["--episode", "5"], "did you mean --episodes?"),

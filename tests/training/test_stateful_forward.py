@@ -74,9 +74,9 @@ def test_a_checkpoint_holds_the_state_and_a_run_without_one_none(tmp_path):
 def test_updates_see_the_state_they_are_said_to_see(tmp_path, monkeypatch):
     seen = []
 
-    def spy(self, *inputs_and_state):
+    def spy(self, *inputs_and_state):  # goal, rtg, states, actions, timesteps, mask, state
         state = inputs_and_state[-1]
-        seen.append((None if state is None else state["begun"].clone(), inputs_and_state[3][:, 0] == 0))
+        seen.append((None if state is None else state["begun"].clone(), inputs_and_state[4][:, 0] == 0))
         return real(self, *inputs_and_state)
 
     real = StatefulForward._advance

@@ -179,6 +179,14 @@ def test_the_trackers_of_a_training_get_its_figures(tmp_path, monkeypatch, name)
     assert [record.checkpoint[1] for record in records if record.checkpoint] == [["last"], ["best"]]
 
 
+def test_a_run_with_three_targets_records_its_calibration(tmp_path):
+    assert train(tmp_path / "run", eval__target_return="[100, 50, 20]", eval__episodes=1) == 0
+    (line,) = [row for row in read_jsonl(tmp_path / "run" / "metrics.jsonl") if "calibration" in row]
+    assert line["step"] == 14
+    assert 0 <= line["calibration"]["error"] <= 1
+    assert set(metrics_record(line).scalars) >= {"eval/calibration/error"}
+
+
 def test_a_picture_that_cannot_be_made_is_a_line_and_the_others_are_there():
     said = []
     found = policy_media(countdown_policy(kind="snn_dt"), [ROW], [1.0], "snn_dt", None, said.append, env_id="No-v0")

@@ -47,6 +47,9 @@ class ActorModel(nn.Module):
 
     Args:
         actor: observations [T, B, O] to actions [T, B, A] in [-1, 1].
+
+    Attributes:
+        chain: the layers in order.
     """
 
     def __init__(self, actor: SpikingActor) -> None:
@@ -55,6 +58,8 @@ class ActorModel(nn.Module):
         self.state_dim, self.action_dim = actor.obs_dim, actor.decoder.out_features
         self.config = SimpleNamespace(kind="online actor", d_model=actor.decoder.in_features)
         self.task = SimpleNamespace(n_timesteps=1000)
+        pairs = zip(actor.linears, actor.neurons, strict=True)
+        self.chain = [*(layer for pair in pairs for layer in pair), actor.decoder]
         one = torch.ones(self.action_dim)
         self.head = SimpleNamespace(bounded=True, low=-one, high=one)
 
