@@ -119,6 +119,7 @@ def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = Fals
 
     target = choose_device(device)
     directory = find_checkpoint(Path(path))
+    _refuse_actor(directory)
     description = read_json(directory / "config.json")
     if type(description.get("format")) is not int or description["format"] != FORMAT:  # True is 1 as well
         raise CheckpointError(
@@ -194,6 +195,7 @@ def find_checkpoint(path: Path) -> Path:
     for candidate in (path, *torn, last, last.with_name("last.old")):
         if io.is_file(candidate / "config.json"):
             return candidate
+    _refuse_actor(path / "actor")
     if not path.exists() and (found_by_name := named.find("pretrained", typed)) is not None:
         return found_by_name
     found, others = "no config.json in it", "; see snn-dt list"
@@ -203,6 +205,15 @@ def find_checkpoint(path: Path) -> Path:
         f"expected a checkpoint folder (config.json, model.safetensors, ...) or a run folder at {path}, found {found}"
         f"{others}"
     )
+
+
+def _refuse_actor(folder: Path) -> None:
+    """Raise if `folder` holds an actor of `snn-dt online`, which has no target return and so is no checkpoint."""
+    if io.is_file(folder / "config.json") and "actor" in read_json(folder / "config.json"):
+        raise CheckpointError(
+            f"{folder}: expected a return-conditioned policy, found an actor of snn-dt online; load it by "
+            "snn_dt.experimental.online.saved.load_actor, or score it by experiments/online/flights.py (docs/online.md)"
+        )
 
 
 def provenance(**facts: Any) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
     python experiments/online/flights.py runs/online/dagger-seed0 [runs/online/...]
 
-writes `results/online/robust.csv` (128 flights from seed 20000 of each run for each difference from the model),
-`results/online/cost.csv`, and `results/online/flight.png` (three flights of the first run).
+writes `results/online/robust.csv` (128 flights from seed 20000 of each run for each difference from the model, also of
+a guide that the run trained), `results/online/cost.csv`, and `results/online/flight.png` (three flights of the first
+run). Rows of other runs in these files are kept.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 
 from snn_dt.energy.counts import HOROWITZ, Count
 from snn_dt.experimental.online.actor_critic import SpikingActor
-from snn_dt.experimental.online.config import TaskConfig
+from snn_dt.experimental.online.config import TaskConfig, load_online_config
 from snn_dt.experimental.online.crazyflie import POSITION_LIMIT, CrazyflieHoverVectorEnv
 from snn_dt.experimental.online.flight_figure import flight_figure
 from snn_dt.experimental.online.guide import SHIPPED
@@ -99,14 +100,19 @@ def picture(actor: SpikingActor) -> bytes:
 
 
 def table(name: str, rows: list[dict[str, Any]]) -> None:
-    """Write and print rows with equal columns."""
+    """Write and print rows with equal columns; rows of other runs in the file stay."""
     short = [
         {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()} for row in rows
     ]
-    with (OUT / f"{name}.csv").open("w", newline="") as file:
+    path, new = OUT / f"{name}.csv", {row["run"] for row in short}
+    kept: list[dict[str, Any]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            kept = [row for row in csv.DictReader(file) if row["run"] not in new]
+    with path.open("w", newline="") as file:
         lines = csv.DictWriter(file, short[0].keys())
         lines.writeheader()
-        lines.writerows(short)
+        lines.writerows(sorted(kept + short, key=lambda row: row["run"]))
     for row in short:
         print(row)
 
@@ -115,12 +121,16 @@ def main(runs: list[Path]) -> None:
     """Run the script."""
     torch.set_num_threads(1)
     actors = {run.name: load_actor(run) for run in runs}
-    guide = load_guide(SHIPPED["hover"], make_task(TaskConfig()), "")
+    task = make_task(TaskConfig())
+    guides = {"guide": load_guide(SHIPPED["hover"], task, "")}
+    for run in runs:
+        guide = load_online_config(run / "config.yaml").guide
+        if guide.kind == "ppo" and guide.load is None:
+            guides[f"guide of {run.name}"] = load_guide(run / "guide.safetensors", task, "")
+    flyers = {name: as_actor(guide) for name, guide in guides.items()} | actors
     table("cost", [cost(name, actor) for name, actor in actors.items()])
     (OUT / "flight.png").write_bytes(picture(next(iter(actors.values()))))
-    table(
-        "robust", [row for name, actor in (("guide", as_actor(guide)), *actors.items()) for row in robust(name, actor)]
-    )
+    table("robust", [row for name, actor in flyers.items() for row in robust(name, actor)])
 
 
 if __name__ == "__main__":

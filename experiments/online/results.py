@@ -3,7 +3,8 @@
     python experiments/online/results.py runs/online
 
 reads the metrics of every run folder in it; a folder is named METHOD-seedN (hover) or ft-TASK-NAME-seedN (fine-tuning).
-`hover_final.csv` evaluates the last actors of hover runs, alone, over 128 flights from seed 20000.
+`hover_final.csv` evaluates the last actors of hover runs, alone, over 128 flights from seed 20000. Rows of other runs
+in these files are kept. `seeds.csv` has the mean over the seeds of each method with its 95 % interval (Student's t).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from snn_dt.experimental.online.config import load_online_config
 from snn_dt.experimental.online.saved import load_actor
@@ -24,6 +27,8 @@ from snn_dt.report.style import CYCLE, new_figure, png, tidy
 OUT = Path(__file__).parents[2] / "results" / "online"
 HOVER = ("return", "return_std", "length", "lasted", "distance")
 FINETUNE = ("target_return", "return_mean", "return_std", "episodes")
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+"""97.5 % quantile of Student's t by the number of seeds."""
 COUNTS = ("env_steps", "updates", "surrogate_slope")
 
 
@@ -45,6 +50,35 @@ def final(run: Path) -> list[dict[str, Any]]:
         return []
     score = score_flights(load_actor(run), make_task(load_online_config(run / "config.yaml").task), 128, 20_000)
     return [{"run": run.name, "flights": 128} | {name: score[name] for name in HOVER}]
+
+
+def with_earlier(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Return `rows` and, before them, those of other runs that the CSV file has."""
+    path, new = OUT / f"{name}.csv", {row["run"] for row in rows}
+    if not path.exists():
+        return rows
+    with path.open(newline="") as file:
+        earlier = [row for row in csv.DictReader(file) if row["run"] not in new]
+    numbers = [{key: value if key == "run" else float(value) for key, value in row.items()} for row in earlier]
+    return sorted(numbers + rows, key=lambda row: row["run"])
+
+
+def of_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row per method of final scores: seeds, mean and 95 % interval of the return, share to the end."""
+    methods: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        methods.setdefault(re.sub(r"-seed\d+$", "", row["run"]), []).append(row)
+    found = []
+    for method, own in methods.items():
+        returns = np.array([row["return"] for row in own])
+        n = len(returns)
+        half = STUDENT[n] * float(returns.std(ddof=1)) / n**0.5 if n in STUDENT else float("nan")
+        ends = {
+            "lasted": float(np.mean([row["lasted"] for row in own])),
+            "lowest_lasted": min(r["lasted"] for r in own),
+        }
+        found.append({"run": method, "seeds": n, "return": float(returns.mean()), "interval": half} | ends)
+    return found
 
 
 def table(rows: list[dict[str, Any]], name: str) -> None:
@@ -103,11 +137,15 @@ def main(folder: Path) -> None:
     scores = [row for run in sorted(folder.iterdir()) for row in final(run)]
     tuned = [row for rows in runs for row in rows if "target_return" in row]
     if hover:
+        hover = with_earlier(hover, "hover")
         table(hover, "hover")
         draw_hover(hover)
     if scores:
+        scores = with_earlier(scores, "hover_final")
         table(scores, "hover_final")
+        table(of_seeds(scores), "seeds")
     if tuned:
+        tuned = with_earlier(tuned, "finetune")
         table(tuned, "finetune")
         draw_finetune(tuned)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from snn_dt.checkpoint import from_pretrained
 from snn_dt.cli.main import main
 from snn_dt.errors import CheckpointError
 from snn_dt.experimental.online.config import TaskConfig, load_online_config
@@ -202,6 +203,18 @@ def test_a_saved_actor_acts_like_the_one_that_was_trained(tmp_path):
     name = set_number(tmp_path / "run" / "actor" / "model.safetensors", float("nan"))
     with pytest.raises(CheckpointError, match=f"weights of an actor in .*NaN or infinite numbers in {name}"):
         load_actor(tmp_path / "run")
+
+
+@pytest.mark.parametrize("folder", ["run", "run/actor"])
+def test_what_reads_checkpoints_says_how_to_use_an_actor(folder, tmp_path, capsys):
+    assert main(words(tmp_path / "run", train__iterations=1)) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "--checkpoint", str(tmp_path / folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "saved.load_actor" in error
+    with pytest.raises(CheckpointError, match=r"actor of snn-dt online.*flights\.py"):
+        from_pretrained(tmp_path / folder)
 
 
 @pytest.mark.parametrize("schedule", ["short", "published"])
