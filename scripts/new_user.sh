@@ -201,7 +201,7 @@ timed() { # NAME COMMAND...
 }
 
 export PYTHONDONTWRITEBYTECODE=1
-unset PYTHONPATH SNN_DT_CACHE SNN_DT_RELEASE MINARI_DATASETS_PATH
+unset PYTHONPATH SNN_DT_CACHE SNN_DT_RELEASE MINARI_DATASETS_PATH HF_HOME HF_HUB_CACHE HF_HUB_OFFLINE
 timed "build, twine check" build
 for python in ${PYTHONS:-python3}; do
   if ! version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null); then
