@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -19,65 +15,9 @@ from snn_dt import hub
 from snn_dt.cli.main import main
 from snn_dt.errors import CheckpointError
 from tests.conftest import ROOT
+from tests.hub_double import serve
 
 CHECKPOINT = ROOT / "results" / "pretrained" / "cartpole-snn_dt"
-SHA = "a" * 40
-
-
-class Hub(BaseHTTPRequestHandler):
-    """The part of the hub's protocol that one commit of small files and one snapshot need."""
-
-    repos: dict[str, dict[str, bytes]]
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path == "/api/repos/create":
-            asked = json.loads(body)
-            self.repos.setdefault(f"{asked['organization']}/{asked['name']}", {})
-            return self.answer({"url": f"{self.server.address}/{asked['organization']}/{asked['name']}"})
-        if self.path == "/api/validate-yaml":
-            return self.answer({"errors": [], "warnings": []})
-        repo = "/".join(self.path.split("/")[3:5])
-        if "/preupload/" in self.path:
-            files = [
-                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
-            ]
-            return self.answer({"files": files})
-        for line in map(json.loads, body.splitlines()):
-            if line["key"] == "file":
-                self.repos[repo][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-        return self.answer({"commitUrl": f"{self.server.address}/{repo}/commit/{SHA}", "commitOid": SHA})
-
-    def do_GET(self):
-        parts = self.path.partition("?")[0].strip("/").split("/")
-        repo = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
-        files = self.repos.get(repo)
-        if files is None:
-            return self.answer({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
-        if parts[0] != "api":
-            content = files[parts[-1]]
-            headers = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": SHA}
-            return self.answer(content, headers=headers)
-        if "tree" in parts:
-            oid = {name: hashlib.sha1(content).hexdigest() for name, content in files.items()}
-            tree = [{"type": "file", "path": name, "size": len(files[name]), "oid": oid[name]} for name in files]
-            return self.answer(tree)
-        return self.answer({"id": repo, "sha": SHA, "siblings": [{"rfilename": name} for name in files]})
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def answer(self, content, status=200, headers=None):
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, *_):
-        """Print nothing."""
 
 
 @pytest.fixture
@@ -87,9 +27,7 @@ def service(tmp_path, monkeypatch):
     pytest.importorskip("huggingface_hub", reason=f"huggingface_hub is not installed: {pip}")
     from huggingface_hub import constants
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    Hub.repos = server.repos = {}
-    server.address = f"http://127.0.0.1:{server.server_port}"
+    server = serve()
     for name, value in {
         "ENDPOINT": server.address,
         "HF_HUB_CACHE": str(tmp_path / "cache"),
@@ -100,7 +38,6 @@ def service(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "a-token")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.chdir(tmp_path)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from snn_dt.cli.preset_words import named_release
-from snn_dt.cli.streams import steady_streams
+from snn_dt.cli.streams import short_warnings, steady_streams
 from snn_dt.command import Command, RunCommand
 from snn_dt.errors import ConfigError, SnnDtError, did_you_mean
 
@@ -113,7 +113,7 @@ def handle_errors(command: Callable[[list[str]], int], arguments: list[str]) -> 
     All of them raise in the command, so that it removes half-written files. A file or name that the operating system
     refuses is a user error too.
     """
-    with steady_streams():
+    with steady_streams(), short_warnings():
         before = signal.signal(signal.SIGTERM, _interrupt)
         try:
             return command(arguments)

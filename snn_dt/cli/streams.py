@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,6 +77,24 @@ def steady_streams() -> Iterator[None]:
         for stream in streams:
             stream.flush()
         sys.stdout, sys.stderr = before
+
+
+@contextlib.contextmanager
+def short_warnings() -> Iterator[None]:
+    """Show a `UserWarning`, which is meant for the user, as one line without file and source."""
+    before = warnings.formatwarning
+
+    def short(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        own = category is UserWarning
+        return f"warning: {message}\n" if own else before(message, category, filename, lineno, line)
+
+    warnings.formatwarning = short
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _fill_closed() -> None:

@@ -50,7 +50,7 @@ def _results(result: Result) -> str | None:
     if not file.is_file():
         return "no results were written"
     rows = json.loads(file.read_text())
-    return None if len(rows) == 1 and rows[0]["episodes"] == 1 else f"results are {str(rows)[:100]}"
+    return None if rows and all(row["episodes"] == 1 for row in rows) else f"results are {str(rows)[:100]}"
 
 
 def _edit(where: str, value: Any, file: str = "config.json") -> Change:

@@ -104,7 +104,7 @@ def _collect(folder: Path) -> Command:
 
 def _results(result: Result) -> str | None:
     file = result.folder / "results.json"
-    return None if file.is_file() and len(json.loads(file.read_text())) == 1 else "no results were written"
+    return None if file.is_file() and json.loads(file.read_text()) else "no results were written"
 
 
 def _two(result: Result) -> str | None:

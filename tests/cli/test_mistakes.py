@@ -121,7 +121,7 @@ def test_an_unknown_dataset(said, tmp_path, dataset_id, expected):
     ("changes", "expected"),
     [
         ({"train__device": "cuda:77"}, "expected the device cuda:77"),
-        ({"train__device": "gpu"}, "expected the device auto, cpu, cuda or cuda:N, found 'gpu'"),
+        ({"train__device": "gpu"}, "expected the device auto, cpu, cuda, cuda:N, mps or xpu, found 'gpu'"),
         ({"eval__env_id": "CartPoll-v1"}, "expected the environment 'CartPoll-v1'"),
         ({"eval__env_id": "Acrobot-v1"}, "in Acrobot-v1; evaluate in CartPole-v1"),
         ({"model__n_heads": 5}, "model.n_heads: expected a divisor of 16, found 5"),

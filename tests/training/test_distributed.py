@@ -71,7 +71,7 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
 def test_two_processes_have_the_losses_of_one_at_the_same_global_batch(config_file, tmp_path):
     # 13 windows, some with pads, cannot be shared out evenly: only weighting by real steps gives the same mean.
     # Dense: over many updates a spike that rounding flips drives two spiking runs apart, exact as both are.
-    path = config_file("dense", steps=40, eval_every=20, accumulate=1)
+    path = config_file("dense", steps=40, eval_every=20, accumulate=1, learning_rate=1e-3)
     two = torchrun(*TRAIN, "--config", str(path), "--run_dir", str(tmp_path / "two"))
     (tmp_path / "one").mkdir()
     Run(load_config(path), tmp_path / "one").train()
