@@ -4,11 +4,13 @@ Shapes: N environments; P observation columns; A action columns. A guide reads t
 many as its first layer takes.
 
 The file is safetensors: `layers.0.weight`, `layers.0.bias`, `layers.2.weight`, ... (weights [out, in]). Its metadata
-name the output and the score. Without metadata the output is `tanh`, as in the guides of earlier versions.
+name the output and the score, as JSON in `about` or as entries of their own. Without metadata the output is `tanh`, as
+in the guides of earlier versions.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,9 @@ def save_guide(guide: MLPGuide, path: Path) -> None:
 
     weights = {name: tensor.contiguous() for name, tensor in guide.state_dict().items()}
     try:
-        write_atomically(path, save(weights, {"output": guide.output, **guide.about}))
+        # One entry: safetensors writes several in an order that changes from process to process.
+        about = json.dumps({"output": guide.output, **guide.about}, sort_keys=True)
+        write_atomically(path, save(weights, {"about": about}))
     except OSError as error:
         raise CheckpointError(
             f"expected to write {path}, found: {error.strerror}; free space or choose another --run-dir"
@@ -82,6 +86,8 @@ def load_guide(path: Path, task: Task, cure: str, field: str = "") -> MLPGuide:
         tensors = read_tensors(path)
         with safe_open(path, "pt") as file:
             about = dict(file.metadata() or {})
+        if "about" in about:
+            about = {str(name): str(value) for name, value in json.loads(about["about"]).items()}
         count = sum(name.endswith(".weight") for name in tensors)
         weights = [tensors[f"layers.{2 * i}.weight"] for i in range(count)]
         sizes = [weights[0].shape[1], *(len(weight) for weight in weights)]
