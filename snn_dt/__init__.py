@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,10 @@ _PUBLIC = {
     "register_neuron": "snn_dt.registry",
     "register_positions": "snn_dt.registry",
 }
+
+# Threads that spin long at a barrier slow down other jobs on the machine. torch reads this when it is loaded, so it has
+# no effect if the caller has imported torch before.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 moved.install()
 

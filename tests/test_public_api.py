@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -29,6 +30,15 @@ def test_importing_the_package_costs_no_more_than_torch_and_numpy():
 
 def test_the_neurons_need_neither_environments_nor_files():
     assert modules_after("from snn_dt.snn import LIF") & (HEAVY - {"torch._dynamo.convert_frame"}) == set()
+
+
+@pytest.mark.parametrize("given", [None, "7"])
+def test_threads_spin_little_from_the_first_import_on_unless_the_user_says_otherwise(given):
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    environment |= {"GOMP_SPINCOUNT": given} if given else {}
+    command = [sys.executable, "-c", "import os, snn_dt; print(os.environ['GOMP_SPINCOUNT'])"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
+    assert found == (given or "1000")
 
 
 def test_every_public_name_is_there():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -69,9 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Run one command by its name and return the exit status."""
-    # Threads that spin long at a barrier slow down other jobs on the machine; torch reads this when it is loaded.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
     def command(words: list[str]) -> int:
         if name not in COMMANDS:
             raise SnnDtError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; see snn-dt --help")
