@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Run one command by its name and return the exit status."""
+
     def command(words: list[str]) -> int:
         if name not in COMMANDS:
             raise SnnDtError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; see snn-dt --help")
