@@ -28,7 +28,12 @@ def test_a_signal_while_collecting_leaves_no_folder(tmp_path, monkeypatch, capsy
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(collect, "_compress", seen)
-    assert main(["data", "collect", "CartPole-v1", "--id", "a-v0", "--episodes", "2"]) == status
+    # A process that a shell started in the background ignores Ctrl-C.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["data", "collect", "CartPole-v1", "--id", "a-v0", "--episodes", "2"]) == status
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     assert list((tmp_path / "minari").iterdir()) == []
     assert capsys.readouterr().err == "snn-dt: interrupted\n"
     assert signal.getsignal(signal.SIGTERM) == before
