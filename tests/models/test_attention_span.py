@@ -14,13 +14,14 @@ from snn_dt.evaluation.decide import make_decider
 from snn_dt.model_config import model_checks
 from snn_dt.models.tokens import causal_mask
 from snn_dt.snn import RateLIF, TimedLIF, cpp
+from snn_dt.snn.backends import backend_for
 from snn_dt.snn.record import record
 from snn_dt.strict import check_all
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, VARIANTS, doubled, make_batch, make_model, run
 from tests.tolerance import assert_mostly_equal
 
 SPAN = 3
-needs_compiler = pytest.mark.skipif(cpp.load() is None, reason="no C++ compiler")
+needs_compiler = pytest.mark.skipif(backend_for("cpu") != "cpp", reason="no C++ compiler, or another kernel is set")
 KINDS = {
     name: values
     for name, values in VARIANTS.items()
