@@ -143,11 +143,22 @@ def _returns(rows: Sequence[Mapping[str, Any]]) -> str:
         energy = row["energy_pj_per_decision"]
         counted = "not counted" if energy is None else f"{energy / 1e6:.3g}"
         score = row.get("normalized_score")
+        rate, bounds = row.get("success_rate"), row.get("success_interval") or (0.0, 1.0)
+        success = "" if rate is None else f"{rate:.0%} ({bounds[0]:.0%} to {bounds[1]:.0%})"
         cells.append([
             f"{row['target_return']:g}", number(row["return_mean"]), interval, "" if score is None else number(score),
-            str(row["episodes"]), str(row["seed"]), counted,
+            success, str(row["episodes"]), str(row["seed"]), counted,
         ])  # fmt: skip
-    head = ("target return", "mean return", "95 %", "score", "episodes", "first seed", "energy per decision, uJ")
+    head = (
+        "target return",
+        "mean return",
+        "95 %",
+        "score",
+        "success",
+        "episodes",
+        "first seed",
+        "energy per decision, uJ",
+    )
     return table(head, cells)
 
 
