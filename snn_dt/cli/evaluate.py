@@ -43,6 +43,9 @@ class EvaluateArguments:
     few episodes have."""
     seed: int = 10_000
     """Reset seed of the first episode; episode i takes seed + i."""
+    context_length: int | None = None
+    """Steps of the context in a decision, at most those of the training; fewer cost less. Null takes the checkpoint's
+    own. Not for a policy that decides from a state."""
     device: str = "auto"
     """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:N`, `mps`, `xpu`."""
     json: Path | None = None
@@ -115,12 +118,15 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     from snn_dt.checkpoint import from_pretrained
     from snn_dt.device import set_threads, tune_allocator
     from snn_dt.evaluation.calibration import calibration, data_quantiles
+    from snn_dt.evaluation.context import limit_context
     from snn_dt.evaluation.rollout import evaluate
     from snn_dt.evaluation.video import check_renders, record_videos
 
     tune_allocator()
     set_threads(args.threads or int(args.reference))
     policy = from_pretrained(args.checkpoint, args.device, trust=args.trust_env_spec)
+    if args.context_length is not None:
+        limit_context(policy, args.context_length)
     if args.video is not None:
         check_renders(policy, args.env_id)
     for folder in (args.json and args.json.parent, args.report, args.video):
@@ -179,8 +185,11 @@ def _evaluate_compiled(args: EvaluateArguments) -> int:
     """Roll out the C of a policy."""
     from snn_dt.export.compiled_policy import CompiledPolicy, evaluate_compiled
 
-    if args.video or args.report or args.plasticity.eta or args.reference:
-        raise ConfigError("expected --checkpoint with --video, --report, --plasticity or --reference, found --compiled")
+    if args.video or args.report or args.plasticity.eta or args.reference or args.context_length is not None:
+        raise ConfigError(
+            "expected --checkpoint with --video, --report, --plasticity, --reference or --context-length, "
+            "found --compiled"
+        )
     assert args.compiled is not None
     policy = CompiledPolicy(args.compiled)
     policy.trust = args.trust_env_spec
