@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,7 +118,6 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     from snn_dt.checkpoint import from_pretrained
     from snn_dt.device import set_threads, tune_allocator
     from snn_dt.evaluation.calibration import calibration, data_quantiles
-    from snn_dt.evaluation.context import limit_context
     from snn_dt.evaluation.rollout import evaluate
     from snn_dt.evaluation.video import check_renders, record_videos
 
@@ -126,7 +125,7 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     set_threads(args.threads or int(args.reference))
     policy = from_pretrained(args.checkpoint, args.device, trust=args.trust_env_spec)
     if args.context_length is not None:
-        limit_context(policy, args.context_length)
+        policy.spec = replace(policy.spec, context_length=_context(policy.model, args.context_length))
     if args.video is not None:
         check_renders(policy, args.env_id)
     for folder in (args.json and args.json.parent, args.report, args.video):
@@ -207,6 +206,22 @@ def _evaluate_compiled(args: EvaluateArguments) -> int:
     targets = [policy.spec.target(asked) for asked in args.target_return]
     evaluate_compiled(policy, targets, max_steps=args.max_steps, finished=finished, **options)
     return 0
+
+
+def _context(model: Any, steps: int) -> int:
+    """Return `steps`, the length of a context.
+
+    Raises:
+        ConfigError: the model was trained with fewer steps, or decides from a state.
+    """
+    from snn_dt.models.interface import decides_from_state
+
+    expected = f"1 to {model.context_length} steps of context, as in training"
+    if decides_from_state(model):
+        expected = "no such flag for a policy that decides from a state"
+    elif 1 <= steps <= model.context_length:
+        return steps
+    raise ConfigError(f"--context-length: expected {expected}, found {steps}")
 
 
 def _targets(policy: Any, n: int, spacing: str) -> list[float]:

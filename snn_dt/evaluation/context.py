@@ -8,19 +8,14 @@ N episodes, K context length, S state size, A action dimensions or number of dis
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from snn_dt.errors import ConfigError
 from snn_dt.evaluation.decide import Decide
 from snn_dt.evaluation.stream_context import StreamContext
 from snn_dt.models.interface import SequenceModel, decides_from_state
-
-if TYPE_CHECKING:
-    from snn_dt.evaluation.policy import Policy
 
 
 def make_context(
@@ -36,21 +31,6 @@ def make_context(
     return Context(
         n, context_length or window.context_length, window.state_dim, window.action_dim, window.discrete, device
     )
-
-
-def limit_context(policy: Policy, steps: int) -> None:
-    """Let a policy decide from the last `steps` steps from its next reset on; fewer than in training cost less.
-
-    Raises:
-        ConfigError: the policy was trained with fewer steps, or decides from a state.
-    """
-    model: Any = policy.model
-    expected, found = f"1 to {model.context_length} steps of context, as in training", f"{steps}"
-    if decides_from_state(model):
-        expected, found = "no length of a context for a policy that decides from a state", f"{steps}; leave it out"
-    if decides_from_state(model) or not 1 <= steps <= model.context_length:
-        raise ConfigError(f"--context-length: expected {expected}, found {found}")
-    policy.spec = replace(policy.spec, context_length=steps)
 
 
 TENSORS = ("rtg", "states", "actions", "timesteps", "mask", "age")

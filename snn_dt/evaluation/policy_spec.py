@@ -120,9 +120,8 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
         ("rtg_scale", "a number above 0", lambda: spec.rtg_scale > 0),
         ("env_spec", "the JSON of an environment's specification, or null", lambda: _is_env_spec(spec)),
         ("action_deviation", f"{task.action_dim} finite numbers, or null", lambda: _deviates(spec, task)),
-        ("bin_returns", "ascending finite numbers, or null", lambda: _ascends(spec.bin_returns, 1)),
-        ("return_range", "two ascending finite numbers, or null", lambda: _ascends(spec.return_range, 2)),
-        ("context_length", "a number of steps, or null", lambda: (spec.context_length or 1) >= 1),
+        ("bin_returns", "ascending finite numbers, or null", lambda: _ascends(spec.bin_returns, 1, 256)),
+        ("return_range", "two ascending finite numbers, or null", lambda: _ascends(spec.return_range, 2, 2)),
         ("reference", "min, another max, and their source, or null", lambda: _is_reference(spec.reference)),
     ]
     for name, expected, good in checks:
@@ -157,8 +156,8 @@ def _ascend(values: tuple[float, ...]) -> bool:
     return list(values) == sorted(values) and all(abs(x) <= 3.4e38 for x in values)  # float32
 
 
-def _ascends(values: tuple[float, ...] | None, least: int) -> bool:
-    return values is None or (least <= len(values) and _ascend(values))
+def _ascends(values: tuple[float, ...] | None, least: int, most: int) -> bool:
+    return values is None or (least <= len(values) <= most and _ascend(values))
 
 
 def _observes(spec: PolicySpec, task: TaskShape) -> bool:
