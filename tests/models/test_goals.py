@@ -115,6 +115,24 @@ def test_training_needs_the_goal_of_each_row():
     assert all(norm.gain.grad is not None and norm.gain.grad.abs().sum() > 0 for norm in goal_norms(model))
 
 
+@torch.no_grad()
+def test_a_model_acts_with_its_weights_when_it_is_loaded_or_stops_training():
+    model, batch = goal_model("dense"), make_batch(TASK)
+    set_goal(model, 0)
+    expected = run(model, batch)
+    other = make_model(model.config, TASK, seed=7)
+    set_goal(other, 0)
+    other.load_state_dict(model.state_dict())
+    assert_mostly_equal(run(other, batch), expected)
+    model.train()
+    for norm in goal_norms(model):
+        norm.gain += 1
+    trained = run(model.eval(), batch)
+    assert (trained - expected).abs().max() > 1e-3
+    set_goal(model, 0)
+    assert torch.equal(run(model, batch), trained)
+
+
 def test_cloning_has_no_goal():
     assert not takes_goal(goal_model("dense", return_conditioned=False))
 
