@@ -201,6 +201,16 @@ def test_most_is_the_mean_return_of_the_best_bin_and_a_number_beyond_the_data_wa
         goal_policy("dense", bin_returns=None).reset("most")
 
 
+def test_a_number_asks_for_the_bin_with_the_nearest_mean_return():
+    policy = goal_policy("dense")  # bounds 30 and 60; 52 is nearer to 45 than to 10 and 88, 68 to 88
+    for target, bin_return in ((28.0, 45.0), (52.0, 45.0), (68.0, 88.0)):
+        policy.reset(target)
+        assert policy.state()["goal"].tolist() == [bin_return]
+        assert policy.state()["returns_to_go"].tolist() == [target]
+    policy.reset(np.array([28.0, 68.0]), batch_size=2)
+    assert policy.state()["goal"].tolist() == [45.0, 88.0]
+
+
 def test_fewer_steps_at_inference_count_fewer_operations():
     counts = []
     for steps in (None, 2):
