@@ -16,8 +16,8 @@ class TaskConfig:
     """The environment; `hover` marks what only the drone of this package has."""
 
     env_id: str = "snn_dt/CrazyflieHover-v0"
-    """A Gymnasium environment with continuous actions. Its bounds become [-1, 1]. `module:Env-v0` imports the module and
-    is allowed only as a flag."""
+    """A Gymnasium environment with continuous actions. Its bounds become [-1, 1]. `module:Env-v0` imports the module
+    and is allowed only as a flag."""
     drones: int = 10
     """Environments that run side by side to gather data."""
     horizon: int = 0
