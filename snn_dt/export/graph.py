@@ -76,7 +76,7 @@ class Decision(nn.Module):
         if decides_from_state(model):
             rest: dict[str, Tensor] = model.rest(1)
             return rest
-        k = model.context_length
+        k = self.spec.context_length or model.context_length
         action = torch.zeros(1, k, dtype=torch.int64) if self.discrete else torch.zeros(1, k, model.action_dim)
         parts = (torch.zeros(1, k, 1), torch.zeros(1, k, model.state_dim), action)
         steps = torch.zeros(1, k, dtype=torch.int64), torch.zeros(1, k, dtype=torch.bool)
