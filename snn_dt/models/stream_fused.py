@@ -47,6 +47,7 @@ class FusedStep:
 
     def __init__(self, model: StreamTransformer) -> None:
         self._model, self._dtype = model, model.head.weight.dtype
+        self._addresses: list[int] = []
         self._look_up()
 
     def __call__(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
@@ -84,8 +85,8 @@ class FusedStep:
         tensors: list[Any] = [None] * 5  # predictions and inputs, filled in at each call
         tensors += [embedding.code.slope, embedding.code.shift, *pair(embedding.gate), *pair(embedding.state)]
         tensors += [embedding.action.weight, *pair(embedding.norm)]
-        self._names, self._places = list[str](), list[int]()
-        self._addresses: list[int] = []
+        self._names: list[str] = []
+        self._places: list[int] = []
         blocks: Any = model.blocks
         for i, block in enumerate(blocks):
             tensors += _weights(block)
