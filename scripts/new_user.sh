@@ -166,7 +166,6 @@ build() {
 
 # What a machine without network does: all wheels are fetched on another one first.
 install() {
-  "$1" -m venv "$work/venv"
   "$work/venv/bin/pip" download --quiet -c "$root/constraints.txt" -d "$work/wheels" "$(echo "$work"/dist/*.whl)[$extras]"
   env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null "$work/venv/bin/pip" install --quiet --no-index \
     --find-links "$work/wheels" "snn-dt[$extras]"
@@ -210,11 +209,12 @@ for python in ${PYTHONS:-python3}; do
   fi
   rm -rf "$work/venv" "$work/wheels" "$work/home" "$work/empty"
   mkdir "$work/home" "$work/empty"
-  if ! "$python" -m pip download --quiet --no-deps -c "$root/constraints.txt" -d "$work/wheels" torch > "$work/log" 2>&1; then
+  "$python" -m venv "$work/venv"
+  if ! "$work/venv/bin/pip" download --quiet --no-deps -c "$root/constraints.txt" -d "$work/wheels" torch > "$work/log" 2>&1; then
     table+=("$version: skipped, no torch: $(tail -1 "$work/log")")
     continue
   fi
-  timed "$version: download, install offline" install "$python"
+  timed "$version: download, install offline" install
   before=$PATH home=$HOME
   export HOME="$work/home" PATH="$work/venv/bin:$PATH" WANDB_MODE=offline
   cd "$work/empty"

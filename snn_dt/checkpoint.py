@@ -30,7 +30,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from snn_dt import __version__, io, named, strict
-from snn_dt.config import Config, ModelConfig, validate
+from snn_dt.config import Config, EvalConfig, ModelConfig, validate
 from snn_dt.errors import CheckpointError, SnnDtError
 from snn_dt.models import TaskShape, build_model
 
@@ -131,7 +131,7 @@ def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = Fals
         config = strict.build(ModelConfig, description["model"], source)
         task = strict.build(TaskShape, description["task"], source)
         spec = strict.build(PolicySpec, description["policy"], source)
-        validate(Config(model=config))
+        validate(Config(model=config, eval=EvalConfig(context_length=spec.context_length)))
         check_spec(spec, task)
         weights, stats = (read_tensors(directory / name) for name in ("model.safetensors", "stats.safetensors"))
         _check_sizes(config, task, weights)

@@ -33,8 +33,9 @@ class DataConfig:
     """`minari:<id>`, `d4rl:<id>`, `d4rl:<path>.hdf5`, or a folder."""
     download: bool = False
     """Download a Minari or D4RL dataset that is missing on this machine."""
-    reward_mode: Literal["dense", "delayed"] = "dense"
-    """`delayed` moves the sum of an episode's rewards to its last step."""
+    reward_mode: Literal["dense", "delayed", "clipped"] = "dense"
+    """`delayed` moves the sum of an episode's rewards to its last step. `clipped` limits each reward to -1 to 1 for
+    the training, as for Atari; an evaluation subtracts and reports the environment's own."""
     rtg_scale: float | None = None
     """Divisor of the return-to-go, in environment units. Null takes the largest |return-to-go| of the dataset."""
     normalize: bool = True

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ from snn_dt.checkpoint import provenance, read_json, read_tensors
 from snn_dt.config import Config, ModelConfig, validate
 from snn_dt.errors import CheckpointError, SnnDtError
 from snn_dt.evaluation.policy import Policy, PolicySpec
+from snn_dt.evaluation.policy_spec import check_spec
 from snn_dt.models import TaskShape, build_model
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ FIXED = {
     "add_cross_attention": False,
 }
 """Entries of Hugging Face's config.json, and the only value of each that `dense` computes. It is also the default."""
+SIZES = ("hidden_size", "n_layer", "state_dim", "act_dim")
+"""Entries of Hugging Face's config.json that the weights show too. They must agree."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +98,24 @@ def from_hugging_face(folder: str | Path, setting: Setting) -> Policy:
             f"expected model.safetensors or pytorch_model.bin in {folder}, found neither; weights in several files "
             "(model.safetensors.index.json) must be saved again as one"
         )
-    numbers = {"n_head": 1, "resid_pdrop": 0.1, "action_tanh": True} | config
-    for name in ("n_head", "resid_pdrop", "action_tanh"):
-        if not isinstance(numbers[name], int | float):
-            raise CheckpointError(f"{folder}/config.json: {name}: expected a number, found {numbers[name]!r}; mend it")
-    heads, dropout, tanh = int(numbers["n_head"]), float(numbers["resid_pdrop"]), bool(numbers["action_tanh"])
-    return dense_policy(read_weights(file), heads, setting, file, tanh, dropout)
+    facts: dict[str, Any] = {"n_head": 1, "resid_pdrop": 0.1, "action_tanh": True} | config
+    kinds = {"n_head": (int,), "resid_pdrop": (int, float), "action_tanh": (bool, int)}
+    heads, dropout, tanh = (facts[name] for name in kinds)
+    for name, types in kinds.items():
+        if type(facts[name]) not in types:
+            raise CheckpointError(
+                f"{folder}/config.json: {name}: expected {types[0].__name__}, found {facts[name]!r}; mend it"
+            )
+    policy = dense_policy(read_weights(file), heads, setting, file, bool(tanh), dropout)
+    model: Any = policy.model
+    sizes = (model.config.d_model, model.config.n_layers, model.state_dim, model.action_dim)
+    for name, size in zip(SIZES, sizes, strict=True):
+        if config.get(name, size) != size:
+            raise CheckpointError(
+                f"{folder}: expected weights and config.json of one model, found {name} {config[name]!r} and weights "
+                f"for {size}; copy both again"
+            )
+    return policy
 
 
 def from_original(file: str | Path, setting: Setting, n_heads: int = 1) -> Policy:
@@ -122,6 +138,8 @@ def dense_policy(
         steps, d = mapped["embedding.positions.weight"].shape
         action_dim, state_dim = len(mapped["head.bias"]), mapped["embedding.state.weight"].shape[1]
         hidden = len(mapped["blocks.0.mlp.1.bias"])
+        if 0 in (steps, d, action_dim, state_dim):
+            raise ValueError("a tensor without numbers")
         if hidden % d:
             raise ValueError(f"n_inner: expected a multiple of the width {d}, found {hidden}")
         bounds = (1.0,) * action_dim if tanh else None
@@ -138,14 +156,15 @@ def dense_policy(
                 raise ValueError(f"{name}: expected {state_dim} numbers, one for each state dimension, found {shape}")
         model = build_model(config, task)
         model.load_state_dict(mapped, strict=True)
+        spec = _spec(setting, task, _dataset_id(setting, source))
+        check_spec(spec, task)  # the actions of the dataset may be others
     except (RuntimeError, ValueError, LookupError, TypeError, SnnDtError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"{source}: expected the weights of a Decision Transformer in the layout of transformers or of the "
             f"authors' Gym code, found: {reason}; other models cannot be imported"
         ) from error
-    facts = provenance(imported_from=str(source), dataset_id=_dataset_id(setting, source))
-    spec = _spec(setting, task, facts["dataset_id"])
+    facts = provenance(imported_from=str(source), dataset_id=spec.dataset_id)
     mean, std = (torch.from_numpy(np.array(x)) for x in (setting.state_mean, setting.state_std))
     return Policy(model.eval(), spec, mean, std, facts)
 
@@ -163,6 +182,8 @@ def dense_weights(weights: Mapping[str, Tensor], tanh: bool = True) -> dict[str,
         if name not in weights:
             raise ValueError(f"no tensor {name}")
         left.discard(name)
+        if not weights[name].is_floating_point():
+            raise ValueError(f"{name} of type {weights[name].dtype}, not floating point")
         return weights[name].T if transpose else weights[name]
 
     def copy(new: str, old: str, transpose: bool = False) -> dict[str, Tensor]:
@@ -173,9 +194,10 @@ def dense_weights(weights: Mapping[str, Tensor], tanh: bool = True) -> dict[str,
     for new, old in (("rtg", "return"), ("state", "state"), ("action", "action"), ("norm", "ln")):
         mapped |= copy(f"embedding.{new}", f"embed_{old}")
     if root == "encoder":
-        if "encoder.wpe.weight" not in weights:
-            raise ValueError("no tensor encoder.wpe.weight")
-        mapped["embedding.norm.bias"] = mapped["embedding.norm.bias"] + weights["encoder.wpe.weight"][0]
+        bias, first = mapped["embedding.norm.bias"], take("encoder.wpe.weight")[0]
+        if bias.shape != first.shape:
+            raise ValueError(f"embed_ln.bias of shape {tuple(bias.shape)} and wpe of shape {tuple(first.shape)} a row")
+        mapped["embedding.norm.bias"] = bias + first
     for i in sorted({int(found[1]) for name in weights if (found := re.match(rf"{root}\.h\.(\d+)\.", name))}):
         new, old = f"blocks.{i}", f"{root}.h.{i}"
         mapped |= copy(f"{new}.attention.norm", f"{old}.ln_1") | copy(f"{new}.mlp.0", f"{old}.ln_2")
@@ -205,7 +227,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return read_tensors(file)
-        found = torch.load(io.require_file(file), map_location="cpu", weights_only=True)
+        _check_archive(file)
+        found = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{file}: expected a state dict of tensors, found other Python objects, which are never unpickled; save it "
@@ -215,13 +238,36 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"expected weights in {file}, found: {' '.join(str(error).split())[:300]}; copy the file again"
         ) from error
-    if not isinstance(found, dict) or not all(isinstance(x, Tensor) and x.isfinite().all() for x in found.values()):
-        kinds = sorted({type(x).__name__ for x in found.values()}) if isinstance(found, dict) else type(found).__name__
+    wrong = type(found).__name__
+    if isinstance(found, dict):
+        names = [name for name, x in found.items() if not (isinstance(name, str) and _is_plain(x))]
+        wrong = f"{names[0]!r:.80} ({type(found[names[0]]).__name__})" if names else ""
+    if wrong:
         raise CheckpointError(
-            f"{file}: expected a state dict, finite tensors by name, found {kinds}; save it again with "
+            f"{file}: expected a state dict, finite dense tensors by name, found {wrong}; save it again with "
             "torch.save(model.state_dict(), FILE)"
         )
-    return found
+    state: dict[str, Tensor] = found
+    return state
+
+
+def _check_archive(file: Path) -> None:
+    """Raise ValueError for a compressed archive. torch writes none, and a small one can fill the memory."""
+    if zipfile.is_zipfile(io.require_file(file)):
+        with zipfile.ZipFile(file) as archive:
+            if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
+                raise ValueError("a compressed archive, which torch.save does not write")
+
+
+def _is_plain(x: object) -> bool:
+    """Return whether `x` is a tensor of finite numbers, all of which the file holds: a stride of 0 repeats one."""
+    return (
+        isinstance(x, Tensor)
+        and (x.layout, x.device.type) == (torch.strided, "cpu")
+        and not (x.is_nested or x.is_quantized)
+        and x.numel() * x.element_size() <= x.untyped_storage().nbytes()
+        and bool(x.isfinite().all())
+    )
 
 
 def read_stats(file: Path) -> tuple[NDArray[Any], NDArray[Any]]:

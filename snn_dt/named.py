@@ -34,7 +34,8 @@ def _find_shipped(kind: Kind, name: str) -> Path | None:
 
 
 def _find_fetched(kind: Kind, name: str) -> Path | None:
-    return _inside(release.cache(kind), kind, name)
+    found = _inside(release.cache(kind), kind, name)
+    return None if found is not None and release.holds_others(kind, name, found) else found
 
 
 def _fetch_from_release(kind: Kind, name: str) -> Path | None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box, Discrete
 from torch.nn import functional as F
 
 import snn_dt
 from snn_dt.cli.main import main
 from snn_dt.convert import SCALE, Setting, dense_weights, from_hugging_face, from_original
+from snn_dt.data import Trajectories
 from snn_dt.errors import CheckpointError
 from snn_dt.models import build_model
 
@@ -181,6 +185,9 @@ def test_a_pickled_model_is_refused_and_not_unpickled(tmp_path, monkeypatch):
         ("add_cross_attention", True),
         ("model_type", "gpt2"),
         ("n_head", "two"),
+        ("n_head", math.nan),
+        ("n_head", 1.5),
+        ("action_tanh", "no"),
     ],
 )
 def test_what_dense_does_not_compute_is_refused_by_name(tmp_path, name, value):
@@ -199,6 +206,71 @@ def test_tensors_too_many_or_too_few_are_refused_by_name(tmp_path):
         from_hugging_face(fewer, SETTING)
     with pytest.raises(CheckpointError, match="state_mean: expected 3 numbers"):
         from_hugging_face(hugging_face_folder(tmp_path / "hf", weights), Setting(np.zeros(2), np.ones(2), 1.0))
+
+
+@pytest.mark.parametrize(("name", "value"), [("hidden_size", 16), ("n_layer", 7), ("state_dim", 17), ("act_dim", 6)])
+def test_weights_that_contradict_the_config_beside_them_are_refused(tmp_path, name, value):
+    folder = hugging_face_folder(tmp_path / "hf", state_dict("encoder"), **{name: value})
+    with pytest.raises(CheckpointError, match=f"found {name} {value} and weights"):
+        from_hugging_face(folder, SETTING)
+
+
+ODD = {
+    "repeated": torch.as_strided(torch.zeros(1), (1 << 40,), (0,)),
+    "sparse": torch.eye(2).to_sparse(),
+    "meta": torch.empty(2, device="meta"),
+    "infinite": torch.tensor([math.inf]),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_tensor_that_the_file_does_not_hold_in_full_is_refused(tmp_path, odd):
+    torch.save(state_dict("transformer") | {"predict_state.extra": ODD[odd]}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"found 'predict_state\.extra'"):
+        from_original(tmp_path / "model.pt", SETTING, HEADS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (3, torch.zeros(1), "found 3"),
+        ("embed_return.bias", torch.ones(D, dtype=torch.complex64), "not floating point"),
+        ("embed_timestep.weight", torch.ones(30, D, dtype=torch.int8), "not floating point"),
+        ("embed_timestep.weight", torch.zeros(0, D), "without numbers"),
+        ("predict_action.0.bias", torch.zeros(0), "without numbers"),
+    ],
+)
+def test_weights_that_would_become_others_are_refused(tmp_path, name, value, said):
+    torch.save(state_dict("transformer") | {name: value}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=said):
+        from_original(tmp_path / "model.pt", SETTING, HEADS)
+
+
+def test_a_row_of_positions_of_another_width_is_refused(tmp_path):
+    weights = state_dict("encoder") | {"encoder.wpe.weight": torch.ones(16, 1)}
+    with pytest.raises(CheckpointError, match="wpe of shape"):
+        from_hugging_face(hugging_face_folder(tmp_path / "hf", weights), SETTING)
+
+
+def test_a_compressed_archive_is_refused_before_it_fills_the_memory(tmp_path):
+    torch.save({"predict_state.x": torch.zeros(1 << 16)}, tmp_path / "plain.pt")
+    small = zipfile.ZipFile(tmp_path / "small.pt", "w", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain, small:
+        for item in plain.infolist():
+            small.writestr(item.filename, plain.read(item))
+    with pytest.raises(CheckpointError, match="a compressed archive"):
+        from_original(tmp_path / "small.pt", SETTING)
+
+
+def test_a_dataset_of_other_actions_is_refused(tmp_path):
+    data = Trajectories.from_episodes(
+        [{"observations": np.zeros((4, STATE)), "actions": np.zeros(4, np.int64), "rewards": np.ones(4)}],
+        observation_space=Box(-1, 1, (STATE,)),
+        action_space=Discrete(2),
+    )
+    torch.save(state_dict("transformer"), tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="action_space: expected a Box space of size 2"):
+        from_original(tmp_path / "model.pt", replace(SETTING, data=data), HEADS)
 
 
 def test_mistakes_on_the_command_line_are_one_line(tmp_path, capsys):

@@ -274,6 +274,40 @@ def test_a_file_that_is_not_the_listed_one_is_refused_and_nothing_is_left(instal
     assert list((release.cache("pretrained")).iterdir()) == []
 
 
+def test_another_release_of_the_same_name_is_fetched_and_an_unreachable_one_is_not_needed(
+    installed, released, tmp_path, monkeypatch, caplog
+):
+    _, folder = released
+    monkeypatch.setenv(release.VARIABLE, str(folder))
+    assert "changed" not in snn_dt.from_pretrained("cartpole-snn_dt").provenance
+    assert len(caplog.records) == 1
+    snn_dt.from_pretrained("cartpole-snn_dt")
+    assert len(caplog.records) == 1, "the same files are not fetched again"
+
+    other = shutil.copytree(folder, tmp_path / "other")
+    facts = other / "pretrained/cartpole-snn_dt/provenance.json"
+    facts.write_text(json.dumps({"changed": True}))
+    index = json.loads((other / "release.json").read_text())
+    listed = index["pretrained"]["cartpole-snn_dt"]["files"]["provenance.json"]
+    listed |= {"bytes": facts.stat().st_size, "sha256": hashlib.sha256(facts.read_bytes()).hexdigest()}
+    (other / "release.json").write_text(json.dumps(index))
+    monkeypatch.setenv(release.VARIABLE, str(other))
+    assert snn_dt.from_pretrained("cartpole-snn_dt").provenance == {"changed": True}
+    monkeypatch.setenv(release.VARIABLE, "http://127.0.0.1:9")
+    assert snn_dt.from_pretrained("cartpole-snn_dt").provenance == {"changed": True}
+    assert "is used as it was fetched before" in caplog.records[-1].message
+    assert [path.name for path in release.cache("pretrained").iterdir()] == ["cartpole-snn_dt"]
+
+
+@pytest.mark.parametrize("size", ["Infinity", "-1", "1.5", "true", '"7"', "null", "1" + "0" * 30])
+def test_a_listed_size_that_is_none_or_does_not_fit_is_one_line(installed, tmp_path, monkeypatch, size):
+    text = '{"pretrained": {"x": {"files": {"config.json": {"bytes": SIZE, "sha256": "0"}}}}}'.replace("SIZE", size)
+    (tmp_path / "release.json").write_text(text)
+    monkeypatch.setenv(release.VARIABLE, str(tmp_path))
+    with pytest.raises(ConfigError, match=r"no list of files|MB of disk"):
+        find_checkpoint(Path("x"))
+
+
 @pytest.mark.parametrize("bad", ["../evil", "/etc/evil", "a/../../evil", "", "a//b", "a/.."])
 def test_a_release_cannot_write_outside_its_folder(installed, tmp_path, monkeypatch, bad):
     facts = {"bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}

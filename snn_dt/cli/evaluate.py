@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +43,9 @@ class EvaluateArguments:
     few episodes have."""
     seed: int = 10_000
     """Reset seed of the first episode; episode i takes seed + i."""
+    context_length: int | None = None
+    """Steps of the context in a decision, at most those of the training; fewer cost less. Null takes the checkpoint's
+    own. Not for a policy that decides from a state."""
     device: str = "auto"
     """`auto` (cuda if there is one), `cpu`, `cuda`, `cuda:N`, `mps`, `xpu`."""
     json: Path | None = None
@@ -121,6 +124,8 @@ def evaluate_main(arguments: Sequence[str]) -> int:
     tune_allocator()
     set_threads(args.threads or int(args.reference))
     policy = from_pretrained(args.checkpoint, args.device, trust=args.trust_env_spec)
+    if args.context_length is not None:
+        policy.spec = replace(policy.spec, context_length=_context(policy.model, args.context_length))
     if args.video is not None:
         check_renders(policy, args.env_id)
     for folder in (args.json and args.json.parent, args.report, args.video):
@@ -179,8 +184,12 @@ def _evaluate_compiled(args: EvaluateArguments) -> int:
     """Roll out the C of a policy."""
     from snn_dt.export.compiled_policy import CompiledPolicy, evaluate_compiled
 
-    if args.video or args.report or args.plasticity.eta or args.reference:
-        raise ConfigError("expected --checkpoint with --video, --report, --plasticity or --reference, found --compiled")
+    others = (args.video, args.report, args.plasticity.eta, args.reference, args.targets, args.context_length)
+    if any(others):
+        raise ConfigError(
+            "expected --checkpoint with --video, --report, --plasticity, --reference, --targets or --context-length, "
+            "found --compiled"
+        )
     assert args.compiled is not None
     policy = CompiledPolicy(args.compiled)
     policy.trust = args.trust_env_spec
@@ -198,6 +207,22 @@ def _evaluate_compiled(args: EvaluateArguments) -> int:
     targets = [policy.spec.target(asked) for asked in args.target_return]
     evaluate_compiled(policy, targets, max_steps=args.max_steps, finished=finished, **options)
     return 0
+
+
+def _context(model: Any, steps: int) -> int:
+    """Return `steps`, the length of a context.
+
+    Raises:
+        ConfigError: the model was trained with fewer steps, or decides from a state.
+    """
+    from snn_dt.models.interface import decides_from_state
+
+    expected = f"1 to {model.context_length} steps of context, as in training"
+    if decides_from_state(model):
+        expected = "no such flag for a policy that decides from a state"
+    elif 1 <= steps <= model.context_length:
+        return steps
+    raise ConfigError(f"--context-length: expected {expected}, found {steps}")
 
 
 def _targets(policy: Any, n: int, spacing: str) -> list[float]:

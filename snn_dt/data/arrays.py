@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -170,8 +170,8 @@ def _build(episodes: list[Episode], facts: Facts) -> Trajectories:
     if not isinstance(facts.dataset_id, str) or not facts.dataset_id:
         raise DataError(f"expected dataset_id as text, found {facts.dataset_id!r}; name the dataset")
     where = f"dataset {facts.dataset_id!r}"
-    if facts.reward_mode not in ("dense", "delayed"):
-        raise DataError(f"unknown reward_mode {facts.reward_mode!r}: expected 'dense' or 'delayed'")
+    if facts.reward_mode not in get_args(RewardMode):
+        raise DataError(f"unknown reward_mode {facts.reward_mode!r}: expected 'dense', 'delayed' or 'clipped'")
     if not episodes:
         raise DataError(f"{where} has no episode: expected at least one")
     observations, actions = facts.observation_space, facts.action_space

@@ -63,6 +63,8 @@ def _read(
         survey.add(episode)
         if reward_mode == "delayed":
             rewards = np.append(np.zeros(len(rewards) - 1), rewards.sum())
+        elif reward_mode == "clipped":
+            rewards = np.clip(rewards, -1, 1)
         returns_to_go = np.cumsum(rewards[::-1])[::-1]  # [T], sum of this and all later rewards
         check_finite("returns-to-go", returns_to_go, where)
         step_data = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from snn_dt import io
-from snn_dt.data import d4rl_source, minari_source, ogbench_source
+from snn_dt.data import atari, d4rl_source, minari_source, ogbench_source
 from snn_dt.data.builder import Progress
 from snn_dt.data.cache import PREFIX, build_cached, build_in_memory, cache_folder, open_cached
 from snn_dt.data.source import DataSource, ReadOptions, Source
@@ -24,6 +24,7 @@ _log = logging.getLogger("snn_dt")
 DATA_SOURCES.add("minari", minari_source.MINARI)
 DATA_SOURCES.add("d4rl", d4rl_source.D4RL)
 DATA_SOURCES.add("ogbench", ogbench_source.OGBENCH)
+DATA_SOURCES.add("atari", atari.ATARI)
 
 
 def load_dataset(
@@ -42,6 +43,7 @@ def load_dataset(
 
     - `minari:<id>`: in `$MINARI_DATASETS_PATH` (or `~/.minari/datasets`), then in `datasets/` of a checkout;
     - `d4rl:<id>` or `d4rl:<path>.hdf5`: an id is looked for in `$D4RL_DATASET_DIR` (or `~/.d4rl/datasets`);
+    - `atari:<game>/expert-v0`: the Minari dataset `atari/<game>/expert-v0` as gray frames of 84 x 84;
     - `ogbench:<name>-singletask-v0`: looked for in `~/.ogbench/data`, or `ogbench:<folder>/<name>`;
     - the folder of a Minari dataset, as `datasets/sb3/cartpole/mixed-v0`;
     - `<prefix>:<name>` of a source that was added with `snn_dt.register_data_source`.
@@ -50,7 +52,8 @@ def load_dataset(
 
     Args:
         spec: the dataset.
-        reward_mode: "delayed" moves the whole reward of an episode to its last step.
+        reward_mode: "delayed" moves the whole reward of an episode to its last step, "clipped" limits every reward to
+            -1 to 1.
         download: fetch a dataset that is missing.
         cache: False reads into memory and writes nothing.
         progress: called as `progress(done, total)` after each episode.
@@ -63,8 +66,8 @@ def load_dataset(
     Raises:
         DataError: the dataset is missing, damaged, or of a kind that cannot be learned from.
     """
-    if reward_mode not in ("dense", "delayed"):
-        raise DataError(f"unknown reward_mode {reward_mode!r}: expected 'dense' or 'delayed'")
+    if reward_mode not in get_args(RewardMode):
+        raise DataError(f"unknown reward_mode {reward_mode!r}: expected 'dense', 'delayed' or 'clipped'")
     source, name = _select(spec)
     if not isinstance(source, DataSource):
         return _read_function(source, name, reward_mode, progress)

@@ -68,7 +68,8 @@ def _locate_folder(spec: str, download: bool) -> Located:
         return _located(path)
     if spec.startswith("datasets/") and not path.exists():  # a preset's dataset, outside a clone
         return _locate(spec.removeprefix("datasets/"), download)
-    own = "".join(f"{name}:<name>, " for name in DATA_SOURCES.names() if name not in ("minari", "d4rl", "ogbench"))
+    shipped = ("minari", "d4rl", "ogbench", "atari")
+    own = "".join(f"{name}:<name>, " for name in DATA_SOURCES.names() if name not in shipped)
     near = f"; did you mean 'minari:{spec}'?" if spec in local_datasets() else ""  # an id without its prefix
     raise DataError(
         f"no dataset at {spec!r}: expected {own}minari:<id>, d4rl:<id>, d4rl:<path>.hdf5, ogbench:<name> or a folder "

@@ -42,6 +42,8 @@ def split_name(name: str) -> tuple[str, str]:
         DataError: the name has no task.
     """
     words = name.split("-")
+    if ":" in name:  # Gymnasium would import what stands before it
+        raise DataError(f"expected the name of a dataset of OGBench without a colon, found {name[:80]!r}; check it")
     if "singletask" not in words[2:-1]:
         raise DataError(
             f"expected a single-task dataset of OGBench, as antmaze-large-navigate-singletask-v0, found {name!r}: the "
@@ -84,7 +86,10 @@ def _read(located: Located, _options: ReadOptions) -> Source:
     check_supported(env.observation_space, env.action_space, located.dataset_id)
     assert env.spec is not None
     _, spec, limit = clean_env_spec(env.spec.to_json())
-    episodes = list(_episodes(located.path, env_id))
+    arrays = read_arrays(located.path)
+    ends = np.flatnonzero(as_flags(arrays["terminals"], "terminals", str(located.path))) + 1
+    episodes = list(_episodes(arrays, ends, env_id))
+    left = len(arrays["terminals"]) - int(ends[-1] if len(ends) else 0)
     return Source(
         dataset_id=located.dataset_id,
         observation_space=env.observation_space,
@@ -96,13 +101,12 @@ def _read(located: Located, _options: ReadOptions) -> Source:
         n_episodes=len(episodes),
         episodes=lambda: iter(episodes),
         clip_actions=True,
+        notes=(f"{left:,} rows after the last end of a trajectory are left out",) if left else (),
     )
 
 
-def _episodes(path: Path, env_id: str) -> Iterator[Episode]:
-    """Yield the episodes; see the module docstring."""
-    arrays = read_arrays(path)
-    ends = np.flatnonzero(as_flags(arrays["terminals"], "terminals", str(path))) + 1
+def _episodes(arrays: dict[str, NDArray[Any]], ends: NDArray[np.int64], env_id: str) -> Iterator[Episode]:
+    """Yield the episodes; see the module docstring. `ends` are the rows after the trajectories."""
     rewards, over = _rewards(arrays, env_id)
     first = 0
     for end in ends:

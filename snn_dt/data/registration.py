@@ -1,4 +1,4 @@
-"""Environments by id: those of Gymnasium, of this package, of Gymnasium-Robotics and of OGBench.
+"""Environments by id: those of Gymnasium, of this package, of Gymnasium-Robotics, of OGBench and of ale-py.
 
 Importing this module registers the package's own environments; `import snn_dt` alone does not.
 `gymnasium.make("snn_dt.experimental.online:snn_dt/CrazyflieHover-v0")` works anywhere; `snn-dt` needs only the id.
@@ -17,6 +17,9 @@ def register() -> None:
     """Register the package's own environments, once."""
     import gymnasium
 
+    from snn_dt.data import minatar
+
+    minatar.register()
     if CRAZYFLIE_HOVER not in gymnasium.registry:
         gymnasium.register(
             CRAZYFLIE_HOVER,
@@ -27,12 +30,19 @@ def register() -> None:
 
 
 def ensure_registered(env_id: str) -> None:
-    """Register Gymnasium-Robotics' or OGBench's environments if `env_id` is not registered and theirs is installed."""
+    """Register the environments of the optional package that `env_id` names, if they are not registered."""
     import gymnasium
+
+    from snn_dt.data import atari
 
     if env_id in gymnasium.registry:
         return
+    atari.register(env_id)
     # Optional packages; without them `gymnasium.make` reports the unknown id.
+    if env_id.startswith("ALE/"):
+        with contextlib.suppress(ImportError):
+            gymnasium.register_envs(import_module("ale_py"))
+        return
     if "-singletask" in env_id:
         with contextlib.suppress(ImportError):
             import_module("ogbench")  # registers its environments

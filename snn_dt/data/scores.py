@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,13 +97,17 @@ def d4rl_reference(task: str, source: str = D4RL_SOURCE) -> ReferenceScores | No
 
 
 def environment_reference(env_id: str | None) -> ReferenceScores | None:
-    """Return D4RL's pair for a Gymnasium environment of the same task (`Hopper-v5` -> hopper), or None.
+    """Return an Atari game's pair, or D4RL's for a Gymnasium environment of the same task (`Hopper-v5`), or None.
 
     D4RL measured in mujoco-py `v2`. Using its numbers for another version is a convention, which `source` states. Of
     AdroitHand only v1 counts: v2 has other rewards for the same task.
     """
     # `Hopper-v5` -> `Hopper`
     name, _, version = (env_id or "").partition("-v")
+    if name.startswith(("ALE/", "snn_dt/Atari")):
+        from snn_dt.data.atari_scores import atari_reference
+
+        return atari_reference(re.split("[/-]", name)[-1])
     task = _TASK_OF_ENV.get(name)
     if name.startswith("AdroitHand") and version != "1":
         return None  # the rewards of v2 are others

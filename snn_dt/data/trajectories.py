@@ -21,7 +21,7 @@ from snn_dt.data.scores import ReferenceScores
 if TYPE_CHECKING:
     import gymnasium as gym
 
-RewardMode = Literal["dense", "delayed"]
+RewardMode = Literal["dense", "delayed", "clipped"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,12 +16,14 @@ from snn_dt.models import TaskShape, build_model
 def same_tokens(config: ModelConfig) -> ModelConfig:
     """Return the dense model of the same width, depth and tokens, which recomputes its window at each decision.
 
-    Phase positions become a learned table. The window of a model with an attention span is its span.
+    Phase positions become a learned table and a code of the return-to-go the number itself. The window of a model with
+    an attention span is its span.
     """
     config = config.resolved()
     positions = "learned" if config.positions == "phase" else config.positions
     plain: dict[str, Any] = {"attention": "softmax", "routing": False, "phase_input": "current", "head": "linear"}
-    plain |= {"attention_span": None, "context_length": config.attention_span or config.context_length}
+    plain |= {"goal": "none", "return_code": "linear", "loss": "action", "attention_span": None}
+    plain |= {"context_length": config.attention_span or config.context_length}
     return dataclasses.replace(config, kind="dense", positions=positions, **plain)
 
 

@@ -23,7 +23,7 @@ from snn_dt.energy.costs import Call, Real, declared
 from snn_dt.energy.counts import Count, EnergyTable
 from snn_dt.energy.memory import VALUE_BYTES, kept_bytes, state_bytes, traffic_bytes
 from snn_dt.energy.recorder import Recorder
-from snn_dt.models.interface import is_streaming
+from snn_dt.models.interface import decides_from_state, is_streaming
 from snn_dt.snn.probe import layer_flag
 
 Modules = dict[str, dict[str, float]]
@@ -108,6 +108,8 @@ class DecisionMeter:
         for name, module, inputs, output in self._recorder.calls:
             self._add(name, module, Call(inputs, output, real, tokens_first))
         longest = span or self.model.context_length
+        if steps is not None and not decides_from_state(self.model):
+            longest = min(longest, attention_mask.shape[1])  # a policy may decide on fewer steps than in training
         age = attention_mask.sum(1) if steps is None else steps
         fill = age.clamp(max=longest)
         fill = fill.to(wide(fill.device))

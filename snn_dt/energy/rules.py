@@ -22,6 +22,7 @@ from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttent
 from snn_dt.models.norms import PTBN
 from snn_dt.models.positions import PhaseGate, PhaseGenerators, PhasePositions, SinusoidalPositions
 from snn_dt.models.return_code import ReturnCode
+from snn_dt.models.spread import ActionSpread
 from snn_dt.models.stream_block import StreamBlock
 from snn_dt.models.stream_embedding import StreamEmbedding
 from snn_dt.models.tokens import Tokens
@@ -34,6 +35,7 @@ NORM_MACS, NORM_ACS = 3.0, 2.0
 
 
 wire(nn.Sequential, MaskedSequential, nn.ModuleList, nn.ModuleDict, nn.Identity, nn.Dropout, nn.Flatten, RateHead)
+wire(ActionSpread)  # a decision neither computes nor stores it
 
 
 @costs(SpikingLayer, Neuron, role="neurons")

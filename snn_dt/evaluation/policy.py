@@ -170,12 +170,13 @@ class Policy:
             self._plasticity.begin(self._rtg)
 
     def _ask(self, targets: Tensor) -> None:
-        """Set the goals of the episodes to the bins of `targets [N]`, in environment units."""
-        self._asked = targets
-        if not self._warned_beyond and (beyond := self.spec.beyond(targets.cpu().numpy())):
+        """Set the goals of the episodes to the bins whose returns are nearest to `targets [N]`, environment units."""
+        asked = targets.cpu().numpy()
+        if not self._warned_beyond and (beyond := self.spec.beyond(asked)):
             self._warned_beyond = True
             warnings.warn(beyond, stacklevel=5)
-        self._mixed = aim(self.model, targets / self.spec.rtg_scale)
+        self._asked = self._tensor(self.spec.goals(asked))
+        self._mixed = aim(self.model, self._asked / self.spec.rtg_scale)
 
     def _begin(self, context: Context | StreamContext, single: bool) -> None:
         """Continue from `context`, with the fastest way of deciding that the model supports now."""

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from snn_dt import strict
 from snn_dt.data.encoding import BIT, is_composite, parts
 from snn_dt.data.env_spec import parse_spec
+from snn_dt.errors import TargetError
 from snn_dt.models import TaskShape
 
 
@@ -50,17 +51,19 @@ class PolicySpec:
         """Return a target return in environment units: a number, the default for None, or what `most` stands for.
 
         Raises:
-            ValueError: neither a finite number nor `most`, or the checkpoint does not say what the most is.
+            TargetError: neither a finite number nor `most`, or the checkpoint does not say what the most is.
         """
         if asked is None:
             return self.target_return
         if asked == "most":
             if self.bin_returns is None:
-                raise ValueError("target_return: expected a number, found 'most'; this checkpoint is older than it")
+                raise TargetError(
+                    "target_return: expected a number, found 'most'; this checkpoint is older than it, name a number"
+                )
             return self.bin_returns[-1]
         number = math.nan if isinstance(asked, str) else float(asked)
         if not math.isfinite(number):
-            raise ValueError(f"expected a finite target_return or 'most', found {asked!r}")
+            raise TargetError(f"expected a finite target_return or 'most', found {asked!r}; name one")
         return number
 
     def targets(self, asked: float | str | ArrayLike | None) -> NDArray[np.float64]:
@@ -68,8 +71,20 @@ class PolicySpec:
         one = asked is None or isinstance(asked, str) or np.ndim(asked) == 0
         found = np.asarray(self.target(asked) if one else asked, np.float64)  # type: ignore[arg-type]
         if not np.isfinite(found).all():
-            raise ValueError(f"expected finite target returns, found {asked!r}")
+            raise TargetError(f"expected finite target returns, found {asked!r}; name others")
         return found
+
+    def goals(self, targets: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return for each target return the nearest of `bin_returns`, or the targets themselves without these.
+
+        The bounds between two bins lie beside returns of the data. On Hopper the best ten episodes return 3611 to 3630
+        and the next ones up to 3593: 3600 would ask for the second best behaviour.
+        """
+        if self.bin_returns is None:
+            return targets
+        known = np.asarray(self.bin_returns)
+        nearest: NDArray[np.float64] = known[np.abs(targets[..., None] - known).argmin(-1)]  # [N, n] -> [N]
+        return nearest
 
     def beyond(self, targets: NDArray[np.float64]) -> str | None:
         """Return a warning if a target return lies beyond those of the data, else None."""
@@ -108,9 +123,8 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
         ("rtg_scale", "a number above 0", lambda: spec.rtg_scale > 0),
         ("env_spec", "the JSON of an environment's specification, or null", lambda: _is_env_spec(spec)),
         ("action_deviation", f"{task.action_dim} finite numbers, or null", lambda: _deviates(spec, task)),
-        ("bin_returns", "ascending finite numbers, or null", lambda: _ascends(spec.bin_returns, 1)),
-        ("return_range", "two ascending finite numbers, or null", lambda: _ascends(spec.return_range, 2)),
-        ("context_length", "a number of steps, or null", lambda: (spec.context_length or 1) >= 1),
+        ("bin_returns", "ascending finite numbers, or null", lambda: _ascends(spec.bin_returns, 1, 256)),
+        ("return_range", "two ascending finite numbers, or null", lambda: _ascends(spec.return_range, 2, 2)),
         ("reference", "min, another max, and their source, or null", lambda: _is_reference(spec.reference)),
     ]
     for name, expected, good in checks:
@@ -148,8 +162,8 @@ def _ascend(values: tuple[float, ...]) -> bool:
     return list(values) == sorted(values) and all(abs(x) <= 3.4e38 for x in values)  # float32
 
 
-def _ascends(values: tuple[float, ...] | None, least: int) -> bool:
-    return values is None or (least <= len(values) and _ascend(values))
+def _ascends(values: tuple[float, ...] | None, least: int, most: int) -> bool:
+    return values is None or (least <= len(values) <= most and _ascend(values))
 
 
 def _observes(spec: PolicySpec, task: TaskShape) -> bool:

@@ -99,6 +99,7 @@ def evaluate(
         "meter_every": meter_every,
         "threads": torch.get_num_threads(),
         "kernel": backend_for(policy.device.type),
+        "context_length": policy.spec.context_length,
         "decided_by": "act" if reference or not meter_every else "modules" if meter_every == 1 else "both",
     }
     rows = []

@@ -17,7 +17,7 @@ from snn_dt.energy.costs import Call, Real, declared
 from snn_dt.energy.counts import Count
 from snn_dt.energy.recorder import Recorder
 from snn_dt.errors import ConfigError
-from snn_dt.models.interface import is_streaming
+from snn_dt.models.interface import decides_from_state, is_streaming
 from snn_dt.snn.record import Recorded
 
 
@@ -75,12 +75,14 @@ class Budget:
 
         A training forward predicts all steps of a window. A decision needs the last block at its last step only. With
         several tokens per step the length of a tensor identifies that block. With one token per step it does not, and
-        all steps are counted. A model with a carried state decides at every step.
+        all steps are counted. A model that decides from a state (streaming, or with an attention span) computes its new
+        tokens only, so a window holds a decision at every step.
         """
-        streams = is_streaming(self.model)
+        streams, every = is_streaming(self.model), decides_from_state(self.model)
         tokens = self.model.token_mask(attention_mask)  # type: ignore[operator]
         last = torch.zeros_like(attention_mask)  # [B, K], True at the last step
         last[:, -1] = attention_mask[:, -1]
+        last = attention_mask if every else last
         context, length = attention_mask.shape[1], tokens.shape[1]
         read = Real({context: last, length: tokens}, on_device=True)
         embedded = Real({length: tokens, context: attention_mask}, on_device=True)  # positions of all steps
@@ -97,8 +99,7 @@ class Budget:
                 neurons += count
             else:
                 synapses += count
-        # A streaming model decides at each valid step, a window model once.
-        decisions = attention_mask.sum() if streams else len(attention_mask)
+        decisions = attention_mask.sum() if every else len(attention_mask)
         return {
             "synaptic_operations": torch.as_tensor(synapses.acs) / decisions,
             "mean_firing_rate": torch.as_tensor(neurons.spikes) / neurons.neuron_updates,

@@ -105,7 +105,9 @@ def model_card(policy: Policy, repo: str, rows: Sequence[Mapping[str, Any]] = ()
         "model": f"{config.kind}: {shape}, {parameters:,} parameters",
         "dataset": f"`{spec.dataset_id}`, checksum `{str(facts.get('dataset_checksum') or 'unknown')[:16]}`",
         "returns in the data": _quantiles(facts.get("dataset_return_quantiles")),
-        "rewards": "delayed: all at the end of an episode" if spec.delayed else "as recorded",
+        "rewards": {"delayed": "delayed: all at the end of an episode", "clipped": "clipped to -1 to 1"}.get(
+            "delayed" if spec.delayed else str(facts.get("reward_mode")), "as recorded"
+        ),
         **{
             name: f"`{facts[name]}`" for name in ("seed", "step", "command", "commit", "imported_from") if name in facts
         },

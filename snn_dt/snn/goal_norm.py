@@ -5,6 +5,8 @@ B rows, L tokens, D width, n goals.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,6 +35,7 @@ class GoalNorm(nn.LayerNorm):
         self.gain = nn.Parameter(torch.zeros(n_goals, width))
         self.shift = nn.Parameter(torch.zeros(n_goals, width))
         self.goals: Tensor | None = None
+        self._goal = [0]  # of `set_goal`; in a list, because the ways of deciding watch the attributes of modules
         self.register_buffer("acting_weight", torch.ones(width), persistent=False)
         self.register_buffer("acting_bias", torch.zeros(width), persistent=False)
 
@@ -43,9 +46,22 @@ class GoalNorm(nn.LayerNorm):
         gain, shift = self.goals @ self.gain, self.goals @ self.shift  # [B, (1,) D] each
         return super().forward(x) * (1 + gain) + shift
 
+    def train(self, mode: bool = True) -> GoalNorm:
+        """Set the mode as every module does. Acting begins with the weights as they are now."""
+        super().train(mode)
+        if not mode:
+            self.set_goal(self._goal[0])
+        return self
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        if not self.acting_weight.is_meta:
+            self.set_goal(self._goal[0])
+
     @torch.no_grad()
     def set_goal(self, goal: int) -> None:
         """Make `goal` the goal of all rows from now on, with the weights as they are now."""
+        self._goal[0] = goal
         weight = self.weight * (1 + self.gain[goal])
         bias = self.bias * (1 + self.gain[goal]) + self.shift[goal]
         for old, new in ((self.acting_weight, weight), (self.acting_bias, bias)):

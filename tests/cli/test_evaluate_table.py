@@ -138,3 +138,24 @@ def test_off_a_terminal_a_line_comes_every_half_minute_and_on_one_the_bar_shows_
         assert "02:11 left" in shown.getvalue()
     else:
         assert shown.getvalue() == "episodes 3 of 20, 02:50 left\nepisodes 6 of 20, 02:20 left\n"
+
+
+def test_fewer_steps_of_context_count_fewer_operations_and_the_row_states_them(tmp_path, capsys):
+    counts = []
+    for words in ((), ("--context-length", 2)):
+        words = ("--checkpoint", CARTPOLE, "--target-return", 20, "--json", tmp_path / "e.json", *words)
+        assert run(capsys, *words)[0] == 0
+        (row,) = json.loads((tmp_path / "e.json").read_text())
+        counts.append((row["context_length"], row["energy_pj_per_decision"]))
+    assert [steps for steps, _ in counts] == [None, 2]
+    assert counts[1][1] < 0.7 * counts[0][1]
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("snn_dt", 0), ("snn_dt", 9), ("snn_dt_stream", 2)])
+def test_a_context_that_the_policy_cannot_have_is_a_mistake(tmp_path, capsys, kind, steps):
+    folder = countdown_policy(kind=kind).save_pretrained(tmp_path / "policy")
+    status, _, err = run(capsys, "--checkpoint", folder, "--context-length", steps)
+    assert status == 2
+    expected = "a policy that decides from a state" if "stream" in kind else "1 to 6 steps of context, as in training"
+    assert "--context-length: expected" in err
+    assert expected in err

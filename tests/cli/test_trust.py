@@ -17,6 +17,7 @@ from snn_dt.cli.main import main
 from snn_dt.config import load_config
 from snn_dt.errors import CheckpointError, ConfigError
 from snn_dt.experimental.finetune.config import load_finetune_config
+from snn_dt.experimental.online.config import load_online_config
 from tests.policies import make_policy, shape_of
 from tests.runs import flags
 
@@ -108,6 +109,10 @@ def test_a_config_file_names_no_module_and_neither_does_the_file_of_a_resumed_ru
     (tmp_path / "f.yaml").write_text("env_id: 'strangers:Stranger-v0'")
     with pytest.raises(ConfigError, match="env_id: expected the id of a registered environment in a file"):
         load_finetune_config(tmp_path / "f.yaml")
+    (tmp_path / "o.yaml").write_text("task: {env_id: 'strangers:Stranger-v0'}\nguide: {kind: ppo}")
+    run = ["--run-dir", str(tmp_path / "run"), "--config", str(tmp_path / "o.yaml")]
+    assert "task.env_id: expected the id of a registered environment in a file" in says(capsys, "online", *run)
+    assert load_online_config(tmp_path / "o.yaml", trust=True).task.env_id == "strangers:Stranger-v0"
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "config.yaml").write_text(yaml.safe_dump({"eval": {"env_id": "strangers:Stranger-v0"}}))
     assert "--trust-env-spec" in says(capsys, "train", "--resume", str(tmp_path / "old"))

@@ -87,6 +87,21 @@ def test_a_trajectory_is_cut_at_success(over, expected):
     assert list(episode_bounds(np.array(over, bool))) == expected
 
 
+def test_rows_without_an_end_are_left_out_and_said(tmp_path, package):
+    write(tmp_path, terminals=np.isin(np.arange(12), [3, 8]).astype(np.float32))
+    t = snn_dt.load_dataset(f"ogbench:{tmp_path}/{NAME}")
+    assert t.n_steps == 7
+    assert "3 rows after the last end of a trajectory are left out" in t.notes
+
+
+def test_a_name_imports_no_module(tmp_path, package, monkeypatch):
+    (tmp_path / "strange.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    write(tmp_path)
+    (tmp_path / "toymaze-large-navigate-v0.npz").rename(tmp_path / "strange:toymaze-large-navigate-v0.npz")
+    assert "without a colon" in refusal(snn_dt.load_dataset, f"ogbench:{tmp_path}/strange:{NAME}")
+
+
 def test_names_give_the_file_and_the_environment():
     assert split_name(NAME) == ("toymaze-large-navigate-v0", "toymaze-large-singletask-task1-v0")
     assert split_name("scene-play-singletask-v0") == ("scene-play-v0", "scene-singletask-v0")

@@ -72,6 +72,24 @@ def test_a_decision_transformer_costs_as_much_as_itself():
     assert row["energy_vs_dt"] == pytest.approx(1, rel=1e-12)
 
 
+def test_a_policy_that_decides_on_fewer_steps_is_held_against_dense_ones_on_as_few():
+    policy = countdown_policy(kind="dense", context_length=2)
+    (row,) = evaluate(policy, [4.0], episodes=5, seed=0)
+    assert row["context_steps"] == pytest.approx(2 - 5 / sum(3 + seed % 5 for seed in range(5)))
+    assert row["energy_vs_dt"] == pytest.approx(1, rel=1e-12)
+
+
+def test_the_standard_model_has_neither_goals_nor_a_code_nor_a_learned_deviation():
+    task = dataclasses.replace(CONTINUOUS, goal_edges=(0.5,), rtg_range=(0.0, 1.0))
+    plain = dataclasses.replace(TINY, kind="snn_dt").resolved()
+    other = dataclasses.replace(plain, goal="bins", return_code="code", loss="likelihood")
+    for yardstick in (same_tokens, decision_transformer, cached_decision_transformer):
+        assert yardstick(other) == yardstick(plain)
+    sizes = [sum(DecisionMeter(make_model(c, task)).parameter_bytes.values()) for c in (other, plain)]
+    without = sum(DecisionMeter(make_model(dataclasses.replace(other, loss="action"), task)).parameter_bytes.values())
+    assert sizes[0] == without > sizes[1], "the learned deviation is for training only"
+
+
 @pytest.mark.parametrize("kind", ["snn_dt", "dsformer_tssa", "dsformer_pssa"])
 def test_a_rollout_reports_the_mean_over_its_decisions(kind):
     policy = countdown_policy(kind=kind)

@@ -33,6 +33,11 @@ def test_pt2_takes_the_actions_of_the_policy(tmp_path, kind):
     assert furthest(policy, GraphPolicy(write_graph(policy, tmp_path, "pt2")[0])) <= 1e-5
 
 
+def test_a_graph_decides_on_as_few_steps_as_the_policy(tmp_path):
+    policy = make_policy(SEEN, BOX, kind="dense", context_length=2)
+    assert furthest(policy, GraphPolicy(write_graph(policy, tmp_path, "pt2")[0])) <= 1e-5
+
+
 def test_onnx_takes_the_actions_of_the_policy(tmp_path):
     for package in ("onnxruntime", "onnxscript"):
         pytest.importorskip(package, reason="pip install 'snn-dt[onnx]'")

@@ -17,7 +17,11 @@ from tests.conftest import CONTINUOUS, DISCRETE, TINY, VARIANTS, make_batch, mak
 from tests.energy.tiny import all_neurons
 
 BOTH = BudgetConfig(synaptic_operations=1e9, mean_firing_rate=1.0)
-INTERLEAVED = [n for n, v in VARIANTS.items() if v.get("kind") == "snn_dt" and v.get("tokens") != "merged"]
+INTERLEAVED = [
+    n
+    for n, v in VARIANTS.items()
+    if v.get("kind") == "snn_dt" and v.get("tokens") != "merged" and "attention_span" not in v
+]
 
 
 def variant_model(variant: str) -> torch.nn.Module:
@@ -45,6 +49,22 @@ def test_the_operations_of_a_training_forward_are_those_the_meter_counts_of_its_
     assert found["mean_firing_rate"].item() == pytest.approx(
         sum(c.spikes for c in rates) / sum(c.neuron_updates for c in rates), rel=1e-9
     )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("tokens", ["interleaved", "merged"])
+def test_with_an_attention_span_a_window_is_a_decision_at_every_step(tokens):
+    model = make_model(dataclasses.replace(TINY, kind="snn_dt", attention_span=2, tokens=tokens), CONTINUOUS)
+    batch = make_batch(CONTINUOUS, 6, (6, 6))
+    batch = dataclasses.replace(batch, timesteps=torch.arange(6).repeat(2, 1))
+    state = model.rest(2)
+    with DecisionMeter(model) as meter:
+        for t in range(6):
+            model.step(batch.rtg[:, t], batch.states[:, t], state)
+            meter.count(torch.ones(2, 1, dtype=torch.bool), torch.full((2,), t + 1))
+            state["action"] = batch.actions[:, t]
+    counted = sum(meter.by_module[n].acs for n, m in model.named_modules() if role_of(m) == "synapses") / 12
+    assert measured(model, batch)["synaptic_operations"].item() == pytest.approx(counted, rel=0.02)
 
 
 @pytest.mark.parametrize("variant", [n for n, v in VARIANTS.items() if v.get("kind", "dense") != "dense"])

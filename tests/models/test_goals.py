@@ -115,6 +115,24 @@ def test_training_needs_the_goal_of_each_row():
     assert all(norm.gain.grad is not None and norm.gain.grad.abs().sum() > 0 for norm in goal_norms(model))
 
 
+@torch.no_grad()
+def test_a_model_acts_with_its_weights_when_it_is_loaded_or_stops_training():
+    model, batch = goal_model("dense"), make_batch(TASK)
+    set_goal(model, 0)
+    expected = run(model, batch)
+    other = make_model(model.config, TASK, seed=7)
+    set_goal(other, 0)
+    other.load_state_dict(model.state_dict())
+    assert_mostly_equal(run(other, batch), expected)
+    model.train()
+    for norm in goal_norms(model):
+        norm.gain += 1
+    trained = run(model.eval(), batch)
+    assert (trained - expected).abs().max() > 1e-3
+    set_goal(model, 0)
+    assert torch.equal(run(model, batch), trained)
+
+
 def test_cloning_has_no_goal():
     assert not takes_goal(goal_model("dense", return_conditioned=False))
 
@@ -181,6 +199,16 @@ def test_most_is_the_mean_return_of_the_best_bin_and_a_number_beyond_the_data_wa
         policy.reset("best")
     with pytest.raises(ValueError, match="this checkpoint is older"):
         goal_policy("dense", bin_returns=None).reset("most")
+
+
+def test_a_number_asks_for_the_bin_with_the_nearest_mean_return():
+    policy = goal_policy("dense")  # bounds 30 and 60; 52 is nearer to 45 than to 10 and 88, 68 to 88
+    for target, bin_return in ((28.0, 45.0), (52.0, 45.0), (68.0, 88.0)):
+        policy.reset(target)
+        assert policy.state()["goal"].tolist() == [bin_return]
+        assert policy.state()["returns_to_go"].tolist() == [target]
+    policy.reset(np.array([28.0, 68.0]), batch_size=2)
+    assert policy.state()["goal"].tolist() == [45.0, 88.0]
 
 
 def test_fewer_steps_at_inference_count_fewer_operations():

@@ -133,6 +133,7 @@ def validate_finetune(config: FinetuneConfig) -> None:
          f"some of the {u.batch_size} windows of a batch and not all of them", u.dataset_share),
         ("update.seed", 0 <= u.seed < 2**31, "in [0, 2^31)", u.seed),
         ("eval.env_id", e.env_id is None, "null, as env_id names the environment of a fine-tuning", e.env_id),
+        ("eval.context_length", e.context_length is None, "null, as the checkpoint states it", e.context_length),
         ("eval.seed", 0 <= e.seed < 2**32, "in [0, 2^32)", e.seed),
         ("eval.max_steps", e.max_steps is None or e.max_steps >= 1, "at least 1 or null", e.max_steps),
         thread_check("update.threads", u.threads),

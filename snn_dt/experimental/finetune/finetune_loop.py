@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from snn_dt.data.trajectories import Trajectories
 from snn_dt.data.windows import Batch, join
@@ -45,7 +46,11 @@ class FinetuneLoop:
         u = config.update
         self.tuner = FineTuner(policy.model, u)
         self.replay = ReplayBuffer(policy, u.capacity)
-        self.dataset = None if dataset is None else TrainingData(dataset, policy, u.gamma, u.filter_top)
+        self.dataset = None
+        if dataset is not None:
+            self.dataset = TrainingData(dataset, policy, u.gamma, u.filter_top)
+            self.tuner.widen_returns(*self.dataset.rtg_range)  # its returns may exceed those of the training
+            self._saw(dataset.episode_returns)
         self.deviation = self._deviation(dataset)
         self.iteration, self.env_steps, self.best_own = 0, 0, -np.inf
 
@@ -106,6 +111,7 @@ class FinetuneLoop:
         episodes = gather(explorer, self.envs, target, x.episodes, seed)
         self.replay.add(episodes)
         returns = [float(np.sum(e.rewards)) for e in episodes]
+        self._saw(returns)
         self.env_steps += sum(len(e.rewards) for e in episodes)
         self.best_own = max(self.best_own, *returns)  # raises the target return of the next iteration
         return {
@@ -114,6 +120,13 @@ class FinetuneLoop:
             "new_return": float(np.mean(returns)),
             "new_return_best": max(returns),
         }
+
+    def _saw(self, returns: ArrayLike) -> None:
+        """Extend the range of returns that the policy knows. A target within it is not beyond the data."""
+        spec, found = self.policy.spec, np.asarray(returns)
+        if spec.return_range is not None:
+            low, high = min(spec.return_range[0], float(found.min())), max(spec.return_range[1], float(found.max()))
+            self.policy.spec = replace(spec, return_range=(low, high))
 
     def _shares(self) -> tuple[int, int]:
         """Return how many windows of a batch come from the dataset and how many from new episodes."""
@@ -147,6 +160,7 @@ class FinetuneLoop:
             "env_steps": self.env_steps,
             "best_own": float(self.best_own),
             "rtg_range": list(task.rtg_range or ()),
+            "return_range": list(self.policy.spec.return_range or ()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -155,4 +169,6 @@ class FinetuneLoop:
         self.replay.load_state_dict(state["replay"])
         if state.get("rtg_range"):  # absent in states of older versions; the next iteration recomputes it
             self.tuner.widen_returns(*state["rtg_range"])
+        if state.get("return_range"):
+            self._saw(state["return_range"])
         self.iteration, self.env_steps, self.best_own = state["iteration"], state["env_steps"], state["best_own"]

@@ -47,8 +47,7 @@ class FinetuneRun:
         self.policy = from_pretrained(begin, str(choose_device(config.update.device)), trust=trust)
         description = read_json(begin / "config.json")
         self.model_config = strict.build(ModelConfig, description["model"], str(begin))
-        self.task = strict.build(TaskShape, description["task"], str(begin))
-        if self.task.action_parts is not None:
+        if strict.build(TaskShape, description["task"], str(begin)).action_parts is not None:
             raise ConfigError(
                 f"checkpoint: expected a policy with Box or Discrete actions, found {self.policy.action_space} in "
                 f"{config.checkpoint}; exploration is not defined for actions of several parts, train on data instead"
@@ -119,7 +118,8 @@ class FinetuneRun:
         )
         state = self.loop.state_dict() | {"best": self.best} if name == "last" else None
         folder = self.run_dir / "checkpoints" / name
-        save_checkpoint(folder, self.policy, self.model_config, self.task, facts, state)
+        task = self.loop.tuner.model.task  # new episodes may have widened its returns
+        save_checkpoint(folder, self.policy, self.model_config, task, facts, state)
 
     def _restore(self) -> None:
         checkpoint = find_checkpoint(self.run_dir)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from snn_dt.command import Outcome, RunCommand, RunFlags
+from snn_dt.command import Outcome, RunCommand, TrustedRunFlags
 from snn_dt.experimental.online.config import OnlineConfig, load_online_config, validate_online
 
 
 @dataclass(frozen=True)
-class OnlineArguments(RunFlags, OnlineConfig):
+class OnlineArguments(TrustedRunFlags, OnlineConfig):
     """Train a spiking policy to hover online. Flags override the config files, the files override the defaults."""
 
 

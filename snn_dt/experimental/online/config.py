@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from snn_dt import strict
-from snn_dt.config import TrackConfig
+from snn_dt.config import TrackConfig, check_env_id
 from snn_dt.experimental.online.config_checks import online_checks
 
 
@@ -16,7 +16,8 @@ class TaskConfig:
     """The environment; `hover` marks what only the drone of this package has."""
 
     env_id: str = "snn_dt/CrazyflieHover-v0"
-    """A Gymnasium environment with continuous actions. Its bounds become [-1, 1]."""
+    """A Gymnasium environment with continuous actions. Its bounds become [-1, 1]. `module:Env-v0` imports the module
+    and is allowed only as a flag."""
     drones: int = 10
     """Environments that run side by side to gather data."""
     horizon: int = 0
@@ -215,13 +216,16 @@ class OnlineConfig:
         return self.learn.method == "dagger" or (self.learn.method == "replay" and self.jump_start.enabled)
 
 
-def load_online_config(*paths: str | Path) -> OnlineConfig:
+def load_online_config(*paths: str | Path, trust: bool = False) -> OnlineConfig:
     """Read YAML files over the defaults. Later files override earlier ones.
 
     Raises:
-        ConfigError: missing file, bad YAML, unknown key, value of a wrong type or out of range.
+        ConfigError: missing file, bad YAML, unknown key, value of a wrong type or out of range, or, without `trust`, an
+            environment id that imports a module.
     """
     config = strict.load(OnlineConfig, *paths)
+    if not trust:
+        check_env_id("task.env_id", config.task.env_id)
     validate_online(config)
     return config
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,13 @@ def load_actor(folder: str | Path) -> SpikingActor:
     config = strict.build(ActorConfig, description.get("actor", {}), str(folder))
     try:
         # actors of earlier versions hover
-        actor = make_actor(config, *map(int, description.get("columns", (PLAIN_DIM, ACTION_DIM))))
-        actor.load_state_dict(read_tensors(folder / "model.safetensors"))
+        seen, acts = map(int, description.get("columns", (PLAIN_DIM, ACTION_DIM)))
+        weights = read_tensors(folder / "model.safetensors")
+        needed = sum(a * b for a, b in pairwise((seen, *config.hidden, acts)))
+        if needed > (held := sum(tensor.numel() for tensor in weights.values())):  # before memory is allocated
+            raise ValueError(f"{held} weights for sizes {seen}, {config.hidden} and {acts}")
+        actor = make_actor(config, seen, acts)
+        actor.load_state_dict(weights)
     except Exception as error:  # a missing, damaged or mismatched file each raise their own type
         raise CheckpointError(
             f"expected the weights of an actor in {folder}, found: {' '.join(str(error).split())}; copy or train it "

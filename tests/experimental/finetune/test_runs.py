@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,13 +95,30 @@ def test_a_run_counts_its_steps_scores_before_and_after_and_leaves_a_policy(trai
     assert [line["step"] for line in lines if "evaluation" in line] == [0, 2, 3]
     assert [line["env_steps"] for line in lines if "env_steps" in line] == [400, 800, 1200]
     before, after = from_pretrained(trained / "pendulum"), from_pretrained(run)
-    assert after.spec == before.spec
+    assert replace(after.spec, return_range=before.spec.return_range) == before.spec
     assert after.provenance["env_steps"] == 1200
     assert after.provenance["dataset_id"] == before.provenance["dataset_id"]
     weights = (p.model.state_dict() for p in (before, after))
     assert any(not torch.equal(a, b) for a, b in zip(*(w.values() for w in weights), strict=True))
     after.reset()
     assert after.act(np.zeros(3, np.float32)).shape == (1,)
+
+
+@pytest.mark.parametrize("dataset", [None, CARTPOLE])
+def test_a_checkpoint_states_the_returns_that_fine_tuning_has_seen(trained, tmp_path, dataset):
+    start = shutil.copytree(trained / "cartpole/checkpoints/last", tmp_path / "start")
+    facts = json.loads((start / "config.json").read_text())
+    facts["task"] |= {"rtg_range": [0.002, 0.004], "rtg_quantiles": [0.002, 0.004]}
+    facts["policy"]["return_range"] = [1.0, 2.0]
+    (start / "config.json").write_text(json.dumps(facts))
+    changes = {"explore__target_return": 2.0, **({"update__dataset": dataset} if dataset else {})}
+    assert main(words(tmp_path / "run", start, **changes)) == 0
+    after = from_pretrained(tmp_path / "run")
+    best = max(line.get("new_return_best", 0) for line in read_jsonl(tmp_path / "run/metrics.jsonl"))
+    assert best > 2
+    best = 500.0 if dataset else best
+    assert after.model.task.rtg_range[1] == after.model.embedding.rtg_range[1] == pytest.approx(best / 500)
+    assert after.spec.return_range == (1.0, best)
 
 
 def test_choices_are_fine_tuned_without_a_critic(trained, tmp_path):

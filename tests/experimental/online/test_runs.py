@@ -200,6 +200,14 @@ def test_a_saved_actor_acts_like_the_one_that_was_trained(tmp_path):
     assert facts["iteration"] == 4
     with pytest.raises(CheckpointError, match=r"expected JSON in .*nowhere"):
         load_actor(tmp_path / "nowhere")
+    description = tmp_path / "run" / "actor" / "config.json"
+    text = description.read_text()
+    facts = json.loads(text)
+    facts["actor"]["hidden"] = [10**9, 10**9]
+    description.write_text(json.dumps(facts))
+    with pytest.raises(CheckpointError, match="weights for sizes"):
+        load_actor(tmp_path / "run")
+    description.write_text(text)
     name = set_number(tmp_path / "run" / "actor" / "model.safetensors", float("nan"))
     with pytest.raises(CheckpointError, match=f"weights of an actor in .*NaN or infinite numbers in {name}"):
         load_actor(tmp_path / "run")

@@ -1,0 +1,92 @@
+"""Atari: frames, the environment, reference returns, and files in the layout of Minari's `atari/*`."""
+
+from __future__ import annotations
+
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import snn_dt
+from snn_dt.data import atari
+from snn_dt.data.atari_scores import ATARI_SCORES
+from snn_dt.data.registration import make_by_id
+from snn_dt.data.scores import environment_reference, normalized_score
+from snn_dt.errors import DataError, EnvironmentMismatchError
+
+PIP = "pip install 'snn-dt[atari]'"
+BREAKOUT, STICKY = "snn_dt/Atari-Breakout-v5", "snn_dt/AtariSticky-Breakout-v5"
+
+
+@pytest.fixture
+def ale():
+    package = pytest.importorskip("ale_py", reason=PIP)
+    gym.register_envs(package)
+    return package
+
+
+def test_a_frame_becomes_gray_with_the_place_of_its_objects():
+    frame = np.zeros((210, 160, 3), np.uint8)
+    frame[105:, :, 1] = 255  # the lower half is green
+    found = atari.small(frame)
+    assert (found.shape, found.dtype) == ((84, 84, 1), np.uint8)
+    assert not found[:41].any()
+    assert (found[43:] == round(0.587 * 255)).all()  # luma of ITU-R 601
+
+
+def test_the_score_is_that_of_the_human_and_the_random_player():
+    reference = environment_reference(BREAKOUT)
+    assert (reference.min, reference.max) == (1.7, 30.5)
+    assert {environment_reference(name) for name in ("ALE/Breakout-v5", STICKY)} == {reference}
+    assert normalized_score(45.0, reference) == pytest.approx(100 * 43.3 / 28.8)
+    assert environment_reference("ALE/Adventure-v5") is None
+    assert len(ATARI_SCORES) == 57
+
+
+def test_every_scored_game_has_an_environment(ale):
+    names = {name.removeprefix("ALE/").removesuffix("-v5").lower() for name in gym.registry if name.startswith("ALE/")}
+    assert set(ATARI_SCORES) <= names
+
+
+def test_without_the_package_the_error_holds_the_pip_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ale_py", None)  # an import of it fails
+    with pytest.raises(EnvironmentMismatchError, match=r"pip install 'snn-dt\[atari\]'"):
+        make_by_id(BREAKOUT)
+
+
+def test_a_step_is_four_frames_of_the_game(ale):
+    env = make_by_id(BREAKOUT, noop_max=0)
+    game = gym.make("ALE/Breakout-v5", frameskip=1, repeat_action_probability=0.0)
+    np.testing.assert_array_equal(env.reset(seed=5)[0], atari.small(game.reset(seed=5)[0]))
+    for action in np.random.default_rng(0).integers(4, size=60):
+        observation, reward, terminated, _, info = env.step(action)
+        frames = [game.step(action) for _ in range(4)]
+        np.testing.assert_array_equal(observation, atari.small(frames[-1][0]))
+        assert reward == sum(frame[1] for frame in frames)
+        assert (terminated, info["lives"]) == (frames[-1][2], frames[-1][4]["lives"])
+    assert env.spec.max_episode_steps == 27_000
+
+
+def test_the_reset_seed_draws_the_number_of_no_ops(ale):
+    env = make_by_id("snn_dt/Atari-SpaceInvaders-v5")
+    starts = {env.reset(seed=seed)[1]["episode_frame_number"] for seed in range(6)}
+    assert len(starts) > 2
+    assert max(starts) <= 30
+    again = [env.reset(seed=3)[0] for _ in range(2)]
+    np.testing.assert_array_equal(*again)
+
+
+def test_sticky_actions_are_another_environment(ale):
+    games = make_by_id(BREAKOUT), make_by_id(STICKY)
+    probabilities = [env.unwrapped.ale.getFloat("repeat_action_probability") for env in games]
+    assert probabilities == [0.0, 0.25]
+
+
+def test_clipped_rewards_are_those_of_the_training_data_only():
+    columns = np.zeros((3, 1)), np.array([0, 1, 0]), np.array([200.0, -0.5, -7.0]), np.zeros(3), np.array([0, 0, 1])
+    data = snn_dt.Trajectories.from_arrays(*columns, reward_mode="clipped")
+    assert data.rewards.tolist() == [1, -0.5, -1]
+    assert data.returns_to_go.tolist() == [-0.5, -1.5, -1]
+    with pytest.raises(DataError, match="'dense', 'delayed' or 'clipped'"):
+        snn_dt.Trajectories.from_arrays(*columns, reward_mode="sign")
