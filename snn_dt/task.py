@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from snn_dt.config import Config
 from snn_dt.data import Trajectories, load_dataset
-from snn_dt.data.goals import goal_columns
+from snn_dt.data.hindsight import goal_columns
 from snn_dt.errors import ConfigError, EnvironmentMismatchError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy, PolicySpec

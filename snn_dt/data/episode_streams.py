@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_dt.data.goals import OWN
+from snn_dt.data.hindsight import OWN
 from snn_dt.data.trajectories import Trajectories
 from snn_dt.data.windows import Batch, WindowSampler
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from snn_dt.data.goals import Hindsight, goal_columns
+from snn_dt.data.hindsight import Hindsight, goal_columns
 from snn_dt.data.mmap_advice import read_at_random
 from snn_dt.data.trajectories import Trajectories
 
@@ -75,7 +75,7 @@ class WindowSampler:
             best episodes.
         goals: also give the return of each window's whole episode, which augmentation does not change.
         relabelled: fraction of windows whose desired goal is one that the episode achieved later; see
-            `snn_dt.data.goals.Hindsight`. The observations must hold both goals.
+            `snn_dt.data.hindsight.Hindsight`. The observations must hold both goals.
 
     `len(sampler)` is the number of different windows.
     """

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snn_dt.data.episode_streams import EpisodeStreams
-from snn_dt.data.goals import goal_columns
+from snn_dt.data.hindsight import goal_columns
 from snn_dt.data.trajectories import Trajectories
 from snn_dt.data.windows import WindowSampler
 from tests.any_spaces import quick
