@@ -34,24 +34,24 @@ class FusedDecision:
         self.watch = cpp.Watch([x.detach() for x in (*model.blocks.parameters(), *model.blocks.buffers())])
         self._stack = pack_blocks(list(model.blocks))
         self._ring = cpp_decision.Ring(ring.span, ring.per_step, ring.capacity)
-        self._ends = _ends(model) if _knows_ends(model) else None
         self._types = torch.float32, torch.float32, torch.int64 if model.discrete else torch.float32
         self._names = [f"blocks.{i}.{part}" for i in range(len(model.blocks)) for part in ("keys", "values")]
+        self._whole: cpp_decision.Whole | None = None
+        if _knows_ends(model):
+            width = model.norm.normalized_shape[0]
+            self._whole = cpp_decision.Whole(len(self._names), self._ring, _ends(model), self._stack, width)
 
     def __call__(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
         """Return predictions `[B, A]` and `state`. `rtg` is `[B, 1]`; `states` is `[B, state_dim]`."""
         model = self._model
+        now, rings = state["timestep"], [state[name] for name in self._names]
         types = rtg.dtype, states.dtype, state["action"].dtype
-        if self._ends is not None and len(states) and types == self._types:
+        if self._whole is not None and len(states) and types == self._types:
             inputs = rtg.contiguous(), states.contiguous(), state["action"].contiguous()
-            rings = [state[name] for name in self._names]
-            found = cpp_decision.decide_whole(inputs, state["timestep"], rings, self._ring, self._ends, self._stack)
-            state["timestep"] += 1
-            return found, state
+            return self._whole(inputs, now, rings), state
         x = model.embedding(*model.new_inputs(rtg, states, state))  # [B, P, D]
         if x.dtype != torch.float32 or x.numel() == 0:  # the kernel takes neither autocast nor an empty batch
             return model.step(rtg, states, state)
-        now, rings = state["timestep"], [state[name] for name in self._names]
         last = cpp_decision.decide(x.contiguous(), now, rings, self._ring, self._stack)  # [B, D]
         now += 1
         # The head of populations takes tokens: [B, 1, D] -> [B, 1, A] -> [B, A]

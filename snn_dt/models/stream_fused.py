@@ -47,6 +47,7 @@ class FusedStep:
 
     def __init__(self, model: StreamTransformer) -> None:
         self._model, self._dtype = model, model.head.weight.dtype
+        self._addresses: list[int] = []
         self._look_up()
 
     def __call__(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
@@ -56,16 +57,18 @@ class FusedStep:
         """
         if not rtg.dtype == states.dtype == self._dtype:  # the modules raise the error
             return self._model.step(rtg, states, state)
-        predictions = states.new_empty(len(states), self._shape.actions)  # [B, A]
+        rows = states.shape[0]
+        predictions = states.new_empty(rows, self._shape.actions)  # [B, A]
         # The list keeps contiguous copies alive until the call returns.
         tensors = [predictions, rtg.contiguous(), states.contiguous(), state["begun"], state["action"].contiguous()]
-        pointers = self._pointers
-        pointers[:5] = [x.data_ptr() for x in tensors]
-        for name, at in self._places:
-            pointers[at] = state[name].data_ptr()
-        self._shape.rows = len(states)
-        self._function(pointers, ctypes.byref(self._shape), self._neuron, torch.get_num_threads())
-        state["begun"].fill_(True)
+        self._pointers[:5] = [x.data_ptr() for x in tensors]
+        addresses = [state[name].data_ptr() for name in self._names]
+        if addresses != self._addresses:  # another state; that of one episode stays where it is
+            self._addresses = addresses
+            for at, address in zip(self._places, addresses, strict=True):
+                self._pointers[at] = address
+        self._shape.rows = rows
+        self._function(self._pointers, self._at_shape, self._neuron, torch.get_num_threads())
         return predictions, state
 
     def _look_up(self) -> None:
@@ -82,13 +85,16 @@ class FusedStep:
         tensors: list[Any] = [None] * 5  # predictions and inputs, filled in at each call
         tensors += [embedding.code.slope, embedding.code.shift, *pair(embedding.gate), *pair(embedding.state)]
         tensors += [embedding.action.weight, *pair(embedding.norm)]
-        self._places: list[tuple[str, int]] = []
+        self._names: list[str] = []
+        self._places: list[int] = []
         blocks: Any = model.blocks
         for i, block in enumerate(blocks):
             tensors += _weights(block)
-            self._places += [(f"blocks.{i}.{name}", len(tensors) + n) for n, name in enumerate(block.state)]
+            self._names += [f"blocks.{i}.{name}" for name in block.state]
+            self._places += range(len(tensors), len(tensors) + len(block.state))
             tensors += [None] * len(block.state)  # state tensors, filled in at each call
         tensors += [*pair(model.norm), *pair(head), *((head.low, head.high) if head.bounded else ())]
+        self._at_shape = ctypes.byref(self._shape)
         self._pointers = (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])
 
 

@@ -35,7 +35,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "spike_linear_backward": (4, SIZE, SIZE, SIZE),
     "last_token": (5, CONSTANTS, CONSTANTS),
     "decide": (5, CONSTANTS, CONSTANTS, CONSTANTS),
-    "decide_whole": (9, CONSTANTS, CONSTANTS, CONSTANTS, CONSTANTS),
+    "decide_whole": (2, CONSTANTS, CONSTANTS, CONSTANTS, CONSTANTS),
     "checksum": (3, SIZE, SIZE, SIZE),
     "stream_step": (0, ctypes.c_void_p, ctypes.c_void_p, CONSTANTS),
 }
@@ -219,38 +219,38 @@ class Checksum:
         )
         self._function = function_of("checksum", torch.float32)
 
-    def __call__(self, every: int = 1, first: int = 0) -> bytes:
-        """Read all tensors, or every so many lines of 64 bytes from line `first` on.
+    def __call__(self, part: int = 0, parts: int = 1) -> bytes:
+        """Read all tensors, or of each its first line of 64 bytes and one of so many `parts`.
 
         All of them take about 20 us per million bytes.
         """
-        self._function(*self._arguments, every, first, torch.get_num_threads())
+        self._function(*self._arguments, part, parts, torch.get_num_threads())
         return self._arguments[2].raw
 
 
 class Watch:
     """Tells cheaply whether tensors have changed since it was made.
 
-    A write through torch counts up the version of a tensor. A write past it (`x.data`, numpy) is noticed in the lines
-    that a call of `changed` reads. These are one of `EVERY`, at each call others. So such a write is noticed at once if
-    it changes most of a tensor, and within `EVERY` calls in any case. `anything` reads all, as `changed` does where a
-    tensor has no version (made in inference mode).
+    A write through torch counts up the version of a tensor. A write past it (`x.data`, numpy) is noticed in the numbers
+    that a call of `changed` reads. These are the first of each tensor and one of `PARTS` parts, at each call another.
+    So such a write is noticed at once if it changes a whole tensor, and within `PARTS` calls in any case. `anything`
+    reads all, as `changed` does where a tensor has no version (made in inference mode).
     """
 
-    EVERY = 64
+    PARTS = 64
 
     def __init__(self, tensors: list[Tensor]) -> None:
         self._tensors, self._checksum, self._turn = tensors, Checksum(tensors), 0
         self._counted = not any(x.is_inference() for x in tensors)
         self._versions, self._whole = self._read_versions(), self._checksum()
-        self._parts = [self._checksum(self.EVERY, first) for first in range(self.EVERY)]
+        self._parts = [self._checksum(part, self.PARTS) for part in range(self.PARTS)]
 
     def changed(self) -> bool:
-        """Return whether a version or one of the lines read has changed."""
+        """Return whether a version or one of the numbers read has changed."""
         if not self._counted:
             return self.anything()
-        self._turn = (self._turn + 1) % self.EVERY
-        same = self._checksum(self.EVERY, self._turn) == self._parts[self._turn]
+        self._turn = (self._turn + 1) % self.PARTS
+        same = self._checksum(self._turn, self.PARTS) == self._parts[self._turn]
         return not same or self._read_versions() != self._versions
 
     def _read_versions(self) -> list[int]:

@@ -32,25 +32,32 @@ class Ends(ctypes.Structure):
     ]
 
 
-def decide_whole(
-    inputs: tuple[Tensor, Tensor, Tensor], timesteps: Tensor, rings: list[Tensor], ring: Ring, ends: Ends, stack: Stack
-) -> Tensor:
-    """Make a decision from `rtg [B, 1]`, `states [B, S]` and the last `actions [B(, A)]`; return predictions `[B, A]`.
+class Whole:
+    """Make decisions from the inputs of a model to its predictions. What stays from one to the next is prepared once.
 
-    All are contiguous. The rings are changed in place, see `decide`.
+    The keys and values are in `rings` tensors.
     """
-    states = inputs[1]
-    batch, width = len(states), rings[0].shape[-1]
-    predictions, last = states.new_empty(batch, ends.actions), states.new_empty(batch, width)
-    x = states.new_empty(batch, ring.per_step, width)
-    pointers = (ctypes.c_void_p * len(rings))(*[r.data_ptr() for r in rings])
-    shape = Shape(batch=batch, length=ring.per_step, width=width, **stack.shape)
-    arguments = [t.data_ptr() for t in (*inputs, predictions, x, timesteps, last, stack.pointers)]
-    structures = (ctypes.byref(s) for s in (shape, ring, ends))
-    constants = pointer_to_constants(stack.constants)
-    function = function_of("decide_whole", torch.float32)
-    function(*arguments, ctypes.addressof(pointers), *structures, constants, torch.get_num_threads())
-    return predictions
+
+    def __init__(self, rings: int, ring: Ring, ends: Ends, stack: Stack, width: int) -> None:
+        self._kept = ring, ends, stack, pointer_to_constants(stack.constants)
+        self._shape = Shape(length=ring.per_step, width=width, **stack.shape)
+        self._actions = ends.actions
+        self._tensors = (ctypes.c_void_p * (5 + rings))()
+        self._structures = *(ctypes.byref(s) for s in (self._shape, ring, ends)), self._kept[-1]
+        self._weights = stack.pointers.data_ptr()
+        self._function = function_of("decide_whole", torch.float32)
+
+    def __call__(self, inputs: tuple[Tensor, Tensor, Tensor], timesteps: Tensor, rings: list[Tensor]) -> Tensor:
+        """Return predictions `[B, A]` from `rtg [B, 1]`, `states [B, S]` and the last `actions [B(, A)]`.
+
+        All are contiguous. The rings are changed in place, see `decide`, and the timesteps `[B]` count up.
+        """
+        states = inputs[1]
+        predictions = states.new_empty(len(states), self._actions)
+        self._shape.batch = len(states)
+        self._tensors[:] = [x.data_ptr() for x in (predictions, *inputs, timesteps, *rings)]
+        self._function(self._tensors, self._weights, *self._structures, torch.get_num_threads())
+        return predictions
 
 
 def decide(x: Tensor, timesteps: Tensor, rings: list[Tensor], ring: Ring, stack: Stack) -> Tensor:

@@ -143,14 +143,22 @@ extern "C" void decide_f32(float* x, const int64_t* timesteps, float* last, cons
     });
 }
 
-// The same from the inputs of a decision to its predictions [B, A]; x [B, P, D] and last [B, D] are scratch.
-extern "C" void decide_whole_f32(const float* rtg, const float* states, const void* actions, float* predictions, float* x,
-                                 const int64_t* timesteps, float* last, const float* const* weights,
-                                 float* const* rings, const Shape* shape, const Ring* ring, const Ends* ends,
-                                 const Constants* c, int threads) {
-    const int64_t D = shape->width, p = ring->per_step;
-    for (int64_t b = 0; b < shape->batch; ++b)
-        embed(*ends, rtg[b], states + b * ends->states, actions, b, timesteps[b], x + b * p * D, p, D);
-    decide_f32(x, timesteps, last, weights, rings, shape, ring, c, threads);
-    for (int64_t b = 0; b < shape->batch; ++b) read_out(*ends, last + b * D, predictions + b * ends->actions, D);
+// The same from the inputs of a decision to its predictions [B, A]. `tensors`: predictions, return-to-go [B], states, last
+// actions, timesteps [B], which count up, and the rings.
+extern "C" void decide_whole_f32(void* const* tensors, const float* const* weights, const Shape* shape, const Ring* ring,
+                                 const Ends* ends, const Constants* c, int threads) {
+    const int64_t B = shape->batch, D = shape->width, p = ring->per_step;
+    auto* const* numbers = reinterpret_cast<float* const*>(tensors);
+    float *predictions = numbers[0], *rtg = numbers[1], *states = numbers[2];
+    auto* timesteps = static_cast<int64_t*>(tensors[4]);
+    thread_local std::vector<float> scratch;
+    scratch.resize(B * (p + 1) * D);
+    float *x = scratch.data(), *last = x + B * p * D;
+    for (int64_t b = 0; b < B; ++b)
+        embed(*ends, rtg[b], states + b * ends->states, tensors[3], b, timesteps[b], x + b * p * D, p, D);
+    decide_f32(x, timesteps, last, weights, numbers + 5, shape, ring, c, threads);
+    for (int64_t b = 0; b < B; ++b) {
+        read_out(*ends, last + b * D, predictions + b * ends->actions, D);
+        ++timesteps[b];
+    }
 }

@@ -72,30 +72,32 @@ inline Words mixed(Words h, Words x) {
 
 }  // namespace
 
-// sums [n, 64 bytes]: what n arrays of `bytes` hold, in short. Reads every so many lines of a register from `first` on.
-extern "C" void checksum_f32(const void* const* arrays, const int64_t* bytes, void* sums, int64_t n, int64_t every,
-                             int64_t first, int threads) {
+// sums [n, 64 bytes]: what n arrays of `bytes` hold, in short. Reads the first line of a register of each and one of so many
+// `parts` of its lines, side by side: lines far apart would each be fetched from memory alone.
+extern "C" void checksum_f32(const void* const* arrays, const int64_t* bytes, void* sums, int64_t n, int64_t part,
+                             int64_t parts, int threads) {
     int64_t total = 0;
     for (int64_t i = 0; i < n; ++i) total += bytes[i];
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1 && total / every > 1 << 21)
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1 && total / parts > 1 << 21)
     for (int64_t i = 0; i < n; ++i) {
-        constexpr int64_t together = 8;  // each waits for its own last step
-        const int64_t line = every * REGISTER, block = together * line;
+        constexpr int64_t together = 8, block = together * REGISTER;  // each waits for its own last step
         const char* from = static_cast<const char*>(arrays[i]);
-        Words h[together] = {};
-        int64_t at = first * REGISTER;
-        for (; at + block <= bytes[i]; at += block)
+        const int64_t lines = (bytes[i] + REGISTER - 1) / REGISTER;
+        const int64_t end = std::min(lines * (part + 1) / parts * REGISTER, bytes[i]);
+        int64_t at = lines * part / parts * REGISTER;
+        Words h[together] = {}, whole = {};
+        if (at > 0 || end == 0) std::memcpy(&whole, from, std::min(REGISTER, bytes[i]));
+        for (; at + block <= end; at += block)
             for (int64_t k = 0; k < together; ++k) {
                 Words x;
-                std::memcpy(&x, from + at + k * line, REGISTER);
+                std::memcpy(&x, from + at + k * REGISTER, REGISTER);
                 h[k] = mixed(h[k], x);
             }
-        for (int64_t k = 0; at < bytes[i]; ++k, at += line) {
+        for (int64_t k = 0; at < end; ++k, at += REGISTER) {
             Words x = {};
-            std::memcpy(&x, from + at, std::min(REGISTER, bytes[i] - at));
+            std::memcpy(&x, from + at, std::min(REGISTER, end - at));
             h[k % together] = mixed(h[k % together], x);
         }
-        Words whole = {};
         for (int64_t k = 0; k < together; ++k) whole = mixed(whole, h[k]);
         std::memset(static_cast<char*>(sums) + 64 * i, 0, 64);
         std::memcpy(static_cast<char*>(sums) + 64 * i, &whole, REGISTER);

@@ -141,7 +141,9 @@ template <class F>
 void embed(F* x, Pointers<F>& p, int64_t row, const Shape& s, F* a) {
     const F rtg = std::clamp(p.next()[row], F(s.low), F(s.high));
     const F* states = p.next() + row * s.states;
-    const bool begun = static_cast<const bool*>(*p.at++)[row];
+    bool& started = static_cast<bool*>(*p.at++)[row];
+    const bool begun = started;
+    started = true;
     const void* action = *p.at++;
     const F *slope = p.next(), *shift = p.next(), *gate = p.next(), *gate_bias = p.next(), *state = p.next();
     const F *state_bias = p.next(), *by_action = p.next(), *norm = p.next(), *norm_shift = p.next();
