@@ -16,7 +16,7 @@ IGNORED_FIELDS = frozenset({"track", "threads"})
 NEWER_FIELDS = frozenset(
     {
         *("model.attention_span", "model.condition", "model.goal", "model.goal_bins", "model.return_code"),
-        *("data.relabel_goals", "eval.context_length", "track.tracker", "track.video"),
+        *("data.relabel_goals", "task.commands", "eval.context_length", "track.tracker", "track.video"),
     }
 )
 """Fields that older runs lack; their defaults mean "as before"."""
