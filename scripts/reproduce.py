@@ -26,11 +26,11 @@ from snn_dt.cli.main import handle_errors
 from snn_dt.config_difference import difference
 from snn_dt.device import available_cores
 from snn_dt.errors import ConfigError, TrainingError
+from snn_dt.experimental.results.files import write_short_tables, write_table
+from snn_dt.experimental.results.pretrained import own_figure, read_figures, write_figures, write_page
+from snn_dt.experimental.results.records import current, read_record, uncommitted, write_record
 from snn_dt.io import write_atomically
 from snn_dt.jsonl import dumps
-from snn_dt.report.results_io import write_short_tables, write_table
-from snn_dt.report.results_pretrained import own_figure, read_figures, write_figures, write_page
-from snn_dt.report.results_records import current, read_record, uncommitted, write_record
 from snn_dt.training.sweep.executors import LocalProcesses
 from snn_dt.training.sweep.folder import prepare, read
 from snn_dt.training.sweep.grid import Trial, read_sweep

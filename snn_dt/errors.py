@@ -14,6 +14,10 @@ class ConfigError(SnnDtError):
     """A config file or flag that cannot be used."""
 
 
+class TargetError(ConfigError, ValueError):
+    """A target return that a policy cannot be asked for."""
+
+
 class DataError(SnnDtError):
     """A dataset that is missing, damaged or of a kind that cannot be used."""
 

@@ -72,7 +72,7 @@ def _client(wanted: str) -> Any:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise CheckpointError(f"expected {wanted}, found neither; pip install 'snn-dt[hub]'") from error
+        raise CheckpointError(f"expected {wanted}, found none; pip install 'snn-dt[hub]'") from error
     return huggingface_hub
 
 

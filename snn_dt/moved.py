@@ -1,4 +1,4 @@
-"""Old module names of 0.1.0: importing one gives the module that has taken its place, with a warning.
+"""Old module names: importing one gives the module that has taken its place, with a warning.
 
 `import snn_dt` installs the finder; it costs nothing until an old name is imported.
 """
@@ -53,11 +53,20 @@ MOVED = {
     "replay": "cuda_graph",
     "report.analysis": "experimental.analysis.analysis_figures",
     "report.rsnn": "experimental.rsnn.figure",
-    "report.suite": "report.results_page",
-    "report.suite_activity": "report.results_activity",
-    "report.suite_cells": "report.results_table",
-    "report.suite_figures": "report.results_figures",
-    "report.suite_folder": "report.results_io",
+    "report.cached_baseline": "experimental.results.cached_baseline",
+    "report.results_activity": "experimental.results.activity",
+    "report.results_csv": "experimental.results.runs_csv",
+    "report.results_figures": "experimental.results.figures",
+    "report.results_io": "experimental.results.files",
+    "report.results_page": "experimental.results.page",
+    "report.results_pretrained": "experimental.results.pretrained",
+    "report.results_records": "experimental.results.records",
+    "report.results_table": "experimental.results.table",
+    "report.suite": "experimental.results.page",
+    "report.suite_activity": "experimental.results.activity",
+    "report.suite_cells": "experimental.results.table",
+    "report.suite_figures": "experimental.results.figures",
+    "report.suite_folder": "experimental.results.files",
     "rsnn": "experimental.rsnn",
     "rsnn.network": "experimental.rsnn.build_network",
     "rsnn.rules": "experimental.rsnn.learning_rules",

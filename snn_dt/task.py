@@ -16,6 +16,8 @@ from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy, PolicySpec
 from snn_dt.models import TaskShape, build_model
 
+RESOLUTION = 1e-6
+"""Least distance of returns in different bins, as a share of the largest."""
 MAX_SAMPLE = 1_000_000
 """Steps that statistics are taken of."""
 
@@ -77,7 +79,10 @@ def goal_edges(trajectories: Trajectories, bins: int) -> NDArray[np.float64]:
     first = np.searchsorted(before, wanted - 0.5)  # first episode of each bin above the lowest
     first = first[first < len(returns)]
     distinct = np.unique(returns)
+    # Returns closer than single precision can tell apart, as sums of many rewards may be, count as equal.
+    starts = np.flatnonzero(np.diff(distinct, prepend=-np.inf) > RESOLUTION * np.abs(distinct).max())
     at = np.searchsorted(distinct, returns[first])
+    at = starts[np.searchsorted(starts, at, side="right") - 1]
     at = np.unique(at[at > 0])
     edges: NDArray[np.float64] = (distinct[at - 1] + distinct[at]) / 2
     return edges

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from snn_dt.data import load_dataset
-from snn_dt.report.results_records import read_record
+from snn_dt.experimental.results.records import read_record
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANS = ("mujoco", "long", "dropout")

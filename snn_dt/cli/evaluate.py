@@ -184,9 +184,10 @@ def _evaluate_compiled(args: EvaluateArguments) -> int:
     """Roll out the C of a policy."""
     from snn_dt.export.compiled_policy import CompiledPolicy, evaluate_compiled
 
-    if args.video or args.report or args.plasticity.eta or args.reference or args.context_length is not None:
+    others = (args.video, args.report, args.plasticity.eta, args.reference, args.targets, args.context_length)
+    if any(others):
         raise ConfigError(
-            "expected --checkpoint with --video, --report, --plasticity, --reference or --context-length, "
+            "expected --checkpoint with --video, --report, --plasticity, --reference, --targets or --context-length, "
             "found --compiled"
         )
     assert args.compiled is not None

@@ -41,6 +41,8 @@ def export_main(arguments: Sequence[str]) -> int:
     args = parse(ExportArguments, words, "snn-dt export")
     if args.weights != "float32" and args.to != "c":
         raise ConfigError(f"expected --weights float32 for {args.to}, found {args.weights}; int8 is for --to c")
+    if Path(args.name).name != args.name:
+        raise ConfigError(f"expected --name without folders, found {args.name!r}; name the folder with --out")
     policy = read_any(args.checkpoint)
     if args.to == "c":
         from snn_dt.export.c_policy import write_c

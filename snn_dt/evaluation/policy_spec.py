@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from snn_dt import strict
 from snn_dt.data.encoding import BIT, is_composite, parts
 from snn_dt.data.env_spec import parse_spec
+from snn_dt.errors import TargetError
 from snn_dt.models import TaskShape
 
 
@@ -50,17 +51,19 @@ class PolicySpec:
         """Return a target return in environment units: a number, the default for None, or what `most` stands for.
 
         Raises:
-            ValueError: neither a finite number nor `most`, or the checkpoint does not say what the most is.
+            TargetError: neither a finite number nor `most`, or the checkpoint does not say what the most is.
         """
         if asked is None:
             return self.target_return
         if asked == "most":
             if self.bin_returns is None:
-                raise ValueError("target_return: expected a number, found 'most'; this checkpoint is older than it")
+                raise TargetError(
+                    "target_return: expected a number, found 'most'; this checkpoint is older than it, name a number"
+                )
             return self.bin_returns[-1]
         number = math.nan if isinstance(asked, str) else float(asked)
         if not math.isfinite(number):
-            raise ValueError(f"expected a finite target_return or 'most', found {asked!r}")
+            raise TargetError(f"expected a finite target_return or 'most', found {asked!r}; name one")
         return number
 
     def targets(self, asked: float | str | ArrayLike | None) -> NDArray[np.float64]:
@@ -68,7 +71,7 @@ class PolicySpec:
         one = asked is None or isinstance(asked, str) or np.ndim(asked) == 0
         found = np.asarray(self.target(asked) if one else asked, np.float64)  # type: ignore[arg-type]
         if not np.isfinite(found).all():
-            raise ValueError(f"expected finite target returns, found {asked!r}")
+            raise TargetError(f"expected finite target returns, found {asked!r}; name others")
         return found
 
     def goals(self, targets: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -147,27 +148,28 @@ def write_graph(policy: Policy, folder: Path, to: str, name: str = "policy") -> 
         ExportError: a package is missing, or the model cannot be traced.
     """
     decision = Decision(policy).eval()
+    if to == "onnx":
+        _require_onnx()
     rest = decision.rest()
     example = torch.zeros(1, len(policy.state_mean), dtype=policy.state_mean.dtype), torch.zeros(1).double(), *rest
     io.writable_folder(folder)
     path = folder / f"{name}.{to}"
     outputs = ["action", *(f"next.{n}" for n in decision.names)]
-    inputs = [*INPUTS, *(f"state.{n}" for n in decision.names)]
-    if to == "onnx":
-        _require_onnx()
+    inputs, content = [*INPUTS, *(f"state.{n}" for n in decision.names)], BytesIO()
     try:
         with _plain_modules():
             program = torch.export.export(decision, example, strict=False)
             if to == "pt2":
-                torch.export.save(program, path)
+                torch.export.save(program, content)
             else:
                 names: dict[str, Any] = {"input_names": inputs, "output_names": outputs}
                 written = torch.onnx.export(program, dynamo=True, verbose=False, external_data=False, **names)
                 assert written is not None
-                written.save(path)
+                content.write(written.model_proto.SerializeToString())
     except Exception as error:  # the tracer raises errors of many types
         reason = " ".join(str(error).split())[:300]
         raise ExportError(f"expected a model that torch.export can trace, found: {reason}; use --to c") from error
+    io.write_atomically(path, content.getvalue())
     state = {n: [str(x.dtype).removeprefix("torch."), list(x.shape)] for n, x in zip(decision.names, rest, strict=True)}
     facts = {
         "format": 1,

@@ -13,7 +13,6 @@ from snn_dt import hub, io
 from snn_dt.checkpoint import find_checkpoint, from_pretrained
 from snn_dt.errors import CheckpointError
 from snn_dt.evaluation.policy import Policy
-from snn_dt.report.results_table import number, table
 
 ROW = ("env_id", "target_return", "episodes", "seed", "return_mean", "return_interval", "energy_pj_per_decision")
 """Entries that a card takes from each row of `snn-dt evaluate --json`."""
@@ -141,13 +140,13 @@ def _returns(rows: Sequence[Mapping[str, Any]]) -> str:
     cells = []
     for row in rows:
         low, high = row["return_interval"] or (None, None)
-        interval = "" if low is None else f"{number(low)} to {number(high)}"
+        interval = "" if low is None else f"{low:,.1f} to {high:,.1f}"
         energy = row["energy_pj_per_decision"]
         counted = "not counted" if energy is None else f"{energy / 1e6:.3g}"
         score = row.get("normalized_score")
         cells.append([
-            f"{row['target_return']:g}", number(row["return_mean"]), interval, "" if score is None else number(score),
-            str(row["episodes"]), str(row["seed"]), counted,
+            f"{row['target_return']:g}", f"{row['return_mean']:,.1f}", interval,
+            "" if score is None else f"{score:,.1f}", str(row["episodes"]), str(row["seed"]), counted,
         ])  # fmt: skip
     head = ("target return", "mean return", "95 %", "score", "episodes", "first seed", "energy per decision, uJ")
     return table(head, cells)
@@ -158,3 +157,9 @@ def _quantiles(values: Any) -> str:
         return "unknown"
     low, middle, high = np.quantile(np.asarray(values, dtype=float), [0, 0.5, 1])
     return f"lowest {low:g}, median {middle:g}, highest {high:g}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table. All columns but the first are right-aligned."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from snn_dt.checkpoint import from_pretrained
 from snn_dt.cli.main import main
+from tests.conftest import ROOT
 from tests.runs import CARTPOLE, at_update, flags, resume, state_of, train
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -281,6 +283,19 @@ def test_a_video_that_does_not_fit_on_the_disk(said, run, tmp_path, monkeypatch)
 )
 def test_evaluating_with_a_setting_that_cannot_be_used(said, run, words, expected):
     assert expected in said("evaluate", "--checkpoint", run, *words)
+
+
+def test_the_most_is_unknown_to_an_older_checkpoint(said):
+    folder = ROOT / "results/pretrained/cartpole-dense"
+    assert "older than it" in said("evaluate", "--checkpoint", folder, "--target-return", "most", "--episodes", "1")
+
+
+def test_an_export_that_cannot_be_made_leaves_nothing(said, run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    out = tmp_path / "exported"
+    assert "snn-dt[onnx]" in said("export", run, "--to", "onnx", "--out", out)
+    assert "--name without folders" in said("export", run, "--to", "pt2", "--out", out, "--name", "../x")
+    assert not out.exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

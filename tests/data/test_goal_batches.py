@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from snn_dt.data.episode_streams import EpisodeStreams
 from snn_dt.data.windows import WindowSampler, join
-from snn_dt.task import bin_returns, goal_edges
+from snn_dt.task import bin_returns, goal_edges, task_shape
 
 LENGTHS = [5, 1, 12, 3, 40, 8]
 
@@ -45,3 +46,16 @@ def test_equal_returns_share_one_bin(trajectories):
     t.__dict__.pop("episode_returns", None)
     assert len(goal_edges(t, 10)) == 0
     assert bin_returns(t, 10) == (7.0,)
+
+
+def test_returns_that_single_precision_hardly_tells_apart_share_one_bin(trajectories):
+    t = trajectories([4] * 6)
+    near = np.nextafter(np.float32(2876.756), np.float32(9999))
+    for episode, value in enumerate([10, 2876.756, 2876.756, near, near, near]):
+        t.returns_to_go[4 * episode : 4 * episode + 4] = value
+    t.__dict__.pop("episode_returns", None)
+    assert bin_returns(t, 10) == (10.0, pytest.approx(2876.756))
+    scale = float(near)
+    goals = WindowSampler(t, 2, rtg_scale=scale, goals=True).at(np.arange(0, 24, 4)).goal
+    edges = torch.tensor(task_shape(t, scale, 10).goal_edges)
+    assert torch.searchsorted(edges, goals, right=True).ravel().tolist() == [0, 1, 1, 1, 1, 1]

@@ -13,7 +13,7 @@ from snn_dt.checkpoint import from_pretrained
 from snn_dt.cli.main import main
 from snn_dt.config import PlasticityConfig
 from snn_dt.evaluation.rollout import evaluate
-from snn_dt.report.results_csv import to_csv
+from snn_dt.experimental.results.runs_csv import to_csv
 from snn_dt.snn.backends import backend_for
 from tests.conftest import ROOT, read_jsonl
 from tests.policies import countdown_policy

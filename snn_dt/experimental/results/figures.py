@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from snn_dt.report.results_records import Record, uncommitted
-from snn_dt.report.results_table import by_dataset, by_variant
+from snn_dt.experimental.results.records import Record, uncommitted
+from snn_dt.experimental.results.table import by_dataset, by_variant
 from snn_dt.report.style import GREY, INK, identity, new_figure, tidy, variant_styles
 
 

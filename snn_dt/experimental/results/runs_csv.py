@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from snn_dt.report.results_records import Record, marks
+from snn_dt.experimental.results.records import Record, marks
 
 COLUMNS = (
     "dataset",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snn_dt.report.results_records import Record
-from snn_dt.report.results_table import by_dataset, by_variant, dataset_label, mean_of, number, table
+from snn_dt.experimental.results.records import Record
+from snn_dt.experimental.results.table import by_dataset, by_variant, dataset_label, mean_of, number
+from snn_dt.report.model_card import table
 
 UNLIMITED_VARIANTS = {"snn_dt": "snn_dt-full", "snn_dt_stream": "snn_dt_stream"}
 """The variant without a budget, for each kind of model."""

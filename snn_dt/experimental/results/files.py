@@ -8,10 +8,10 @@ from pathlib import Path
 
 from snn_dt.errors import ConfigError
 from snn_dt.io import write_atomically
-from snn_dt.report.results_csv import to_csv
-from snn_dt.report.results_figures import returns_against_energy, returns_against_spikes, returns_against_target
-from snn_dt.report.results_page import page, short_table
-from snn_dt.report.results_records import Record, current, read_records
+from snn_dt.experimental.results.runs_csv import to_csv
+from snn_dt.experimental.results.figures import returns_against_energy, returns_against_spikes, returns_against_target
+from snn_dt.experimental.results.page import page, short_table
+from snn_dt.experimental.results.records import Record, current, read_records
 from snn_dt.report.style import png
 
 BEGIN, END = "<!-- table: scripts/reproduce.py -->", "<!-- end of table -->"
@@ -38,7 +38,7 @@ def write_table(
     Args:
         results: the folder of results.
         orders: (task, variant) of the rows of each plan.
-        published: notes; see `snn_dt.report.results_page.page`.
+        published: notes; see `snn_dt.experimental.results.page.page`.
 
     Raises:
         ConfigError: there are no records or README.md lacks the marks.

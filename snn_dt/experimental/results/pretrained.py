@@ -14,8 +14,9 @@ from typing import Any
 from snn_dt.checkpoint import from_pretrained, provenance
 from snn_dt.io import write_atomically
 from snn_dt.jsonl import dumps
-from snn_dt.report.results_records import UNCOMMITTED_MARK, Record, uncommitted
-from snn_dt.report.results_table import number, table
+from snn_dt.experimental.results.records import UNCOMMITTED_MARK, Record, uncommitted
+from snn_dt.experimental.results.table import number
+from snn_dt.report.model_card import table
 
 FRESH_SEED = 1_000_000
 """Reset seed of the first fresh episode. Evaluations during training and in the table start at 10,000."""

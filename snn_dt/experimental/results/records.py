@@ -17,7 +17,7 @@ from snn_dt import io
 from snn_dt.errors import ConfigError
 from snn_dt.io import write_atomically
 from snn_dt.jsonl import dumps
-from snn_dt.report.cached_baseline import with_cached_baseline
+from snn_dt.experimental.results.cached_baseline import with_cached_baseline
 
 Record = Mapping[str, Any]
 

@@ -4,24 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from snn_dt.report.results_activity import fewest_spikes
-from snn_dt.report.results_records import UNCOMMITTED_MARK, UNCOMMITTED_NOTE, Record, uncommitted
-from snn_dt.report.results_table import (
-    by_dataset,
-    by_variant,
-    dataset_label,
-    difference,
-    flagged_layers,
-    headline,
-    interval,
-    mean_of,
-    mean_score,
-    number,
-    percent,
-    scores,
-    spread,
-    table,
-)
+from snn_dt.experimental.results.activity import fewest_spikes
+from snn_dt.experimental.results.records import UNCOMMITTED_MARK, UNCOMMITTED_NOTE, Record, uncommitted
+from snn_dt.experimental.results.table import by_dataset, by_variant, dataset_label, difference, flagged_layers, headline, interval, mean_of, mean_score, number, percent, scores, spread
+from snn_dt.report.model_card import table
 
 BASELINE = "dense"
 ABOVE_NOTE = "† above the best known agent: treat it as a mistake until it is explained."

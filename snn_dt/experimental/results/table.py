@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_dt.evaluation.statistics import interquartile_mean, nested_interval
-from snn_dt.report.results_records import Record
+from snn_dt.experimental.results.records import Record
 
 Returns = NDArray[np.float64]
 
@@ -118,9 +118,3 @@ def number(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
 def percent(value: float | None) -> str:
     """Return a fraction as a percentage; empty for None."""
     return "" if value is None else f"{100 * value:.1f} %"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table. All columns but the first are right-aligned."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
