@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.blocks import build_block
 from snn_dt.models.embedding import TokenEmbedding
+from snn_dt.models.encoders import build_encoder
 from snn_dt.models.goals import add_goals, end_goals, give_goals
 from snn_dt.models.heads import build_head
 from snn_dt.models.interface import State, TaskShape
@@ -54,6 +55,7 @@ class DecisionTransformer(nn.Module):
             merged=config.tokens == "merged",
             rtg_range=task.rtg_range if config.return_conditioned else (0.0, 0.0),
             return_code=build_return_code(config, task),
+            encoder=build_encoder(config, task),
         )
         self.phase_gate = build_phase(config, task.n_timesteps, PhaseGate) if config.phase_input == "gate" else None
         self.dropout = nn.Dropout(config.dropout)

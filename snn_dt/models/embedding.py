@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snn_dt.models.encoders import ImageEncoder
 from snn_dt.models.positions import INITIAL_SCALE
 from snn_dt.models.return_code import RETURN_UNITS, ReturnCode
 from snn_dt.models.tokens import ALL_TOKENS
@@ -38,6 +39,7 @@ class TokenEmbedding(nn.Module):
             a policy that falls behind its target leaves it. Equal bounds disable return conditioning.
         return_code: code of the return-to-go before its linear map. None: the map reads the number itself. Behind the
             layer norm a large number then hardly moves the token: 3285 and 3624 on Hopper differ by 2 % of its norm.
+        encoder: maps states of bytes to features.
 
     Attributes:
         query_slice: tokens that predictions are read from.
@@ -53,13 +55,15 @@ class TokenEmbedding(nn.Module):
         merged: bool = False,
         rtg_range: tuple[float, ...] | None = None,
         return_code: ReturnCode | None = None,
+        encoder: ImageEncoder | None = None,
     ) -> None:
         super().__init__()
+        self.encoder = encoder
         self.rtg_range = rtg_range
         self.rtg: nn.Module = nn.Linear(1, d_model)
         if return_code is not None:
             self.rtg = nn.Sequential(return_code, nn.Linear(RETURN_UNITS, d_model))
-        self.state = nn.Linear(state_dim, d_model)
+        self.state = nn.Linear(state_dim if encoder is None else encoder.out_features, d_model)
         self.action = nn.Embedding(action_dim, d_model) if discrete else nn.Linear(action_dim, d_model)
         self.positions = positions
         self.norm = nn.LayerNorm(d_model)
@@ -76,6 +80,8 @@ class TokenEmbedding(nn.Module):
         """
         if self.rtg_range is not None:
             rtg = rtg.clamp(*self.rtg_range)
+        if self.encoder is not None and states.dtype == torch.uint8:
+            states = self.encoder(states)  # [B, K, S] -> [B, K, d + D]; otherwise they are features already
         rtg, states, actions = self.rtg(rtg), self.state(states), self.action(actions)  # [B, K, D] each
         position = None if self.positions is None else self.positions(timesteps)  # [B, K, D]
         if mask.shape[1] > states.shape[1]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.model_config import ModelConfig
+from snn_dt.models.encoders import build_encoder
 from snn_dt.models.goals import add_goals, end_goals, give_goals
 from snn_dt.models.heads import linear_head
 from snn_dt.models.interface import State, TaskShape
@@ -53,6 +54,7 @@ class StreamTransformer(nn.Module):
             task.discrete,
             config.d_model,
             build_return_code(config, task) or ReturnCode(None),
+            build_encoder(config, task),
         )
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(StreamBlock(config) for _ in range(config.n_layers))
