@@ -40,7 +40,7 @@ class ImageRows:
         image, flat = self._image, observation.reshape(-1)
         return flat.astype(np.uint8) if flat.size < image.first + image.pixels else pack(image, flat[None])[0]
 
-    def numbers(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def numbers(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Return the numbers `[N, d]` of rows `[N, S]`."""
         return np.ascontiguousarray(rows[:, : -self._image.pixels]).view(np.float32)
 
@@ -81,7 +81,7 @@ class ImageContext:
 
     def restart(self, rows: Tensor) -> None:
         """Begin new episodes in `rows` (int64 indices)."""
-        self.fresh[rows] = True
+        self.fresh = self.fresh.index_fill(0, rows, True)
         self._inner.restart(rows)
 
     def keep(self, rows: Tensor) -> None:
