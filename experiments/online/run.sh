@@ -9,8 +9,8 @@ SEEDS=${SEEDS:-0}
 short=(configs/online/short.yaml)
 [ -n "${LONG:-}" ] && short=(configs/online/published.yaml)
 
-differ=(--task.mass 0.2 --task.thrust 0.1 --task.rotor_lag 0.3 --task.noise 1 --task.delay 0 2)
-own=(--guide.load null --guide.sees privileged --guide.most_steps 2200000)
+differ=(--task.mass 0.2 --task.thrust 0.1 --task.rotor_lag 0.3 --task.noise 1 --task.delay 1 2 --task.commands 8)
+scripted=(--guide.kind pilot --guide.skill 1 --guide.load null --train.iterations 16)
 further=(--learn.exploration 0.1 --learn.actor_rate 1e-4 --train.iterations 40 --train.eval_every 5)
 
 go() { # command, name, flags
@@ -30,7 +30,8 @@ hover() { # name, method, flags
 
 for seed in $SEEDS; do
   go online "dagger-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed"
-  go online "dagger_robust-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed" "${own[@]}" "${differ[@]}"
+  go online "dagger_robust-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed" \
+    "${scripted[@]}" "${differ[@]}"
   go online "dagger_ppo-seed$seed" --config configs/online/ppo.yaml --learn.start "$OUT/dagger-seed$seed" \
     --train.seed "$seed" "${further[@]}"
   for method in bc td3bc td3bc_jsrl; do hover "$method" "$method"; done
