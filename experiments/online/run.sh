@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs of results/online one after another: hover (methods) and fine-tuning, for each of SEEDS.
-# Usage: [OUT=FOLDER] [SEEDS="0 1 2"] [LONG=1] experiments/online/run.sh
+# Usage: [OUT=FOLDER] [SEEDS="0 1 2"] [LONG=1] [SLOPES=1] experiments/online/run.sh
 # An existing run is resumed; a finished one does nothing. LONG=1 trains as long as published (hours).
+# SLOPES=1 compares surrogate slopes instead (ten seconds a run).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 OUT=${OUT:-runs/online}
@@ -28,7 +29,21 @@ hover() { # name, method, flags
   go online "$name-seed$seed" --config "configs/online/$method.yaml" "${short[@]}" --train.seed "$seed" "$@"
 }
 
+slope() { # name, flags
+  local name=$1
+  shift
+  go online "slope_$name-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed" --task.drones 16 \
+    --learn.length 50 --learn.batch_size 32 --train.updates 25 --train.iterations 6 --train.eval_every 1 --eval.flights 32 "$@"
+}
+
 for seed in $SEEDS; do
+  if [ -n "${SLOPES:-}" ]; then
+    slope fixed2
+    slope fixed100 --actor.surrogate_slope 100
+    slope interval --actor.slope_schedule linear
+    slope adaptive --actor.slope_schedule adaptive
+    continue
+  fi
   go online "dagger-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed"
   go online "dagger_robust-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed" \
     "${scripted[@]}" "${differ[@]}"
