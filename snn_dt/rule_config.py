@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from importlib import import_module
+from typing import Any, Literal
 
 from snn_dt.model_config import Check, ModelConfig
+
+LOCAL_LEARNING = "snn_dt.experimental.local_learning"
+"""Package of the rules below. It is named as text, because core never imports experimental."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class EpropConfig:
     below: Literal["bptt", "eprop", "frozen"] = "bptt"
     """Training of the embedding and of the blocks before the last: backpropagation through time from the point where
     e-prop ends, e-prop, or none."""
+
+
+def local_rule(name: str) -> Any:
+    """Return `use_eprop`, `TrainingPlasticity` or `OnlinePlasticity`. Their package is imported by the first call."""
+    return getattr(import_module(LOCAL_LEARNING), name)
 
 
 def plasticity_checks(name: str, p: PlasticityConfig) -> list[Check]:

@@ -15,12 +15,11 @@ from snn_dt.data import Trajectories
 from snn_dt.device import set_threads, tune_allocator
 from snn_dt.evaluation.calibration import calibration
 from snn_dt.evaluation.rollout import evaluate
-from snn_dt.learning.eprop_blocks import use_eprop
-from snn_dt.learning.plasticity import TrainingPlasticity
 from snn_dt.learning.slopes import make_schedule
 from snn_dt.models import build_model
 from snn_dt.models.norms import set_transition
 from snn_dt.models.positions import note_longest_episode
+from snn_dt.rule_config import local_rule
 from snn_dt.run_checkpoint import restore_run, save_run
 from snn_dt.run_folder import lock_run_folder
 from snn_dt.task import can_evaluate, load_trajectories, make_policy, rtg_scale, shape_of, worth_asking
@@ -122,7 +121,7 @@ class Run:
         note_longest_episode(model, self.trajectories.max_episode_length)
         set_transition(model, config.model.norm_transition, config.train.steps * config.train.accumulate)
         if config.train.rule == "eprop":
-            use_eprop(model, config.train.eprop, config.train.seed)
+            local_rule("use_eprop")(model, config.train.eprop, config.train.seed)
         self.policy = make_policy(model, self.trajectories, config, scale)
         self.policy.trust = trust
         self.validate = (
@@ -134,7 +133,7 @@ class Run:
         self.state = TrainingState(make_optimizer(config.train, model), slopes=make_schedule(config))
         self.state.workers = self.workers
         if config.train.plasticity.eta:
-            self.state.plasticity = TrainingPlasticity(config.train.plasticity, model)
+            self.state.plasticity = local_rule("TrainingPlasticity")(config.train.plasticity, model)
         if resume and was_saved(run_dir):
             restore_run(self)
         self.workers.begin(model, config.train.seed, self.state.step)
@@ -242,7 +241,7 @@ class Run:
 
     def _targets(self) -> list[str]:
         """Return the lines about returns-to-go: their scale and the targets, asked and worth asking for."""
-        if not self.config.model.return_conditioned:
+        if not self.config.model.reads_return:
             return []
         chosen = "--data.rtg_scale" if self.config.data.rtg_scale else "the largest of the data"
         asked = [self.policy.spec.target(x) for x in self.config.eval.target_return or (None,)]

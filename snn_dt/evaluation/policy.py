@@ -20,14 +20,13 @@ from snn_dt.data.encoding import row
 from snn_dt.device import wide
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError
 from snn_dt.evaluation.actions import ActionReader, CompositeReader, make_reader
-from snn_dt.evaluation.adaptation import OnlinePlasticity
 from snn_dt.evaluation.context import Context, make_context
 from snn_dt.evaluation.decide import Decider, make_decider, pick_way
 from snn_dt.evaluation.policy_spec import PolicySpec as PolicySpec
 from snn_dt.evaluation.policy_spec import read_space
 from snn_dt.evaluation.stream_context import StreamContext
 from snn_dt.models.goals import aim, takes_goal
-from snn_dt.rule_config import PlasticityConfig, plasticity_checks
+from snn_dt.rule_config import PlasticityConfig, local_rule, plasticity_checks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,7 +86,7 @@ class Policy:
         self._reader: ActionReader | CompositeReader | None = None
         self._single = True
         self._rtg = self._asked = torch.zeros(0)
-        self._plasticity: OnlinePlasticity | None = None
+        self._plasticity: Any = None  # an `OnlinePlasticity` after `adapt`
         self._lock = threading.RLock()
         self._unobserved = self._warned = self._warned_beyond = self._mixed = False
 
@@ -123,7 +122,7 @@ class Policy:
 
         It does not change the trained weights. At the end of an episode (the next `reset`, `restart` or `keep`) it
         updates a bounded addition to the head, which is in no checkpoint. See
-        `snn_dt.evaluation.adaptation.OnlinePlasticity`.
+        `snn_dt.experimental.local_learning.OnlinePlasticity`.
 
         Raises:
             ConfigError: `post: error` with continuous actions, or a value is out of range.
@@ -134,7 +133,7 @@ class Policy:
             self._plasticity.close()
             self._plasticity = self._context = None
         if plasticity is not None and plasticity.eta > 0:
-            self._plasticity = OnlinePlasticity(plasticity, self.model, self.spec.rtg_scale)
+            self._plasticity = local_rule("OnlinePlasticity")(plasticity, self.model, self.spec.rtg_scale)
             self._context = None
 
     @property
@@ -364,7 +363,7 @@ class Policy:
     def _warn_unobserved(self) -> None:
         """Warn once per policy if a decision is made without the reward of the one before."""
         config = getattr(self.model, "config", None)
-        if self._warned or self.spec.delayed or not getattr(config, "return_conditioned", True):
+        if self._warned or self.spec.delayed or not getattr(config, "reads_return", True):
             return
         self._warned = True
         warnings.warn(

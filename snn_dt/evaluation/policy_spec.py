@@ -120,6 +120,8 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
     checks: list[tuple[str, str, Callable[[], bool]]] = [
         ("observation_space", f"a space of size {task.state_dim}, as JSON", lambda: _observes(spec, task)),
         ("action_space", actions, lambda: _acts(spec, task)),
+        ("dataset_id", "text that can be printed", lambda: spec.dataset_id.isprintable()),
+        ("env_id", "text that can be printed, or null", lambda: spec.env_id is None or spec.env_id.isprintable()),
         ("rtg_scale", "a number above 0", lambda: spec.rtg_scale > 0),
         ("env_spec", "the JSON of an environment's specification, or null", lambda: _is_env_spec(spec)),
         ("action_deviation", f"{task.action_dim} finite numbers, or null", lambda: _deviates(spec, task)),
@@ -143,6 +145,9 @@ def _check_task(task: TaskShape) -> None:
         values = getattr(task, name)
         if values is not None and not (least <= len(values) <= most and _ascend(values)):
             raise ValueError(f"task.{name}: expected ascending numbers, {least} at least, found {str(values)[:80]}")
+    columns = task.goal_columns
+    if columns is not None and not (len(columns) == 2 and 0 <= columns[0] < columns[1] <= task.state_dim):
+        raise ValueError(f"task.goal_columns: expected a first column and the one after the last, found {columns}")
     if task.action_parts is not None:
         widths = [max(code, 1) for code in task.action_parts]
         if task.discrete or min(task.action_parts, default=-2) < BIT or sum(widths) != n:

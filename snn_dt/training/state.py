@@ -19,7 +19,6 @@ from snn_dt import io
 from snn_dt.config import TrainConfig
 from snn_dt.device import wide
 from snn_dt.errors import CheckpointError, TrainingError
-from snn_dt.learning.plasticity import TrainingPlasticity
 from snn_dt.learning.slopes import SlopeSchedule
 from snn_dt.training.distributed import Workers
 
@@ -43,8 +42,8 @@ class TrainingState:
     """State of the model after the last update, with `train.stateful`."""
     slopes: SlopeSchedule | None = None
     """Schedule of the surrogate's slope; None keeps the model's slope."""
-    plasticity: TrainingPlasticity | None = None
-    """Three-factor plasticity of the action head; None switches it off."""
+    plasticity: Any = None
+    """`experimental.local_learning.TrainingPlasticity` of the action head; None switches it off."""
     workers: Workers | None = None
     """Processes that share the updates; None is this process alone. Not part of a checkpoint."""
 

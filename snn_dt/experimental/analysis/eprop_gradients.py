@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.experimental.analysis.gradients import cosine
-from snn_dt.learning.eprop_blocks import use_eprop
+from snn_dt.experimental.local_learning.eprop_blocks import use_eprop
 from snn_dt.rule_config import EpropConfig
 
 RULES = {

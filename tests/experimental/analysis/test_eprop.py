@@ -11,7 +11,7 @@ import torch
 from snn_dt.cli.main import main
 from snn_dt.experimental.analysis.eprop_gradients import RULES, eprop_rows
 from tests.conftest import DISCRETE, ROOT, make_batch, make_model, run
-from tests.learning.test_eprop_blocks import SPIKES
+from tests.experimental.local_learning.test_eprop_blocks import SPIKES
 
 PENDULUM = str(ROOT / "results/pretrained/pendulum-snn_dt")
 

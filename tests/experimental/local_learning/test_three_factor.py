@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from snn_dt.snn.three_factor import Eligibility, RunningMean, bounded, modulated
+from snn_dt.experimental.local_learning.three_factor import Eligibility, RunningMean, bounded, modulated
 
 # Two inputs, one output, three steps, decay 1/2.
 PRE = torch.tensor([[1.0, 2.0], [0.0, 1.0], [4.0, 0.0]], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Three-factor plasticity of an action head (`snn_dt.snn.three_factor`), in training next to the optimizer.
+"""Three-factor plasticity of an action head, in training next to the optimizer.
 
 B windows of K steps; D width, A action dimensions or number of discrete actions.
 """
@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from snn_dt.data.windows import Batch
 from snn_dt.errors import ConfigError
+from snn_dt.experimental.local_learning.three_factor import RunningMean, bounded, modulated
 from snn_dt.models.interface import is_streaming
 from snn_dt.models.layers import ActionHead
 from snn_dt.rule_config import PlasticityConfig
 from snn_dt.snn.record import record
-from snn_dt.snn.three_factor import RunningMean, bounded, modulated
 
 
 def output_activity(head: ActionHead, predictions: Tensor, discrete: bool) -> Tensor:

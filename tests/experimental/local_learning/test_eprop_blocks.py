@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from snn_dt.config import EpropConfig, config_from_dict
 from snn_dt.errors import ConfigError
 from snn_dt.experimental.analysis.jacobian import linearise
-from snn_dt.learning.eprop_blocks import same_step, use_eprop
+from snn_dt.experimental.local_learning.eprop_blocks import same_step, use_eprop
 from snn_dt.learning.losses import action_loss
 from snn_dt.models.layers import MaskedSequential, SpikeLinear
 from snn_dt.snn import TimedLIF

@@ -10,7 +10,7 @@ import torch
 
 from snn_dt.config import PlasticityConfig, TrainConfig, config_from_dict, load_config
 from snn_dt.errors import ConfigError
-from snn_dt.learning.plasticity import TrainingPlasticity, action_activity, output_activity
+from snn_dt.experimental.local_learning.plasticity import TrainingPlasticity, action_activity, output_activity
 from snn_dt.models.layers import ActionHead
 from snn_dt.training.loop import Callbacks
 from snn_dt.training.loop import train as train_loop
