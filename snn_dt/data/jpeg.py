@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 def is_encoded(column: NDArray[Any], space: Any) -> bool:
     """Return whether a column that should hold images of `space` holds one file of bytes a step instead."""
-    if not isinstance(space, spaces.Box) or len(space.shape) not in (2, 3) or space.dtype != np.uint8:
-        return False
+    from minari.dataset.minari_storage import is_image_space
+
     # Frames of one length are an array [T, bytes], others an array [T] of arrays.
-    return column.dtype == object or (column.dtype == np.uint8 and column.ndim == 2)
+    flat = column.dtype == np.uint8 and column.ndim == 2 and column.shape[1] != math.prod(space.shape)
+    return is_image_space(space) and (column.dtype == object or flat)
 
 
 def decode(frames: Sequence[Any], space: spaces.Box) -> NDArray[np.uint8]:
