@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from snn_dt.data.hindsight import Hindsight, goal_columns
+from snn_dt.data.images import NUMBER_BYTES
 from snn_dt.data.mmap_advice import read_at_random
 from snn_dt.data.trajectories import Trajectories
 
@@ -32,7 +33,8 @@ class Batch:
     | field | shape, type | |
     |---|---|---|
     | `rtg` | [B, K, 1] float32 | return-to-go / rtg_scale |
-    | `states` | [B, K, obs_dim] float32 | normalised observations |
+    | `states` | [B, K, obs_dim] float32, or uint8 | normalised observations; with an image bytes, whose numbers are |
+    | | | normalised, see `snn_dt.data.images` |
     | `actions` | [B, K, action_dim] float32 or [B, K] int64 | environment units, or index of the choice |
     | `timesteps` | [B, K] int64 | index in the episode |
     | `attention_mask` | [B, K] bool | True = real step |
@@ -109,6 +111,7 @@ class WindowSampler:
         self._hindsight = None if columns is None else Hindsight(columns, relabelled, self._offsets)
         self._steps_back = np.arange(1 - context_length, 1)  # [K], from -K + 1 to 0
         self._normalize = normalize
+        self._image, self._stack, self._numbers = trajectories.image, trajectories.frame_stack, trajectories.numbers
         # [K * obs_dim]: numpy broadcasts one long row much faster than K rows of obs_dim numbers.
         self._mean = np.tile(trajectories.state_mean, context_length)
         self._inverse_std = np.tile(1.0 / trajectories.state_std, context_length)
@@ -157,7 +160,10 @@ class WindowSampler:
         mask = timesteps >= 0
         np.maximum(timesteps, 0, out=timesteps)
         rows = starts[:, None] + timesteps  # [B, K]; padding reads the episode's first step and is zeroed below
-        states = self._gather_states(rows, desired)
+        if self._image is None:
+            states: NDArray[Any] = self._gather_states(rows, desired)
+        else:
+            states = self._gather_images(rows, starts)
         actions = self._actions.take(rows, axis=0)  # [B, K, action_dim] or [B, K]
         if self._first_action:
             actions -= self._first_action  # a model counts choices from 0
@@ -197,6 +203,21 @@ class WindowSampler:
             flat -= self._mean
             flat *= self._inverse_std
         return states.astype(np.float32, copy=False)  # only now: subtracting the mean may need 64 bits
+
+    def _gather_images(self, rows: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return rows of bytes [B, K, 4 d + n P] with frames up to step `rows`; the first one of an episode repeats."""
+        states = self._observations.take(rows, axis=0)  # [B, K, 4 d + P]
+        numbers = states[..., : NUMBER_BYTES * self._numbers]
+        if self._normalize and self._numbers:
+            flat = numbers.view(np.float32)  # [B, K, d], in place
+            flat -= self._mean[: self._numbers]
+            flat *= self._inverse_std[: self._numbers]
+        if self._stack == 1:
+            return states
+        earlier = np.arange(1 - self._stack, 1)  # [n]
+        frames = np.maximum(rows[..., None] + earlier, starts[:, None, None])  # [B, K, n]
+        pixels = self._observations.take(frames, axis=0)[..., numbers.shape[-1] :]  # [B, K, n, P]
+        return np.concatenate([numbers, pixels.reshape(*rows.shape, -1)], axis=-1)
 
 
 class OversampledWindows:
