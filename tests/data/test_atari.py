@@ -148,8 +148,12 @@ def test_minaris_layout_is_read_as_small_frames_with_the_environment_that_emits_
     assert lost.mean() < 3  # of 255: JPEG
 
 
+@pytest.mark.filterwarnings("ignore:expected a target return between")
 def test_one_line_trains_as_published_and_plays_the_game(recorded, tmp_path):
-    run, small = tmp_path / "run", ["--model.n_layers", "1", "--model.context_length", "3", "--train.batch_size", "2"]
+    run, small = (
+        tmp_path / "run",
+        ["--model.n_layers", "1", "--model.context_length", "3", "--model.d_model", "32", "--train.batch_size", "2"],
+    )
     short = ["--train.steps", "2", "--eval.episodes", "1", "--eval.max_steps", "3", "--track.wandb", "disabled"]
     dataset = ["--data.dataset", "atari:breakout/expert-v0", "--eval.target_return", "90"]
     assert main(["train", "atari", *dataset, *small, *short, "--run-dir", str(run)]) == 0
