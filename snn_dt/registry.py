@@ -139,10 +139,7 @@ def register_positions(name: str, build: Build) -> None:
 
 
 def register_encoder(name: str, build: Build) -> None:
-    """Add an encoder: `build(config, (C, H, W)) -> nn.Module`, `[..., C H W] -> [..., D]`, for `model.encoder: NAME`.
-
-    Its input is flat images of floats in [0, 1].
-    """
+    """Add an encoder: `build(config, (C, H, W))`, a module `[..., C H W] -> [..., D]`, for `model.encoder: NAME`."""
     ENCODERS.add(name, build)
 
 

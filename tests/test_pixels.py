@@ -124,7 +124,7 @@ def test_a_decision_that_keeps_features_equals_the_forward_over_the_images(name,
     for step in range(4):
         states = policy._states(at(seen, step))
         with torch.inference_mode():
-            normal = policy._images.normalised(states, policy.state_mean, policy.state_std)
+            normal = policy._images.scale(states, policy.state_mean, policy.state_std)
             rtg = (policy._rtg / policy.spec.rtg_scale).double()
             context = policy.context
             for tensor in ("rtg", "states"):

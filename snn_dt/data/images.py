@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from snn_dt.data.trajectories import Trajectories
 
 NUMBER_BYTES = 4
 MAX_GRID = 31
@@ -84,3 +87,35 @@ def pack(image: Image, rows: NDArray[Any]) -> NDArray[np.uint8]:
 def numbers_of(image: Image, rows: NDArray[Any]) -> NDArray[Any]:
     """Return the columns [..., d] beside the image of rows [..., A]."""
     return np.concatenate([rows[..., : image.first], rows[..., image.first + image.pixels :]], axis=-1)
+
+
+class ImageRows:
+    """Rows of a dataset as states `[4 d + n P]`, with normalised numbers and the frames up to a step.
+
+    Args:
+        trajectories: the dataset, whose observations hold an image.
+        normalize: subtract the mean of the numbers and divide by their deviation.
+    """
+
+    def __init__(self, trajectories: Trajectories, normalize: bool) -> None:
+        self._observations, self._frames = np.asarray(trajectories.observations), trajectories.frame_stack
+        self._numbers, self._normalize = trajectories.numbers, normalize
+        self._mean, self._inverse_std = trajectories.state_mean, 1.0 / trajectories.state_std
+
+    def take(self, rows: NDArray[np.int64], _: Any, starts: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the states `[B, K, 4 d + n P]` of steps `rows [B, K]` of episodes that begin at `starts [B]`.
+
+        Before the beginning of an episode its first frame is repeated.
+        """
+        states: NDArray[np.uint8] = self._observations.take(rows, axis=0)  # [B, K, 4 d + P]
+        numbers = states[..., : NUMBER_BYTES * self._numbers]
+        if self._normalize and self._numbers:
+            plain = numbers.view(np.float32)  # [B, K, d], in place
+            plain -= self._mean
+            plain *= self._inverse_std
+        if self._frames == 1:
+            return states
+        # [B, K, n], the steps of the frames
+        frames = np.maximum(rows[..., None] + np.arange(1 - self._frames, 1), starts[:, None, None])
+        pixels = self._observations.take(frames, axis=0)[..., numbers.shape[-1] :]  # [B, K, n, P]
+        return np.concatenate([numbers, pixels.reshape(*rows.shape, -1)], axis=-1)

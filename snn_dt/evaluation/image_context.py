@@ -18,7 +18,7 @@ from snn_dt.evaluation.decide import Decide
 from snn_dt.models.encoders import encoded, floats
 
 
-class ImageRows:
+class ImageReader:
     """Turns observations with an image into rows of bytes; see `snn_dt.data.images`.
 
     Attributes:
@@ -35,17 +35,17 @@ class ImageRows:
         """Return whether an observation is a row of bytes already."""
         return np.shape(observation) == (self.size,) and np.asarray(observation).dtype == np.uint8
 
-    def row(self, observation: NDArray[Any]) -> NDArray[np.uint8]:
+    def row(self, observation: Any) -> NDArray[np.uint8]:
         """Return an observation of the space, or its columns `[A]`, as a row `[S]`. Too few are refused by `act`."""
-        image, flat = self._image, observation.reshape(-1)
+        image, flat = self._image, np.asarray(observation).reshape(-1)
         return flat.astype(np.uint8) if flat.size < image.first + image.pixels else pack(image, flat[None])[0]
 
     def numbers(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Return the numbers `[N, d]` of rows `[N, S]`."""
         return np.ascontiguousarray(rows[:, : -self._image.pixels]).view(np.float32)
 
-    def normalised(self, rows: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        """Return rows `[N, S]` with normalised numbers."""
+    def scale(self, rows: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        """Return rows `[N, S]` with numbers less `mean [d]` over `std [d]`."""
         numbers, pixels = rows.tensor_split([rows.shape[1] - self._image.pixels], 1)
         normal = (floats(numbers) - mean) / std  # [N, d]
         return torch.cat([normal.reshape(-1).view(torch.uint8).reshape(numbers.shape), pixels], 1)

@@ -20,9 +20,9 @@ from snn_dt.data.encoding import row
 from snn_dt.device import wide
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError
 from snn_dt.evaluation.actions import ActionReader, CompositeReader, make_reader
-from snn_dt.evaluation.context import AnyContext, make_context
+from snn_dt.evaluation.contexts import AnyContext, make_context
 from snn_dt.evaluation.decide import Decider, make_decider, pick_way
-from snn_dt.evaluation.image_context import ImageRows
+from snn_dt.evaluation.image_context import ImageReader
 from snn_dt.evaluation.policy_spec import PolicySpec as PolicySpec
 from snn_dt.evaluation.policy_spec import read_space
 from snn_dt.models.goals import aim, takes_goal
@@ -220,10 +220,8 @@ class Policy:
             self._warn_unobserved()
         rtg = (self._rtg / self.spec.rtg_scale).float()
         # The statistics are float64 where float32 would lose digits, so normalise before the cast.
-        if self._images is None:
-            normal = ((states - self.state_mean) / self.state_std).float()
-        else:
-            normal = self._images.normalised(states, self.state_mean, self.state_std)
+        scale: Any = (lambda x, mean, std: ((x - mean) / std).float()) if self._images is None else self._images.scale
+        normal = scale(states, self.state_mean, self.state_std)
         # Plasticity reads the input of the head through a hook.
         modules = self._modules_only or self._plasticity is not None
         rows = {"goal": (self._asked / self.spec.rtg_scale).float()[:, None]} if self._mixed else {}  # [N, 1]
@@ -343,15 +341,15 @@ class Policy:
     def flatten(self, observation: Any) -> NDArray[np.number[Any]]:
         """Return one observation of the environment as a flat array `[state_dim]`, as in training.
 
-        Its type is float32, or float64 if the statistics are float64. float32 loses digits of columns with a large
-        mean. Choices become one-hot, see `snn_dt.data.encoding`. A flat array is returned as it is. With an image it is
-        a row of bytes, see `snn_dt.data.images`.
+        Its type is float32, or float64 if the statistics are: float32 loses digits of columns with a large mean.
+        Choices become one-hot, see `snn_dt.data.encoding`; images bytes, see `snn_dt.data.images`. A flat array is
+        returned as it is.
 
         Raises:
             EnvironmentMismatchError: the observation is not one of the space.
         """
         images = self._images
-        if images is not None and images.is_row(observation):
+        if images and images.is_row(observation):
             return np.asarray(observation)
         if self._encoded:
             try:
@@ -361,14 +359,13 @@ class Policy:
                     f"expected observations of {self.observation_space}, found {error}; use the environment the policy "
                     f"was trained for ({self.spec.env_id})"
                 ) from error
-        if images is not None:
-            return images.row(np.asarray(observation))
-        return np.asarray(observation, dtype=self._number).reshape(-1)  # [state_dim]
+        # [state_dim]
+        return images.row(observation) if images else np.asarray(observation, dtype=self._number).reshape(-1)
 
     @cached_property
-    def _images(self) -> ImageRows | None:
+    def _images(self) -> ImageReader | None:
         image = getattr(getattr(self.model, "task", None), "image", None)
-        return None if image is None else ImageRows(self.model, self.observation_space)
+        return None if image is None else ImageReader(self.model, self.observation_space)
 
     @property
     def _number(self) -> type[np.floating[Any]]:
@@ -402,11 +399,10 @@ class Policy:
     def _states(self, observation: Any) -> Tensor:
         # [1, state_dim], or the batch [N, state_dim].
         images = self._images
-        states = self.flatten(observation)[None] if self._single else observation
-        if images is None:
-            states = np.asarray(states, dtype=self._number)
-        elif not self._single:
-            states = np.stack([self.flatten(one) for one in observation])
+        if self._single or images:
+            states = np.stack(list(map(self.flatten, [observation] if self._single else observation)))
+        else:
+            states = np.asarray(observation, dtype=self._number)
         expected = (len(self._rtg), images.size if images else self.model.state_dim)
         if states.shape != expected:
             raise EnvironmentMismatchError(
