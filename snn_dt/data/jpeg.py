@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ def is_encoded(column: NDArray[Any], space: Any) -> bool:
     return is_image_space(space) and (column.dtype == object or flat)
 
 
-def decode(frames: Sequence[Any], space: spaces.Box) -> NDArray[np.uint8]:
+def decode(frames: Collection[Any], space: spaces.Box) -> NDArray[np.uint8]:
     """Return the images [T, *shape] of T JPEG files.
 
     Raises:

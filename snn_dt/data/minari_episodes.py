@@ -77,7 +77,7 @@ def read_hdf5(data: Path, n_episodes: int, observations: gym.Space[Any], actions
             def read(leaf: LeafPath, space: Any, group: Any = group) -> NDArray[Any]:
                 name = "/".join(f"_index_{key}" if isinstance(key, int) else key for key in leaf)
                 found: NDArray[Any] = group[name][()]
-                return decode(found, space) if is_encoded(found, space) else found
+                return decode(list(found), space) if is_encoded(found, space) else found
 
             yield Episode(
                 observations=_nested(observations, read, ("observations",)),
