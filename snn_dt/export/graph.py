@@ -27,7 +27,7 @@ from snn_dt.evaluation.policy_spec import PolicySpec, read_space
 from snn_dt.models.goals import takes_goal
 from snn_dt.models.interface import decides_from_state
 
-RTG, GOAL = "return_to_go", "target_return"
+RTG, GOAL = "return_to_go", "goal"
 INPUTS = ("observation", "reward")
 WINDOW = ("rtg", "states", "actions", "timesteps", "mask")
 
@@ -36,8 +36,8 @@ class Decision(nn.Module):
     """One decision: `(observation [1, S], reward [1], *state) -> (action [1(, A)], *state)`.
 
     `reward` is that of the step before, 0 at first. The action is in units of the environment. The first part of the
-    state is the return-to-go in float64. With `model.goal: bins` the target return is the second one. The others are
-    those of the model, or the last steps of a model with a window.
+    state is the return-to-go in float64. With `model.goal: bins` the second is the goal, `PolicySpec.goals` of the
+    target return. The others are those of the model, or the last steps of a model with a window.
 
     Args:
         policy: its model must be on the CPU.
@@ -84,7 +84,7 @@ class Decision(nn.Module):
         return dict(zip(WINDOW, (*parts, *steps), strict=True))
 
     def rest(self) -> tuple[Tensor, ...]:
-        """Return the state at the beginning of an episode. The caller sets the return-to-go and the target return."""
+        """Return the state at the beginning of an episode. The caller sets the return-to-go and the goal."""
         return *(torch.zeros(1, dtype=torch.float64) for _ in self.returns), *self._model_state().values()
 
     def forward(self, observation: Tensor, reward: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
@@ -240,8 +240,9 @@ class GraphPolicy:
         """Begin an episode with a target return in environment units. None is the default."""
         target = self.spec.target_return if target_return is None else target_return
         self.state = {name: np.zeros(shape, dtype=dtype) for name, (dtype, shape) in self._state.items()}
-        for name in {RTG, GOAL} & set(self.state):
-            self.state[name][:] = target
+        self.state[RTG][:] = target
+        if GOAL in self.state:
+            self.state[GOAL][:] = self.spec.goals(np.array([target]))
         self._reward = 0.0
 
     def act(self, observation: Any) -> Any:

@@ -50,7 +50,7 @@ def goal_policy(kind: str):
         for norm in goal_norms(model):
             norm.gain.normal_(generator=generator)
             norm.shift.normal_(generator=generator)
-    return make_policy(SEEN, BOX, model=model, rtg_scale=100.0)
+    return make_policy(SEEN, BOX, model=model, rtg_scale=100.0, bin_returns=(15.0, 23.0, 100.0))
 
 
 def build(policy, folder: Path, weights: str = "float32", name: str = "policy") -> CompiledPolicy:
