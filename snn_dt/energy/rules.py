@@ -99,7 +99,7 @@ def norm_count(elements: float) -> Count:
 
 @costs(PTBN, role="analogue")
 def folded_norm(module: PTBN, call: Call) -> Cost:
-    """No cost: inference folds it into the linear layer before it (`snn_dt.models.folding`)."""
+    """No cost: inference folds it into the linear layer before it."""
     return Count()
 
 

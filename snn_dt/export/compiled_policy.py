@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from snn_dt import io, strict
 from snn_dt.errors import ExportError
-from snn_dt.evaluation.policy_spec import PolicySpec, read_space
+from snn_dt.evaluation.policy_spec import PolicySpec, Specified
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
 
@@ -43,7 +42,7 @@ def compile_c(source: Path, library: Path, flags: Sequence[str] = ("-O2",)) -> P
     return library
 
 
-class CompiledPolicy:
+class CompiledPolicy(Specified):
     """The C of a policy, with the methods of `snn_dt.evaluation.policy.Policy` for one episode at a time.
 
     Args:
@@ -104,16 +103,6 @@ class CompiledPolicy:
         function = self._library[f"{self.name}_spikes"]
         function.restype = ctypes.c_uint32
         return int(function(self.memory))
-
-    @cached_property
-    def observation_space(self) -> Any:
-        """The Gymnasium space of an observation."""
-        return read_space(self.spec.observation_space)
-
-    @cached_property
-    def action_space(self) -> Any:
-        """The Gymnasium space of an action."""
-        return read_space(self.spec.action_space)
 
     def flatten(self, observation: Any) -> Any:
         """Return one observation of the environment as a flat array `[state_dim]`."""
