@@ -38,8 +38,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from snn_dt.device import wide
 from snn_dt.energy.counts import Count
+from snn_dt.snn.backends import wide
 
 
 class Real:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from snn_dt import strict
 from snn_dt.data.encoding import row
-from snn_dt.device import wide
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError
 from snn_dt.evaluation.actions import ActionReader, CompositeReader, make_reader
 from snn_dt.evaluation.context import Context, make_context
@@ -27,6 +26,7 @@ from snn_dt.evaluation.policy_spec import Specified
 from snn_dt.evaluation.stream_context import StreamContext
 from snn_dt.models.goals import aim, takes_goal
 from snn_dt.rule_config import PlasticityConfig, local_rule, plasticity_checks
+from snn_dt.snn.backends import wide
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.attention import DendriticRouting, DenseSelfAttention, SpikingSelfAttention
+from snn_dt.models.dsformer_attention import PSSA, TSSA
 from snn_dt.models.layers import MaskedSequential, SpikeLinear, TimeMean
-from snn_dt.models.mixing import PSSA, TSSA
 from snn_dt.models.norms import DEFAULT_TRANSITION, PTBN, transition_of
 from snn_dt.models.tokens import Tokens
 from snn_dt.registry import ATTENTIONS, KINDS
