@@ -52,6 +52,9 @@ class DataConfig:
     rtg_augment: float = 0.0
     """Fraction of training windows whose return-to-go is increased by a random amount (mean: 10 % of its range). A
     policy that falls behind its target sees such values."""
+    relabel_goals: float = 0.0
+    """Fraction of training windows whose desired goal is replaced by one that the episode achieved later (hindsight).
+    Only for policies that read no return, because a replaced goal has none. See docs/data.md."""
 
 
 @dataclass(frozen=True)
@@ -275,6 +278,9 @@ def validate(config: Config) -> None:
         ("data.filter_top", 0 < d.filter_top <= 1, "in (0, 1]", d.filter_top),
         ("data.oversample_top", 0 <= d.oversample_top < 1, "in [0, 1)", d.oversample_top),
         ("data.rtg_augment", 0 <= d.rtg_augment <= 1, "in [0, 1]", d.rtg_augment),
+        ("data.relabel_goals", 0 <= d.relabel_goals <= 1, "in [0, 1]", d.relabel_goals),
+        ("data.relabel_goals", not (d.relabel_goals and config.model.reads_return),
+         "0 where a return is read: a replaced goal has none; use model.condition: goal", d.relabel_goals),
         ("data.split_seed", 0 <= d.split_seed < 2**32, "in [0, 2^32)", d.split_seed),
         ("train.steps", t.steps >= 1, "at least 1", t.steps),
         ("train.batch_size", t.batch_size >= 1, "at least 1", t.batch_size),

@@ -15,11 +15,11 @@ IGNORED_FIELDS = frozenset({"track", "threads"})
 """Sections and fields that never count as a difference."""
 NEWER_FIELDS = frozenset(
     {
-        *("model.attention_span", "model.goal", "model.goal_bins", "model.return_code"),
-        *("eval.context_length", "track.tracker", "track.video"),
+        *("model.attention_span", "model.condition", "model.goal", "model.goal_bins", "model.return_code"),
+        *("data.relabel_goals", "task.commands", "eval.context_length", "track.tracker", "track.video"),
     }
 )
-"""Fields that runs of 0.2.0 lack; their defaults mean "as before"."""
+"""Fields that older runs lack; their defaults mean "as before"."""
 CHANGEABLE_ON_RESUME = IGNORED_FIELDS | {
     *("eval", "device", "checkpoint", "dataset", "download", "log_every", "eval_every", "save_every")
 }

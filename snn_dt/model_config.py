@@ -43,6 +43,9 @@ class ModelConfig:
     """Dropout probability on residual branches and attention weights. It costs a quarter of a CPU training step."""
     return_conditioned: bool = True
     """False replaces every return-to-go by one constant: behaviour cloning."""
+    condition: Literal["return", "goal", "both"] = "return"
+    """What the policy is asked for: a return; the desired goal of observations that hold one, which the environment
+    sets; or both, the sum of their embeddings. See docs/data.md."""
     goal: Literal["none", "bins"] = "none"
     """Conditioning on the return of the whole episode beside the return-to-go: `none`, or `bins`, quantiles over the
     steps of the data, each with a gain and a shift of every block's input. A decision costs no more. See
@@ -109,6 +112,11 @@ class ModelConfig:
     surrogate_slope: float | None = None
     """k of the surrogate; it never changes the forward pass. Null: 3; 2 for dsformer."""
 
+    @property
+    def reads_return(self) -> bool:
+        """Whether predictions depend on the return-to-go."""
+        return self.return_conditioned and self.condition != "goal"
+
     def resolved(self) -> ModelConfig:
         """Return the configuration with every null replaced by the default of the kind.
 
@@ -150,6 +158,8 @@ def model_checks(config: ModelConfig) -> list[Check]:
           for name, value in fixed.items()),
         ("model.norm_transition", 0 <= m.norm_transition <= 1 or m.norm_transition % 1 == 0 < m.norm_transition,
          "a share of the updates, in [0, 1]", m.norm_transition),
+        ("model.condition", m.return_conditioned or m.condition != "both", "goal without return conditioning",
+         m.condition),
         ("model.goal_bins", 2 <= m.goal_bins <= MAX_BINS, f"in [2, {MAX_BINS}]", m.goal_bins),
         ("model.return_code", m.kind != "snn_dt_stream" or m.return_code != "linear", f"quantiles or code for {m.kind}",
          m.return_code),

@@ -241,7 +241,7 @@ class Run:
 
     def _targets(self) -> list[str]:
         """Return the lines about returns-to-go: their scale and the targets, asked and worth asking for."""
-        if not self.config.model.return_conditioned:
+        if not self.config.model.reads_return:
             return []
         chosen = "--data.rtg_scale" if self.config.data.rtg_scale else "the largest of the data"
         asked = [self.policy.spec.target(x) for x in self.config.eval.target_return or (None,)]

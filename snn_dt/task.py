@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from snn_dt.config import Config
 from snn_dt.data import Trajectories, load_dataset
+from snn_dt.data.hindsight import goal_columns
 from snn_dt.errors import ConfigError, EnvironmentMismatchError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy, PolicySpec
@@ -44,6 +45,7 @@ def task_shape(trajectories: Trajectories, rtg_scale: float, goal_bins: int | No
     """
     edges = None if goal_bins is None else goal_edges(trajectories, goal_bins)
     bounds, returns_to_go = trajectories.action_bounds, trajectories.returns_to_go
+    columns = goal_columns(trajectories.observation_space)
     sample = returns_to_go[:: max(1, len(returns_to_go) // MAX_SAMPLE)]
     return TaskShape(
         state_dim=trajectories.obs_dim,
@@ -56,11 +58,24 @@ def task_shape(trajectories: Trajectories, rtg_scale: float, goal_bins: int | No
         action_parts=trajectories.action_parts,
         rtg_quantiles=tuple(float(q) / rtg_scale for q in np.quantile(sample, np.linspace(0, 1, 33))),
         goal_edges=None if edges is None else tuple(float(x) / rtg_scale for x in edges),
+        goal_columns=None if columns is None else (columns[1].start, columns[1].stop),
     )
 
 
 def shape_of(config: Config, trajectories: Trajectories, rtg_scale: float) -> TaskShape:
-    """Return the `TaskShape` that a configuration asks for."""
+    """Return the `TaskShape` that a configuration asks for.
+
+    Raises:
+        ConfigError: the configuration asks for goals that the observations lack.
+    """
+    space, condition, share = trajectories.observation_space, config.model.condition, config.data.relabel_goals
+    if goal_columns(space) is None and (condition != "return" or share):
+        field = f"data.relabel_goals: {share:g}" if condition == "return" else f"model.condition: {condition}"
+        found = " ".join(str(space).split())[:120]
+        raise ConfigError(
+            f"{field} needs observations with achieved_goal and desired_goal, of one size, found {found} in "
+            f"{trajectories.dataset_id}; choose another dataset, or leave it out"
+        )
     bins = None if config.model.goal == "none" else config.model.goal_bins
     return task_shape(trajectories, rtg_scale, bins)
 

@@ -47,6 +47,13 @@ def test_the_loss_of_a_composite_action_is_the_sum_of_its_parts_by_hand():
     assert metrics["action_error"].item() == pytest.approx(math.sqrt(numbers))
 
 
+def test_a_bit_counts_as_right_on_its_side_of_zero():
+    logits = torch.tensor([[[0.5], [-0.5], [0.5], [-0.5]]])
+    bits = torch.tensor([[[1.0], [0.0], [0.0], [0.0]]])
+    _, metrics = composite_loss(logits, bits, torch.ones(1, 4, dtype=torch.bool), (-1,))
+    assert metrics["accuracy"].item() == 0.75
+
+
 def test_only_numbers_are_squashed_into_bounds():
     policy = make_policy(OBSERVATIONS, ACTIONS)
     assert type(policy.model.head) is CompositeHead

@@ -23,6 +23,7 @@ from snn_dt.energy.counts import HOROWITZ, Count
 from snn_dt.experimental.online.actor_critic import SpikingActor
 from snn_dt.experimental.online.config import TaskConfig, load_online_config
 from snn_dt.experimental.online.crazyflie import POSITION_LIMIT, CrazyflieHoverVectorEnv
+from snn_dt.experimental.online.crazyflie_controller import PredictivePilot, pilot_of_skill
 from snn_dt.experimental.online.flight_figure import flight_figure
 from snn_dt.experimental.online.guide import SHIPPED
 from snn_dt.experimental.online.mlp_guide import load_guide
@@ -43,24 +44,24 @@ ALONE = {
 DIFFERENCES = ALONE | {"all together": {name: value for part in ALONE.values() for name, value in part.items()}}
 
 
-def robust(name: str, actor: Any) -> list[dict[str, Any]]:
+def robust(name: str, actor: Any, commands: int) -> list[dict[str, Any]]:
     """Return a row per difference."""
     rows = []
     for difference, fields in DIFFERENCES.items():
-        task = make_task(replace(TaskConfig(), **fields))
+        task = make_task(replace(TaskConfig(commands=commands), **fields))
         score = score_flights(actor, task, FLIGHTS, SEED, perturbed=True)
         rows.append({"run": name, "difference": difference, "return": score["return"], "lasted": score["lasted"]})
     return rows
 
 
 @torch.no_grad()
-def cost(name: str, actor: SpikingActor) -> dict[str, Any]:
+def cost(name: str, actor: SpikingActor, commands: int) -> dict[str, Any]:
     """Return the operations of a decision over flights of 500 steps, and of a dense network of the same sizes.
 
     The first layer multiplies numbers: MACs. The others add a weight per spike: ACs. A neuron costs an update, an
     output tanh 4 MACs. The dense network has a MAC per weight and 4 per tanh.
     """
-    drones, state = CrazyflieHoverVectorEnv(FLIGHTS, 500, "plain", autoreset=False), None
+    drones, state = CrazyflieHoverVectorEnv(FLIGHTS, 500, "plain", autoreset=False, commands=commands), None
     seen, _ = drones.reset(seed=SEED)
     sizes = [*(layer.in_features for layer in actor.linears), actor.decoder.in_features, actor.decoder.out_features]
     spikes = np.zeros(len(actor.linears))
@@ -84,9 +85,9 @@ def cost(name: str, actor: SpikingActor) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def picture(actor: SpikingActor) -> bytes:
+def picture(actor: SpikingActor, commands: int) -> bytes:
     """Return a PNG of three flights."""
-    drones, state = CrazyflieHoverVectorEnv(3, 500, "plain", autoreset=False), None
+    drones, state = CrazyflieHoverVectorEnv(3, 500, "plain", autoreset=False, commands=commands), None
     seen, _ = drones.reset(seed=SEED)
     states = [drones.state.copy()]
     for _ in range(300):
@@ -121,16 +122,22 @@ def main(runs: list[Path]) -> None:
     """Run the script."""
     torch.set_num_threads(1)
     actors = {run.name: load_actor(run) for run in runs}
-    task = make_task(TaskConfig())
-    guides = {"guide": load_guide(SHIPPED["hover"], task, "")}
+    configs = {run.name: load_online_config(run / "config.yaml") for run in runs}
+    kept = {name: config.task.commands for name, config in configs.items()}
+    guides: dict[str, tuple[Any, int]] = {"guide": (load_guide(SHIPPED["hover"], make_task(TaskConfig()), ""), 0)}
     for run in runs:
-        guide = load_online_config(run / "config.yaml").guide
+        guide = configs[run.name].guide
         if guide.kind == "ppo" and guide.load is None:
-            guides[f"guide of {run.name}"] = load_guide(run / "guide.safetensors", task, "")
-    flyers = {name: as_actor(guide) for name, guide in guides.items()} | actors
-    table("cost", [cost(name, actor) for name, actor in actors.items()])
-    (OUT / "flight.png").write_bytes(picture(next(iter(actors.values()))))
-    table("robust", [row for name, actor in flyers.items() for row in robust(name, actor)])
+            task = make_task(configs[run.name].task)
+            guides[f"guide of {run.name}"] = (load_guide(run / "guide.safetensors", task, ""), kept[run.name])
+        elif guide.kind == "pilot" and kept[run.name]:
+            guides["predictive pilot"] = (pilot_of_skill(guide.skill, PredictivePilot()), kept[run.name])
+    flyers = {name: (as_actor(guide), commands) for name, (guide, commands) in guides.items()}
+    flyers |= {name: (actor, kept[name]) for name, actor in actors.items()}
+    table("cost", [cost(name, actor, kept[name]) for name, actor in actors.items()])
+    first = next(iter(actors))
+    (OUT / "flight.png").write_bytes(picture(actors[first], kept[first]))
+    table("robust", [row for name, (flyer, commands) in flyers.items() for row in robust(name, flyer, commands)])
 
 
 if __name__ == "__main__":

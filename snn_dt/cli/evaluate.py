@@ -233,7 +233,7 @@ def _targets(policy: Any, n: int, spacing: str) -> list[float]:
     from snn_dt.evaluation.calibration import data_quantiles, spread_targets
 
     known, config = data_quantiles(policy.provenance), getattr(policy.model, "config", None)
-    conditioned = getattr(config, "return_conditioned", True)
+    conditioned = getattr(config, "reads_return", True)
     if known is not None and conditioned:
         found = spread_targets(known, n, spacing == "even")
         what = "even steps" if spacing == "even" else "quantiles"

@@ -72,7 +72,8 @@ def _print_returns(shown: Console, rows: list[dict[str, Any]]) -> None:
     first = rows[0]
     # A table's own title would be broken at the width of the table.
     shown.print(f"\n{first['env_id']}, {first['episodes']} episodes per target, reset seeds from {first['seed']}\n")
-    table = _new_table("target", "return", "95 % interval", "score")
+    tells = any(row["success_rate"] is not None for row in rows)
+    table = _new_table("target", "return", "95 % interval", "score", *(["success", "95 % interval"] if tells else []))
     for row in rows:
         score = row["normalized_score"]
         low, high = row["return_interval"]
@@ -81,8 +82,15 @@ def _print_returns(shown: Console, rows: list[dict[str, Any]]) -> None:
             f"{row['return_mean']:.1f} ± {row['return_std']:.1f}",
             f"{low:.1f} to {high:.1f}",
             "-" if score is None else f"{score:.1f}",
+            *(_success(row) if tells else []),
         )
     shown.print(table)
+
+
+def _success(row: dict[str, Any]) -> tuple[str, str]:
+    """Return the success rate and its interval."""
+    bounds = row["success_interval"]
+    return ("-", "-") if bounds is None else (f"{row['success_rate']:.0%}", f"{bounds[0]:.0%} to {bounds[1]:.0%}")
 
 
 def _print_counts(shown: Console, rows: list[dict[str, Any]]) -> None:

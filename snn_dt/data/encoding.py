@@ -70,7 +70,7 @@ def rows(space: gym.Space[Any], value: Any) -> NDArray[Any]:
     """
     if isinstance(space, spaces.Dict | spaces.Tuple):
         if isinstance(value, np.ndarray):
-            return value.reshape(len(value), -1)
+            return _checked_rows(space, value.reshape(len(value), -1))
         found = [rows(sub, _child(value, key)) for key, sub in _children(space)]
         if len(lengths := {len(part) for part in found}) > 1:
             raise ValueError(f"parts of {sorted(lengths)} rows")
@@ -128,6 +128,17 @@ def to_space(numbers: NDArray[Any], space: Any) -> NDArray[Any]:
     above, below = whole >= space.high.astype(np.float64), whole <= space.low.astype(np.float64)
     inside = np.where(above | below, 0.0, whole).astype(space.dtype)
     return np.asarray(np.where(above, space.high, np.where(below, space.low, inside)), dtype=space.dtype)
+
+
+def _checked_rows(space: gym.Space[Any], coded: NDArray[Any]) -> NDArray[Any]:
+    """Return rows [T, A] of a Dict or a Tuple; raise `ValueError` unless choices are one-hot and bits 0 or 1."""
+    columns = ~number_columns(parts(space))
+    if coded.shape[1] == len(columns) and np.isfinite(coded).all():  # other faults are reported later
+        wrong = coded[:, columns] != rows(space, values(space, coded))[:, columns]
+        if wrong.any():
+            step = int(np.argwhere(wrong)[0, 0])
+            raise ValueError(f"{coded[step, columns]} at step {step} where choices as one-hot and bits were expected")
+    return coded
 
 
 def _coded(space: Any, flat: NDArray[Any]) -> NDArray[np.float32]:

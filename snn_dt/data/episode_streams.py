@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_dt.data.hindsight import OWN
 from snn_dt.data.trajectories import Trajectories
 from snn_dt.data.windows import Batch, WindowSampler
 
@@ -22,7 +23,8 @@ class EpisodeStreams(WindowSampler):
 
     An episode is cut into windows of K steps, counted from its end. So its first window may be shorter, with padding on
     the left. A window with `timesteps[:, 0] == 0` begins an episode; any other continues the previous window of its
-    stream. Return-to-go augmentation increases all returns-to-go of an episode by one amount.
+    stream. Return-to-go augmentation increases all returns-to-go of an episode by one amount. A relabelled episode
+    desires the goal that it achieved at its last step.
 
     The arguments are those of `WindowSampler`.
     """
@@ -32,25 +34,30 @@ class EpisodeStreams(WindowSampler):
         self._context_length = context_length
         self._episodes = np.arange(trajectories.n_episodes) if self._chosen is None else self._chosen
         self._n_windows = len(self._window_ends(self._episodes))
-        # The current permutation of each (seed, stream): (epoch, last steps of its windows, increases of their rtg).
-        self._orders: dict[tuple[int, int], tuple[int, NDArray[np.int64], NDArray[np.float32]]] = {}
+        # The current permutation of each (seed, stream): epoch; by window its last step, the increase of its rtg, and
+        # the step whose goal it desires.
+        self._orders: dict[tuple[int, int], tuple[int, tuple[NDArray[Any], ...]]] = {}
 
     def batch_rows(self, seed: int, step: int, batch_size: int, rows: slice) -> Batch:
         """Return the windows of the streams `rows` at training step `step`."""
         windows = (self._window(seed, stream, step) for stream in range(rows.start, rows.stop))
-        ends, increases = zip(*windows, strict=True)
-        return self.at(np.array(ends, np.int64), np.array(increases, np.float32))
+        return self.at(*map(np.array, zip(*windows, strict=True)))
 
-    def _window(self, seed: int, stream: int, step: int) -> tuple[int, float]:
-        """Return (flat index of the last step, increase of the returns-to-go) of a stream's window."""
+    def _window(self, seed: int, stream: int, step: int) -> tuple[Any, ...]:
+        """Return (flat index of the last step, increase of the returns-to-go, step of the desired goal) of a window."""
         epoch, position = divmod(self._start(seed, stream) + step, self._n_windows)
         order = self._orders.get((seed, stream))
         if order is None or order[0] != epoch:
             generator = _generator(seed, stream, 1 + epoch)
             episodes = generator.permutation(self._episodes)
-            increases = np.repeat(self._rtg_increases(generator, len(episodes)), self._n_windows_of(episodes))
-            self._orders[seed, stream] = order = epoch, self._window_ends(episodes), increases
-        return int(order[1][position]), float(order[2][position])
+            increases = self._rtg_increases(generator, len(episodes))
+            desired = np.full(len(episodes), OWN)
+            if self._hindsight is not None:
+                desired = self._hindsight.draw_last(generator, episodes)
+            counts = self._n_windows_of(episodes)
+            by_window = self._window_ends(episodes), np.repeat(increases, counts), np.repeat(desired, counts)
+            self._orders[seed, stream] = order = epoch, by_window
+        return tuple(column[position] for column in order[1])
 
     def _start(self, seed: int, stream: int) -> int:
         """Return the position in its permutation at which a stream starts."""

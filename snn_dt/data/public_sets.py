@@ -115,6 +115,7 @@ _ANTMAZES = ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-p
 _MILLION = 1_000_000
 # No scale: the largest return-to-go of the data, as rewards are not those of locomotion.
 _OWN_SCALE = {"data.rtg_scale": "null"}
+_GOALS = {**_OWN_SCALE, "model.condition": "goal", "data.relabel_goals": "0.5"}
 
 
 def _mujoco() -> Iterator[PublicSet]:
@@ -173,12 +174,14 @@ FAMILIES: tuple[Family, ...] = (
         "minari-pointmaze", "Dict with goals -> Box",
         tuple(PublicSet(f"minari:D4RL/pointmaze/{maze}{dense}-v2", (8, 2))
               for maze, dense in product(("open", "umaze", "medium", "large"), ("", "-dense"))),
-        ROBOTICS, settings=_OWN_SCALE, note="collected anew; rewards and ends differ from D4RL's maze2d",
+        ROBOTICS, settings=_GOALS,
+        note="collected anew; rewards and ends differ from D4RL's maze2d; plans have the published condition, return",
     ),
     Family(
         "minari-antmaze", "Dict with goals -> Box",
         tuple(PublicSet(f"minari:D4RL/antmaze/{maze}-v1", (31, 8), _MILLION) for maze in _ANTMAZES),
-        ROBOTICS, settings=_OWN_SCALE, note="collected anew, about 605 MB each; v0 is faulty",
+        ROBOTICS, settings=_GOALS,
+        note="collected anew, about 605 MB each; v0 is faulty; plans have the published condition, return",
     ),
     Family(
         "minari-minigrid", "Dict of Discrete, Box, Text -> Discrete",

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from snn_dt.data.hindsight import Hindsight, goal_columns
 from snn_dt.data.mmap_advice import read_at_random
 from snn_dt.data.trajectories import Trajectories
 
@@ -73,6 +74,8 @@ class WindowSampler:
             such returns-to-go, and the data hold none. Nguyen et al. 2022 (arXiv 2210.05158) increase only those of the
             best episodes.
         goals: also give the return of each window's whole episode, which augmentation does not change.
+        relabelled: fraction of windows whose desired goal is one that the episode achieved later; see
+            `snn_dt.data.hindsight.Hindsight`. The observations must hold both goals.
 
     `len(sampler)` is the number of different windows.
     """
@@ -87,6 +90,7 @@ class WindowSampler:
         normalize: bool = True,
         raised: float = 0.0,
         goals: bool = False,
+        relabelled: float = 0.0,
     ) -> None:
         if context_length < 1 or rtg_scale <= 0:
             raise ValueError(f"expected context_length >= 1, rtg_scale > 0; found {context_length}, {rtg_scale}")
@@ -101,6 +105,8 @@ class WindowSampler:
         self._rtg_factor = np.float32(1.0 / rtg_scale)
         self._augmented, self._goals = raised, goals
         self._mean_increase = RTG_INCREASE * float(np.ptp(self._returns_to_go)) if raised else 0.0
+        columns = goal_columns(trajectories.observation_space) if relabelled else None
+        self._hindsight = None if columns is None else Hindsight(columns, relabelled, self._offsets)
         self._steps_back = np.arange(1 - context_length, 1)  # [K], from -K + 1 to 0
         self._normalize = normalize
         # [K * obs_dim]: numpy broadcasts one long row much faster than K rows of obs_dim numbers.
@@ -127,20 +133,31 @@ class WindowSampler:
         generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, step]))
         draws = generator.integers(0, len(self), size=batch_size)
         increases = self._rtg_increases(generator, batch_size)
-        return self.at(self._last_steps(draws[rows]), increases[rows])
+        if self._hindsight is None:
+            return self.at(self._last_steps(draws[rows]), increases[rows])
+        ends = self._last_steps(draws)
+        return self.at(ends[rows], increases[rows], self._hindsight.draw(generator, ends)[rows])
 
     def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.int64]:
         """Return the last steps of `count` random windows as flat indices, for `at`."""
         return self._last_steps(generator.integers(len(self), size=count))
 
-    def at(self, ends: NDArray[np.int64], increases: NDArray[np.float32] | float = 0.0) -> Batch:
-        """Return the windows that end at the flat indices `ends` [B], with returns-to-go increased by `increases`."""
+    def at(
+        self,
+        ends: NDArray[np.int64],
+        increases: NDArray[np.float32] | float = 0.0,
+        desired: NDArray[np.int64] | None = None,
+    ) -> Batch:
+        """Return the windows that end at the flat indices `ends` [B], with returns-to-go increased by `increases`.
+
+        `desired` [B] are the steps whose achieved goals the windows desire, see `Hindsight.draw`.
+        """
         starts = self._offsets[np.searchsorted(self._offsets, ends, side="right") - 1]  # [B], first step of the episode
         timesteps = (ends - starts)[:, None] + self._steps_back  # [B, K], negative for padding
         mask = timesteps >= 0
         np.maximum(timesteps, 0, out=timesteps)
         rows = starts[:, None] + timesteps  # [B, K]; padding reads the episode's first step and is zeroed below
-        states = self._gather_states(rows)
+        states = self._gather_states(rows, desired)
         actions = self._actions.take(rows, axis=0)  # [B, K, action_dim] or [B, K]
         if self._first_action:
             actions -= self._first_action  # a model counts choices from 0
@@ -171,8 +188,10 @@ class WindowSampler:
         augmented = generator.random(n) < self._augmented
         return (augmented * generator.exponential(self._mean_increase, n)).astype(np.float32)
 
-    def _gather_states(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _gather_states(self, rows: NDArray[np.int64], desired: NDArray[np.int64] | None) -> NDArray[np.float32]:
         states = self._observations.take(rows, axis=0)  # [B, K, obs_dim]
+        if self._hindsight is not None and desired is not None:
+            self._hindsight.apply(states, desired, self._observations)
         if self._normalize:
             flat = states.reshape(len(rows), -1)  # [B, K * obs_dim], a view
             flat -= self._mean

@@ -142,10 +142,12 @@ def token_embedding(module: TokenEmbedding, call: Call) -> Cost:
     """The additions of positions and of the parts of a merged token. The first token has no previous action."""
     width, mask = call.output.shape[-1], call.inputs[4]
     additions = call.tokens(call.output) * (module.positions is not None)
+    steps = mask[:, -call.inputs[1].shape[1] :].sum()  # a decision has one step, but a mask of two
+    if module.rtg is not None and module.goal is not None:
+        additions += float(steps)
     if module.merged:
-        # The state is added at every valid step, the previous action at all but the first. A decision has one step,
-        # but a mask of two.
-        additions += float(mask[:, -call.inputs[1].shape[1] :].sum() + mask[:, :-1].sum())
+        # The state is added at every valid step, the previous action at all but the first.
+        additions += float(steps + mask[:, :-1].sum())
     return Count(acs=additions * width)
 
 
@@ -239,10 +241,11 @@ def return_code(module: ReturnCode, call: Call) -> Cost:
 
 @costs(StreamEmbedding, role="analogue", inside=True)
 def stream_embedding(module: StreamEmbedding, call: Call) -> Cost:
-    """The sum of state and known action, and a gain and shift per element."""
+    """The sum of state and known action, a gain and shift per element, and the sums of those of return and goal."""
     elements = call.elements(call.output)
     known = float(call.inputs[3].sum()) * call.output.shape[-1]
-    return Count(macs=elements, acs=known + elements)
+    both = 2 * elements * (module.code is not None and module.goal is not None)
+    return Count(macs=elements, acs=known + elements + both)
 
 
 def softmax_count(scores: float) -> Count:

@@ -353,7 +353,7 @@ class Policy(Specified):
     def _warn_unobserved(self) -> None:
         """Warn once per policy if a decision is made without the reward of the one before."""
         config = getattr(self.model, "config", None)
-        if self._warned or self.spec.delayed or not getattr(config, "return_conditioned", True):
+        if self._warned or self.spec.delayed or not getattr(config, "reads_return", True):
             return
         self._warned = True
         warnings.warn(

@@ -160,6 +160,9 @@ def _check_task(task: TaskShape) -> None:
         values = getattr(task, name)
         if values is not None and not (least <= len(values) <= most and _ascend(values)):
             raise ValueError(f"task.{name}: expected ascending numbers, {least} at least, found {str(values)[:80]}")
+    columns = task.goal_columns
+    if columns is not None and not (len(columns) == 2 and 0 <= columns[0] < columns[1] <= task.state_dim):
+        raise ValueError(f"task.goal_columns: expected a first column and the one after the last, found {columns}")
     if task.action_parts is not None:
         widths = [max(code, 1) for code in task.action_parts]
         if task.discrete or min(task.action_parts, default=-2) < BIT or sum(widths) != n:

@@ -130,6 +130,7 @@ def evaluate(
                     "return_std": float(result.returns.std()),
                     "return_interval": [low, high],
                     "success_rate": result.success_rate,
+                    "success_interval": result.success_interval,
                     "episode_length_mean": float(result.lengths.mean()),
                     "normalized_score": None if scores is None else float(normalized_score(mean, scores)),
                     "score_reference": None if scores is None else scores.source,

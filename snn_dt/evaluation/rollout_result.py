@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_dt.energy import DecisionMeter
+from snn_dt.evaluation.statistics import wilson_interval
 
 
 @dataclass
@@ -30,6 +31,13 @@ class Rollout:
     def success_rate(self) -> float | None:
         """The share of successful episodes, in [0, 1]; None if the environment does not report success."""
         return None if self.successes is None or self.successes.min() < 0 else float(self.successes.mean())
+
+    @property
+    def success_interval(self) -> list[float] | None:
+        """The 95 % interval of the success rate; None if the environment does not report success."""
+        if self.successes is None or self.success_rate is None:
+            return None
+        return list(wilson_interval(int(self.successes.sum()), len(self.successes)))
 
 
 def success(info: Any) -> int:

@@ -7,6 +7,8 @@ Empty or non-finite scores raise ValueError.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +61,18 @@ def bootstrap_interval(
     rng = np.random.default_rng(0) if rng is None else rng
     low, high = stratified_interval(mean, column, rng=rng, confidence=confidence, samples=samples)
     return float(low), float(high)
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of a success rate after `successes` in `n` episodes (Wilson 1927).
+
+    With `p = successes / n` and the quantile z of the normal distribution, `(p + z^2 / 2n +- z sqrt(p (1 - p) / n +
+    z^2 / 4n^2)) / (1 + z^2 / n)`. Unlike a bootstrap it is not empty at a rate of 0 or 1.
+    """
+    z, p = NormalDist().inv_cdf((1 + confidence) / 2), successes / n
+    middle, half = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+    low, high = (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+    return max(low, 0.0), min(high, 1.0)
 
 
 def _resample(scores: Array, samples: int, rng: np.random.Generator) -> Array:

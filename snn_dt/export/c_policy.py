@@ -73,6 +73,9 @@ def _network(policy: Policy) -> Callable[[Any, Constants], CParts]:
     """Return the function that writes this model."""
     if takes_goal(policy.model):
         raise ExportError("expected model.goal: none for C, found bins; train with it")
+    condition = getattr(getattr(policy.model, "config", None), "condition", "return")
+    if condition != "return":
+        raise ExportError(f"expected model.condition: return for C, found {condition}; export to pt2 or onnx")
     head: Any = getattr(policy.model, "head", None)
     if isinstance(head, nn.Module) and (type(head) is not ActionHead or head.out_features != policy.model.action_dim):
         raise ExportError(f"expected model.head: linear for C, found {type(head).__name__}; export to pt2 or onnx")

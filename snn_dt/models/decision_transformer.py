@@ -15,7 +15,7 @@ from snn_dt.models.blocks import build_block
 from snn_dt.models.embedding import TokenEmbedding
 from snn_dt.models.goals import add_goals, end_goals, give_goals
 from snn_dt.models.heads import build_head
-from snn_dt.models.interface import State, TaskShape
+from snn_dt.models.interface import State, TaskShape, desired_goal
 from snn_dt.models.kept_keys import LayerCache, Ring
 from snn_dt.models.layers import TimeMean
 from snn_dt.models.positions import PhaseGate, build_phase, build_positions
@@ -52,8 +52,10 @@ class DecisionTransformer(nn.Module):
             config.d_model,
             build_positions(config, task.n_timesteps),
             merged=config.tokens == "merged",
-            rtg_range=task.rtg_range if config.return_conditioned else (0.0, 0.0),
+            rtg_range=task.rtg_range if config.reads_return else (0.0, 0.0),
             return_code=build_return_code(config, task),
+            goal_columns=desired_goal(config, task),
+            reads_return=config.condition != "goal",
         )
         self.phase_gate = build_phase(config, task.n_timesteps, PhaseGate) if config.phase_input == "gate" else None
         self.dropout = nn.Dropout(config.dropout)

@@ -38,6 +38,8 @@ class TokenEmbedding(nn.Module):
             a policy that falls behind its target leaves it. Equal bounds disable return conditioning.
         return_code: code of the return-to-go before its linear map. None: the map reads the number itself. Behind the
             layer norm a large number then hardly moves the token: 3285 and 3624 on Hopper differ by 2 % of its norm.
+        goal_columns: the desired goal in a state, whose linear map is added to that of the return-to-go.
+        reads_return: False: the map of the desired goal alone stands in place of that of the return-to-go.
 
     Attributes:
         query_slice: tokens that predictions are read from.
@@ -53,12 +55,15 @@ class TokenEmbedding(nn.Module):
         merged: bool = False,
         rtg_range: tuple[float, ...] | None = None,
         return_code: ReturnCode | None = None,
+        goal_columns: slice | None = None,
+        reads_return: bool = True,
     ) -> None:
         super().__init__()
-        self.rtg_range = rtg_range
-        self.rtg: nn.Module = nn.Linear(1, d_model)
-        if return_code is not None:
+        self.rtg_range, self.goal_columns = rtg_range, goal_columns
+        self.rtg: Any = nn.Linear(1, d_model) if reads_return else None
+        if return_code is not None and reads_return:
             self.rtg = nn.Sequential(return_code, nn.Linear(RETURN_UNITS, d_model))
+        self.goal = None if goal_columns is None else nn.Linear(goal_columns.stop - goal_columns.start, d_model)
         self.state = nn.Linear(state_dim, d_model)
         self.action = nn.Embedding(action_dim, d_model) if discrete else nn.Linear(action_dim, d_model)
         self.positions = positions
@@ -74,9 +79,7 @@ class TokenEmbedding(nn.Module):
         A decision at step t embeds its new tokens only. `rtg` and `states` are then those of step t (K = 1), `actions`
         that of step t - 1, and `mask` and `timesteps` are `[B, 2]` (`timesteps [B, 1]` if merged), of both steps.
         """
-        if self.rtg_range is not None:
-            rtg = rtg.clamp(*self.rtg_range)
-        rtg, states, actions = self.rtg(rtg), self.state(states), self.action(actions)  # [B, K, D] each
+        rtg, states, actions = self._asked(rtg, states), self.state(states), self.action(actions)  # [B, K, D] each
         position = None if self.positions is None else self.positions(timesteps)  # [B, K, D]
         if mask.shape[1] > states.shape[1]:
             return self._new_tokens(rtg, states, actions, position, mask)
@@ -92,6 +95,15 @@ class TokenEmbedding(nn.Module):
             x = rearrange(parts, "b k part d -> b (k part) d")[:, :-1]
         tokens: Tensor = self.norm(x)
         return tokens
+
+    def _asked(self, rtg: Tensor, states: Tensor) -> Tensor:
+        """Return the token `[B, K, D]` of what is asked of the policy: a return, a desired goal, or their sum."""
+        parts = []
+        if self.rtg is not None:
+            parts.append(self.rtg(rtg if self.rtg_range is None else rtg.clamp(*self.rtg_range)))
+        if self.goal is not None:
+            parts.append(self.goal(states[..., self.goal_columns]))
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def _new_tokens(
         self, rtg: Tensor, states: Tensor, previous: Tensor, position: Tensor | None, mask: Tensor
@@ -143,7 +155,7 @@ def widen_returns(model: nn.Module, low: float, high: float) -> None:
     """
     known: Any = model
     config, task, embedding = known.config, known.task, known.embedding
-    if not config.return_conditioned or task.rtg_range is None:
+    if not config.reads_return or task.rtg_range is None:
         return
     low, high = min(low, task.rtg_range[0]), max(high, task.rtg_range[1])
     quantiles = task.rtg_quantiles

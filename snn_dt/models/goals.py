@@ -26,7 +26,7 @@ def add_goals(model: nn.Module, config: ModelConfig, task: TaskShape) -> None:
     without return conditioning stay as they are.
     """
     model.register_buffer("goal_edges", None, persistent=False)
-    if config.goal == "none" or not config.return_conditioned:
+    if config.goal == "none" or not config.reads_return:
         return
     edges = task.goal_edges or ()
     for owner, name in _places(model):

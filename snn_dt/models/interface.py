@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeGuard
 
 from torch import Tensor, nn
 
+from snn_dt.errors import ConfigError
 from snn_dt.model_config import ModelConfig
 
 State = dict[str, Tensor]
@@ -41,10 +42,28 @@ class TaskShape:
     """Parts of a composite action (MultiDiscrete, MultiBinary, Dict, Tuple): n for a choice of n, with n columns; -1
     for a bit and 0 for a number, with one column. None for Box and Discrete."""
 
+    goal_columns: tuple[int, ...] | None = None
+    """First column of the desired goal in a state, and the column after its last one; None if a state holds none."""
+
     @property
     def number_columns(self) -> tuple[bool, ...]:
         """Which columns [A] of a composite action are numbers, not logits."""
         return tuple(code == 0 for code in self.action_parts or () for _ in range(max(code, 1)))
+
+
+def desired_goal(config: ModelConfig, task: TaskShape) -> slice | None:
+    """Return the columns of a state that hold the desired goal, if `model.condition` asks for it.
+
+    Raises:
+        ConfigError: the observations of the task hold none.
+    """
+    if config.condition == "return":
+        return None
+    if task.goal_columns is None:
+        raise ConfigError(
+            f"model.condition: expected return for a task without desired goals, found {config.condition}"
+        )
+    return slice(*task.goal_columns)
 
 
 class SequenceModel(Protocol):

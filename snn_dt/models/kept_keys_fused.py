@@ -74,6 +74,7 @@ def _knows_ends(model: DecisionTransformer) -> bool:
     own = [embedding, *modules, *([] if embedding.positions is None else [embedding.positions])]
     return (
         type(embedding) is TokenEmbedding
+        and embedding.goal is None
         and [type(m) for m in modules] == kinds
         and type(embedding.positions) in (type(None), LearnedPositions)
         and not any("forward" in vars(m) for m in own)

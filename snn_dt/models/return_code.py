@@ -59,5 +59,5 @@ def build_return_code(config: ModelConfig, task: TaskShape) -> ReturnCode | None
     """Return the code that `model.return_code` names; None for `linear`."""
     if config.return_code in (None, "linear"):
         return None
-    quantiles = (task.rtg_quantiles or task.rtg_range) if config.return_conditioned else (0.0, 0.0)
+    quantiles = (task.rtg_quantiles or task.rtg_range) if config.reads_return else (0.0, 0.0)
     return ReturnCode(quantiles, even=config.return_code == "code")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.goals import add_goals, end_goals, give_goals
 from snn_dt.models.heads import linear_head
-from snn_dt.models.interface import State, TaskShape
+from snn_dt.models.interface import State, TaskShape, desired_goal
 from snn_dt.models.return_code import ReturnCode, build_return_code
 from snn_dt.models.spread import build_spread
 from snn_dt.models.stream_block import StreamBlock
@@ -52,7 +52,8 @@ class StreamTransformer(nn.Module):
             task.action_dim,
             task.discrete,
             config.d_model,
-            build_return_code(config, task) or ReturnCode(None),
+            None if config.condition == "goal" else build_return_code(config, task) or ReturnCode(None),
+            desired_goal(config, task),
         )
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(StreamBlock(config) for _ in range(config.n_layers))

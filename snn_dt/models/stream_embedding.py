@@ -5,6 +5,8 @@ T tokens, B batch, D width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -17,16 +19,31 @@ class StreamEmbedding(nn.Module):
 
     The return-to-go gates and shifts the token, so large states and actions cannot hide it. A balanced sum of the three
     inputs returned 500 on CartPole at a target of 29.
+
+    Args:
+        state_dim, action_dim, discrete, d_model: as in `TokenEmbedding`.
+        code: code of the return-to-go. None: the desired goal alone gates and shifts the token.
+        goal_columns: the desired goal in a state, whose gain and shift are added to those of the return-to-go.
     """
 
-    def __init__(self, state_dim: int, action_dim: int, discrete: bool, d_model: int, code: ReturnCode) -> None:
+    def __init__(
+        self,
+        state_dim: int,
+        action_dim: int,
+        discrete: bool,
+        d_model: int,
+        code: ReturnCode | None,
+        goal_columns: slice | None = None,
+    ) -> None:
         super().__init__()
-        self.code = code
-        self.gate = nn.Linear(RETURN_UNITS, 2 * d_model)
+        self.goal_columns = goal_columns
+        self.code: Any = code
+        self.gate: Any = None if code is None else nn.Linear(RETURN_UNITS, 2 * d_model)
         self.state = nn.Linear(state_dim, d_model)
         self.action = nn.Embedding(action_dim, d_model) if discrete else nn.Linear(action_dim, d_model, bias=False)
         nn.init.normal_(self.action.weight, std=INITIAL_SCALE)
         self.norm = nn.LayerNorm(d_model)
+        self.goal = None if goal_columns is None else nn.Linear(goal_columns.stop - goal_columns.start, 2 * d_model)
 
     def forward(self, rtg: Tensor, states: Tensor, previous: Tensor, known: Tensor) -> Tensor:
         """Return tokens `[T, B, D]`.
@@ -34,6 +51,11 @@ class StreamEmbedding(nn.Module):
         `rtg` is `[T, B, 1]`. `previous` holds the actions of the steps before. `known [T, B, 1]` is False where there
         is none.
         """
-        gain, shift = self.gate(self.code(rtg)).chunk(2, dim=-1)  # [T, B, 2 D] -> [T, B, D] each
+        parts = []
+        if self.code is not None:
+            parts.append(self.gate(self.code(rtg)))
+        if self.goal is not None:
+            parts.append(self.goal(states[..., self.goal_columns]))
+        gain, shift = sum(parts[1:], parts[0]).chunk(2, dim=-1)  # [T, B, 2 D] -> [T, B, D] each
         x = self.norm(self.state(states) + self.action(previous) * known)
         return torch.addcmul(shift, x, 1 + gain)

@@ -105,6 +105,8 @@ def knows_step(model: nn.Module) -> bool:
     """
     if type(model) is not StreamTransformer or backend_for("cpu") != "cpp" or not only(model, *KINDS):
         return False
+    if model.embedding.goal is not None:  # the kernel reads the return-to-go alone
+        return False
     cells, head, action = neurons(model), model.head, model.embedding.action
     others = (*model.blocks, model.embedding.gate, model.embedding.state, head)
     if getattr(action, "bias", None) is not None or not all(map(biased, others)) or head.plastic is not None:

@@ -144,12 +144,14 @@ def _returns(rows: Sequence[Mapping[str, Any]]) -> str:
         energy = row["energy_pj_per_decision"]
         counted = "not counted" if energy is None else f"{energy / 1e6:.3g}"
         score = row.get("normalized_score")
+        rate, bounds = row.get("success_rate"), row.get("success_interval") or (0.0, 1.0)
+        success = "" if rate is None else f"{rate:.0%} ({bounds[0]:.0%} to {bounds[1]:.0%})"
         cells.append([
             f"{row['target_return']:g}", f"{row['return_mean']:,.1f}", interval,
-            "" if score is None else f"{score:,.1f}", str(row["episodes"]), str(row["seed"]), counted,
+            "" if score is None else f"{score:,.1f}", success, str(row["episodes"]), str(row["seed"]), counted,
         ])  # fmt: skip
-    head = ("target return", "mean return", "95 %", "score", "episodes", "first seed", "energy per decision, uJ")
-    return table(head, cells)
+    head = ("target return", "mean return", "95 %", "score", "success", "episodes", "first seed")
+    return table((*head, "energy per decision, uJ"), cells)
 
 
 def _quantiles(values: Any) -> str:

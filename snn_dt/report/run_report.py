@@ -140,7 +140,9 @@ def _sections(
             "settings change decisions by rounding."
         )
     drawn: list[Part] = [pictures["return_vs_target"]] if "return_vs_target" in pictures else []
-    results = parts.listed("table of results", lambda: [_table(evaluations, RETURNS)])
+    told = any(row.get("success_rate") is not None for row in evaluations)
+    columns = RETURNS | SUCCESS if told else RETURNS
+    results = parts.listed("table of results", lambda: [_table(evaluations, columns)])
     calibrated: list[Part] = [] if found is None else [Text(f"{summary(found).capitalize()}.")]
     sections: list[tuple[str, list[Part]]] = [("Returns", [*results, *calibrated, *drawn, Text(conditions)])]
     if first.get("spikes_per_decision") is not None:
@@ -170,13 +172,17 @@ def _sections(
     return [*sections, ("Provenance", origin)] if origin else sections
 
 
-Columns = Mapping[str, Callable[[Mapping[str, Any]], Any]]
+Columns = dict[str, Callable[[Mapping[str, Any]], Any]]
 RETURNS: Columns = {
     "target": lambda row: row["target_return"],
     "return": lambda row: row["return_mean"],
     "95 % interval": lambda row: " to ".join(number(end) for end in row.get("return_interval") or ()),
     "score": lambda row: row.get("normalized_score"),
     "std": lambda row: row.get("return_std"),
+}
+SUCCESS: Columns = {
+    "success": lambda row: _percent(row.get("success_rate")),
+    "95 % of success": lambda row: " to ".join(_percent(end) or "" for end in row.get("success_interval") or ()),
 }
 COUNTS: Columns = {
     "target": lambda row: row["target_return"],

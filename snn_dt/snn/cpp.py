@@ -214,13 +214,13 @@ class Checksum:
         self._arguments = (
             (ctypes.c_void_p * n)(*[x.data_ptr() for x in tensors]),
             (ctypes.c_int64 * n)(*[x.nbytes for x in tensors]),
-            ctypes.create_string_buffer(64 * n),
+            ctypes.create_string_buffer(64),
             n,
         )
         self._function = function_of("checksum", torch.float32)
 
     def __call__(self, part: int = 0, parts: int = 1) -> bytes:
-        """Read all tensors, or of each its first line of 64 bytes and one of so many `parts`.
+        """Read all tensors, or the first line of 64 bytes of each and one of so many `parts` of them all.
 
         All of them take about 20 us per million bytes.
         """
@@ -232,9 +232,9 @@ class Watch:
     """Tells cheaply whether tensors have changed since it was made.
 
     A write through torch counts up the version of a tensor. A write past it (`x.data`, numpy) is noticed in the numbers
-    that a call of `changed` reads. These are the first of each tensor and one of `PARTS` parts, at each call another.
-    So such a write is noticed at once if it changes a whole tensor, and within `PARTS` calls in any case. `anything`
-    reads all, as `changed` does where a tensor has no version (made in inference mode).
+    that a call of `changed` reads. These are the first of each tensor and one of `PARTS` parts of all, at each call
+    another. So such a write is noticed at once if it changes a whole tensor, and within `PARTS` calls in any case.
+    `anything` reads all, as `changed` does where a tensor has no version (made in inference mode).
     """
 
     PARTS = 64

@@ -72,34 +72,38 @@ inline Words mixed(Words h, Words x) {
 
 }  // namespace
 
-// sums [n, 64 bytes]: what n arrays of `bytes` hold, in short. Reads the first line of a register of each and one of so many
-// `parts` of its lines, side by side: lines far apart would each be fetched from memory alone.
-extern "C" void checksum_f32(const void* const* arrays, const int64_t* bytes, void* sums, int64_t n, int64_t part,
+// sum [64 bytes]: what n arrays of `bytes` hold, in short. Reads the first line of a register of each, and one of so many
+// `parts` of all their lines: that is one stretch of memory or two, while lines far apart are fetched one by one.
+extern "C" void checksum_f32(const void* const* arrays, const int64_t* bytes, void* sum, int64_t n, int64_t part,
                              int64_t parts, int threads) {
-    int64_t total = 0;
-    for (int64_t i = 0; i < n; ++i) total += bytes[i];
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1 && total / parts > 1 << 21)
+    const auto lines = [&](int64_t i) { return (bytes[i] + REGISTER - 1) / REGISTER; };
+    std::vector<int64_t> before(n + 1);
+    for (int64_t i = 0; i < n; ++i) before[i + 1] = before[i] + lines(i);
+    const int64_t begin = before[n] * part / parts, end = before[n] * (part + 1) / parts;
+    std::vector<Words> sums(n);
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1 && end - begin > (1 << 21) / REGISTER)
     for (int64_t i = 0; i < n; ++i) {
         constexpr int64_t together = 8, block = together * REGISTER;  // each waits for its own last step
         const char* from = static_cast<const char*>(arrays[i]);
-        const int64_t lines = (bytes[i] + REGISTER - 1) / REGISTER;
-        const int64_t end = std::min(lines * (part + 1) / parts * REGISTER, bytes[i]);
-        int64_t at = lines * part / parts * REGISTER;
+        int64_t at = std::clamp(begin - before[i], int64_t(0), lines(i)) * REGISTER;
+        const int64_t stop = std::min(std::clamp(end - before[i], int64_t(0), lines(i)) * REGISTER, bytes[i]);
         Words h[together] = {}, whole = {};
-        if (at > 0 || end == 0) std::memcpy(&whole, from, std::min(REGISTER, bytes[i]));
-        for (; at + block <= end; at += block)
+        if (at > 0 || stop == 0) std::memcpy(&whole, from, std::min(REGISTER, bytes[i]));
+        for (; at + block <= stop; at += block)
             for (int64_t k = 0; k < together; ++k) {
                 Words x;
                 std::memcpy(&x, from + at + k * REGISTER, REGISTER);
                 h[k] = mixed(h[k], x);
             }
-        for (int64_t k = 0; at < end; ++k, at += REGISTER) {
+        for (int64_t k = 0; at < stop; ++k, at += REGISTER) {
             Words x = {};
-            std::memcpy(&x, from + at, std::min(REGISTER, end - at));
+            std::memcpy(&x, from + at, std::min(REGISTER, stop - at));
             h[k % together] = mixed(h[k % together], x);
         }
         for (int64_t k = 0; k < together; ++k) whole = mixed(whole, h[k]);
-        std::memset(static_cast<char*>(sums) + 64 * i, 0, 64);
-        std::memcpy(static_cast<char*>(sums) + 64 * i, &whole, REGISTER);
+        sums[i] = whole;
     }
+    Words all = {};
+    for (int64_t i = 0; i < n; ++i) all = mixed(all, sums[i]);
+    std::memcpy(sum, &all, REGISTER);
 }

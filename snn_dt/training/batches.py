@@ -55,9 +55,9 @@ def training_batches(
     make = partial(_windows, config, trajectories, rtg_scale, EpisodeStreams if train.stateful else WindowSampler)
     chosen = trajectories.best(episodes, data.filter_top)
     source: WindowSampler | OversampledWindows
-    source = windows = make(chosen, data.rtg_augment)
+    source = windows = make(chosen, data.rtg_augment, data.relabel_goals)
     if data.oversample_top:
-        best = make(trajectories.best(chosen, TOP_SHARE), data.rtg_augment)
+        best = make(trajectories.best(chosen, TOP_SHARE), data.rtg_augment, data.relabel_goals)
         source = OversampledWindows(windows, best, data.oversample_top)
 
     def draw(step: int) -> Batch:
@@ -93,6 +93,7 @@ def _windows(
     kind: type[WindowSampler],
     episodes: NDArray[np.int64],
     raised: float = 0.0,
+    relabelled: float = 0.0,
 ) -> WindowSampler:
     return kind(
         trajectories,
@@ -101,5 +102,6 @@ def _windows(
         episodes=episodes,
         normalize=config.data.normalize,
         raised=raised,
-        goals=config.model.goal != "none" and config.model.return_conditioned,
+        relabelled=relabelled,
+        goals=config.model.goal != "none" and config.model.reads_return,
     )

@@ -132,5 +132,6 @@ def clock(seconds: float) -> str:
 
 def success_text(row: Mapping[str, Any]) -> str:
     """Return the success rate of an evaluation as the end of a line; "" if the environment reports none."""
-    rate = row.get("success_rate")
-    return "" if rate is None else f", {rate:.0%} successful"
+    rate, bounds = row.get("success_rate"), row.get("success_interval")
+    between = f" [{bounds[0]:.0%}, {bounds[1]:.0%}]" if bounds else ""
+    return "" if rate is None else f", {rate:.0%}{between} successful"

@@ -19,7 +19,12 @@ PREFIXES = {
     "calibration": "eval",
 }
 """Section of a metric of training; others are in `train`."""
-RETURNS = {"return_mean": "return", "normalized_score": "score", "episode_length_mean": "episode_length"}
+RETURNS = {
+    "return_mean": "return",
+    "success_rate": "success",
+    "normalized_score": "score",
+    "episode_length_mean": "episode_length",
+}
 """Results of an evaluation, one key per target return."""
 COSTS = {
     "spikes_per_decision": "spikes/per_decision",
@@ -77,12 +82,13 @@ def evaluation_record(rows: Sequence[Mapping[str, Any]], history: Sequence[Mappi
     for row in rows:
         name = target_name(row["target_return"])
         scalars |= {f"eval/{word}/{name}": row[key] for key, word in RETURNS.items() if _is_number(row.get(key))}
-        low, high = row.get("return_interval") or (None, None)
-        if low is not None and high is not None:
-            scalars |= {f"eval/return_low/{name}": low, f"eval/return_high/{name}": high}
+        for key, word in (("return_interval", "return"), ("success_interval", "success")):
+            if bounds := row.get(key):
+                scalars |= {f"eval/{word}_low/{name}": bounds[0], f"eval/{word}_high/{name}": bounds[1]}
     if rows:
         first = rows[0]
         scalars["eval/return"] = first["return_mean"]
+        scalars |= {"eval/success": first["success_rate"]} if _is_number(first.get("success_rate")) else {}
         scalars |= {name: first[key] for key, name in COSTS.items() if _is_number(first.get(key))}
     flat = [{"target_return": row["target_return"], **flatten(_without_layers(row))} for row in rows]
     layers = rows[0].get("firing_rates") or {} if rows else {}

@@ -73,7 +73,7 @@ class Tracker:
     def log_evaluation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write an evaluation with one row per target return.
 
-        Lists, such as the returns of all episodes, and `by_module` are omitted. `return_interval` is kept.
+        Lists, such as the returns of all episodes, and `by_module` are omitted. The intervals are kept.
         """
         brief = [{k: v for k, v in jsonl.plain(row, True).items() if _is_brief(k, v)} for row in rows]
         self._append({"step": step, "evaluation": brief})
@@ -130,4 +130,4 @@ class Tracker:
 
 
 def _is_brief(key: str, value: Any) -> bool:
-    return key == "return_interval" or not (key == "by_module" or isinstance(value, list))
+    return key in ("return_interval", "success_interval") or not (key == "by_module" or isinstance(value, list))

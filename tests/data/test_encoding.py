@@ -101,6 +101,8 @@ CHOICES = spaces.Dict({"a": spaces.Discrete(3), "b": spaces.MultiBinary(2)})
         ({"actions": np.zeros((4, 3))}, "3 numbers where MultiDiscrete([2 2]) has 2"),
         ({"actions": {"x": np.zeros(4)}, "action_space": None}, "actions of several parts: expected their space"),
         ({"actions": np.full((4, 2), np.nan)}, "actions of nan at step 0"),
+        ({"observations": np.tile([0.7, 0.3, 0.0, 1.0, 0.0], (4, 1))}, "at step 0 where choices as one-hot and bits"),
+        ({"observations": np.tile([1.0, 0.0, 0.0, 2.0, 0.0], (4, 1))}, "at step 0 where choices as one-hot and bits"),
     ],
 )
 def test_a_value_that_is_no_choice_of_its_space_is_one_line(changes, expected):

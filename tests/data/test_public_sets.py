@@ -145,6 +145,46 @@ def test_minaris_layouts_are_read_with_the_columns_of_the_table(dataset, minari_
     assert "Dict" in family.spaces if isinstance(space, spaces.Dict) else family.spaces == "Box -> Box"
 
 
+def _miniature(minari_set, dataset: str, lengths: tuple[int, ...] = (9, 14), **facts) -> None:
+    space, action = MINARI[dataset], spaces.Box(-1, 1, (find_set(dataset)[1].columns[1],), np.float32)
+    episodes = [
+        {
+            "observations": stacked(space, samples(space, steps + 1, steps)),
+            "actions": stacked(action, samples(action, steps, steps)),
+            "rewards": (np.arange(steps) == steps - 1).astype(np.float64),
+            "terminations": np.zeros(steps, bool),
+            "truncations": np.arange(steps) == steps - 1,
+        }
+        for steps in lengths
+    ]
+    minari_set(episodes, dataset.removeprefix("minari:"), space, action, **facts)
+
+
+def _trains(dataset: str, run_dir, *flags: str) -> snn_dt.Policy:
+    """Run the command of the list for a miniature of the set, and return its policy."""
+    family, public = find_set(dataset)
+    small = "--train.steps 2 --train.batch_size 4 --model.d_model 16 --track.wandb disabled"
+    assert main([*f"{family.command(public)} {small} --run-dir {run_dir}".split()[1:], *flags]) == 0
+    return snn_dt.from_pretrained(run_dir / "checkpoints" / "last")
+
+
+@pytest.mark.parametrize("dataset", ["minari:D4RL/pointmaze/umaze-v2", "minari:D4RL/antmaze/large-play-v1"])
+def test_the_commands_of_the_mazes_train_on_the_desired_goal(dataset, minari_set, tmp_path):
+    _miniature(minari_set, dataset)
+    policy = _trains(dataset, tmp_path / "run", "--eval.episodes", "0")
+    assert policy.model.config.condition == "goal"
+    assert policy.model.task.goal_columns == (2, 4)
+
+
+def test_an_antmaze_policy_is_evaluated_in_the_recorded_environment(minari_set, tmp_path, capsys):
+    robotics = pytest.importorskip("gymnasium_robotics", reason="pip install 'snn-dt[robotics]'")
+    gym.register_envs(robotics)
+    spec = gym.make("AntMaze_UMaze-v4", max_episode_steps=20).spec
+    _miniature(minari_set, "minari:D4RL/antmaze/large-play-v1", env=spec)
+    _trains("minari:D4RL/antmaze/large-play-v1", tmp_path / "run", "--eval.episodes", "2")
+    assert "AntMaze_UMaze-v4, 2 episodes" in " ".join(capsys.readouterr().out.split())
+
+
 def test_minaris_minigrid_is_refused_for_its_text(minari_set):
     space = spaces.Dict({"direction": spaces.Discrete(4), "image": spaces.Box(0, 255, (7, 7, 3), np.uint8)})
     both = spaces.Dict({**space.spaces, "mission": spaces.Text(20)})

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import dataclasses
 
-from tests.conftest import VARIANTS
+import pytest
+import torch
+
+from snn_dt.energy.memory import kept_bytes
+from tests.conftest import DISCRETE, TINY, VARIANTS, make_model
 from tests.energy.tiny import HIDDEN, A, D, S, T, counted, model_of
 
 
@@ -35,3 +39,13 @@ def test_weights_move_once_values_twice_membranes_in_every_step():
     expected = 4 * weights + 2 * 4 * values + 2 * 4 * updates + 2 * updates / 8
     assert meter.summary()["memory_bytes_per_decision"] == expected
     assert meter.summary()["memory_pj_per_decision"] == pytest.approx(24.96 * expected)
+
+
+def test_a_decision_reads_the_kept_tokens_of_the_steps_it_attends_to_and_keeps_its_own():
+    config = dataclasses.replace(TINY, kind="dense", attention_span=3, context_length=6)
+    model = make_model(config, DISCRETE)
+    of_token = 2 * 4 * config.d_model * config.n_layers  # a key and a value of float32 in each layer
+    # Decision n attends to the actions, returns-to-go and states of three steps, and its action to those of one more.
+    # R_1 s_1; a_1 R_2 s_2; ...: decision n has written 3 n - 1 tokens, of which the ring holds 11.
+    for n, read, stored in ((1, 0, 2), (2, 2, 5), (3, 5, 8), (4, 8, 11), (9, 8, 11)):
+        assert kept_bytes(model, torch.tensor([n])) == (stored * of_token, read * of_token), n

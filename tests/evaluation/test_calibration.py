@@ -45,6 +45,11 @@ def test_fewer_than_three_distinct_targets_have_no_calibration(targets):
     assert calibration([row(t, 1) for t in targets]) is None
 
 
+def test_of_several_rows_with_one_target_the_last_counts():
+    rows = [row(1.0, 9), row(2.0, 2), row(3.0, 3), row(1.0, 1)]
+    assert calibration(rows).returns == (1.0, 2.0, 3.0)
+
+
 def test_equal_values_share_the_mean_of_their_ranks():
     assert rank_correlation([1, 2, 3], [10, 20, 30]) == 1.0
     assert rank_correlation([1, 2, 3], [3, 2, 1]) == -1.0

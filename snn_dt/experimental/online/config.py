@@ -42,6 +42,9 @@ class TaskConfig:
     """`hover`: Gaussian noise of the observation; 1 is 5 mm, 0.01 (rotation matrix), 0.02 m/s and 0.05 rad/s."""
     delay: tuple[int, int] = (0, 0)
     """`hover`: fewest and most steps (10 ms) by which commands come late, drawn for each flight."""
+    commands: int = 0
+    """`hover`: number of its own last actions that the learner sees after its 18 columns. Guide and critics then see
+    the true state, the differences and the delay instead of 32 actions."""
 
 
 @dataclass(frozen=True)

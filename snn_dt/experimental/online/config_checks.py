@@ -61,6 +61,12 @@ def online_checks(config: OnlineConfig) -> list[Check]:
             "in [0, 1], or null",
             task.training_spread,
         ),
+        (
+            "task.commands",
+            task.delay[1] <= task.commands <= 32 or task.commands == 0,
+            "0, or from the longest task.delay to 32",
+            task.commands,
+        ),
         ("task.delay", 0 <= task.delay[0] <= task.delay[1] < 32, "two rising numbers of at most 31", task.delay),
         ("eval.guided", e.guided == 0 or config.has_guide, "0 without a guide", e.guided),
         ("eval.guided", 0 <= e.guided < (task.horizon or 500), "in [0, task.horizon)", e.guided),

@@ -1,6 +1,6 @@
 """The environment `snn_dt/CrazyflieHover-v0`: hold a Crazyflie at the origin by motor commands.
 
-Shapes: N environments; observations [N, 18] or [N, 146]; actions [N, 4]. There are 100 steps per second.
+Shapes: N environments; observations [N, P]; actions [N, 4]. There are 100 steps per second.
 
 | columns of an observation | contents |
 |---|---|
@@ -9,6 +9,13 @@ Shapes: N environments; observations [N, 18] or [N, 146]; actions [N, 4]. There 
 | 12:15 | velocity, m/s |
 | 15:18 | angular velocity, rad/s, body frame |
 | 18:146 | `privileged` only: the last 32 actions, oldest first; they determine the lagging rotor speeds |
+
+With `commands` K above 0 other columns follow the first 18:
+
+| columns | contents |
+|---|---|
+| 18:18 + 4 K | the last K actions, oldest first: the drone's own commands, also those that are still on their way |
+| the last 21 | `privileged` only: the state [17] without noise, factors of mass, thrust and rotor lag, steps of delay |
 
 An action is one motor command per rotor in [-1, 1], throttle (a + 1) / 2.
 
@@ -35,6 +42,8 @@ Array = NDArray[np.float64]
 Step = tuple[NDArray[np.float32], Array, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 
 PLAIN_DIM, ACTION_DIM, HISTORY = 18, 4, 32
+TRUTH_DIM = model.STATE_DIM + 4
+"""Columns that a drone cannot measure: state, three factors, delay."""
 POSITION_LIMIT = 0.6
 """m along each axis; a drone beyond it has failed and the episode terminates."""
 FIRST_COST, LAST_COST = np.array([1.0, 0.01, 0.25, 0.14]), np.array([3.5, 0.10, 0.25, 0.50])
@@ -97,6 +106,13 @@ def observe(state: Array, history: NDArray[np.float32] | None = None) -> NDArray
     return np.concatenate([*parts, *past], axis=-1, dtype=np.float32)
 
 
+def observation_size(observation: Kind, commands: int) -> int:
+    """Return the columns of an observation."""
+    kept, hidden = (commands, TRUTH_DIM) if commands else (HISTORY, 0)
+    privileged = observation == "privileged"
+    return PLAIN_DIM + ACTION_DIM * kept * (privileged or commands > 0) + hidden * privileged
+
+
 class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[Any]]):
     """N drones in one array. Row i of `reset(seed=s)` equals a single environment reset with seed s + i.
 
@@ -111,6 +127,7 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
         autoreset: start the next episode in the step after the last one (Gymnasium's `NEXT_STEP`), or wait for
             `reset(options={"reset_mask": [N] bool})` (`DISABLED`).
         perturb: differences of the drones from the model; by default none.
+        commands: number of own past actions in the observation, at most 32; 0 leaves the columns of the first table.
     """
 
     metadata: dict[str, Any]
@@ -125,18 +142,19 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
         autoreset: bool = True,
         render_mode: None = None,
         perturb: Perturbation = Perturbation(),
+        commands: int = 0,
     ) -> None:
-        if observation not in ("plain", "privileged") or not 0 <= spread <= 1:
+        if observation not in ("plain", "privileged") or not 0 <= spread <= 1 or not 0 <= commands <= HISTORY:
             raise ValueError(
-                "expected observation 'plain' or 'privileged' and a spread in [0, 1], found "
-                f"{observation!r} and {spread!r}"
+                "expected observation 'plain' or 'privileged', a spread in [0, 1] and at most 32 commands, found "
+                f"{observation!r}, {spread!r} and {commands!r}"
             )
         self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
         self.observation, self.curriculum, self.spread, self.render_mode = observation, curriculum, spread, render_mode
-        self.perturb = perturb
+        self.perturb, self.commands = perturb, commands
         mode = AutoresetMode.NEXT_STEP if autoreset else AutoresetMode.DISABLED
         self.metadata = {"autoreset_mode": mode, "render_fps": round(1 / model.DT), "render_modes": []}
-        size = PLAIN_DIM + HISTORY * ACTION_DIM * (observation == "privileged")
+        size = observation_size(observation, commands)
         # unbounded: a failing drone may spin and fall without limit
         self.single_observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.single_action_space = spaces.Box(-1.0, 1.0, (ACTION_DIM,), np.float32)
@@ -196,10 +214,15 @@ class CrazyflieHoverVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32]
         self.late[row] = rng.integers(p.delay[0], p.delay[1] + 1)
 
     def _observe(self) -> NDArray[np.float32]:
-        seen = observe(self.state, self.history if self.observation == "privileged" else None)
+        privileged = self.observation == "privileged"
+        kept = self.commands or HISTORY * privileged
+        seen = observe(self.state, self.history[:, HISTORY - kept :] if kept else None)
         if self.perturb.noise > 0:
             noise = np.stack([rng.standard_normal(PLAIN_DIM) for rng in self.generators])  # [N, 18]
             seen[:, :PLAIN_DIM] += self.perturb.noise * NOISE * noise
+        if privileged and self.commands:
+            truth = (self.state, self.factors.T, self.late[:, None])  # [N, 17], [N, 3], [N, 1]
+            seen = np.concatenate([seen, *truth], axis=1, dtype=np.float32)
         return np.nan_to_num(seen, copy=False, posinf=0.0, neginf=0.0)
 
 
@@ -217,8 +240,11 @@ class CrazyflieHoverEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         curriculum: float = 1.0,
         spread: float = 0.5,
         render_mode: str | None = None,
+        commands: int = 0,
     ) -> None:
-        self.drones = CrazyflieHoverVectorEnv(1, None, observation, curriculum, spread, autoreset=False)
+        self.drones = CrazyflieHoverVectorEnv(
+            *(1, None, observation, curriculum, spread), autoreset=False, commands=commands
+        )
         self.render_mode = render_mode
         self.observation_space = self.drones.single_observation_space
         self.action_space = self.drones.single_action_space

@@ -1,17 +1,17 @@
-"""A scripted controller for the hover task: nested loops for position, attitude and rotor thrust.
+"""Scripted controllers for the hover task: nested loops for position, attitude and rotor thrust.
 
-It maps privileged observations [N, 146] of N drones to actions [N, 4] and has no state.
+They map privileged observations [N, P] of N drones to actions [N, 4] and have no state.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from snn_dt.experimental.online import crazyflie_model as model
-from snn_dt.experimental.online.crazyflie import ACTION_DIM, HISTORY, PLAIN_DIM
+from snn_dt.experimental.online.crazyflie import ACTION_DIM, HISTORY, PLAIN_DIM, TRUTH_DIM
 
 Array = NDArray[np.float64]
 
@@ -41,8 +41,15 @@ class Pilot:
     def __call__(self, observations: ArrayLike) -> NDArray[np.float32]:
         """Return the actions [N, 4] for privileged observations [N, 146], or [4] for one."""
         seen = np.atleast_2d(np.asarray(observations, dtype=np.float64))
-        position, velocity, rates = seen[:, :3], seen[:, 12:15], seen[:, 15:18]
+        speeds = rotor_speeds(seen[:, PLAIN_DIM:].reshape(-1, HISTORY, ACTION_DIM))  # [N, 128] -> [N, 32, 4] -> [N, 4]
         attitude = seen[:, 3:12].reshape(-1, 3, 3)  # [N, 9] -> [N, 3, 3]
+        actions = self.steer(seen[:, :3], attitude, seen[:, 12:15], seen[:, 15:18], speeds, model.Body())
+        return actions[0] if np.ndim(observations) == 1 else actions
+
+    def steer(
+        self, position: Array, attitude: Array, velocity: Array, rates: Array, now: Array, body: model.Body
+    ) -> NDArray[np.float32]:
+        """Return the actions [N, 4] at rotor speeds `now` [N, 4]; `attitude` [N, 3, 3] turns from body to world."""
         # acceleration, [N, 3]
         desired = -(self.position_frequency**2) * position - 2 * self.damping * self.position_frequency * velocity
         size = np.linalg.norm(desired, axis=-1, keepdims=True)
@@ -58,12 +65,45 @@ class Pilot:
         torque = turn * model.INERTIA
         torque[:, 2] = -2e-4 * rates[:, 2]  # yaw has little authority; only its rate is damped
         # never cut the thrust fully: rotors without speed cannot turn the drone
-        lift = model.MASS * size * np.maximum(aim[:, 2:], 0.3)
+        lift = model.MASS * np.reshape(body.mass, (-1, 1)) * size * np.maximum(aim[:, 2:], 0.3)
         force = np.concatenate([lift, torque], axis=-1) @ _ALLOCATION.T  # (lift, torques) -> rotor forces, [N, 4]
-        goal = np.clip(model.motor_speed(force), 0.0, 1.0)  # rotor speeds
-        now = rotor_speeds(seen[:, PLAIN_DIM:].reshape(-1, HISTORY, ACTION_DIM))  # [N, 128] -> [N, 32, 4] -> [N, 4]
+        # rotor speeds
+        goal = np.clip(model.motor_speed(force / np.reshape(body.thrust, (-1, 1))), 0.0, 1.0)
         throttle = np.clip(now + self.lead * (goal - now), 0.0, 1.0)  # overdrive against the lag
-        actions = (2.0 * throttle - 1.0).astype(np.float32)
+        return (2.0 * throttle - 1.0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class PredictivePilot(Pilot):
+    """`Pilot` for drones that differ from the model; its observations end with the truth (`commands` above 0).
+
+    It computes the state in which its command will arrive: the model of this very drone, advanced under the commands
+    that are still on their way (a Smith predictor, Smith 1957). Mass and thrust scale the rotor forces.
+
+    The defaults come from a random search of 80 seconds.
+    """
+
+    position_frequency: float = 3.5
+    attitude_frequency: float = 22.0
+    damping: float = 1.36
+    limit: float = 4.7
+    lead: float = 6.5
+
+    def __call__(self, observations: ArrayLike) -> NDArray[np.float32]:
+        """Return the actions [N, 4] for privileged observations [N, 18 + 4 K + 21], or [4] for one."""
+        seen = np.atleast_2d(np.asarray(observations, dtype=np.float64))
+        sent = seen[:, PLAIN_DIM:-TRUTH_DIM].reshape(len(seen), -1, ACTION_DIM)  # [N, 4 K] -> [N, K, 4]
+        state, factors, late = np.split(seen[:, -TRUTH_DIM:], [model.STATE_DIM, model.STATE_DIM + 3], axis=1)
+        body, late = model.Body(*factors.T), late.astype(np.int64)  # late [N, 1]
+        for step in range(int(late.max(initial=0))):
+            # [N, 4]: the command that arrives in this step, the newest last
+            arrives = np.take_along_axis(sent, np.minimum(step - late, -1)[..., None], axis=1)[:, 0]
+            state = np.where(late > step, model.advance(state, 0.5 * (arrives + 1.0), body=body), state)
+        attitude = model.rotation(state[:, model.ATTITUDE]).reshape(-1, 3, 3)  # [N, 9] -> [N, 3, 3]
+        position, velocity, rates, speeds = (
+            state[:, where] for where in (model.POSITION, model.VELOCITY, model.RATES, model.MOTORS)
+        )
+        actions = self.steer(position, attitude, velocity, rates, speeds, body)
         return actions[0] if np.ndim(observations) == 1 else actions
 
 
@@ -81,9 +121,14 @@ def rotor_speeds(history: Array) -> Array:
 _ALLOCATION = np.linalg.inv(np.vstack([np.ones(4), model.MIXER.T]))
 
 
-def pilot_of_skill(skill: float) -> Pilot:
-    """Return a controller between slow loops without lag compensation (skill 0) and `Pilot()` (skill 1)."""
-    return Pilot(1.5 + 1.5 * skill, 8.0 + 13.0 * skill, lead=1.0 + 3.0 * skill)
+def pilot_of_skill(skill: float, best: Pilot = Pilot()) -> Pilot:
+    """Return a controller between slow loops without lag compensation (skill 0) and `best` (skill 1)."""
+    return replace(
+        best,
+        position_frequency=1.5 + (best.position_frequency - 1.5) * skill,
+        attitude_frequency=8.0 + (best.attitude_frequency - 8.0) * skill,
+        lead=1.0 + (best.lead - 1.0) * skill,
+    )
 
 
 class Apprentice:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from snn_dt.experimental.online.config import OnlineConfig
-from snn_dt.experimental.online.crazyflie_controller import pilot_of_skill
+from snn_dt.experimental.online.crazyflie_controller import Pilot, PredictivePilot, pilot_of_skill
 from snn_dt.experimental.online.jump_start import Guide
 from snn_dt.experimental.online.mlp_guide import load_guide, save_guide, train_ppo_guide
 from snn_dt.experimental.online.score import as_actor, score_flights
@@ -37,7 +37,7 @@ def make_guide(
         ConfigError: the package that trains it is missing.
     """
     if config.guide.kind == "pilot":
-        return pilot_of_skill(config.guide.skill)
+        return pilot_of_skill(config.guide.skill, PredictivePilot() if config.task.commands else Pilot())
     if resume and path.exists():
         return load_guide(path, task, "delete it and resume once more: it is made again")
     if name := config.guide.load:

@@ -16,7 +16,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from snn_dt.data.registration import CRAZYFLIE_HOVER, ensure_registered
 from snn_dt.errors import EnvironmentMismatchError
 from snn_dt.experimental.online.config import TaskConfig
-from snn_dt.experimental.online.crazyflie import ACTION_DIM, HISTORY, PLAIN_DIM, CrazyflieHoverVectorEnv, Perturbation
+from snn_dt.experimental.online.crazyflie import (
+    ACTION_DIM,
+    CrazyflieHoverVectorEnv,
+    Perturbation,
+    observation_size,
+)
 
 Vector = VectorEnv[Any, Any, Any]
 
@@ -58,6 +63,7 @@ class Task:
             *(count, horizon, "privileged", 1.0, spread),
             autoreset=False,
             perturb=differences if perturbed else Perturbation(),
+            commands=c.commands,
         )
 
 
@@ -68,7 +74,8 @@ def make_task(config: TaskConfig) -> Task:
         EnvironmentMismatchError: the environment cannot be made, or its spaces are not boxes of one axis.
     """
     if config.env_id == CRAZYFLIE_HOVER:
-        return Task(config, config.horizon or 500, PLAIN_DIM + HISTORY * ACTION_DIM, PLAIN_DIM, ACTION_DIM)
+        seen, all_columns = (observation_size(kind, config.commands) for kind in ("plain", "privileged"))
+        return Task(config, config.horizon or 500, all_columns, seen, ACTION_DIM)
     try:
         ensure_registered(config.env_id)
         made: Any = _gymnasium(config.env_id, 1, config.horizon)

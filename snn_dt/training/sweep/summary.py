@@ -14,7 +14,15 @@ from snn_dt.training.sweep.folder import read
 from snn_dt.training.sweep.scheduler import TrialStatus
 
 EVALUATION = (
-    *("target_return", "return_mean", "return_std", "normalized_score", "firing_rate", "spikes_per_decision"),
+    *(
+        "target_return",
+        "return_mean",
+        "return_std",
+        "success_rate",
+        "normalized_score",
+        "firing_rate",
+        "spikes_per_decision",
+    ),
     *("macs_per_decision", "acs_per_decision", "energy_pj_per_decision", "decisions_per_second"),
     *("num_envs", "meter_every", "decided_by"),
 )

@@ -13,8 +13,15 @@ from gymnasium.utils.env_checker import check_env
 
 from snn_dt.data.registration import CRAZYFLIE_HOVER
 from snn_dt.experimental.online import crazyflie_model
-from snn_dt.experimental.online.crazyflie import HOVER_ACTION, CrazyflieHoverVectorEnv, Perturbation, observe, reward
-from snn_dt.experimental.online.crazyflie_controller import Pilot, rotor_speeds
+from snn_dt.experimental.online.crazyflie import (
+    HOVER_ACTION,
+    TRUTH_DIM,
+    CrazyflieHoverVectorEnv,
+    Perturbation,
+    observe,
+    reward,
+)
+from snn_dt.experimental.online.crazyflie_controller import Pilot, PredictivePilot, rotor_speeds
 
 HOVER = np.full((1, 4), HOVER_ACTION)
 
@@ -203,3 +210,44 @@ def test_every_episode_draws_its_own_differences_within_their_ranges():
         assert 1 - width <= row.min() < 1 - 0.9 * width
         assert 1 + 0.9 * width < row.max() <= 1 + width
     assert set(env.late) == {1, 2}
+
+
+ALL = Perturbation(0.2, 0.1, 0.3, 1.0, (1, 2))
+
+
+def test_a_drone_may_remember_its_commands_and_the_guide_also_sees_the_truth():
+    plain, privileged = (
+        CrazyflieHoverVectorEnv(2, None, kind, autoreset=False, perturb=ALL, commands=3)
+        for kind in ("plain", "privileged")
+    )
+    for env in (plain, privileged):
+        assert env.reset(seed=0)[0].shape == env.observation_space.shape
+    sent = np.random.default_rng(0).uniform(-1, 1, (4, 2, 4)).astype(np.float32)
+    for actions in sent:
+        seen, everything = (env.step(actions)[0] for env in (plain, privileged))
+    assert np.array_equal(seen, everything[:, :-TRUTH_DIM])
+    assert np.array_equal(seen[:, 18:], np.concatenate(sent[1:], axis=1))
+    state, factors, late = np.split(everything[:, -TRUTH_DIM:], [17, 20], axis=1)
+    assert np.allclose(state, privileged.state, rtol=0, atol=1e-6)
+    assert np.allclose(factors, privileged.factors.T, rtol=0, atol=1e-6)
+    assert np.array_equal(late[:, 0], privileged.late)
+    assert np.abs(everything[:, :3] - state[:, :3]).max() > 1e-3  # only the plain columns are noisy
+    with pytest.raises(ValueError, match="at most 32 commands"):
+        CrazyflieHoverVectorEnv(commands=33)
+
+
+def test_the_predictive_pilot_holds_drones_of_every_difference_because_it_knows_mass_and_delay():
+    def lasting(**ignored: float) -> float:
+        env = CrazyflieHoverVectorEnv(64, None, "privileged", autoreset=False, perturb=ALL, commands=2)
+        seen, lasted = env.reset(seed=0)[0], np.ones(64, bool)
+        hidden = {"mass": -4, "delay": -1}
+        for _ in range(150):
+            for name, value in ignored.items():
+                seen[:, hidden[name]] = value
+            seen, _, terminated, _, _ = env.step(PredictivePilot()(seen))
+            lasted &= ~terminated
+        return float(lasted.mean())
+
+    assert lasting() >= 0.95
+    assert lasting(delay=0.0) < 0.8
+    assert lasting(mass=0.8) < lasting()

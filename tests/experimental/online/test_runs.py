@@ -225,6 +225,14 @@ def test_what_reads_checkpoints_says_how_to_use_an_actor(folder, tmp_path, capsy
         from_pretrained(tmp_path / folder)
 
 
+def test_a_learner_that_sees_its_commands_is_taught_by_the_pilot_that_sees_the_truth(tmp_path):
+    differ = {"task.mass": 0.2, "task.noise": 1, "task.delay": "1 2", "task.commands": 2, "guide.load": "null"}
+    run = tmp_path / "run"
+    flags = [word for name, value in differ.items() for word in (f"--{name}", *str(value).split())]
+    assert main([*words(run, method="dagger", guide__kind="pilot", guide__skill=1), *flags]) == 0
+    assert load_actor(run).obs_dim == 18 + 2 * 4
+
+
 @pytest.mark.parametrize("schedule", ["short", "published"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_fits_every_schedule(method, schedule):
@@ -248,6 +256,7 @@ def test_every_method_fits_every_schedule(method, schedule):
         ("task.env_id", "Pendulum-v1", "guide.kind: expected ppo (only the drone has a pilot), found pilot"),
         ("task.env_id", "CartPole-v1 --guide.kind ppo", "task.env_id: expected a Gymnasium environment with bounded"),
         ("task.delay", "3 1", "task.delay: expected two rising numbers"),
+        ("task.commands", "1 --task.delay 0 2", "task.commands: expected 0, or from the longest task.delay to 32"),
         ("task.mass", "1.5", "task.mass: expected in [0, 1)"),
         ("eval.seed", "-1", "eval.seed: expected in [0, 2^32), found -1"),
         ("eval.guided", "-1", "eval.guided: expected in [0, task.horizon), found -1"),
