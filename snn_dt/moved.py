@@ -38,6 +38,7 @@ MOVED = {
     "envs.checked": "data.checked_env",
     "envs.spec": "data.env_spec",
     "evaluation.adaptation": "experimental.local_learning.online_plasticity",
+    "evaluation.rollout_result": "evaluation.episodes",
     "finetune": "experimental.finetune",
     "finetune.loop": "experimental.finetune.finetune_loop",
     "finetune.replay": "experimental.finetune.replay_buffer",

@@ -134,38 +134,18 @@ def evaluate_compiled(
     Raises:
         EnvironmentMismatchError: the environment is missing, does not fit the policy or fails.
     """
-    from snn_dt.data.scores import ReferenceScores, normalized_score
     from snn_dt.evaluation.environments import make_environment
-    from snn_dt.evaluation.statistics import bootstrap_interval
+    from snn_dt.evaluation.rollout import returns_row
 
     anything: Any = policy
     env = make_environment(anything, env_id, max_steps=max_steps)
-    known = policy.spec.reference if env.name == policy.spec.env_id else None
-    scores = ReferenceScores(**known) if known else None
     rows = []
     try:
         for target in target_returns or (policy.spec.target_return,):
             parts = [_episode(policy, env, target, seed + i) for i in range(episodes)]
             returns, lengths, spikes = (np.array(column) for column in zip(*parts, strict=True))
-            low, high = bootstrap_interval(returns, rng=np.random.default_rng(seed))
-            mean = float(returns.mean())
-            rows.append(
-                {
-                    "env_id": env.name,
-                    "target_return": float(target),
-                    "episodes": episodes,
-                    "returns": returns.tolist(),
-                    "return_mean": mean,
-                    "return_std": float(returns.std()),
-                    "return_interval": [low, high],
-                    "episode_length_mean": float(lengths.mean()),
-                    "normalized_score": None if scores is None else float(normalized_score(mean, scores)),
-                    "score_reference": None if scores is None else scores.source,
-                    "spikes_per_decision": float(spikes.sum() / lengths.sum()),
-                    "seed": seed,
-                    "decided_by": "c",
-                }
-            )
+            row = returns_row(policy.spec, env.name, target, returns, lengths, seed)
+            rows.append(row | {"spikes_per_decision": float(spikes.sum() / lengths.sum()), "decided_by": "c"})
             if finished is not None:
                 finished(rows[-1])
     finally:
