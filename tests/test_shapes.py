@@ -23,8 +23,9 @@ jaxtyping = pytest.importorskip("jaxtyping")
 NAMES = {"Float": jaxtyping.Float, "Int": jaxtyping.Int, "Bool": jaxtyping.Bool}
 ANNOTATED = (
     DenseSelfAttention, SpikingSelfAttention, mixing.SoftmaxAttention, mixing.SpikeAttention,
-    mixing.LinearSpikeAttention, dsformer_attention.TSSA, dsformer_attention.PSSA, positions.LearnedPositions, positions.SinusoidalPositions,
-    positions.PhasePositions, positions.PhaseGate, DendriticRouting, RateLIF, TimedLIF, TokenLIF,
+    mixing.LinearSpikeAttention, dsformer_attention.TSSA, dsformer_attention.PSSA,
+    positions.LearnedPositions, positions.SinusoidalPositions, positions.PhasePositions, positions.PhaseGate,
+    DendriticRouting, RateLIF, TimedLIF, TokenLIF,
 )  # fmt: skip
 
 
