@@ -44,6 +44,7 @@ MOVED = {
     "finetune.replay": "experimental.finetune.replay_buffer",
     "learning.eprop_blocks": "experimental.local_learning.eprop_blocks",
     "learning.hebbian": "experimental.rsnn.hebbian",
+    "learning.likelihood": "learning.losses",
     "learning.penalties": "experimental.rsnn.penalties",
     "learning.plasticity": "experimental.local_learning.plasticity",
     "learning.rates": "experimental.rsnn.rates",
