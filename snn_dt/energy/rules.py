@@ -20,7 +20,8 @@ from snn_dt.models.heads import PopulationDecode, RateHead
 from snn_dt.models.layers import ActionHead, MaskedSequential, SpikeLinear, TimeMean
 from snn_dt.models.mixing import LinearSpikeAttention, SoftmaxAttention, SpikeAttention
 from snn_dt.models.norms import PTBN
-from snn_dt.models.positions import PhaseGate, PhaseGenerators, PhasePositions, SinusoidalPositions
+from snn_dt.models.phase_positions import PhaseGate, PhaseGenerators, PhasePositions
+from snn_dt.models.positions import SinusoidalPositions
 from snn_dt.models.return_code import ReturnCode
 from snn_dt.models.spread import ActionSpread
 from snn_dt.models.stream_block import StreamBlock
