@@ -183,6 +183,8 @@ def other_statistics(folder):
         ),
         (edited("policy", "reference", value={"min": 1, "max": 1, "source": ""}), "policy.reference: expected min"),
         (edited("policy", "context_length", value=10**12), "eval.context_length: expected in [1, "),
+        (edited("policy", "dataset_id", value="a\x1b[31m"), "policy.dataset_id: expected text that can be printed"),
+        (edited("policy", "env_id", value="a\nb"), "policy.env_id: expected text that can be printed"),
         (edited("policy", "context_length", value=0), "eval.context_length: expected in [1, "),
         (edited("policy", "return_range", value=[0, 1, 2]), "policy.return_range: expected two ascending"),
         (one_number("model.safetensors", "norm.weight", torch.nan), "NaN or infinite numbers in norm.weight"),

@@ -190,6 +190,12 @@ def test_no_name_leads_out_of_the_folders_that_are_searched(elsewhere, name):
         assert named.find(kind, name) is None
 
 
+def test_a_path_is_no_name(elsewhere):
+    there = named.find("pretrained", "cartpole-snn_dt")
+    for path in (f"../{there.parent.name}/{there.name}", str(there)):
+        assert named.find("pretrained", path) is None
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_list_fits_its_terminal_and_has_one_line_for_each_name(elsewhere, capsys, monkeypatch, width):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

@@ -110,6 +110,8 @@ def _read(located: Located, options: ReadOptions) -> Source:
     path = located.path
     facts = metadata(path)
     dataset_id = str(facts.get("dataset_id") or path.name)
+    if not dataset_id.isprintable():  # it would control the terminal
+        raise DataError(f"{path}: expected a dataset_id that can be printed, found {dataset_id!r:.80}; correct it")
     env_id, env_spec, time_limit = clean_env_spec(facts.get("eval_env_spec") or facts.get("env_spec"))
     _compare_specs(facts, dataset_id)
     observation_space, action_space = _spaces(facts, dataset_id, options.trust)

@@ -137,6 +137,8 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
     checks: list[tuple[str, str, Callable[[], bool]]] = [
         ("observation_space", f"a space of size {task.state_dim}, as JSON", lambda: _observes(spec, task)),
         ("action_space", actions, lambda: _acts(spec, task)),
+        ("dataset_id", "text that can be printed", lambda: spec.dataset_id.isprintable()),
+        ("env_id", "text that can be printed, or null", lambda: spec.env_id is None or spec.env_id.isprintable()),
         ("rtg_scale", "a number above 0", lambda: spec.rtg_scale > 0),
         ("env_spec", "the JSON of an environment's specification, or null", lambda: _is_env_spec(spec)),
         ("action_deviation", f"{task.action_dim} finite numbers, or null", lambda: _deviates(spec, task)),

@@ -330,3 +330,9 @@ def test_notes_are_in_what_data_info_prints(minari_set, capsys):
     edit_metadata(folder, total_steps=8)
     assert main(["data", "info", str(folder), "--json"]) == 0
     assert "total_steps 8" in json.loads(capsys.readouterr().out)["notes"][0]
+
+
+def test_a_name_that_would_control_the_terminal_is_refused(minari_set):
+    folder = minari_set(random_episodes([5, 4]))
+    edit_metadata(folder, dataset_id="a\x1b[31mb")
+    assert "expected a dataset_id that can be printed, found 'a\\x1b[31mb'" in refusal(folder)

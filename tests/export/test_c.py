@@ -93,7 +93,8 @@ def test_int8_is_near_float32(tmp_path, variant):
     for x in np.random.default_rng(0).normal(size=(40, 4)):
         float32, int8 = (c.act(x).copy() for c in compiled)
         differences.append(np.abs(float32 - int8).max())
-    assert np.median(differences) < (0.02 if variant == "dense" else 0.2)
+    # Measured: 0.0035 and 0.027. A spike more or less moves the actions of snn_dt.
+    assert np.median(differences) < (0.007 if variant == "dense" else 0.1)
 
 
 def test_int8_follows_the_policy_closely(tmp_path):

@@ -195,6 +195,8 @@ def test_most_is_the_mean_return_of_the_best_bin_and_a_number_beyond_the_data_wa
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         policy.reset(600.0)
+    with pytest.warns(UserWarning, match="between 5 and 90, as in the data, found 4.5"):
+        goal_policy("dense").reset(4.5)
     with pytest.raises(ValueError, match="expected a finite target_return or 'most', found 'best'"):
         policy.reset("best")
     with pytest.raises(ValueError, match="this checkpoint is older"):

@@ -200,6 +200,13 @@ def test_a_late_command_arrives_late_and_noise_is_in_the_observation_only():
     assert np.array_equal(prompt.state, noisy.state)
     assert late.state[0, 2] < prompt.state[0, 2]
     assert late.late[0] == 2
+    for env in (prompt, late):
+        env.reset(seed=0)
+    commands = np.linspace(0.2, 0.9, 5)
+    for own, shifted in zip(commands, (0.0, 0.0, *commands), strict=False):  # before the first command: half throttle
+        late.step(np.full((1, 4), own))
+        prompt.step(np.full((1, 4), shifted))
+    np.testing.assert_allclose(late.state, prompt.state, atol=1e-5)
 
 
 def test_every_episode_draws_its_own_differences_within_their_ranges():

@@ -73,6 +73,19 @@ def test_a_segment_begins_with_the_membranes_of_the_flight_so_the_policy_that_fl
             mean, _ = one.actor(flown.observations[first:end, row, None], state)
             log_p = log_probability(flown.actions[first:end, row], mean[:, 0], one.log_std)
         torch.testing.assert_close(log_p, flown.log_p[first:end, row], atol=1e-3, rtol=1e-3)
+    one.config = replace(one.config, learn=replace(one.config.learn, critic_first=1000))
+    nothing = torch.zeros(flown.rewards.shape)
+    _, _, divergence = one._update(flown, nothing, nothing, np.array(found))
+    assert abs(divergence) < 1e-6
+
+
+def test_a_flight_that_crashed_is_worth_nothing_and_one_that_was_cut_what_its_last_state_is():
+    flown = ppo()._fly(moment())
+    crashed = flown.over[:-1]
+    assert crashed.any()
+    assert (flown.values_after[:-1][crashed] == 0).all()
+    np.testing.assert_allclose(flown.values_after[:-1][~crashed], flown.values[1:][~crashed], rtol=1e-5, atol=1e-6)
+    assert (flown.values_after[-1] != 0).any()
 
 
 def test_the_policy_moves_towards_actions_of_high_advantage_and_not_when_it_has_moved_far():
