@@ -54,8 +54,7 @@ class ModelConfig:
     """Most bins (`goal: bins`); equal returns share one."""
     return_code: Literal["linear", "quantiles", "code"] | None = None
     """Code of the return-to-go in its token: `linear`, the number itself; `quantiles`, units at the quantiles of the
-    data; `code`, units at quantiles and evenly over the range, with a least width, which resolve the highest returns
-    too. Null: linear; quantiles for snn_dt_stream, which has no linear one."""
+    data. `code` of 0.3.0 now means quantiles. Null: linear; quantiles for snn_dt_stream, which has no linear one."""
     tokens: Literal["interleaved", "merged"] | None = None
     """Tokens per step: three (return-to-go, state, action), or one made of `R_t`, `s_t` and `a_(t-1)`. Null:
     interleaved; merged for dsformer and for snn_dt_stream, which has no other."""
@@ -161,7 +160,7 @@ def model_checks(config: ModelConfig) -> list[Check]:
         ("model.condition", m.return_conditioned or m.condition != "both", "goal without return conditioning",
          m.condition),
         ("model.goal_bins", 2 <= m.goal_bins <= MAX_BINS, f"in [2, {MAX_BINS}]", m.goal_bins),
-        ("model.return_code", m.kind != "snn_dt_stream" or m.return_code != "linear", f"quantiles or code for {m.kind}",
+        ("model.return_code", m.kind != "snn_dt_stream" or m.return_code != "linear", f"quantiles for {m.kind}",
          m.return_code),
         ("model.phase_input", m.phase_input != "gate" or gates, f"current for {m.kind} {m.positions}", m.phase_input),
         ("model.phase_generators", m.phase_input == "current" or not m.d_model % generators, fits, m.phase_generators),

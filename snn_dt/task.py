@@ -47,6 +47,8 @@ def task_shape(trajectories: Trajectories, rtg_scale: float, goal_bins: int | No
     bounds, returns_to_go = trajectories.action_bounds, trajectories.returns_to_go
     columns = goal_columns(trajectories.observation_space)
     sample = returns_to_go[:: max(1, len(returns_to_go) // MAX_SAMPLE)]
+    quantiles = np.quantile(sample, np.linspace(0, 1, 33))
+    quantiles[[0, -1]] = returns_to_go.min(), returns_to_go.max()  # a code clamps to them: the sample may miss the best
     return TaskShape(
         state_dim=trajectories.obs_dim,
         action_dim=trajectories.action_dim,
@@ -56,7 +58,7 @@ def task_shape(trajectories: Trajectories, rtg_scale: float, goal_bins: int | No
         action_high=tuple(map(float, bounds[1])) if bounds else None,
         rtg_range=(float(returns_to_go.min()) / rtg_scale, float(returns_to_go.max()) / rtg_scale),
         action_parts=trajectories.action_parts,
-        rtg_quantiles=tuple(float(q) / rtg_scale for q in np.quantile(sample, np.linspace(0, 1, 33))),
+        rtg_quantiles=tuple(float(q) / rtg_scale for q in quantiles),
         goal_edges=None if edges is None else tuple(float(x) / rtg_scale for x in edges),
         goal_columns=None if columns is None else (columns[1].start, columns[1].stop),
     )

@@ -23,6 +23,7 @@ class Hub(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/api/repos/create":
             asked = json.loads(body)
+            self.server.asked.append(asked)
             self.repos.setdefault(f"{asked['organization']}/{asked['name']}", {})
             return self.answer({"url": f"{self.server.address}/{asked['organization']}/{asked['name']}"})
         if self.path == "/api/validate-yaml":
@@ -71,9 +72,10 @@ class Hub(BaseHTTPRequestHandler):
 
 
 def serve() -> ThreadingHTTPServer:
-    """Start a hub without repositories in a thread. It has `address`, and `repos`: the files of each repository."""
+    """Start a hub without repositories in a thread. It has `address`, `repos` (the files of each) and `asked`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     Hub.repos = server.repos = {}
+    server.asked = []  # to make repositories
     server.address = f"http://127.0.0.1:{server.server_port}"
     server.thread = threading.Thread(target=server.serve_forever, daemon=True)
     server.thread.start()

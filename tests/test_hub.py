@@ -47,13 +47,22 @@ def test_a_pushed_checkpoint_loads_as_the_same_policy(service, tmp_path, capsys)
     assert main(["hub", "push", str(CHECKPOINT), "someone/cartpole"]) == 0
     assert 'from_pretrained("someone/cartpole")' in capsys.readouterr().out
     assert service.repos["someone/cartpole"].keys() == {*hub.FILES, "README.md"}
+    service.repos["someone/cartpole"]["training_state.pt"] = b"a pickle"
     ours, theirs = snn_dt.from_pretrained(CHECKPOINT), snn_dt.from_pretrained("someone/cartpole")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.name in ("training_state.pt", "README.md")]
     assert theirs.spec == ours.spec
     for name, tensor in ours.model.state_dict().items():
         assert torch.equal(tensor, theirs.model.state_dict()[name])
     service.shutdown()  # the cache is enough from now on
     service.server_close()
     assert snn_dt.from_pretrained("hf:someone/cartpole").spec == ours.spec
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_repository_is_private_where_that_is_asked_for(service, private):
+    assert main(["hub", "push", str(CHECKPOINT), "someone/cartpole", *["--private"] * private]) == 0
+    (asked,) = service.asked
+    assert (asked.get("private") is True or asked.get("visibility") == "private") is private
 
 
 def test_the_card_says_what_was_trained_on_what_and_returned_what(service, tmp_path):

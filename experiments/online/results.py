@@ -5,6 +5,7 @@
 reads the metrics of every run folder in it; a folder is named METHOD-seedN (hover) or ft-TASK-NAME-seedN (fine-tuning).
 `hover_final.csv` evaluates the last actors of hover runs, alone, over 128 flights from seed 20000. Rows of other runs
 in these files are kept. `seeds.csv` has the mean over the seeds of each method with its 95 % interval (Student's t).
+`slopes.csv`: runs slope_NAME-seedN, updates until an evaluation returns 100 and return of the last one.
 """
 
 from __future__ import annotations
@@ -45,11 +46,26 @@ def points(run: Path) -> list[dict[str, Any]]:
 
 
 def final(run: Path) -> list[dict[str, Any]]:
-    """Evaluate the last actor of a hover run alone."""
-    if not (run / "actor").is_dir():
+    """Evaluate the last actor of a hover run alone; not in the comparison of slopes."""
+    if not (run / "actor").is_dir() or run.name.startswith("slope_"):
         return []
     score = score_flights(load_actor(run), make_task(load_online_config(run / "config.yaml").task), 128, 20_000)
     return [{"run": run.name, "flights": 128} | {name: score[name] for name in HOVER}]
+
+
+def slope_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row per run of the comparison of slopes; updates are interpolated between evaluations from (0, 0)."""
+    found = []
+    for run in sorted({row["run"] for row in rows}):
+        own = [row for row in rows if row["run"] == run]
+        updates, returns = ([0.0, *(row[key] for row in own)] for key in ("updates", "return"))
+        at = next((i for i, value in enumerate(returns) if value >= 100), None)
+        to_100 = float("nan")
+        if at:
+            to_100 = float(np.interp(100, returns[at - 1 : at + 1], updates[at - 1 : at + 1]))
+        slope = own[-1]["surrogate_slope"]
+        found.append({"run": run, "updates_to_100": round(to_100, 1), "return": round(returns[-1], 1), "slope": slope})
+    return found
 
 
 def with_earlier(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
@@ -136,6 +152,9 @@ def main(folder: Path) -> None:
     hover = [row for rows in runs for row in rows if "target_return" not in row]
     scores = [row for run in sorted(folder.iterdir()) for row in final(run)]
     tuned = [row for rows in runs for row in rows if "target_return" in row]
+    if slopes := [row for row in hover if row["run"].startswith("slope_")]:
+        table(slope_rows(slopes), "slopes")
+        hover = [row for row in hover if not row["run"].startswith("slope_")]
     if hover:
         hover = with_earlier(hover, "hover")
         table(hover, "hover")

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs of results/online one after another: hover (methods) and fine-tuning, for each of SEEDS.
-# Usage: [OUT=FOLDER] [SEEDS="0 1 2"] [LONG=1] experiments/online/run.sh
+# Usage: [OUT=FOLDER] [SEEDS="0 1 2"] [LONG=1] [SLOPES=1] experiments/online/run.sh
 # An existing run is resumed; a finished one does nothing. LONG=1 trains as long as published (hours).
+# SLOPES=1 compares surrogate slopes instead (ten seconds a run).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 OUT=${OUT:-runs/online}
@@ -9,8 +10,8 @@ SEEDS=${SEEDS:-0}
 short=(configs/online/short.yaml)
 [ -n "${LONG:-}" ] && short=(configs/online/published.yaml)
 
-differ=(--task.mass 0.2 --task.thrust 0.1 --task.rotor_lag 0.3 --task.noise 1 --task.delay 0 2)
-own=(--guide.load null --guide.sees privileged --guide.most_steps 2200000)
+differ=(--task.mass 0.2 --task.thrust 0.1 --task.rotor_lag 0.3 --task.noise 1 --task.delay 1 2 --task.commands 8)
+scripted=(--guide.kind pilot --guide.skill 1 --guide.load null --train.iterations 16)
 further=(--learn.exploration 0.1 --learn.actor_rate 1e-4 --train.iterations 40 --train.eval_every 5)
 
 go() { # command, name, flags
@@ -28,9 +29,24 @@ hover() { # name, method, flags
   go online "$name-seed$seed" --config "configs/online/$method.yaml" "${short[@]}" --train.seed "$seed" "$@"
 }
 
+slope() { # name, flags
+  local name=$1
+  shift
+  go online "slope_$name-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed" --task.drones 16 \
+    --learn.length 50 --learn.batch_size 32 --train.updates 25 --train.iterations 6 --train.eval_every 1 --eval.flights 32 "$@"
+}
+
 for seed in $SEEDS; do
+  if [ -n "${SLOPES:-}" ]; then
+    slope fixed2
+    slope fixed100 --actor.surrogate_slope 100
+    slope interval --actor.slope_schedule linear
+    slope adaptive --actor.slope_schedule adaptive
+    continue
+  fi
   go online "dagger-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed"
-  go online "dagger_robust-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed" "${own[@]}" "${differ[@]}"
+  go online "dagger_robust-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed" \
+    "${scripted[@]}" "${differ[@]}"
   go online "dagger_ppo-seed$seed" --config configs/online/ppo.yaml --learn.start "$OUT/dagger-seed$seed" \
     --train.seed "$seed" "${further[@]}"
   for method in bc td3bc td3bc_jsrl; do hover "$method" "$method"; done

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ from snn_dt.export.c_window import window_parts
 from snn_dt.export.constants import AFTER_SPIKE, TOGETHER, Constants, Weights
 from snn_dt.export.parts import CParts, declaration
 from snn_dt.models.decision_transformer import DecisionTransformer
-from snn_dt.models.goals import takes_goal
+from snn_dt.models.goals import goal_norms, takes_goal
 from snn_dt.models.layers import ActionHead
 from snn_dt.models.stream import StreamTransformer
 
 FOLDER = Path(__file__).with_name("c")
+GOAL_NORMS = "EMBEDDING_NORM|norm_in|norm_mlp"
+"""Norms in the fragments that depend on the goal of an episode if `model.goal` is bins."""
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
@@ -56,7 +58,7 @@ def write_c(policy: Policy, folder: Path, weights: Weights = "float32", name: st
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ExportError(f"expected a name of small letters, digits and _ for C, found {name!r}; give another --name")
     constants = Constants(weights)
-    parts = _network(policy)(policy.model, constants)
+    parts = _with_goal(policy.model, constants, _network(policy)(policy.model, constants))
     files = {"h": _header(policy, parts, constants), "c": _source(policy, parts, constants)}
     io.writable_folder(folder)
     paths = []
@@ -71,8 +73,6 @@ def write_c(policy: Policy, folder: Path, weights: Weights = "float32", name: st
 
 def _network(policy: Policy) -> Callable[[Any, Constants], CParts]:
     """Return the function that writes this model."""
-    if takes_goal(policy.model):
-        raise ExportError("expected model.goal: none for C, found bins; train with it")
     condition = getattr(getattr(policy.model, "config", None), "condition", "return")
     if condition != "return":
         raise ExportError(f"expected model.condition: return for C, found {condition}; export to pt2 or onnx")
@@ -85,6 +85,22 @@ def _network(policy: Policy) -> Callable[[Any, Constants], CParts]:
     raise ExportError(
         f"expected a policy of kind dense, snn_dt or snn_dt_stream for C, found {kind}; export to pt2 or onnx"
     )
+
+
+def _with_goal(model: Any, constants: Constants, parts: CParts) -> CParts:
+    """Return the parts with the goal of an episode, the bin of its target, which picks rows of some norms."""
+    if not takes_goal(model):
+        return parts
+    if len(goal_norms(model)) != 1 + 2 * parts.layers:
+        raise ExportError("expected a goal in the embedding and before both branches of each block for C, found others")
+    rest = parts.rest
+    if len(model.goal_edges):
+        constants.array("GOAL_EDGES", model.goal_edges.cpu(), "float")
+        rest += (
+            "\n    const float goal = (float)(target_return / RTG_SCALE);\n"
+            f"    while (s->goal < {len(model.goal_edges)} && goal >= GOAL_EDGES[s->goal]) ++s->goal;"
+        )
+    return replace(parts, state=parts.state | {"goal": ("uint16_t", 0)}, rest=rest)
 
 
 def _action(policy: Policy) -> tuple[str, str]:
@@ -171,6 +187,8 @@ def _source(policy: Policy, parts: CParts, constants: Constants) -> str:
             bound = np.clip(getattr(policy.action_space, side), -LARGEST_FLOAT, LARGEST_FLOAT)
             constants.array(f"SPACE_{side.upper()}", bound, "float")
     network = _fill("".join((FOLDER / name).read_text() for name in parts.fragments) + parts.code, parts.replaced)
+    if takes_goal(model):
+        network = re.sub(rf"normalise\((&\S*({GOAL_NORMS}),)", r"normalise_for(s->goal, \1", network)
     api = _fill(
         (FOLDER / "policy.c").read_text(),
         {
@@ -181,6 +199,7 @@ def _source(policy: Policy, parts: CParts, constants: Constants) -> str:
         },
     )
     types, _, functions = (FOLDER / f"{constants.weights}.c").read_text().partition("/* functions */\n")
+    functions += "\n" + (FOLDER / "neurons.c").read_text()
     constants.lines.append(f"static const double RTG_SCALE = {float(policy.spec.rtg_scale)!r};")
     reset = AFTER_SPIKE[constants.reset or "none"]
     pieces = [

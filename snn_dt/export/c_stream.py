@@ -11,7 +11,7 @@ from snn_dt.errors import ExportError
 from snn_dt.export.constants import Constants, bits_for, sizes
 from snn_dt.export.parts import CParts, initialiser
 from snn_dt.models.stream import StreamTransformer
-from snn_dt.snn import LIF
+from snn_dt.snn import LIF, GoalNorm
 
 LEAST_SCALE = 1 / 16
 """The running sum of a head is decayed when its scale is below this number."""
@@ -84,7 +84,7 @@ def _block(name: str, block: Any, constants: Constants) -> str:
     neurons = [block.lif_in, block.lif_qkv, block.lif_out, block.lif_mlp, block.lif_hidden]
     norms = [n.norm for n in (block.lif_in, block.lif_out, block.lif_mlp)]
     layers = {"qkv": block.qkv, "out": block.out, "mlp_in": block.mlp_in, "mlp_out": block.mlp_out}
-    if not all(type(n) is nn.LayerNorm for n in norms) or not all(type(n.neuron) is LIF for n in neurons):
+    if not all(type(n) in (nn.LayerNorm, GoalNorm) for n in norms) or not all(type(n.neuron) is LIF for n in neurons):
         raise ExportError(f"expected the modules of snn_dt_stream, found {name} with others; export to pt2 or onnx")
     decay, gain = (torch.sigmoid(x).detach() for x in (block.attend.raw, -block.attend.raw))
     parts = [

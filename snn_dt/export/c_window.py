@@ -17,6 +17,7 @@ from snn_dt.models.attention import DendriticRouting
 from snn_dt.models.decision_transformer import DecisionTransformer
 from snn_dt.models.phase_positions import PhasePositions
 from snn_dt.models.positions import TrainedTimesteps
+from snn_dt.snn import GoalNorm
 
 ADD = "for (int j = 0; j < WIDTH; ++j) s->x[j] += s->{};"
 MAX_COUNT = 255  # of spikes, which a byte holds
@@ -204,7 +205,7 @@ def _spiking_block(name: str, block: Any, constants: Constants) -> str:
     weights = {"QUERY": a.query[0], "KEY": a.key[0], "VALUE": a.value[0], "OUT": a.out}
     weights |= {"MLP_IN": mlp[1], "MLP_OUT": mlp[3]}
     share = 1 / a.lif_in.sim_steps  # a rate is a count over the steps
-    if not all(type(n.norm) is nn.LayerNorm for n in layers.values()):
+    if not all(type(n.norm) in (nn.LayerNorm, GoalNorm) for n in layers.values()):
         raise ExportError(f"expected the modules of snn_dt, found {name} with others; export to pt2 or onnx")
     parts = [
         *(constants.norm(f"{name}_NORM_{part}", n.norm) for part, n in layers.items()),

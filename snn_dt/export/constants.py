@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from snn_dt.errors import ExportError
+from snn_dt.snn.goal_norm import GoalNorm
 from snn_dt.snn.neurons import LIF
 
 Weights = Literal["float32", "int8"]
@@ -105,14 +106,17 @@ class Constants:
         return [*parts, self.array(f"{name}_scale", whole, "int32_t")]
 
     def norm(self, name: str, norm: nn.LayerNorm) -> str:
-        """Add a layer norm.
+        """Add a layer norm, whose map may depend on the goal.
 
         Raises:
             ExportError: it is of another type.
         """
-        if type(norm) is not nn.LayerNorm:
+        if type(norm) not in (nn.LayerNorm, GoalNorm):
             raise ExportError(f"expected layer norms for C, found {type(norm).__name__}; export to pt2 or onnx")
         gain, shift = _numbers(norm.weight), _numbers(norm.bias)
+        if isinstance(norm, GoalNorm):  # a row for each goal, [n, D]
+            factor = 1 + _numbers(norm.gain)
+            gain, shift = gain * factor, shift * factor + _numbers(norm.shift)
         parts = [self.values(f"{name}_gain", gain), self.values(f"{name}_shift", shift)]
         return f"{{{', '.join(parts)}, {_literal(norm.eps, 'float')}}}"
 

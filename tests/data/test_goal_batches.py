@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from snn_dt import task
+from snn_dt.config import config_from_dict
 from snn_dt.data.episode_streams import EpisodeStreams
 from snn_dt.data.windows import WindowSampler, join
 from snn_dt.task import bin_returns, goal_edges, task_shape
+from tests.runs import CARTPOLE
 
 LENGTHS = [5, 1, 12, 3, 40, 8]
 
@@ -59,3 +62,17 @@ def test_returns_that_single_precision_hardly_tells_apart_share_one_bin(trajecto
     goals = WindowSampler(t, 2, rtg_scale=scale, goals=True).at(np.arange(0, 24, 4)).goal
     edges = torch.tensor(task_shape(t, scale, 10).goal_edges)
     assert torch.searchsorted(edges, goals, right=True).ravel().tolist() == [0, 1, 1, 1, 1, 1]
+
+
+def test_a_code_reaches_the_highest_return_also_where_quantiles_are_of_a_sample(trajectories, monkeypatch):
+    t = trajectories([4] * 6)
+    best = int(t.returns_to_go.argmax())
+    t.returns_to_go[best + 1 - best % 2] = 99.0  # every second step is in the sample
+    monkeypatch.setattr(task, "MAX_SAMPLE", 12)
+    assert task_shape(t, 1.0).rtg_quantiles[-1] == task_shape(t, 1.0).rtg_range[1] == 99.0
+
+
+def test_the_default_target_of_a_training_for_the_most_is_the_mean_of_the_best_bin():
+    config = config_from_dict({"model": {"goal_bins": 2}, "eval": {"target_return": ["most"]}})
+    spec = task.untrained_policy(config, CARTPOLE, 0).spec
+    assert spec.target_return == spec.target("most") == spec.bin_returns[-1] < spec.return_range[1]

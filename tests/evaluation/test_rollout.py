@@ -269,7 +269,16 @@ def test_an_environment_that_fails_in_its_own_way_is_named(monkeypatch):
     assert "expected the environment 'Countdown-v0', found: division by zero" in refusal(countdown_policy())
 
 
-@pytest.mark.parametrize(("infos", "expected"), [([{"success": False}, {"success": True}, {}], 1.0), ([{}], None)])
+@pytest.mark.parametrize(
+    ("infos", "expected"),
+    [
+        ([{"success": False}, {"success": True}, {}], 1.0),
+        ([{}], None),
+        # The episodes have 3, 4 and 5 steps.
+        ([{"success": True}] * 3 + [{"success": False}] * 9, 1 / 3),
+        ([{"success": True}] * 3 + [{}] * 9, None),
+    ],
+)
 def test_the_success_rate_is_the_share_of_episodes_with_a_success_at_some_step(infos, expected, monkeypatch):
     p = countdown_policy()
     shown = iter(range(10_000))

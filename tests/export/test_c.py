@@ -9,6 +9,7 @@ import subprocess
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from snn_dt import from_pretrained
 from snn_dt.cli.main import main
@@ -16,6 +17,7 @@ from snn_dt.errors import ExportError
 from snn_dt.export.c_policy import write_c
 from snn_dt.export.compiled_policy import WARNINGS, CompiledPolicy, c_compiler, evaluate_compiled
 from snn_dt.export.graph import write_graph
+from snn_dt.models.goals import goal_norms
 from snn_dt.models.positions import note_longest_episode
 from tests.conftest import ROOT, load_script, make_model
 from tests.export.harness import build, needs_compiler, run_together
@@ -75,6 +77,42 @@ def test_float32_has_the_actions_and_spikes_of_the_policy(tmp_path, variant, dis
     worst, ties = run_together(policy, compiled, observations, spiking="dense" not in variant)
     assert worst <= 1e-5
     assert ties <= 2
+
+
+@pytest.mark.parametrize("kind", ["dense", "snn_dt", "snn_dt_stream"])
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_the_target_of_an_episode_picks_its_goal(tmp_path, kind, weights):
+    policy = goal_policy(kind)
+    compiled = build(policy, tmp_path, weights)
+    observations = np.random.default_rng(0).normal(size=(20, 4))
+    played = []
+    for target in (10.0, 30.0, 90.0):  # below, between and above the edges 20 and 50
+        policy.reset(target)
+        compiled.reset(target)
+        played.append([])
+        for observation in observations:
+            played[-1].append((policy.act(observation), compiled.act(observation)))
+            policy.observe(1.0)
+            compiled.observe(1.0)
+    ours, theirs = np.array(played).transpose(2, 0, 1, 3)  # [2, targets, steps, A]
+    assert np.abs(ours[0] - ours[1]).max() > 0.2
+    assert np.abs(ours[1] - ours[2]).max() > 0.2
+    # A spike that rounding flips changes a few actions.
+    assert np.quantile(np.abs(ours - theirs), 0.9) <= (1e-5 if weights == "float32" else 0.1)
+
+
+def goal_policy(kind: str):
+    """A policy with random weights, goals in three bins and a scale of 100."""
+    config, task = shape_of(SEEN, BOX, kind)
+    span = {} if kind == "snn_dt_stream" else {"attention_span": 4, "context_length": 8}
+    config, task = dataclasses.replace(config, goal="bins", **span), dataclasses.replace(task, goal_edges=(0.2, 0.5))
+    model, generator = make_model(config, task, 3), torch.Generator().manual_seed(0)
+    note_longest_episode(model, 30)
+    with torch.no_grad():
+        for norm in goal_norms(model):
+            norm.gain.normal_(generator=generator)
+            norm.shift.normal_(generator=generator)
+    return make_policy(SEEN, BOX, model=model, rtg_scale=100.0)
 
 
 def test_a_trained_policy_and_its_c_agree_over_1000_steps(tmp_path):
@@ -159,9 +197,8 @@ def test_what_c_cannot_hold_is_an_error_that_says_so(tmp_path):
     edges = {"goal_edges": (0.2, 0.5)}
     config, task = dataclasses.replace(config, goal="bins"), dataclasses.replace(task, **edges)
     policy = make_policy(BOX, gym.spaces.Discrete(2), model=make_model(config, task, 0))
-    for write in (write_c, lambda *where: write_graph(*where, "pt2")):
-        with pytest.raises(ExportError, match=r"expected model\.goal: none"):
-            write(policy, tmp_path / "c")
+    with pytest.raises(ExportError, match=r"expected model\.goal: none"):
+        write_graph(policy, tmp_path / "c", "pt2")
     with pytest.raises(ExportError, match="name of small letters"):
         write_c(random_policy(kind="snn_dt_stream"), tmp_path / "c", name="3d")
     with pytest.raises(ExportError, match="found none; make it with snn-dt export"):

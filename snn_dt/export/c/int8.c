@@ -92,21 +92,6 @@ static void normalise(const layer_norm *l, const value *x, value *y, int n) {
         y[j] = multiply((value)(((int64_t)(x[j] - mean) * scale) >> 20), l->gain[j]) + l->shift[j];
 }
 
-/* h = keep v + current; a neuron with h >= threshold fires. Returns the number of neurons that fire, listed in `fired`. */
-static int fire(const lif *l, const value *current, value *v, uint16_t *fired, int n) {
-    int count = 0;
-    for (int j = 0; j < n; ++j) {
-        int32_t h = multiply(l->keep, v[j]) + current[j];
-        if (h >= l->threshold) {
-            fired[count++] = (uint16_t)j;
-            h = AFTER_SPIKE(h, l->threshold);
-        }
-        v[j] = h;
-    }
-    ON_SPIKES(fired, count);
-    return count;
-}
-
 /* x = factor x 2^(30 - shift) for a factor in [0, 1] */
 static void scale_by(value *x, int n, float factor, int shift) {
     const int32_t whole = (int32_t)(factor * 1073741824.0f);
@@ -161,22 +146,3 @@ static kept to_kept(value x) {
 
 /* The number for a sum of kept numbers whose weights sum to 1. */
 static value mixed(value sum) { return MIXED(sum); }
-
-/* Neurons that start at rest and get a constant current for SIM_STEPS steps. A neuron stands in `fired` once per spike. */
-static int fire_rate(const lif *l, const value *current, uint16_t *fired, kept *counts, int n) {
-    int count = 0;
-    for (int j = 0; j < n; ++j) {
-        const int before = count;
-        int32_t v = 0;
-        for (int t = 0; t < SIM_STEPS && current[j] > 0; ++t) {
-            v = multiply(l->keep, v) + current[j];
-            if (v >= l->threshold) {
-                fired[count++] = (uint16_t)j;
-                v = AFTER_SPIKE(v, l->threshold);
-            }
-        }
-        if (counts) counts[j] = (kept)(count - before);
-    }
-    ON_SPIKES(fired, count);
-    return count;
-}
