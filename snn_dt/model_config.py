@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from snn_dt.registry import ATTENTIONS, KINDS, LOSSES, NEURONS, POSITIONS
+from snn_dt.registry import ATTENTIONS, ENCODERS, KINDS, LOSSES, NEURONS, POSITIONS
 from snn_dt.renamed import takes_old_names
 
 Check = tuple[str, bool, str, object]
@@ -61,6 +61,10 @@ class ModelConfig:
     coding: Literal["rate", "spikes"] | None = None
     """Output of a layer of neurons: its mean spike rate, so that the next linear layer runs once, or its spikes of each
     step. Null: rate; spikes for dsformer and snn_dt_stream, which have no other."""
+    encoder: str = "nature"
+    """Encoder of image observations: `nature` (Mnih et al. 2015), `impala-small` (Espeholt et al. 2018, without
+    recurrence), `spiking` (two layers of neurons between convolutions), or a registered one. Images of fewer than 36
+    rows or columns get small convolutions, as in MinAtar. See docs/pixels.md."""
     neuron: str = "lif"
     """Neuron of the spiking layers: `lif`, leaky integrate-and-fire; `plif`, the same with one learned time constant
     per layer, which starts at tau_mem and runs without kernels. Or a registered one, see docs/extending.md."""
@@ -138,7 +142,13 @@ def model_checks(config: ModelConfig) -> list[Check]:
         ConfigError: a name that no table holds.
     """
     m: Any = config.resolved()
-    for table, name in ((NEURONS, m.neuron), (ATTENTIONS, m.attention), (POSITIONS, m.positions), (LOSSES, m.loss)):
+    for table, name in (
+        (NEURONS, m.neuron),
+        (ATTENTIONS, m.attention),
+        (POSITIONS, m.positions),
+        (LOSSES, m.loss),
+        (ENCODERS, m.encoder),
+    ):
         table[name]
     fixed, generators = KINDS[m.kind].fixed, m.n_heads * max(m.phase_generators, 1)
     gates, span = m.positions == "phase", m.attention_span

@@ -16,6 +16,7 @@ from snn_dt.models.blocks import Block
 from snn_dt.models.decay import DecayAttention
 from snn_dt.models.dsformer_attention import PSSA, TSSA
 from snn_dt.models.embedding import TokenEmbedding
+from snn_dt.models.encoders import Convolution, ImageEncoder, SpikeConvolution
 from snn_dt.models.heads import PopulationDecode, RateHead
 from snn_dt.models.layers import ActionHead, MaskedSequential, SpikeLinear, TimeMean
 from snn_dt.models.mixing import LinearSpikeAttention, SoftmaxAttention, SpikeAttention
@@ -61,6 +62,27 @@ def spike_linear(module: SpikeLinear, call: Call) -> Cost:
 def linear(module: nn.Linear, call: Call) -> Cost:
     """One multiply-accumulate per weight."""
     return Count(macs=call.tokens(call.output) * module.in_features * module.out_features)
+
+
+@costs(Convolution, role="analogue")
+def convolution(module: Convolution, call: Call) -> Cost:
+    """One multiply-accumulate per input and output that it is added to. Padding costs nothing."""
+    return Count(macs=call.tokens(call.output) * float(module.fan_out().sum()))
+
+
+@costs(SpikeConvolution, role="synapses")
+def spike_convolution(module: SpikeConvolution, call: Call) -> Cost:
+    """One accumulate per spike and output that it is added to, fewer at the borders."""
+    spikes = call.inputs[0]  # rates [B, K, C H W]
+    reached = spikes.to(wide(spikes.device)) @ module.fan_out().to(spikes.device, wide(spikes.device))  # [B, K]
+    return Count(acs=call.number((reached * call.mask(spikes)).sum()) * module.sim_steps)
+
+
+@costs(ImageEncoder, role="analogue", inside=True)
+def image_encoder(module: ImageEncoder, call: Call) -> Cost:
+    """One scaling per pixel."""
+    pixels = call.inputs[0].shape[-1] - 4 * module.numbers
+    return {"pixels": Count(macs=call.tokens(call.output) * pixels)}
 
 
 @costs(ActionHead, role="analogue")

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from snn_dt import strict
 from snn_dt.data.encoding import BIT, is_composite, parts
 from snn_dt.data.env_spec import parse_spec
+from snn_dt.data.images import find_image
 from snn_dt.errors import TargetError
 from snn_dt.models import TaskShape
 
@@ -158,6 +159,8 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
 def _check_task(task: TaskShape) -> None:
     """Raise ValueError for invalid ranges that a model reads only when it acts."""
     n = task.action_dim
+    if task.image is not None and (not 1 <= task.frames <= 256 or min(task.image) < 1 or len(task.image) < 2):
+        raise ValueError(f"task.image, task.frames: expected sizes of frames, found {task.image}, {task.frames}")
     for name, least, most in (("rtg_range", 2, 2), ("rtg_quantiles", 2, 10_000), ("goal_edges", 0, 256)):
         values = getattr(task, name)
         if values is not None and not (least <= len(values) <= most and _ascend(values)):
@@ -188,7 +191,10 @@ def _ascends(values: tuple[float, ...] | None, least: int, most: int) -> bool:
 def _observes(spec: PolicySpec, task: TaskShape) -> bool:
     from gymnasium import spaces
 
-    return spaces.flatdim(read_space(spec.observation_space)) == task.state_dim
+    space = read_space(spec.observation_space)
+    image = None if task.image is None else find_image(space)
+    numbers = spaces.flatdim(space) - (0 if image is None else image.pixels)
+    return numbers == task.numbers and (None if image is None else image.shape) == task.image
 
 
 def _acts(spec: PolicySpec, task: TaskShape) -> bool:

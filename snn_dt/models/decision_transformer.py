@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.blocks import build_block
 from snn_dt.models.embedding import TokenEmbedding
+from snn_dt.models.encoders import build_encoder
 from snn_dt.models.goals import add_goals, end_goals, give_goals
 from snn_dt.models.heads import build_head
 from snn_dt.models.interface import State, TaskShape, desired_goal
@@ -57,6 +58,7 @@ class DecisionTransformer(nn.Module):
             return_code=build_return_code(config, task),
             goal_columns=desired_goal(config, task),
             reads_return=config.condition != "goal",
+            encoder=build_encoder(config, task),
         )
         self.phase_gate = build_phase(config, task.n_timesteps, PhaseGate) if config.phase_input == "gate" else None
         self.dropout = nn.Dropout(config.dropout)

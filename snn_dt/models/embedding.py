@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snn_dt.models.encoders import ImageEncoder
 from snn_dt.models.positions import INITIAL_SCALE
 from snn_dt.models.return_code import RETURN_UNITS, ReturnCode
 from snn_dt.models.tokens import ALL_TOKENS
@@ -39,6 +40,7 @@ class TokenEmbedding(nn.Module):
             layer norm a large number then hardly moves the token: 3285 and 3624 on Hopper differ by 2 % of its norm.
         goal_columns: the desired goal in a state, whose linear map is added to that of the return-to-go.
         reads_return: False: the map of the desired goal alone stands in place of that of the return-to-go.
+        encoder: maps states of bytes to features.
 
     Attributes:
         query_slice: tokens that predictions are read from.
@@ -56,14 +58,16 @@ class TokenEmbedding(nn.Module):
         return_code: ReturnCode | None = None,
         goal_columns: slice | None = None,
         reads_return: bool = True,
+        encoder: ImageEncoder | None = None,
     ) -> None:
         super().__init__()
+        self.encoder = encoder
         self.rtg_range, self.goal_columns = rtg_range, goal_columns
         self.rtg: Any = nn.Linear(1, d_model) if reads_return else None
         if return_code is not None and reads_return:
             self.rtg = nn.Sequential(return_code, nn.Linear(RETURN_UNITS, d_model))
         self.goal = None if goal_columns is None else nn.Linear(goal_columns.stop - goal_columns.start, d_model)
-        self.state = nn.Linear(state_dim, d_model)
+        self.state = nn.Linear(state_dim if encoder is None else encoder.out_features, d_model)
         self.action = nn.Embedding(action_dim, d_model) if discrete else nn.Linear(action_dim, d_model)
         self.positions = positions
         self.norm = nn.LayerNorm(d_model)
@@ -78,6 +82,8 @@ class TokenEmbedding(nn.Module):
         A decision at step t embeds its new tokens only. `rtg` and `states` are then those of step t (K = 1), `actions`
         that of step t - 1, and `mask` and `timesteps` are `[B, 2]` (`timesteps [B, 1]` if merged), of both steps.
         """
+        if self.encoder is not None and states.dtype == torch.uint8:
+            states = self.encoder(states)  # [B, K, S] -> [B, K, d + D]; otherwise they are features already
         rtg, states, actions = self._asked(rtg, states), self.state(states), self.action(actions)  # [B, K, D] each
         position = None if self.positions is None else self.positions(timesteps)  # [B, K, D]
         if mask.shape[1] > states.shape[1]:
