@@ -15,7 +15,7 @@ LIMITS = {
     "core packages": 10,
     "import cycles": [],
     "names used twice in core": [],
-    "YAML files": 62,
+    "YAML files": 64,
     "tree MB": 35,
     "README lines": 170,
 }
