@@ -138,8 +138,8 @@ def from_pretrained(path: str | Path, device: str = "cpu", *, trust: bool = Fals
         model = build_model(config, task)
         model.load_state_dict(weights, strict=True)
         mean, std = stats["state_mean"], stats["state_std"]
-        if not mean.shape == std.shape == (task.state_dim,):
-            raise ValueError(f"statistics of shape {tuple(mean.shape)} for states of size {task.state_dim}")
+        if not mean.shape == std.shape == (task.numbers,):
+            raise ValueError(f"statistics of shape {tuple(mean.shape)} for {task.numbers} numbers of a state")
         if not (mean.is_floating_point() and std.is_floating_point()):
             raise ValueError(f"statistics of type {mean.dtype} and {std.dtype}, not floating point")
         if not (std > 0).all():

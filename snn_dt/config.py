@@ -40,6 +40,9 @@ class DataConfig:
     """Divisor of the return-to-go, in environment units. Null takes the largest |return-to-go| of the dataset."""
     normalize: bool = True
     """Normalise states to zero mean and unit standard deviation."""
+    frame_stack: int = 1
+    """Number of frames of an image observation that a state holds: this one and those before it in the episode, whose
+    first one repeats. The dataset and the cache hold single frames."""
     validation_fraction: float = 0.0
     """Fraction of the episodes held out for the validation loss."""
     split_seed: int = 0

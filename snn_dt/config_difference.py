@@ -16,6 +16,7 @@ IGNORED_FIELDS = frozenset({"track", "threads"})
 NEWER_FIELDS = frozenset(
     {
         *("model.attention_span", "model.condition", "model.goal", "model.goal_bins", "model.return_code"),
+        *("model.encoder", "data.frame_stack"),
         *("data.relabel_goals", "task.commands", "eval.context_length", "track.tracker", "track.video"),
     }
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from snn_dt.registry import ATTENTIONS, KINDS, LOSSES, NEURONS, POSITIONS
+from snn_dt.registry import ATTENTIONS, ENCODERS, KINDS, LOSSES, NEURONS, POSITIONS
 from snn_dt.renamed import takes_old_names
 
 Check = tuple[str, bool, str, object]
@@ -54,14 +54,17 @@ class ModelConfig:
     """Most bins (`goal: bins`); equal returns share one."""
     return_code: Literal["linear", "quantiles", "code"] | None = None
     """Code of the return-to-go in its token: `linear`, the number itself; `quantiles`, units at the quantiles of the
-    data; `code`, units at quantiles and evenly over the range, with a least width, which resolve the highest returns
-    too. Null: linear; quantiles for snn_dt_stream, which has no linear one."""
+    data. `code` of 0.3.0 now means quantiles. Null: linear; quantiles for snn_dt_stream, which has no linear one."""
     tokens: Literal["interleaved", "merged"] | None = None
     """Tokens per step: three (return-to-go, state, action), or one made of `R_t`, `s_t` and `a_(t-1)`. Null:
     interleaved; merged for dsformer and for snn_dt_stream, which has no other."""
     coding: Literal["rate", "spikes"] | None = None
     """Output of a layer of neurons: its mean spike rate, so that the next linear layer runs once, or its spikes of each
     step. Null: rate; spikes for dsformer and snn_dt_stream, which have no other."""
+    encoder: str = "nature"
+    """Encoder of image observations: `nature` (Mnih et al. 2015), `impala-small` (Espeholt et al. 2018, without
+    recurrence), `spiking` (two layers of neurons between convolutions), or a registered one. Images of fewer than 36
+    rows or columns get small convolutions, as in MinAtar. See docs/pixels.md."""
     neuron: str = "lif"
     """Neuron of the spiking layers: `lif`, leaky integrate-and-fire; `plif`, the same with one learned time constant
     per layer, which starts at tau_mem and runs without kernels. Or a registered one, see docs/extending.md."""
@@ -139,7 +142,13 @@ def model_checks(config: ModelConfig) -> list[Check]:
         ConfigError: a name that no table holds.
     """
     m: Any = config.resolved()
-    for table, name in ((NEURONS, m.neuron), (ATTENTIONS, m.attention), (POSITIONS, m.positions), (LOSSES, m.loss)):
+    for table, name in (
+        (NEURONS, m.neuron),
+        (ATTENTIONS, m.attention),
+        (POSITIONS, m.positions),
+        (LOSSES, m.loss),
+        (ENCODERS, m.encoder),
+    ):
         table[name]
     fixed, generators = KINDS[m.kind].fixed, m.n_heads * max(m.phase_generators, 1)
     gates, span = m.positions == "phase", m.attention_span
@@ -161,7 +170,7 @@ def model_checks(config: ModelConfig) -> list[Check]:
         ("model.condition", m.return_conditioned or m.condition != "both", "goal without return conditioning",
          m.condition),
         ("model.goal_bins", 2 <= m.goal_bins <= MAX_BINS, f"in [2, {MAX_BINS}]", m.goal_bins),
-        ("model.return_code", m.kind != "snn_dt_stream" or m.return_code != "linear", f"quantiles or code for {m.kind}",
+        ("model.return_code", m.kind != "snn_dt_stream" or m.return_code != "linear", f"quantiles for {m.kind}",
          m.return_code),
         ("model.phase_input", m.phase_input != "gate" or gates, f"current for {m.kind} {m.positions}", m.phase_input),
         ("model.phase_generators", m.phase_input == "current" or not m.d_model % generators, fits, m.phase_generators),

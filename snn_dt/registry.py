@@ -5,6 +5,7 @@
 | NEURONS      | `model.neuron`      | `build(config) -> nn.Module`, see `snn_dt.snn.neuron_layers`             |
 | ATTENTIONS   | `model.attention`   | `build(config) -> nn.Module`, see `snn_dt.models.mixing`          |
 | POSITIONS    | `model.positions`   | `build(config, n_timesteps) -> nn.Module or None`                 |
+| ENCODERS     | `model.encoder`     | `build(config, shape) -> nn.Module`, see `snn_dt.models.encoders` |
 | KINDS        | `model.kind`        | `Kind`                                                            |
 | LOSSES       | `model.loss`        | `loss(model, batch, predictions) -> (scalar, metrics)`            |
 | DATA_SOURCES | `data.dataset`      | what reads `NAME:REST`, see `snn_dt.data.source`                  |
@@ -115,9 +116,12 @@ class Kind:
 
 NEURONS: Table[Build] = Table("model.neuron", "register_neuron", ("snn_dt.snn.neurons",))
 ATTENTIONS: Table[Build] = Table("model.attention", "register_attention", ("snn_dt.models.mixing",))
-POSITIONS: Table[Build] = Table("model.positions", "register_positions", ("snn_dt.models.positions",))
+POSITIONS: Table[Build] = Table(
+    "model.positions", "register_positions", ("snn_dt.models.positions", "snn_dt.models.phase_positions")
+)
+ENCODERS: Table[Build] = Table("model.encoder", "register_encoder", ("snn_dt.models.encoders",))
 KINDS: Table[Kind] = Table("model.kind", "register_kind", ("snn_dt.models.kinds",))
-LOSSES: Table[Build] = Table("model.loss", "register_loss", ("snn_dt.learning.losses", "snn_dt.learning.likelihood"))
+LOSSES: Table[Build] = Table("model.loss", "register_loss", ("snn_dt.learning.losses",))
 DATA_SOURCES: Table[Any] = Table("data.dataset", "register_data_source", ("snn_dt.data.load",))
 
 
@@ -134,6 +138,11 @@ def register_attention(name: str, build: Build) -> None:
 def register_positions(name: str, build: Build) -> None:
     """Add a position code: `build(config, n_timesteps) -> nn.Module`, `[B, K] -> [B, K, D]`."""
     POSITIONS.add(name, build)
+
+
+def register_encoder(name: str, build: Build) -> None:
+    """Add an encoder: `build(config, (C, H, W))`, a module `[..., C H W] -> [..., D]`, for `model.encoder: NAME`."""
+    ENCODERS.add(name, build)
 
 
 def register_kind(

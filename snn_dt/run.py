@@ -22,7 +22,7 @@ from snn_dt.models.positions import note_longest_episode
 from snn_dt.rule_config import local_rule
 from snn_dt.run_checkpoint import restore_run, save_run
 from snn_dt.run_folder import lock_run_folder
-from snn_dt.task import can_evaluate, load_trajectories, make_policy, rtg_scale, shape_of, worth_asking
+from snn_dt.task import can_evaluate, load_trajectories, make_policy, rtg_scale, shape_of, stacked, worth_asking
 from snn_dt.training.batches import training_batches, validation_loss
 from snn_dt.training.console import Console
 from snn_dt.training.distributed import Workers
@@ -110,7 +110,7 @@ class Run:
 
         if data is None:
             data = self.workers.first_here(lambda: load_trajectories(config, trust))
-        self.trajectories = data
+        self.trajectories = data = stacked(data, config.data.frame_stack)
         scale = rtg_scale(config, self.trajectories)
         train_episodes, held_out = self.trajectories.split(config.data.validation_fraction, config.data.split_seed)
         self.batches = training_batches(config, self.trajectories, train_episodes, scale, self.workers)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from snn_dt.config import Config
 from snn_dt.data import Trajectories, load_dataset
 from snn_dt.data.hindsight import goal_columns
-from snn_dt.errors import ConfigError, EnvironmentMismatchError
+from snn_dt.errors import ConfigError, DataError, EnvironmentMismatchError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy, PolicySpec
-from snn_dt.models import TaskShape, build_model
+from snn_dt.models import TaskShape
 
 RESOLUTION = 1e-6
 """Least distance of returns in different bins, as a share of the largest."""
@@ -30,13 +30,28 @@ def load_trajectories(config: Config, trust: bool = False) -> Trajectories:
         SnnDtError: the dataset, or the environment that its actions come from, cannot be used.
     """
     data = config.data
-    return load_dataset(
+    found = load_dataset(
         data.dataset,
         reward_mode=data.reward_mode,
         download=data.download,
         action_space=action_space(data.dataset, config.eval.env_id),
         trust=trust,
     )
+    return stacked(found, data.frame_stack)
+
+
+def stacked(trajectories: Trajectories, frames: int) -> Trajectories:
+    """Return a dataset whose states hold a number of frames.
+
+    Raises:
+        DataError: more than one frame, and observations without an image.
+    """
+    if frames > 1 and trajectories.image is None:
+        raise DataError(
+            f"data.frame_stack: expected 1 for {trajectories.dataset_id!r}, found {frames}: its observations hold no "
+            "image; set it to 1"
+        )
+    return trajectories if frames == trajectories.frame_stack else replace(trajectories, frame_stack=frames)
 
 
 def task_shape(trajectories: Trajectories, rtg_scale: float, goal_bins: int | None = None) -> TaskShape:
@@ -60,6 +75,8 @@ def task_shape(trajectories: Trajectories, rtg_scale: float, goal_bins: int | No
         rtg_range=(float(returns_to_go.min()) / rtg_scale, float(returns_to_go.max()) / rtg_scale),
         action_parts=trajectories.action_parts,
         rtg_quantiles=tuple(float(q) / rtg_scale for q in quantiles),
+        image=None if trajectories.image is None else trajectories.image.shape,
+        frames=trajectories.frame_stack,
         goal_edges=None if edges is None else tuple(float(x) / rtg_scale for x in edges),
         goal_columns=None if columns is None else (columns[1].start, columns[1].stop),
     )
@@ -203,12 +220,3 @@ def can_evaluate(config: Config, policy: Policy) -> bool:
         return False
     make_environment(policy, settings.env_id, quiet=True).close()
     return True
-
-
-def untrained_policy(config: Config, dataset: str, seed: int) -> Policy:
-    """Return a policy for `dataset` with the weights that training from `seed` starts with."""
-    trajectories = load_trajectories(replace(config, data=replace(config.data, dataset=dataset)))
-    scale = rtg_scale(config, trajectories)
-    torch.manual_seed(seed)
-    model = build_model(config.model.resolved(), shape_of(config, trajectories, scale))
-    return make_policy(model, trajectories, config, scale)

@@ -152,7 +152,7 @@ def other_statistics(folder):
         (without("stats.safetensors"), "No such file"),
         (without("provenance.json"), "No such file"),
         (without("config.json"), "no config.json in it"),
-        (other_statistics, "statistics of shape (7,) for states of size 2"),
+        (other_statistics, "statistics of shape (7,) for 2 numbers of a state"),
         (edited("format", value=99), "expected checkpoint format 1, found 99"),
         (edited("format", value=None), "expected checkpoint format 1, found None"),
         (edited("model", "d_model", value=8), "size mismatch"),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from snn_dt.data.checks import as_rows, check_finite, checked
 from snn_dt.data.columns import Column, RunningMoments, digest
 from snn_dt.data.encoding import number_columns, parts
+from snn_dt.data.images import find_image, numbers_of
 from snn_dt.data.normalisation import is_wide, needs_float64, scales
 from snn_dt.data.source import Source
 from snn_dt.data.survey import Survey
@@ -54,7 +55,7 @@ def _read(
     columns: dict[str, Column] = {}
     lengths, terminated, truncated = [], [], []
     moments, original, survey = RunningMoments(), RunningMoments(), Survey(source)
-    dtype = stored
+    dtype, image = stored, find_image(source.observation_space)
     for index, episode in enumerate(source.episodes()):
         where = f"episode {index} of dataset {source.dataset_id!r}"
         episode = as_rows(episode, where, source)
@@ -68,7 +69,7 @@ def _read(
         returns_to_go = np.cumsum(rewards[::-1])[::-1]  # [T], sum of this and all later rewards
         check_finite("returns-to-go", returns_to_go, where)
         step_data = {
-            "observations": observations.astype(stored),
+            "observations": observations if image else observations.astype(stored),
             "actions": actions,
             "rewards": rewards.astype(np.float32),
             "returns_to_go": returns_to_go.astype(np.float32),
@@ -77,9 +78,12 @@ def _read(
             if name not in columns:
                 columns[name] = Column(folder and folder / f"{name}.npy", block.dtype, block.shape[1:])
             columns[name].append(block)
-        moments.update(step_data["observations"])
+        numbers = step_data["observations"]
+        if image:  # statistics are those of the numbers beside it, which are float32
+            numbers = numbers[:, : numbers.shape[1] - image.pixels].view(np.float32)
+        moments.update(numbers)
         # Moments of the wide numbers tell whether float32 loses them.
-        dtype = np.asarray(episode.observations).dtype
+        dtype = np.asarray(episode.observations).dtype if image is None else stored
         if is_wide(dtype) and stored == np.float32:
             original.update(observations)
         lengths.append(len(rewards))
@@ -94,9 +98,10 @@ def _read(
             column.finish()
         return None
     mean, std, scale_notes = scales(moments, dtype, stored)
-    numbers = number_columns(parts(source.observation_space))
+    plain = number_columns(parts(source.observation_space))
+    plain = plain if image is None else numbers_of(image, plain)
     # Choices and bits stay 0 and 1: a choice that the data seldom take would become a large number.
-    mean, std = np.where(numbers, mean, 0).astype(stored), np.where(numbers, std, 1).astype(stored)
+    mean, std = np.where(plain, mean, 0).astype(stored), np.where(plain, std, 1).astype(stored)
     arrays: dict[str, NDArray[Any]] = {
         "episode_offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),  # [E + 1]
         "terminated": np.array(terminated, dtype=np.bool_),

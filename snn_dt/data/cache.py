@@ -125,7 +125,7 @@ def _check_lengths(trajectories: Trajectories) -> None:
     t, offsets = trajectories, trajectories.episode_offsets
     steps = {len(getattr(t, name)) for name in _PER_STEP}
     episodes = {len(t.terminated), len(t.truncated), len(offsets) - 1}
-    widths = {*t.state_mean.shape, *t.state_std.shape, t.obs_dim}
+    widths = {*t.state_mean.shape, *t.state_std.shape, t.numbers}
     # Offsets begin at 0, increase and end at the number of steps.
     if steps != {int(offsets[-1])} or offsets[0] != 0 or (np.diff(offsets) < 1).any() or len(episodes) > 1:
         raise ValueError(f"arrays of {sorted(steps)} rows for {int(offsets[-1])} steps")

@@ -9,6 +9,7 @@ from gymnasium.spaces import Box, Discrete, flatdim
 from numpy.typing import NDArray
 
 from snn_dt.data.encoding import flat_box, is_composite, rows
+from snn_dt.data.images import find_image, numbers_of, pack
 from snn_dt.data.normalisation import is_wide
 from snn_dt.data.source import Episode, Source
 from snn_dt.errors import DataError
@@ -47,7 +48,8 @@ def as_rows(episode: Episode, where: str, source: Source) -> Episode:
 def checked(episode: Episode, where: str, source: Source) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
     """Return the observations [T, obs_dim], actions [T, ...] and rewards [T] of one episode, or raise `DataError`.
 
-    Observations keep a type of more than 32 bits. All their numbers are finite in float32.
+    Observations keep a type of more than 32 bits, and become bytes if they have an image (`snn_dt.data.images`). All
+    their numbers are finite in float32.
     """
     # Types first: the checks below compute with the numbers.
     for name in ("observations", "actions", "rewards"):
@@ -63,14 +65,17 @@ def checked(episode: Episode, where: str, source: Source) -> tuple[NDArray[Any],
             f"{where} has {len(episode.observations)} observations, {len(episode.actions)} actions and {n} rewards: "
             "expected T >= 1 rewards, T actions and T or T + 1 observations; repair or drop the episode"
         )
+    given = np.asarray(episode.observations[:n])
+    _check_width("observations", given, flatdim(source.observation_space), where, source.observation_space)
+    image = find_image(source.observation_space)
+    numbers = given if image is None else numbers_of(image, given)
     with np.errstate(over="ignore"):  # a number too large for float32 becomes inf, which is reported below
-        rounded = np.asarray(episode.observations[:n], dtype=np.float32)
-    observations = np.asarray(episode.observations[:n]) if is_wide(np.asarray(episode.observations).dtype) else rounded
+        rounded = numbers.astype(np.float32)
+    observations = pack(image, given) if image else given if is_wide(given.dtype) else rounded
     # float64, since returns-to-go are sums over the episode.
     rewards = np.asarray(episode.rewards, dtype=np.float64)
     check_finite("observations", rounded, where)
     check_finite("rewards", rewards, where)
-    _check_width("observations", observations, flatdim(source.observation_space), where, source.observation_space)
     return observations, _checked_actions(episode.actions, where, source), rewards
 
 

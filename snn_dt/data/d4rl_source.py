@@ -29,8 +29,9 @@ from snn_dt.data.d4rl_files import local_datasets as local_datasets
 from snn_dt.data.file_faults import damaged_file
 from snn_dt.data.flags import as_flags
 from snn_dt.data.hdf5 import open_hdf5
+from snn_dt.data.images import is_image
 from snn_dt.data.source import DataSource, Episode, Located, ReadOptions, Source
-from snn_dt.data.spaces import check_supported, flattened, is_image
+from snn_dt.data.spaces import check_supported, flattened
 from snn_dt.errors import DataError
 
 if TYPE_CHECKING:

@@ -13,14 +13,19 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from snn_dt.data.images import find_image
+
 OWN = -1
 """Marks a window that keeps the desired goal of its episode."""
 
 
 def goal_columns(space: Any) -> tuple[slice, slice] | None:
-    """Return the columns of the (achieved, desired) goal in rows of a space; None if it has not both, of one size."""
+    """Return the columns of the (achieved, desired) goal in rows of a space; None if it has not both, of one size.
+
+    With an image it has none: its rows are bytes.
+    """
     names = ("achieved_goal", "desired_goal")
-    if not isinstance(space, spaces.Dict) or not set(names) <= set(space.spaces):
+    if not isinstance(space, spaces.Dict) or not set(names) <= set(space.spaces) or find_image(space):
         return None
     ends = np.cumsum([spaces.flatdim(part) for part in space.spaces.values()])
     after = dict(zip(space.spaces, ends.tolist(), strict=True))

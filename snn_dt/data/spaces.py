@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from snn_dt.data.env_spec import NO_LIMIT, parse_spec
+from snn_dt.data.images import is_image
 from snn_dt.errors import DataError
 
 # The Dict keys and Tuple indices that lead to a leaf of the observation space: () for the space itself.
@@ -31,21 +32,25 @@ REFUSED = {
 def check_supported(observation_space: gym.Space[Any], action_space: gym.Space[Any], dataset: str) -> None:
     """Raise `DataError` for spaces that cannot be learned from. The message names each and the reason.
 
-    Supported are Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of them. Not supported are images, empty
-    spaces, and spaces without a fixed number of columns.
+    Supported are Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of them, with one image of bytes among
+    the observations. Not supported are empty spaces and spaces without a fixed number of columns.
     """
     # All faults are collected, so that the message names them together.
-    found = [
-        f"{kind} {name}" + (f" at {'/'.join(map(str, at))!r}" if at else "") + reason
-        for name, space in (("observations", observation_space), ("actions", action_space))
-        for at, leaf in _leaves(space)
-        for kind, reason in [_fault(leaf)]
-        if kind
-    ]
+    images = 0
+    found = []
+    for name, space in (("observations", observation_space), ("actions", action_space)):
+        for at, leaf in _leaves(space):
+            kind, reason = _fault(leaf)
+            if not kind and _is_image(leaf):
+                images += 1
+                if name == "actions" or images > 1:
+                    kind, reason = f"image {leaf.shape}", " (one image in an observation is supported)"
+            if kind:
+                found.append(f"{kind} {name}" + (f" at {'/'.join(map(str, at))!r}" if at else "") + reason)
     if found:
         raise DataError(
-            f"dataset {dataset!r} has {', '.join(found)}; supported are Box (without images), Discrete, MultiDiscrete "
-            "and MultiBinary, and Dict and Tuple of them: choose another dataset"
+            f"dataset {dataset!r} has {', '.join(found)}; supported are Box, Discrete, MultiDiscrete and MultiBinary, "
+            "and Dict and Tuple of them: choose another dataset"
         )
 
 
@@ -67,8 +72,8 @@ def _fault(leaf: Any) -> tuple[str, str]:
     if isinstance(leaf, spaces.Dict | spaces.Tuple):  # a leaf only without parts
         return f"empty {kind}", ""
     if isinstance(leaf, spaces.Box):
-        if _is_image(leaf):
-            return f"image {leaf.shape}", ""
+        if _is_image(leaf) and leaf.dtype not in (np.uint8, np.bool_):
+            return f"image {leaf.shape}", f" of {leaf.dtype} (images are bytes, uint8)"
         if 0 in leaf.shape:
             return f"empty {leaf.shape}", ""
         return ("Box (with bounds that are NaN)", "") if np.isnan([leaf.low, leaf.high]).any() else ("", "")
@@ -80,27 +85,15 @@ def _fault(leaf: Any) -> tuple[str, str]:
     return kind, f" ({REFUSED[kind]})" if kind in REFUSED else ""
 
 
-MAX_GRID = 31
-"""Largest number of rows and columns of a grid of bytes (Minigrid's 7 x 7) that is not taken for an image."""
-
 MAX_QUIET_NUMBERS = 1024
 """Largest number of numbers of an observation without a note."""
-
-
-def is_image(shape: tuple[int, ...], dtype: Any) -> bool:
-    """Return whether an array is an image or a stack of images, with the channels on any axis.
-
-    Bytes with two long axes are an image, other numbers only with a third axis. Smaller grids are plain numbers, as in
-    Minari.
-    """
-    # Channels are few, so the axis of the channels does not count as long.
-    long_axes = sum(size > MAX_GRID for size in shape)
-    return long_axes >= 2 and (np.dtype(dtype) == np.uint8 or len(shape) >= 3)
 
 
 def flattened(shape: tuple[int, ...], dtype: Any, at: LeafPath = ()) -> str | None:
     """Return a note if an observation that may be a grid is read as a vector, else None."""
     n = int(np.prod(shape))
+    if is_image(shape, dtype):
+        return None
     if (np.dtype(dtype) != np.uint8 or len(shape) < 2) and n <= MAX_QUIET_NUMBERS:
         return None
     name = f"observations at {'/'.join(map(str, at))!r}" if at else "observations"

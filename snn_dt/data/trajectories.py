@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from snn_dt.data.checks import absurd
 from snn_dt.data.encoding import flat_box, is_composite, number_columns, parts
+from snn_dt.data.images import NUMBER_BYTES, Image, find_image
 from snn_dt.data.scores import ReferenceScores
 
 if TYPE_CHECKING:
@@ -34,21 +35,24 @@ class Trajectories:
     |---|---|---|
     | `observations` | [N, obs_dim] float32 | as the environment emits them, flattened in the order of the space; |
     | | or float64 | where float32 cannot hold the variation of a column (5,000,000 plus or minus 0.2) |
+    | | or uint8 | with an image, as rows of `snn_dt.data.images` |
     | `actions` | [N, action_dim] float32 or [N] int64 | environment units; a Discrete with a start keeps its start; |
     | | | MultiDiscrete, MultiBinary, Dict and Tuple as rows of `snn_dt.data.encoding` |
     | `rewards` | [N] float32 | after `reward_mode` |
     | `returns_to_go` | [N] float32 | undiscounted sum of this and the later rewards of the episode |
     | `episode_offsets` | [E + 1] int64 | |
     | `terminated`, `truncated` | [E] bool | flags of each episode's last step |
-    | `state_mean`, `state_std` | [obs_dim], same type | over all N; std is 1 for a column that is constant |
+    | `state_mean`, `state_std` | [obs_dim], same type | over all N; std is 1 for a column that is constant; with an |
+    | | | image [d] float32, of the numbers beside it |
 
+    `frame_stack` is the number of frames n that a state holds; `observations` hold single ones.
     `checksum` is the SHA-256 of the flat content, the same for every file format. `reference` is None if neither the
     dataset nor D4RL's table has reference scores. `env_spec` describes the environment to evaluate in, as JSON for
     Gymnasium's `EnvSpec.from_json`. `time_limit` is the step limit of that environment. `notes` are warnings about the
     data, which are also logged on loading.
     """
 
-    observations: NDArray[np.floating[Any]]
+    observations: NDArray[Any]
     actions: NDArray[Any]
     rewards: NDArray[np.float32]
     returns_to_go: NDArray[np.float32]
@@ -67,6 +71,7 @@ class Trajectories:
     reference: ReferenceScores | None
     time_limit: int | None = None
     notes: tuple[str, ...] = ()
+    frame_stack: int = 1
 
     @classmethod
     def from_arrays(
@@ -155,8 +160,20 @@ class Trajectories:
 
     @property
     def obs_dim(self) -> int:
-        """Length of a flattened observation."""
-        return int(self.observations.shape[1])
+        """Length of a flattened observation; with an image the number of bytes, `frame_stack` included."""
+        pixels = 0 if self.image is None else self.image.pixels
+        return int(self.observations.shape[1]) + (self.frame_stack - 1) * pixels
+
+    @cached_property
+    def image(self) -> Image | None:
+        """The image of an observation; None without one."""
+        return find_image(self.observation_space)
+
+    @property
+    def numbers(self) -> int:
+        """Columns of an observation that are numbers: all, or d of those beside an image."""
+        columns = int(self.observations.shape[1])
+        return columns if self.image is None else (columns - self.image.pixels) // NUMBER_BYTES
 
     @property
     def discrete(self) -> bool:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from snn_dt.data.hindsight import Hindsight, goal_columns
+from snn_dt.data.images import ImageRows
 from snn_dt.data.mmap_advice import read_at_random
 from snn_dt.data.trajectories import Trajectories
 
@@ -32,7 +33,7 @@ class Batch:
     | field | shape, type | |
     |---|---|---|
     | `rtg` | [B, K, 1] float32 | return-to-go / rtg_scale |
-    | `states` | [B, K, obs_dim] float32 | normalised observations |
+    | `states` | [B, K, obs_dim] float32 | normalised observations; with an image bytes of `snn_dt.data.images` |
     | `actions` | [B, K, action_dim] float32 or [B, K] int64 | environment units, or index of the choice |
     | `timesteps` | [B, K] int64 | index in the episode |
     | `attention_mask` | [B, K] bool | True = real step |
@@ -71,13 +72,10 @@ class WindowSampler:
         normalize: subtract `state_mean` and divide by `state_std`.
         raised: fraction of windows with return-to-go augmentation. All returns-to-go of such a window are increased by
             one amount, exponentially distributed with mean `RTG_INCREASE`. A policy that falls behind its target meets
-            such returns-to-go, and the data hold none. Nguyen et al. 2022 (arXiv 2210.05158) increase only those of the
-            best episodes.
+            such returns-to-go. Nguyen et al. 2022 (arXiv 2210.05158) increase only those of the best episodes.
         goals: also give the return of each window's whole episode, which augmentation does not change.
         relabelled: fraction of windows whose desired goal is one that the episode achieved later; see
             `snn_dt.data.hindsight.Hindsight`. The observations must hold both goals.
-
-    `len(sampler)` is the number of different windows.
     """
 
     def __init__(
@@ -94,11 +92,10 @@ class WindowSampler:
     ) -> None:
         if context_length < 1 or rtg_scale <= 0:
             raise ValueError(f"expected context_length >= 1, rtg_scale > 0; found {context_length}, {rtg_scale}")
-        read_at_random(trajectories.observations, trajectories.actions, trajectories.returns_to_go)
+        arrays = trajectories.observations, trajectories.actions, trajectories.returns_to_go
+        read_at_random(*arrays)
         # asarray: indexing an np.memmap object costs several times as much as indexing an ndarray.
-        self._observations = np.asarray(trajectories.observations)
-        self._actions = np.asarray(trajectories.actions)
-        self._returns_to_go = np.asarray(trajectories.returns_to_go)
+        self._observations, self._actions, self._returns_to_go = map(np.asarray, arrays)
         self._offsets = np.asarray(trajectories.episode_offsets)
         space: Any = trajectories.action_space
         self._first_action = int(space.start) if trajectories.discrete else 0
@@ -109,6 +106,7 @@ class WindowSampler:
         self._hindsight = None if columns is None else Hindsight(columns, relabelled, self._offsets)
         self._steps_back = np.arange(1 - context_length, 1)  # [K], from -K + 1 to 0
         self._normalize = normalize
+        self._gather: Any = ImageRows(trajectories, normalize).take if trajectories.image else self._gather_states
         # [K * obs_dim]: numpy broadcasts one long row much faster than K rows of obs_dim numbers.
         self._mean = np.tile(trajectories.state_mean, context_length)
         self._inverse_std = np.tile(1.0 / trajectories.state_std, context_length)
@@ -157,7 +155,7 @@ class WindowSampler:
         mask = timesteps >= 0
         np.maximum(timesteps, 0, out=timesteps)
         rows = starts[:, None] + timesteps  # [B, K]; padding reads the episode's first step and is zeroed below
-        states = self._gather_states(rows, desired)
+        states = self._gather(rows, desired, starts)
         actions = self._actions.take(rows, axis=0)  # [B, K, action_dim] or [B, K]
         if self._first_action:
             actions -= self._first_action  # a model counts choices from 0
@@ -188,7 +186,7 @@ class WindowSampler:
         augmented = generator.random(n) < self._augmented
         return (augmented * generator.exponential(self._mean_increase, n)).astype(np.float32)
 
-    def _gather_states(self, rows: NDArray[np.int64], desired: NDArray[np.int64] | None) -> NDArray[np.float32]:
+    def _gather_states(self, rows: NDArray[np.int64], desired: NDArray[np.int64] | None, _: Any) -> NDArray[np.float32]:
         states = self._observations.take(rows, axis=0)  # [B, K, obs_dim]
         if self._hindsight is not None and desired is not None:
             self._hindsight.apply(states, desired, self._observations)

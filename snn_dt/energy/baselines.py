@@ -11,6 +11,7 @@ import torch
 from snn_dt.energy.counts import Count
 from snn_dt.model_config import ModelConfig
 from snn_dt.models import TaskShape, build_model
+from snn_dt.models.encoders import encoded
 
 
 def same_tokens(config: ModelConfig) -> ModelConfig:
@@ -22,7 +23,8 @@ def same_tokens(config: ModelConfig) -> ModelConfig:
     config = config.resolved()
     positions = "learned" if config.positions == "phase" else config.positions
     plain: dict[str, Any] = {"attention": "softmax", "routing": False, "phase_input": "current", "head": "linear"}
-    plain |= {"goal": "none", "return_code": "linear", "loss": "action", "attention_span": None}
+    plain |= {"condition": "return", "goal": "none", "return_code": "linear", "loss": "action", "attention_span": None}
+    plain |= {"encoder": "impala-small" if config.encoder == "spiking" else config.encoder}  # its convolutions
     plain |= {"context_length": config.attention_span or config.context_length}
     return dataclasses.replace(config, kind="dense", positions=positions, **plain)
 
@@ -80,7 +82,7 @@ def _first_cached_decisions(config: ModelConfig, task: TaskShape) -> tuple[Count
         state, counts = model.rest(1), []
         for n in range(1, 5):
             with DecisionMeter(model) as meter:
-                model.step(torch.zeros(1, 1), torch.zeros(1, task.state_dim), state)
+                model.step(torch.zeros(1, 1), _state(model, task), state)
                 meter.count(torch.ones(1, 1, dtype=torch.bool), torch.tensor([n]))
             counts.append(meter.total_with_memory())
     return tuple(counts)
@@ -120,7 +122,7 @@ def _first_decisions(config: ModelConfig, task: TaskShape) -> tuple[Count, ...]:
             with DecisionMeter(model) as meter:
                 model(
                     torch.zeros(1, n, 1),
-                    torch.zeros(1, n, task.state_dim),
+                    _state(model, task).expand(1, n, -1),  # [1, d] -> [1, n, d]
                     actions.long() if task.discrete else actions,
                     torch.zeros(1, n, dtype=torch.int64),
                     mask,
@@ -129,6 +131,12 @@ def _first_decisions(config: ModelConfig, task: TaskShape) -> tuple[Count, ...]:
                 meter.count(mask)
             counts.append(meter.total_with_memory())
     return tuple(counts)
+
+
+def _state(model: Any, task: TaskShape) -> torch.Tensor:
+    """Return a state `[1, d]` of zeros. An image is encoded here: once in a decision, whatever its context."""
+    kind = torch.float32 if task.image is None else torch.uint8
+    return encoded(model, torch.zeros(1, task.state_dim, dtype=kind))
 
 
 def recurrent_baseline(config: ModelConfig, task: TaskShape) -> Count:
@@ -165,6 +173,6 @@ def _around_the_blocks(config: ModelConfig, task: TaskShape) -> Count:
         # As in the middle of an episode, where the previous action is known.
         state["begun"].fill_(True)
         with DecisionMeter(model) as meter:
-            model.step(torch.zeros(1, 1), torch.zeros(1, task.state_dim), state)
+            model.step(torch.zeros(1, 1), _state(model, task), state)
             meter.count(torch.ones(1, 1, dtype=torch.bool))
     return sum((count for name, count in meter.by_module.items() if not name.startswith("blocks.")), Count())

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_dt.device import wide
 from snn_dt.energy.baselines import (
     cached_count,
     cached_decision_transformer,
@@ -23,7 +22,9 @@ from snn_dt.energy.costs import Call, Real, declared
 from snn_dt.energy.counts import Count, EnergyTable
 from snn_dt.energy.memory import VALUE_BYTES, kept_bytes, state_bytes, traffic_bytes
 from snn_dt.energy.recorder import Recorder
+from snn_dt.models.encoders import kept_dim
 from snn_dt.models.interface import decides_from_state, is_streaming
+from snn_dt.snn.backends import wide
 from snn_dt.snn.probe import layer_flag
 
 Modules = dict[str, dict[str, float]]
@@ -139,7 +140,7 @@ class DecisionMeter:
 
     def _bytes_of_a_step(self) -> float:
         model = self.model  # return-to-go, state, action, timestep
-        return VALUE_BYTES * (1 + model.state_dim + (1 if model.discrete else model.action_dim) + 1)
+        return VALUE_BYTES * (1 + kept_dim(model) + (1 if model.discrete else model.action_dim) + 1)
 
     def total(self) -> Count:
         """Return the mean count of one decision over the whole network."""

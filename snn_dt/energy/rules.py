@@ -9,24 +9,27 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snn_dt.device import wide
 from snn_dt.energy.costs import Call, Cost, costs, wire
 from snn_dt.energy.counts import Count
 from snn_dt.models.attention import DendriticRouting, DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.blocks import Block
 from snn_dt.models.decay import DecayAttention
+from snn_dt.models.dsformer_attention import PSSA, TSSA
 from snn_dt.models.embedding import TokenEmbedding
+from snn_dt.models.encoders import Convolution, ImageEncoder, SpikeConvolution
 from snn_dt.models.heads import PopulationDecode, RateHead
 from snn_dt.models.layers import ActionHead, MaskedSequential, SpikeLinear, TimeMean
-from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
+from snn_dt.models.mixing import LinearSpikeAttention, SoftmaxAttention, SpikeAttention
 from snn_dt.models.norms import PTBN
-from snn_dt.models.positions import PhaseGate, PhaseGenerators, PhasePositions, SinusoidalPositions
+from snn_dt.models.phase_positions import PhaseGate, PhaseGenerators, PhasePositions
+from snn_dt.models.positions import SinusoidalPositions
 from snn_dt.models.return_code import ReturnCode
 from snn_dt.models.spread import ActionSpread
 from snn_dt.models.stream_block import StreamBlock
 from snn_dt.models.stream_embedding import StreamEmbedding
 from snn_dt.models.tokens import Tokens
 from snn_dt.snn import Neuron, SpikingLayer
+from snn_dt.snn.backends import wide
 
 # Multiply-accumulates of exp, tanh, sin or cos: range reduction and a cubic polynomial.
 TRANSCENDENTAL_MACS = 4.0
@@ -59,6 +62,27 @@ def spike_linear(module: SpikeLinear, call: Call) -> Cost:
 def linear(module: nn.Linear, call: Call) -> Cost:
     """One multiply-accumulate per weight."""
     return Count(macs=call.tokens(call.output) * module.in_features * module.out_features)
+
+
+@costs(Convolution, role="analogue")
+def convolution(module: Convolution, call: Call) -> Cost:
+    """One multiply-accumulate per input and output that it is added to. Padding costs nothing."""
+    return Count(macs=call.tokens(call.output) * float(module.fan_out().sum()))
+
+
+@costs(SpikeConvolution, role="synapses")
+def spike_convolution(module: SpikeConvolution, call: Call) -> Cost:
+    """One accumulate per spike and output that it is added to, fewer at the borders."""
+    spikes = call.inputs[0]  # rates [B, K, C H W]
+    reached = spikes.to(wide(spikes.device)) @ module.fan_out().to(spikes.device, wide(spikes.device))  # [B, K]
+    return Count(acs=call.number((reached * call.mask(spikes)).sum()) * module.sim_steps)
+
+
+@costs(ImageEncoder, role="analogue", inside=True)
+def image_encoder(module: ImageEncoder, call: Call) -> Cost:
+    """One scaling per pixel."""
+    pixels = call.inputs[0].shape[-1] - 4 * module.numbers
+    return {"pixels": Count(macs=call.tokens(call.output) * pixels)}
 
 
 @costs(ActionHead, role="analogue")
@@ -99,7 +123,7 @@ def norm_count(elements: float) -> Count:
 
 @costs(PTBN, role="analogue")
 def folded_norm(module: PTBN, call: Call) -> Cost:
-    """No cost: inference folds it into the linear layer before it (`snn_dt.models.folding`)."""
+    """No cost: inference folds it into the linear layer before it."""
     return Count()
 
 

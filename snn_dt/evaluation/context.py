@@ -3,35 +3,16 @@
 The buffers are mirrored rings. Step i of the rollout is written at `i mod K` and at `i mod K + K`. The last K steps
 are therefore contiguous, and a window is a view.
 
-N episodes, K context length, S state size, A action dimensions or number of discrete actions.
+N episodes, K context length, S state size (of an image that of its features), A action dimensions or number of discrete
+actions.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from snn_dt.evaluation.decide import Decide
-from snn_dt.evaluation.stream_context import StreamContext
-from snn_dt.models.interface import SequenceModel, decides_from_state
-
-
-def make_context(
-    model: nn.Module | SequenceModel, n: int, device: torch.device, context_length: int | None = None
-) -> Context | StreamContext:
-    """Return the context of `n` episodes: the state that the model decides from, or the last K steps.
-
-    `context_length` is a smaller K than that of the model.
-    """
-    if decides_from_state(model):
-        return StreamContext(model, n, device)
-    window: Any = model
-    return Context(
-        n, context_length or window.context_length, window.state_dim, window.action_dim, window.discrete, device
-    )
-
 
 TENSORS = ("rtg", "states", "actions", "timesteps", "mask", "age")
 COUNTERS = ("step", "length")

@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from snn_dt import strict
 from snn_dt.data.encoding import row
-from snn_dt.device import wide
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError
 from snn_dt.evaluation.actions import ActionReader, CompositeReader, make_reader
-from snn_dt.evaluation.context import Context, make_context
+from snn_dt.evaluation.contexts import AnyContext, make_context
 from snn_dt.evaluation.decide import Decider, make_decider, pick_way
+from snn_dt.evaluation.image_context import ImageReader
 from snn_dt.evaluation.policy_spec import PolicySpec as PolicySpec
-from snn_dt.evaluation.policy_spec import read_space
-from snn_dt.evaluation.stream_context import StreamContext
+from snn_dt.evaluation.policy_spec import Specified
 from snn_dt.models.goals import aim, takes_goal
 from snn_dt.rule_config import PlasticityConfig, local_rule, plasticity_checks
+from snn_dt.snn.backends import wide
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +50,7 @@ def _one_thread(method: Callable[Concatenate[Policy, P], R]) -> Callable[Concate
     return call
 
 
-class Policy:
+class Policy(Specified):
     """A return-conditioned policy for one environment or for N in parallel.
 
     `copy.deepcopy` and `pickle` also copy a running episode. A policy can be used by one thread at a time. Concurrent
@@ -80,7 +80,7 @@ class Policy:
         self.model, self.spec, self.provenance = model, spec, provenance or {}
         self.device = next(model.parameters()).device
         self.state_mean, self.state_std = state_mean.to(self.device), state_std.to(self.device)
-        self._context: Context | StreamContext | None = None
+        self._context: AnyContext | None = None
         self._decider: Decider | None = None
         self._modules_only = False
         self._reader: ActionReader | CompositeReader | None = None
@@ -177,7 +177,7 @@ class Policy:
         self._asked = self._tensor(self.spec.goals(asked))
         self._mixed = aim(self.model, self._asked / self.spec.rtg_scale)
 
-    def _begin(self, context: Context | StreamContext, single: bool) -> None:
+    def _begin(self, context: AnyContext, single: bool) -> None:
         """Continue from `context`, with the fastest way of deciding that the model supports now."""
         self.model.eval()
         decider = self._decider
@@ -220,7 +220,8 @@ class Policy:
             self._warn_unobserved()
         rtg = (self._rtg / self.spec.rtg_scale).float()
         # The statistics are float64 where float32 would lose digits, so normalise before the cast.
-        normal = ((states - self.state_mean) / self.state_std).float()
+        scale: Any = (lambda x, mean, std: ((x - mean) / std).float()) if self._images is None else self._images.scale
+        normal = scale(states, self.state_mean, self.state_std)
         # Plasticity reads the input of the head through a hook.
         modules = self._modules_only or self._plasticity is not None
         rows = {"goal": (self._asked / self.spec.rtg_scale).float()[:, None]} if self._mixed else {}  # [N, 1]
@@ -317,19 +318,9 @@ class Policy:
         return directory
 
     @property
-    def context(self) -> Context | StreamContext:
+    def context(self) -> AnyContext:
         """The context of the running episodes: their last steps or the state of the model."""
         return self._running()
-
-    @cached_property
-    def observation_space(self) -> Any:
-        """The Gymnasium space of an observation."""
-        return read_space(self.spec.observation_space)
-
-    @cached_property
-    def action_space(self) -> Any:
-        """The Gymnasium space of an action."""
-        return read_space(self.spec.action_space)
 
     @cached_property
     def _encoded(self) -> bool:
@@ -337,15 +328,19 @@ class Policy:
 
         return not isinstance(self.observation_space, spaces.Box)
 
-    def flatten(self, observation: Any) -> NDArray[np.floating[Any]]:
+    def flatten(self, observation: Any) -> NDArray[np.number[Any]]:
         """Return one observation of the environment as a flat array `[state_dim]`, as in training.
 
-        Its type is float32, or float64 if the statistics are float64. float32 loses digits of columns with a large
-        mean. Choices become one-hot, see `snn_dt.data.encoding`. A flat array is returned as it is.
+        Its type is float32, or float64 if the statistics are: float32 loses digits of columns with a large mean.
+        Choices become one-hot, see `snn_dt.data.encoding`; images bytes, see `snn_dt.data.images`. A flat array is
+        returned as it is.
 
         Raises:
             EnvironmentMismatchError: the observation is not one of the space.
         """
+        images = self._images
+        if images and images.is_row(observation):
+            return np.asarray(observation)
         if self._encoded:
             try:
                 observation = row(self.observation_space, observation)
@@ -354,7 +349,13 @@ class Policy:
                     f"expected observations of {self.observation_space}, found {error}; use the environment the policy "
                     f"was trained for ({self.spec.env_id})"
                 ) from error
-        return np.asarray(observation, dtype=self._number).reshape(-1)  # [state_dim]
+        # [state_dim]
+        return images.row(observation) if images else np.asarray(observation, dtype=self._number).reshape(-1)
+
+    @cached_property
+    def _images(self) -> ImageReader | None:
+        image = getattr(getattr(self.model, "task", None), "image", None)
+        return None if image is None else ImageReader(self.model, self.observation_space)
 
     @property
     def _number(self) -> type[np.floating[Any]]:
@@ -377,7 +378,7 @@ class Policy:
             self._reader = make_reader(self.action_space, bool(self.model.discrete), self.device)
         return self._reader
 
-    def _running(self) -> Context | StreamContext:
+    def _running(self) -> AnyContext:
         if self._context is None:
             raise RuntimeError("expected policy.reset(target_return=...) before the first act; call it at every reset")
         return self._context
@@ -387,13 +388,17 @@ class Policy:
 
     def _states(self, observation: Any) -> Tensor:
         # [1, state_dim], or the batch [N, state_dim].
-        states = self.flatten(observation)[None] if self._single else np.asarray(observation, dtype=self._number)
-        expected = (len(self._rtg), self.model.state_dim)
+        images = self._images
+        if self._single or images:
+            states = np.stack(list(map(self.flatten, [observation] if self._single else observation)))
+        else:
+            states = np.asarray(observation, dtype=self._number)
+        expected = (len(self._rtg), images.size if images else self.model.state_dim)
         if states.shape != expected:
             raise EnvironmentMismatchError(
                 f"expected {expected[0]} observation(s) of size {expected[1]}, as in {self.spec.dataset_id}, found an "
                 f"array of shape {states.shape}; use the environment the policy was trained for ({self.spec.env_id})"
             )
-        if not np.isfinite(states).all():
+        if not np.isfinite(images.numbers(states) if images else states).all():
             raise EnvironmentMismatchError("expected finite observations, found NaN or infinity; check the environment")
         return torch.as_tensor(states, device=self.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from snn_dt import strict
 from snn_dt.data.encoding import BIT, is_composite, parts
 from snn_dt.data.env_spec import parse_spec
+from snn_dt.data.images import find_image
 from snn_dt.errors import TargetError
 from snn_dt.models import TaskShape
 
@@ -78,13 +80,18 @@ class PolicySpec:
         """Return for each target return the nearest of `bin_returns`, or the targets themselves without these.
 
         The bounds between two bins lie beside returns of the data. On Hopper the best ten episodes return 3611 to 3630
-        and the next ones up to 3593: 3600 would ask for the second best behaviour.
+        and the next ones up to 3593: 3600 would select the second best behaviour.
         """
         if self.bin_returns is None:
             return targets
-        known = np.asarray(self.bin_returns)
-        nearest: NDArray[np.float64] = known[np.abs(targets[..., None] - known).argmin(-1)]  # [N, n] -> [N]
+        nearest: NDArray[np.float64] = np.asarray(self.bin_returns)[self.midpoints.searchsorted(targets, "right")]
         return nearest
+
+    @property
+    def midpoints(self) -> NDArray[np.float64]:
+        """Target returns from which on the next one of `bin_returns` is nearer."""
+        known = np.asarray(self.bin_returns)
+        return (known[:-1] + known[1:]) / 2
 
     def beyond(self, targets: NDArray[np.float64]) -> str | None:
         """Return a warning if a target return lies beyond those of the data, else None."""
@@ -106,6 +113,22 @@ def read_space(text: str) -> Any:
     from minari.serialization import deserialize_space
 
     return deserialize_space(text)
+
+
+class Specified:
+    """Base of the policies: the spaces that their specification describes."""
+
+    spec: PolicySpec
+
+    @cached_property
+    def observation_space(self) -> Any:
+        """The Gymnasium space of an observation."""
+        return read_space(self.spec.observation_space)
+
+    @cached_property
+    def action_space(self) -> Any:
+        """The Gymnasium space of an action."""
+        return read_space(self.spec.action_space)
 
 
 def check_spec(spec: PolicySpec, task: TaskShape) -> None:
@@ -141,6 +164,8 @@ def check_spec(spec: PolicySpec, task: TaskShape) -> None:
 def _check_task(task: TaskShape) -> None:
     """Raise ValueError for invalid ranges that a model reads only when it acts."""
     n = task.action_dim
+    if task.image is not None and (not 1 <= task.frames <= 256 or min(task.image) < 1 or len(task.image) < 2):
+        raise ValueError(f"task.image, task.frames: expected sizes of frames, found {task.image}, {task.frames}")
     for name, least, most in (("rtg_range", 2, 2), ("rtg_quantiles", 2, 10_000), ("goal_edges", 0, 256)):
         values = getattr(task, name)
         if values is not None and not (least <= len(values) <= most and _ascend(values)):
@@ -171,7 +196,10 @@ def _ascends(values: tuple[float, ...] | None, least: int, most: int) -> bool:
 def _observes(spec: PolicySpec, task: TaskShape) -> bool:
     from gymnasium import spaces
 
-    return spaces.flatdim(read_space(spec.observation_space)) == task.state_dim
+    space = read_space(spec.observation_space)
+    image = None if task.image is None else find_image(space)
+    numbers = spaces.flatdim(space) - (0 if image is None else image.pixels)
+    return numbers == task.numbers and (None if image is None else image.shape) == task.image
 
 
 def _acts(spec: PolicySpec, task: TaskShape) -> bool:

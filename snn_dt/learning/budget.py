@@ -91,7 +91,8 @@ class Budget:
             found = declared(module)
             if found is None or found.rule is None or found.role not in ("synapses", "neurons"):
                 continue
-            real = embedded if name.startswith("embedding.") else read
+            # A decision encodes its own image only, and the positions of all steps.
+            real = embedded if name.startswith("embedding.") and ".encoder" not in name else read
             cost = found.rule(module, Call(inputs, output, real, streams))
             # Other parts of a rule, such as a norm or a softmax, are analogue and not limited.
             count = cost if isinstance(cost, Count) else cost[""] if "" in cost else sum(cost.values(), Count())

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.blocks import build_block
 from snn_dt.models.embedding import TokenEmbedding
+from snn_dt.models.encoders import build_encoder
 from snn_dt.models.goals import add_goals, end_goals, give_goals
 from snn_dt.models.heads import build_head
 from snn_dt.models.interface import State, TaskShape, desired_goal
 from snn_dt.models.kept_keys import LayerCache, Ring
 from snn_dt.models.layers import TimeMean
-from snn_dt.models.positions import PhaseGate, build_phase, build_positions
+from snn_dt.models.phase_positions import PhaseGate, build_phase
+from snn_dt.models.positions import build_positions
 from snn_dt.models.return_code import build_return_code
 from snn_dt.models.spread import build_spread
 from snn_dt.models.tokens import Tokens, causal_mask
@@ -56,6 +58,7 @@ class DecisionTransformer(nn.Module):
             return_code=build_return_code(config, task),
             goal_columns=desired_goal(config, task),
             reads_return=config.condition != "goal",
+            encoder=build_encoder(config, task),
         )
         self.phase_gate = build_phase(config, task.n_timesteps, PhaseGate) if config.phase_input == "gate" else None
         self.dropout = nn.Dropout(config.dropout)

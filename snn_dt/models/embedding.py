@@ -6,7 +6,6 @@ last action has no token, because no prediction depends on it.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snn_dt.models.encoders import ImageEncoder
 from snn_dt.models.positions import INITIAL_SCALE
 from snn_dt.models.return_code import RETURN_UNITS, ReturnCode
 from snn_dt.models.tokens import ALL_TOKENS
@@ -40,6 +40,7 @@ class TokenEmbedding(nn.Module):
             layer norm a large number then hardly moves the token: 3285 and 3624 on Hopper differ by 2 % of its norm.
         goal_columns: the desired goal in a state, whose linear map is added to that of the return-to-go.
         reads_return: False: the map of the desired goal alone stands in place of that of the return-to-go.
+        encoder: maps states of bytes to features.
 
     Attributes:
         query_slice: tokens that predictions are read from.
@@ -57,14 +58,16 @@ class TokenEmbedding(nn.Module):
         return_code: ReturnCode | None = None,
         goal_columns: slice | None = None,
         reads_return: bool = True,
+        encoder: ImageEncoder | None = None,
     ) -> None:
         super().__init__()
+        self.encoder = encoder
         self.rtg_range, self.goal_columns = rtg_range, goal_columns
         self.rtg: Any = nn.Linear(1, d_model) if reads_return else None
         if return_code is not None and reads_return:
             self.rtg = nn.Sequential(return_code, nn.Linear(RETURN_UNITS, d_model))
         self.goal = None if goal_columns is None else nn.Linear(goal_columns.stop - goal_columns.start, d_model)
-        self.state = nn.Linear(state_dim, d_model)
+        self.state = nn.Linear(state_dim if encoder is None else encoder.out_features, d_model)
         self.action = nn.Embedding(action_dim, d_model) if discrete else nn.Linear(action_dim, d_model)
         self.positions = positions
         self.norm = nn.LayerNorm(d_model)
@@ -79,6 +82,8 @@ class TokenEmbedding(nn.Module):
         A decision at step t embeds its new tokens only. `rtg` and `states` are then those of step t (K = 1), `actions`
         that of step t - 1, and `mask` and `timesteps` are `[B, 2]` (`timesteps [B, 1]` if merged), of both steps.
         """
+        if self.encoder is not None and states.dtype == torch.uint8:
+            states = self.encoder(states)  # [B, K, S] -> [B, K, d + D]; otherwise they are features already
         rtg, states, actions = self._asked(rtg, states), self.state(states), self.action(actions)  # [B, K, D] each
         position = None if self.positions is None else self.positions(timesteps)  # [B, K, D]
         if mask.shape[1] > states.shape[1]:
@@ -145,25 +150,3 @@ class TokenEmbedding(nn.Module):
     def per_token(self, x: Tensor) -> Tensor:
         """Repeat the value of each step for its tokens: `[B, K, ...] -> [B, L, ...]`."""
         return x if self.merged else x.repeat_interleave(3, dim=1)[:, :-1]  # [B, 3K, ...] -> [B, 3K - 1, ...]
-
-
-def widen_returns(model: nn.Module, low: float, high: float) -> None:
-    """Extend the range of scaled returns-to-go of a model to `low` and `high`.
-
-    `model.task` is extended too and is saved in checkpoints. Predictions inside the old range do not change. A model
-    without return conditioning is not changed.
-    """
-    known: Any = model
-    config, task, embedding = known.config, known.task, known.embedding
-    if not config.reads_return or task.rtg_range is None:
-        return
-    low, high = min(low, task.rtg_range[0]), max(high, task.rtg_range[1])
-    quantiles = task.rtg_quantiles
-    if quantiles is not None:  # inner quantiles set the centres of the return code: keep them
-        quantiles = (min(low, quantiles[0]), *quantiles[1:-1], max(high, quantiles[-1]))
-    known.task = replace(task, rtg_range=(low, high), rtg_quantiles=quantiles)
-    if isinstance(embedding, TokenEmbedding):
-        embedding.rtg_range = (low, high)
-    for code in embedding.modules():
-        if isinstance(code, ReturnCode):
-            code.low, code.high = (quantiles or (low, high))[0], (quantiles or (low, high))[-1]

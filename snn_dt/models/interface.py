@@ -7,6 +7,7 @@ B batch, K context length in steps, L tokens, A action dimensions or number of d
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard
 
@@ -42,8 +43,17 @@ class TaskShape:
     """Parts of a composite action (MultiDiscrete, MultiBinary, Dict, Tuple): n for a choice of n, with n columns; -1
     for a bit and 0 for a number, with one column. None for Box and Discrete."""
 
+    image: tuple[int, ...] | None = None
+    """Shape of the image of an observation; None without one. With one a state is bytes, see `snn_dt.data.images`."""
+    frames: int = 1
+    """Number of frames in a state."""
     goal_columns: tuple[int, ...] | None = None
     """First column of the desired goal in a state, and the column after its last one; None if a state holds none."""
+
+    @property
+    def numbers(self) -> int:
+        """Columns of a state that are numbers: all, or those beside the image."""
+        return self.state_dim if self.image is None else (self.state_dim - self.frames * math.prod(self.image)) // 4
 
     @property
     def number_columns(self) -> tuple[bool, ...]:
@@ -108,7 +118,7 @@ class SequenceModel(Protocol):
 
         Args:
             rtg: return-to-go over its scale, `[B, K, 1]`.
-            states: normalised, `[B, K, state_dim]`.
+            states: normalised, `[B, K, state_dim]`; with an image bytes, or features of `snn_dt.models.encoders`.
             actions: `[B, K, A]` float in environment units or `[B, K]` int64 from 0. Choices of a composite action are
                 one-hot, its bits 0 or 1.
             timesteps: index in the episode, `[B, K]` int64.

@@ -97,7 +97,7 @@ def _ends(model: DecisionTransformer) -> cpp_decision.Ends:
     tensors: list[Any] = [*pair(embedding.rtg), *pair(embedding.state), *action, places[0], *pair(embedding.norm)]
     tensors += [*pair(model.norm), *pair(head), *bounds, places[1]]
     sizes = (
-        model.state_dim,
+        embedding.state.in_features,
         model.action_dim,
         model.discrete,
         head.bounded,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_dt.model_config import ModelConfig
+from snn_dt.models.encoders import build_encoder
 from snn_dt.models.goals import add_goals, end_goals, give_goals
 from snn_dt.models.heads import linear_head
 from snn_dt.models.interface import State, TaskShape, desired_goal
@@ -54,6 +55,7 @@ class StreamTransformer(nn.Module):
             config.d_model,
             None if config.condition == "goal" else build_return_code(config, task) or ReturnCode(None),
             desired_goal(config, task),
+            build_encoder(config, task),
         )
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(StreamBlock(config) for _ in range(config.n_layers))

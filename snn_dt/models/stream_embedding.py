@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snn_dt.models.encoders import ImageEncoder
 from snn_dt.models.positions import INITIAL_SCALE
 from snn_dt.models.return_code import RETURN_UNITS, ReturnCode
 
@@ -34,12 +35,14 @@ class StreamEmbedding(nn.Module):
         d_model: int,
         code: ReturnCode | None,
         goal_columns: slice | None = None,
+        encoder: ImageEncoder | None = None,
     ) -> None:
         super().__init__()
+        self.encoder = encoder
         self.goal_columns = goal_columns
         self.code: Any = code
         self.gate: Any = None if code is None else nn.Linear(RETURN_UNITS, 2 * d_model)
-        self.state = nn.Linear(state_dim, d_model)
+        self.state = nn.Linear(state_dim if encoder is None else encoder.out_features, d_model)
         self.action = nn.Embedding(action_dim, d_model) if discrete else nn.Linear(action_dim, d_model, bias=False)
         nn.init.normal_(self.action.weight, std=INITIAL_SCALE)
         self.norm = nn.LayerNorm(d_model)
@@ -51,6 +54,8 @@ class StreamEmbedding(nn.Module):
         `rtg` is `[T, B, 1]`. `previous` holds the actions of the steps before. `known [T, B, 1]` is False where there
         is none.
         """
+        if self.encoder is not None and states.dtype == torch.uint8:
+            states = self.encoder(states)  # [T, B, S] -> [T, B, d + D]; otherwise they are features already
         parts = []
         if self.code is not None:
             parts.append(self.gate(self.code(rtg)))

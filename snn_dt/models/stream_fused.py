@@ -53,7 +53,7 @@ class FusedStep:
     def __call__(self, rtg: Tensor, states: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance by one real step and return predictions `[B, A]` with `state`.
 
-        `rtg` is `[B, 1]`; `states` is `[B, state_dim]`.
+        `rtg` is `[B, 1]`; `states` is `[B, state_dim]`, or features of an image.
         """
         if not rtg.dtype == states.dtype == self._dtype:  # the modules raise the error
             return self._model.step(rtg, states, state)
@@ -78,7 +78,14 @@ class FusedStep:
         self._function = getattr(load(), f"stream_step_{SUFFIX[head.weight.dtype]}")
         self._neuron = pointer_to_constants(neurons(model)[0].constants)
         self._shape = _Shape(
-            *(0, task.state_dim, task.action_dim, len(embedding.code.slope), c.d_model, c.mlp_ratio * c.d_model),
+            *(
+                0,
+                embedding.state.in_features,
+                task.action_dim,
+                len(embedding.code.slope),
+                c.d_model,
+                c.mlp_ratio * c.d_model,
+            ),
             *(c.n_heads, c.n_layers, task.discrete, head.bounded, embedding.code.low, embedding.code.high),
             model.norm.eps,
         )

@@ -31,18 +31,22 @@ class Record:
     Attributes:
         modules: recorded modules by name.
         calls: calls in the order in which they ended. A new forward of the model clears them. They stay after the
-            context closes.
+            context closes. Calls outside a forward, as of the encoder of a policy's images, go before those of the
+            next one.
     """
 
     def __init__(self, model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
         self.model, self.modules = model, modules
         self.calls: list[Recorded] = []
+        self._before: list[Recorded] = []
+        self._inside = False
         self._handles: list[RemovableHandle] = []
 
     def start(self) -> Record:
         """Register the hooks. The context calls this."""
         # Bound methods instead of closures: a copied or pickled model must record into the copy of this object.
         self._handles.append(self.model.register_forward_pre_hook(self._clear))
+        self._handles.append(self.model.register_forward_hook(self._end, always_call=True))
         for name, module in self.modules.items():
             self._handles.append(module.register_forward_hook(functools.partial(self._note, name)))
         return self
@@ -51,6 +55,7 @@ class Record:
         """Remove the hooks and keep the calls."""
         while self._handles:
             self._handles.pop().remove()
+        self._before, self._inside = [], False
 
     def __enter__(self) -> Record:
         return self.start()
@@ -59,10 +64,13 @@ class Record:
         self.stop()
 
     def _clear(self, model: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self.calls.clear()
+        self.calls[:], self._before, self._inside = self._before, [], True
+
+    def _end(self, model: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self._inside = False
 
     def _note(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        self.calls.append(Recorded(name, module, inputs, output))
+        (self.calls if self._inside else self._before).append(Recorded(name, module, inputs, output))
 
 
 def record(model: nn.Module, chosen: Choice) -> Record:

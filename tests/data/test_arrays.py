@@ -136,7 +136,7 @@ NAN[3, 1] = np.nan
         ({"actions": np.arange(13) - 3}, "from -3 to 9"),
         ({"actions": np.arange(13) * 1000}, "from 0 to 12000"),
         ({"actions": np.ones((13, 0))}, "of 0 numbers"),
-        ({"observations": np.zeros((13, 64, 64, 3), np.uint8)}, "image (64, 64, 3) observations"),
+        ({"observations": np.zeros((13, 64, 64, 3), np.float32)}, "image (64, 64, 3) observations of float32"),
         ({"observations": np.zeros((13, 0))}, "empty (0,) observations"),
         ({"action_space": spaces.Discrete(2)}, "actions of 2 numbers: expected 1 for Discrete(2)"),
         ({"action_space": spaces.MultiBinary(2)}, "at step 0 where MultiBinary(2) was expected"),

@@ -167,7 +167,8 @@ def test_an_environment_spec_that_is_none_is_refused(minari_set, env_spec):
 @pytest.mark.parametrize(
     ("observation_space", "action_space", "expected"),
     [
-        (spaces.Box(0, 255, (64, 64, 3), np.uint8), ACTION_BOX, "image (64, 64, 3) observations;"),
+        (spaces.Box(0, 1, (64, 64, 3), np.float32), ACTION_BOX, "image (64, 64, 3) observations of float32"),
+        (spaces.Tuple([spaces.Box(0, 255, (64, 64), np.uint8)] * 2), ACTION_BOX, "image (64, 64) observations at '1'"),
         (spaces.Dict({"a": spaces.Text(5), "b": spaces.Box(0, 1)}), ACTION_BOX, "Text observations at 'a'"),
         (spaces.Box(0, 1), spaces.MultiDiscrete([3, 5000]), "MultiDiscrete actions (5,003 one-hot columns"),
         (spaces.Tuple((spaces.Discrete(5000),)), ACTION_BOX, "Discrete observations at '0' (5,000 one-hot columns"),
@@ -183,7 +184,7 @@ def test_spaces_that_are_no_vectors_are_refused_by_name(minari_set, observation_
     )
     message = refusal(str(folder))
     assert expected in message
-    assert "supported are Box (without images), Discrete, MultiDiscrete" in message
+    assert "supported are Box, Discrete, MultiDiscrete and MultiBinary" in message
 
 
 def test_small_grids_of_bytes_are_numbers_not_images(minari_set):

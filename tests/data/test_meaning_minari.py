@@ -227,25 +227,30 @@ def test_other_rows_than_an_episode_says_are_refused(minari_set, data_format, st
     ("shape", "dtype", "image"),
     [
         ((4, 84, 84), np.uint8, True),
-        ((84, 84, 4), np.uint8, True),
         ((84, 84), np.uint8, True),
         ((1, 84, 84, 3), np.uint8, True),
-        ((3, 64, 64), np.float32, True),
+        ((10, 10, 4), np.uint8, True),
+        ((3, 64, 64), np.float32, None),
         ((7, 7, 3), np.uint8, False),
         ((28, 28), np.uint8, False),
         ((128,), np.uint8, False),
         ((40, 40), np.float32, False),
     ],
 )
-def test_images_are_refused_wherever_their_channels_are(minari_set, caplog, shape, dtype, image):
+def test_images_are_told_wherever_their_channels_are(minari_set, caplog, shape, dtype, image):
     space = spaces.Box(0, 255, shape, dtype)
     (episode,) = random_episodes([2])
     vectors = spaces.Box(0, 255, (int(np.prod(shape)),), dtype)
     rows = np.arange(3 * vectors.shape[0]).reshape(3, -1) % 200
     folder = minari_set([episode | {"observations": rows.astype(dtype)}], observation_space=vectors)
     edit_metadata(folder, observation_space=_json(space))
-    if image:
-        assert f"image {shape} observations" in refusal(folder)
+    if image is None:
+        assert f"image {shape} observations of float32" in refusal(folder)
+    elif image:
+        said(folder, caplog)
+        data = snn_dt.load_dataset(str(folder))
+        assert (data.image.shape, data.observations.dtype, data.state_mean.shape) == (shape, np.uint8, (0,))
+        assert (data.observations == rows[:2]).all()
     else:
         assert ("plain numbers" in said(folder, caplog)) == (len(shape) > 1)
 

@@ -82,7 +82,7 @@ def test_a_policy_that_decides_on_fewer_steps_is_held_against_dense_ones_on_as_f
 def test_the_standard_model_has_neither_goals_nor_a_code_nor_a_learned_deviation():
     task = dataclasses.replace(CONTINUOUS, goal_edges=(0.5,), rtg_range=(0.0, 1.0))
     plain = dataclasses.replace(TINY, kind="snn_dt").resolved()
-    other = dataclasses.replace(plain, goal="bins", return_code="code", loss="likelihood")
+    other = dataclasses.replace(plain, goal="bins", return_code="quantiles", loss="likelihood")
     for yardstick in (same_tokens, decision_transformer, cached_decision_transformer):
         assert yardstick(other) == yardstick(plain)
     sizes = [sum(DecisionMeter(make_model(c, task)).parameter_bytes.values()) for c in (other, plain)]

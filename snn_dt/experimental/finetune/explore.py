@@ -92,11 +92,11 @@ class RecordedEnv(gym.Wrapper[Any, Any, Any, Any]):
     """Passes every finished episode to `take`. `flatten` makes its observations [L + 1, S]."""
 
     def __init__(
-        self, env: gym.Env[Any, Any], flatten: Callable[[Any], NDArray[np.float32]], take: Callable[[Episode], None]
+        self, env: gym.Env[Any, Any], flatten: Callable[[Any], NDArray[Any]], take: Callable[[Episode], None]
     ) -> None:
         super().__init__(env)
         self._flatten, self._take = flatten, take
-        self._observations: list[NDArray[np.float32]] = []
+        self._observations: list[NDArray[Any]] = []
         self._actions: list[Any] = []
         self._rewards: list[float] = []
 

@@ -1,0 +1,253 @@
+"""Image observations, from a dataset to a decision."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+import snn_dt
+from snn_dt.config import config_from_dict
+from snn_dt.data import WindowSampler
+from snn_dt.energy import DecisionMeter
+from snn_dt.models import build_model
+from snn_dt.models.encoders import Convolution, SpikeConvolution, encoded
+from snn_dt.task import make_policy, rtg_scale, shape_of, stacked
+
+N, LENGTH = 40, 8
+SPACES = {
+    "frames": spaces.Box(0, 255, (40, 36, 1), np.uint8),
+    "board": spaces.Box(0, 1, (10, 10, 4), np.bool_),
+    "both": spaces.Dict(
+        {
+            "camera": spaces.Box(0, 255, (3, 12, 10), np.uint8),
+            "lamp": spaces.Discrete(3),
+            "speed": spaces.Box(-np.inf, np.inf, (2,), np.float32),
+        }
+    ),
+}
+KINDS = ("dense", "snn_dt", "snn_dt_stream", "dsformer_pssa")
+
+
+def observations(space, rng):
+    """Return N random observations of a space, nested as it is."""
+    if isinstance(space, spaces.Dict):
+        return {key: observations(part, rng) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Discrete):
+        return rng.integers(0, space.n, N)
+    if space.dtype == np.float32:
+        return rng.normal(50, 3, (N, *space.shape)).astype(np.float32)
+    return rng.integers(0, int(space.high.max()) + 1, (N, *space.shape)).astype(space.dtype)
+
+
+def dataset(name="frames"):
+    rng = np.random.default_rng(0)
+    seen = observations(SPACES[name], rng)
+    ends = np.arange(N) % LENGTH == LENGTH - 1
+    data = snn_dt.Trajectories.from_arrays(
+        *(seen, rng.integers(0, 3, N), np.ones(N), ends, np.zeros(N, bool)),
+        observation_space=SPACES[name],
+        action_space=spaces.Discrete(3),
+    )
+    return data, seen
+
+
+def config(kind="dense", frames=1, **model):
+    sizes = {"d_model": 16, "n_layers": 1, "context_length": 4} | model
+    return config_from_dict({"model": {"kind": kind, **sizes}, "data": {"frame_stack": frames, "normalize": False}})
+
+
+def policy_of(name, kind="dense", frames=1, **model):
+    data, seen = dataset(name)
+    data, settings = stacked(data, frames), config(kind, frames, **model)
+    scale = rtg_scale(settings, data)
+    torch.manual_seed(0)
+    network = build_model(settings.model.resolved(), shape_of(settings, data, scale))
+    return make_policy(network, data, settings, scale), data, seen
+
+
+def at(seen, step):
+    return {key: part[step] for key, part in seen.items()} if isinstance(seen, dict) else seen[step]
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_an_image_takes_one_byte_a_pixel_and_the_numbers_beside_it_lose_nothing(name):
+    data, seen = dataset(name)
+    assert data.observations.dtype == np.uint8
+    batch = WindowSampler(data, 4, rtg_scale=1.0).at(np.array([LENGTH - 1, 2]))
+    assert batch.states.dtype == torch.uint8
+    image = seen["camera"] if name == "both" else seen
+    pixels = data.observations[:, 4 * data.numbers :].reshape(image.shape)
+    assert (pixels == image * (255 if name == "board" else 1)).all()
+    if name == "both":
+        assert (data.observations.shape[1], data.numbers) == (4 * 5 + 360, 5)
+        numbers = np.ascontiguousarray(data.observations[:, :20]).view(np.float32)
+        assert (numbers[:, 3:] == seen["speed"]).all()
+        assert (numbers[:, :3].argmax(1) == seen["lamp"]).all()
+        assert data.state_mean[3:] == pytest.approx(seen["speed"].mean(0), rel=1e-5)
+        assert (data.state_mean[:3] == 0).all()
+        normal = batch.states[0, :, :20].contiguous().view(torch.float32)[:, 3:].numpy()
+        assert normal == pytest.approx((seen["speed"][4:8] - data.state_mean[3:]) / data.state_std[3:], rel=1e-5)
+
+
+def test_a_stack_holds_the_frames_before_and_repeats_the_first_one_of_an_episode():
+    data, seen = dataset()
+    batch = WindowSampler(stacked(data, 3), 4, rtg_scale=1.0).at(np.array([LENGTH + 3, LENGTH]))
+    assert batch.states.shape == (2, 4, 3 * 40 * 36)
+    steps = batch.states.numpy().reshape(2, 4, 3, 40, 36, 1)
+    for k in range(4):  # the window is steps 0 to 3 of the second episode
+        earlier = [LENGTH + max(k - back, 0) for back in (2, 1, 0)]
+        assert (steps[0, k] == seen[earlier]).all()
+    assert not steps[1, :3].any()  # padding
+
+
+@pytest.mark.parametrize("encoder", ["nature", "spiking"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["frames", "both"])
+def test_a_decision_that_keeps_features_equals_the_forward_over_the_images(name, kind, encoder):
+    policy, data, seen = policy_of(name, kind, 2, encoder=encoder, positions="none")
+    policy.model.double()
+    batch = WindowSampler(data, 4, rtg_scale=policy.spec.rtg_scale, normalize=False).at(np.array([3]))
+    with torch.inference_mode():
+        model = policy.model.eval()
+        fields = [x.double() if x.is_floating_point() else x for x in batch.fields]
+        expected = model(*fields)
+        features = encoded(model, batch.states[0])  # each state by itself
+        assert torch.allclose(model(fields[0], features[None], *fields[2:]), expected, rtol=0, atol=1e-12)
+    calls = []
+    policy.model.embedding.encoder.register_forward_hook(lambda m, x, y: calls.append(x[0].shape[:2]))
+    found = []
+    policy.reset(float(data.returns_to_go[0]))
+    policy._rtg = policy._rtg.double()
+    for step in range(4):
+        states = policy._states(at(seen, step))
+        with torch.inference_mode():
+            normal = policy._images.scale(states, policy.state_mean, policy.state_std)
+            rtg = (policy._rtg / policy.spec.rtg_scale).double()
+            context = policy.context
+            for tensor in ("rtg", "states"):
+                if tensor in vars(context._inner):
+                    setattr(context._inner, tensor, getattr(context._inner, tensor).double())
+            found.append(context.decide(policy._decider.by_modules, rtg, normal))
+        context.set_action(torch.tensor([data.actions[step]]))
+        policy.observe(1.0)
+    assert torch.allclose(torch.cat(found)[-1], expected[0, -1], rtol=0, atol=1e-12)
+    assert calls == [(1, 1)] * 4  # one new state each, however long the window is
+
+
+def test_a_policy_sees_the_frames_of_a_batch_that_restarts_and_shrinks():
+    policy, _, seen = policy_of("frames", "snn_dt", 3)
+    policy.reset(5.0, batch_size=2)
+    rows = np.stack([policy.flatten(frame) for frame in seen])
+    policy.act(rows[[0, 1]])
+    policy.observe([0.0, 0.0])
+    policy.restart(np.array([0]), 5.0)
+    policy.act(rows[[2, 3]])
+    pixels = rows.shape[1]
+    past = policy.context.past.numpy().reshape(2, 2, pixels)
+    assert (past[0] == rows[[2, 2]]).all()
+    assert (past[1] == rows[[1, 3]]).all()
+    saved = policy.state()
+    policy.keep(np.array([1]))
+    assert (policy.context.past.numpy() == past[1:].reshape(1, -1)).all()
+    policy.load_state(saved)
+    assert (policy.context.past.numpy() == past.reshape(2, -1)).all()
+
+
+@pytest.mark.parametrize(("shape", "padding"), [((2, 9, 7), 0), ((2, 9, 7), 1), ((1, 20, 20), 0)])
+def test_the_additions_of_a_convolution_are_counted_with_its_borders(shape, padding):
+    layer = Convolution(shape, 3, 4, 3, padding).double()
+    size = int(np.prod(shape))
+    torch.nn.init.ones_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    reached = layer(torch.eye(size, dtype=torch.float64)).sum(-1)  # outputs that each input is added to
+    assert torch.equal(layer.fan_out(), reached)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_energy_of_a_spiking_encoder_is_that_of_one_frame(kind):
+    policy, data, seen = policy_of("board", kind, encoder="spiking")
+    policy.reset(5.0)
+    with policy.through_modules(), DecisionMeter(policy.model) as meter:
+        for step in range(3):
+            policy.act(seen[step])
+            policy.observe(1.0)
+            meter.count(*policy.context.counted())
+    assert meter.uncounted == []
+    second = policy.model.embedding.encoder.net[2]
+    assert isinstance(second, SpikeConvolution)
+    counts = {name.removeprefix("embedding.encoder."): count / 3 for name, count in meter.by_module.items()}
+    assert counts["net.0"].macs == 8 * 8 * 9 * 4 * 16  # valid taps only, every pixel
+    spikes = []
+    with torch.inference_mode():
+        for step in range(3):
+            x = torch.from_numpy(data.observations[step]).reshape(1, 1, 10, 10, 4).permute(0, 1, 4, 2, 3).flatten(2)
+            spikes.append(policy.model.embedding.encoder.net[:2](x.float() / 255) * second.sim_steps)
+    expected = sum(float((s.double() @ second.fan_out()).sum()) for s in spikes) / 3
+    assert counts["net.2"].acs == pytest.approx(expected, rel=1e-6)
+    assert counts["net.1"].neuron_updates == second.sim_steps * 16 * 8 * 8
+    assert all(ratio > 0 for ratio in meter.yardsticks().values())
+
+
+class Signal(gym.Env):
+    """The channel of the pixel that is lit names the right action."""
+
+    def __init__(self, render_mode=None):
+        self.observation_space, self.action_space = spaces.Box(0, 255, (10, 10, 3), np.uint8), spaces.Discrete(3)
+
+    def _next(self):
+        self.asked = int(self.np_random.integers(3))
+        board = np.zeros((10, 10, 3), np.uint8)
+        board[self.np_random.integers(10), self.np_random.integers(10), self.asked] = 255
+        return board
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._next(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self._next(), float(action == self.asked), False, self.steps == LENGTH, {}
+
+
+def test_a_run_on_images_trains_saves_loads_and_is_evaluated(tmp_path):
+    gym.register("Signal-v0", Signal)
+    try:
+        env, rng, rows = gym.make("Signal-v0"), np.random.default_rng(0), []
+        for episode in range(40):
+            board, _ = env.reset(seed=episode)
+            done = False
+            while not done:
+                right = int(np.flatnonzero(board.any((0, 1)))[0])
+                action = right if rng.random() < episode / 40 else int(rng.integers(3))
+                after, reward, terminated, done, _ = env.step(action)
+                rows.append((board, action, reward, terminated, done))
+                board = after
+        data = snn_dt.Trajectories.from_arrays(
+            *map(np.array, zip(*rows, strict=True)), env_id="Signal-v0", action_space=spaces.Discrete(3)
+        )
+        settings = config_from_dict(
+            {
+                "model": {"kind": "snn_dt", "d_model": 16, "n_layers": 1, "context_length": 2, "encoder": "spiking"},
+                "train": {"steps": 5, "batch_size": 8, "device": "cpu"},
+                "eval": {"episodes": 2, "target_return": [float(LENGTH)]},
+                "track": {"wandb": "disabled"},
+            }
+        )
+        run = snn_dt.train(settings, tmp_path / "run", data=data)
+        assert run.rows[0]["uncounted"] == []
+        policy = snn_dt.from_pretrained(tmp_path / "run")
+        assert policy.model.task.image == (10, 10, 3)
+        again = snn_dt.evaluate(policy, float(LENGTH), episodes=2)
+        assert again[0]["returns"] == run.rows[0]["returns"]
+    finally:
+        gym.registry.pop("Signal-v0", None)
+
+
+def test_a_stack_of_observations_without_an_image_is_refused():
+    data = snn_dt.Trajectories.from_arrays(np.zeros((4, 2)), np.zeros(4, int), np.ones(4), np.zeros(4), np.zeros(4))
+    with pytest.raises(snn_dt.SnnDtError, match=r"data\.frame_stack: expected 1"):
+        stacked(data, 2)
