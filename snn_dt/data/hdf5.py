@@ -99,7 +99,8 @@ class CheckedGroup:
             raise self._refused(name, "a virtual dataset, made of others")
         if plist.get_external_count():
             raise self._refused(name, f"numbers of another file, {plist.get_external(0)[0]}")
-        if dataset.shape is None or dataset.dtype.kind not in "biuf":
+        encoded = h5py.check_vlen_dtype(dataset.dtype) == "uint8"  # JPEG frames of different lengths
+        if dataset.shape is None or (dataset.dtype.kind not in "biuf" and not encoded):
             kind = f"type {dataset.dtype}" if dataset.shape is not None else "no size"
             raise DataError(f"{self._path} has {name[1:]} of {kind}: expected numbers; choose another dataset")
         filters = {plist.get_filter(index)[0] for index in range(plist.get_nfilters())}

@@ -129,6 +129,8 @@ def _check_columns(schema: Any, columns: Sequence[str]) -> None:
             return all(holds(kind.field(index).type) for index in range(kind.num_fields))
         if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
             return holds(kind.value_type)
+        if types.is_binary(kind) or types.is_large_binary(kind):  # JPEG frames, each with its length
+            return True
         return bool(types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind))
 
     for name in columns:
