@@ -47,8 +47,8 @@ def refuse_images(policy: Any, to: str) -> None:
     """Raise `ExportError` for a policy whose observations hold an image."""
     if getattr(getattr(policy.model, "task", None), "image", None) is not None:
         raise ExportError(
-            f"expected observations without an image for {to}, found {policy.observation_space}; images are "
-            "for Python only"
+            f"expected observations without an image for {to}, found one of {policy.model.task.image}; images are for "
+            "Python only"
         )
 
 

@@ -51,7 +51,7 @@ class FinetuneRun:
         if task.image is not None:
             raise ConfigError(
                 f"checkpoint: expected a policy without images, found one of {task.image} in {config.checkpoint}; "
-                f" the buffer holds numbers only, train on data instead"
+                "the buffer holds numbers only, train on data instead"
             )
         if task.action_parts is not None:
             raise ConfigError(
