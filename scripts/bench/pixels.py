@@ -122,6 +122,7 @@ def write_frames(folder: Path, steps: int) -> None:
 
 
 def _measured(prefix: list[str], folder: Path, kind: str, updates: int) -> list[float]:
+    folder.with_name("run").mkdir(exist_ok=True)
     command = [*prefix, sys.executable, "-c", _WORK, str(folder), kind, str(updates), str(folder.with_name("run"))]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     if done.returncode:
