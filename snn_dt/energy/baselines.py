@@ -23,7 +23,7 @@ def same_tokens(config: ModelConfig) -> ModelConfig:
     config = config.resolved()
     positions = "learned" if config.positions == "phase" else config.positions
     plain: dict[str, Any] = {"attention": "softmax", "routing": False, "phase_input": "current", "head": "linear"}
-    plain |= {"goal": "none", "return_code": "linear", "loss": "action", "attention_span": None}
+    plain |= {"condition": "return", "goal": "none", "return_code": "linear", "loss": "action", "attention_span": None}
     plain |= {"encoder": "impala-small" if config.encoder == "spiking" else config.encoder}  # its convolutions
     plain |= {"context_length": config.attention_span or config.context_length}
     return dataclasses.replace(config, kind="dense", positions=positions, **plain)

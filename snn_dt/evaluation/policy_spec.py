@@ -79,13 +79,18 @@ class PolicySpec:
         """Return for each target return the nearest of `bin_returns`, or the targets themselves without these.
 
         The bounds between two bins lie beside returns of the data. On Hopper the best ten episodes return 3611 to 3630
-        and the next ones up to 3593: 3600 would ask for the second best behaviour.
+        and the next ones up to 3593: 3600 would select the second best behaviour.
         """
         if self.bin_returns is None:
             return targets
-        known = np.asarray(self.bin_returns)
-        nearest: NDArray[np.float64] = known[np.abs(targets[..., None] - known).argmin(-1)]  # [N, n] -> [N]
+        nearest: NDArray[np.float64] = np.asarray(self.bin_returns)[self.midpoints.searchsorted(targets, "right")]
         return nearest
+
+    @property
+    def midpoints(self) -> NDArray[np.float64]:
+        """Target returns from which on the next one of `bin_returns` is nearer."""
+        known = np.asarray(self.bin_returns)
+        return (known[:-1] + known[1:]) / 2
 
     def beyond(self, targets: NDArray[np.float64]) -> str | None:
         """Return a warning if a target return lies beyond those of the data, else None."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from snn_dt import __version__, io
@@ -58,7 +59,7 @@ def write_c(policy: Policy, folder: Path, weights: Weights = "float32", name: st
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ExportError(f"expected a name of small letters, digits and _ for C, found {name!r}; give another --name")
     constants = Constants(weights)
-    parts = _with_goal(policy.model, constants, _network(policy)(policy.model, constants))
+    parts = _with_goal(policy, constants, _network(policy)(policy.model, constants))
     files = {"h": _header(policy, parts, constants), "c": _source(policy, parts, constants)}
     io.writable_folder(folder)
     paths = []
@@ -88,18 +89,22 @@ def _network(policy: Policy) -> Callable[[Any, Constants], CParts]:
     )
 
 
-def _with_goal(model: Any, constants: Constants, parts: CParts) -> CParts:
-    """Return the parts with the goal of an episode, the bin of its target, which picks rows of some norms."""
+def _with_goal(policy: Policy, constants: Constants, parts: CParts) -> CParts:
+    """Return the parts with the goal of an episode, the bin nearest to its target, which picks rows of some norms."""
+    model: Any = policy.model
     if not takes_goal(model):
         return parts
     if len(goal_norms(model)) != 1 + 2 * parts.layers:
         raise ExportError("expected a goal in the embedding and before both branches of each block for C, found others")
     rest = parts.rest
-    if len(model.goal_edges):
-        constants.array("GOAL_EDGES", model.goal_edges.cpu(), "float")
+    edges = model.goal_edges.cpu()
+    if policy.spec.bin_returns is not None:  # the same bins as `PolicySpec.goals`
+        edges = torch.from_numpy(policy.spec.midpoints / policy.spec.rtg_scale).float()
+    if len(edges):
+        constants.array("GOAL_EDGES", edges, "float")
         rest += (
             "\n    const float goal = (float)(target_return / RTG_SCALE);\n"
-            f"    while (s->goal < {len(model.goal_edges)} && goal >= GOAL_EDGES[s->goal]) ++s->goal;"
+            f"    while (s->goal < {len(edges)} && goal >= GOAL_EDGES[s->goal]) ++s->goal;"
         )
     return replace(parts, state=parts.state | {"goal": ("uint16_t", 0)}, rest=rest)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import snn_dt
+from snn_dt.data.file_faults import MIN_ALLOWED_BYTES
 from snn_dt.data.ogbench_source import episode_bounds, split_name
 from snn_dt.errors import DataError
 from tests.data.test_arrays import refusal
@@ -85,6 +86,12 @@ def test_episodes_end_at_success_and_the_last_state_of_a_trajectory_has_no_actio
 )
 def test_a_trajectory_is_cut_at_success(over, expected):
     assert list(episode_bounds(np.array(over, bool))) == expected
+
+
+def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path, package):
+    zeros = np.zeros(MIN_ALLOWED_BYTES // 4 + 1, np.float32)
+    np.savez_compressed(tmp_path / "toymaze-large-navigate-v0.npz", observations=zeros)
+    assert "declares" in refusal(snn_dt.load_dataset, f"ogbench:{tmp_path}/{NAME}")
 
 
 def test_rows_without_an_end_are_left_out_and_said(tmp_path, package):

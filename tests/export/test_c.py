@@ -86,7 +86,7 @@ def test_the_target_of_an_episode_picks_its_goal(tmp_path, kind, weights):
     compiled = build(policy, tmp_path, weights)
     observations = np.random.default_rng(0).normal(size=(20, 4))
     played = []
-    for target in (10.0, 30.0, 90.0):  # below, between and above the edges 20 and 50
+    for target in (10.0, 55.0, 90.0):  # nearest to each bin's mean return; 55 is above the edge 50
         policy.reset(target)
         compiled.reset(target)
         played.append([])
@@ -112,7 +112,7 @@ def goal_policy(kind: str):
         for norm in goal_norms(model):
             norm.gain.normal_(generator=generator)
             norm.shift.normal_(generator=generator)
-    return make_policy(SEEN, BOX, model=model, rtg_scale=100.0)
+    return make_policy(SEEN, BOX, model=model, rtg_scale=100.0, bin_returns=(15.0, 23.0, 100.0))
 
 
 def test_a_trained_policy_and_its_c_agree_over_1000_steps(tmp_path):

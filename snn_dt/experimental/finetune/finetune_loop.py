@@ -86,7 +86,9 @@ class FinetuneLoop:
         metrics = self._gather(rng)
         new, sums = self.replay.training_data(u.gamma, u.filter_top), dict[str, list[float]]()
         self.tuner.widen_returns(*new.rtg_range)  # new episodes may exceed the returns seen in training
-        target = self.target_return / self.policy.spec.rtg_scale
+        spec = self.policy.spec
+        target = self.target_return / spec.rtg_scale
+        self.tuner.aim = float(spec.goals(np.asarray(self.target_return))) / spec.rtg_scale
         # only in the first iteration, before the model listens to the critic
         warm_up = u.critic_warm_up if self.iteration == 0 and self.tuner.critic is not None else 0
         for _ in range(warm_up):

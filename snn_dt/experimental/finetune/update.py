@@ -41,13 +41,14 @@ from snn_dt.models.norms import set_transition
 from snn_dt.training.state import make_optimizer
 
 
-def with_target_return(windows: Batch, returns: Tensor, target: float) -> Batch:
+def with_target_return(windows: Batch, returns: Tensor, target: float, aim: float | None = None) -> Batch:
     """Return the windows with the return-to-go of rollouts with target return `target`.
 
     `returns` [B] are the returns of the windows' episodes. Both are over the policy's `rtg_scale`; pads stay unchanged.
+    `aim` is the goal that such rollouts have (`PolicySpec.goals`); None is the target.
     """
     shift = (target - returns)[:, None, None] * windows.attention_mask[..., None]  # [B, K, 1]
-    goal = None if windows.goal is None else torch.full_like(windows.goal, target)
+    goal = None if windows.goal is None else torch.full_like(windows.goal, target if aim is None else aim)
     return replace(windows, rtg=windows.rtg + shift, goal=goal)
 
 
@@ -64,6 +65,8 @@ class FineTuner:
 
     def __init__(self, model: Any, config: UpdateConfig) -> None:
         self.model, self.config = model, config
+        self.aim: float | None = None
+        """Goal of rollouts with the target, see `with_target_return`."""
         set_transition(model, 0, 0)  # PTBN: a trained model uses its batch norms only
         settings = TrainConfig(learning_rate=config.learning_rate, weight_decay=config.weight_decay)
         self.optimizer = make_optimizer(settings, model)
@@ -96,7 +99,7 @@ class FineTuner:
         assert self.critic is not None
         c = self.config
         with torch.no_grad():
-            window = with_target_return(steps.next_window, steps.returns, target)
+            window = with_target_return(steps.next_window, steps.returns, target, self.aim)
             proposed = self.to_unit_range(self.target_model(*window.fields, last_only=True)[:, -1])  # [B, A]
             # the noise is drawn on the CPU, so that it is the same on every device
             next_actions = smoothed(proposed.cpu(), c.policy_noise, c.noise_clip, generator).to(proposed.device)
@@ -135,7 +138,7 @@ class FineTuner:
             predictions = self.model(*windows.fields)
         else:
             # one pass over 2 B windows: recorded and target return-to-go
-            both = join([windows, with_target_return(windows, returns, target)])
+            both = join([windows, with_target_return(windows, returns, target, self.aim)])
             predictions, own = self.model(*both.fields).chunk(2)  # [B, K, A] each
         loss, metrics = loss_of(self.model, windows, predictions)
         if self.critic is not None:

@@ -232,3 +232,10 @@ def test_a_saved_replay_and_tuner_go_on_alike():
     tuners[1].load_state_dict(copy.deepcopy(tuners[0].state_dict()))
     replays[1].load_state_dict(replays[0].state_dict())
     assert update(0) == update(1)
+
+
+def test_rollouts_with_a_target_have_the_goal_that_acting_at_it_has():
+    windows, returns = filled(continuous(), episode(4, True)).training_data(0.5).batch(5, np.random.default_rng(0))
+    windows = replace(windows, goal=torch.zeros(5, 1))
+    assert with_target_return(windows, returns, 0.9).goal.flatten().tolist() == pytest.approx([0.9] * 5)
+    assert with_target_return(windows, returns, 0.9, aim=0.5).goal.tolist() == [[0.5]] * 5
