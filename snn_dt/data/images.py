@@ -10,8 +10,7 @@ Shapes: `T` steps; `d` numbers beside the image; `P` pixels, channels included; 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from io import BytesIO
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium as gym
@@ -27,8 +26,6 @@ MAX_GRID = 31
 """Largest number of rows and columns of a grid that is no image if it has two axes, or is one of bytes with fewer than
 `MIN_IMAGE` rows or columns (Minigrid's 7 x 7 x 3)."""
 MIN_IMAGE = 8
-MAX_EPISODE_BYTES = 4 << 30
-"""Largest size of the decoded frames of an episode."""
 
 
 class Image(NamedTuple):
@@ -90,30 +87,6 @@ def pack(image: Image, rows: NDArray[Any]) -> NDArray[np.uint8]:
 def numbers_of(image: Image, rows: NDArray[Any]) -> NDArray[Any]:
     """Return the columns [..., d] beside the image of rows [..., A]."""
     return np.concatenate([rows[..., : image.first], rows[..., image.first + image.pixels :]], axis=-1)
-
-
-def decoded(codes: Iterable[Any], n: int, space: gym.Space[Any]) -> NDArray[np.uint8]:
-    """Return n JPEG or PNG files, as Minari stores frames of 32 x 32 and more, as images [n, *shape] of their space.
-
-    Raises:
-        ValueError: the space is no image, a file is of another size, or they are too many for one episode.
-        OSError: a file is damaged.
-    """
-    from PIL import Image as Pillow
-
-    shape = space.shape or ()
-    if not (isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(shape) in (2, 3)):
-        raise ValueError(f"files where {space} was expected")
-    if n * math.prod(shape) > MAX_EPISODE_BYTES:
-        raise ValueError(f"{n} frames of {shape} in one episode, more than {MAX_EPISODE_BYTES >> 30} GiB")
-    frames = np.empty((n, *shape), np.uint8)
-    for frame, code in zip(frames, codes, strict=True):
-        # The size is known before the pixels are decoded.
-        with Pillow.open(BytesIO(code), formats=("JPEG", "PNG")) as picture:
-            if picture.size != (shape[1], shape[0]) or len(picture.getbands()) != math.prod(shape[2:]):
-                raise ValueError(f"a frame of {picture.size} {picture.mode} where {shape} was expected")
-            frame[...] = np.asarray(picture).reshape(shape)
-    return frames
 
 
 class ImageRows:

@@ -20,15 +20,15 @@ from snn_dt.data.arrow_columns import descend, numbers
 from snn_dt.data.file_faults import Declared, damaged_file
 from snn_dt.data.flags import ending, whole_number
 from snn_dt.data.hdf5 import open_hdf5
-from snn_dt.data.images import decoded
+from snn_dt.data.jpeg import decode, is_encoded
 from snn_dt.data.source import Episode
 from snn_dt.data.spaces import LeafPath
 from snn_dt.data.tables import read_table
 from snn_dt.errors import DataError
 
 
-def _nested(space: gym.Space[Any], read: Callable[[LeafPath, gym.Space[Any]], NDArray[Any]], at: LeafPath) -> Any:
-    """Return the arrays of a column, nested as its space is. `read` returns the array of a leaf."""
+def _nested(space: gym.Space[Any], read: Callable[[LeafPath, Any], NDArray[Any]], at: LeafPath = ()) -> Any:
+    """Return the arrays of a column, nested as its space is. `read` returns the array of a leaf, given its space."""
     if isinstance(space, spaces.Dict):
         return {key: _nested(sub, read, (*at, key)) for key, sub in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
@@ -74,10 +74,10 @@ def read_hdf5(data: Path, n_episodes: int, observations: gym.Space[Any], actions
             terminated, truncated = ending(group["terminations"][()], group["truncations"][()], steps, where)
             _check_metadata(group.attrs, index, steps, where)
 
-            def read(leaf: LeafPath, space: gym.Space[Any], group: Any = group) -> NDArray[Any]:
+            def read(leaf: LeafPath, space: Any, group: Any = group) -> NDArray[Any]:
                 column = group["/".join(f"_index_{key}" if isinstance(key, int) else key for key in leaf)]
-                if column.dtype.kind == "O":  # a file for each frame, read one by one: all may be the same large one
-                    return decoded((column[i].tobytes() for i in range(len(column))), len(column), space)
+                if is_encoded(column, space):
+                    return decode(column, space)  # row by row: all may be the same large one
                 found: NDArray[Any] = column[()]
                 return found
 
@@ -121,10 +121,10 @@ def read_tables(
             rewards, terminations, truncations = (numbers(whole[name].slice(0, steps), name) for name in columns[2:])
             whole["actions"] = whole["actions"].slice(0, steps)
 
-            def read(leaf: LeafPath, space: gym.Space[Any], whole: dict[Any, Any] = whole) -> NDArray[Any]:
+            def read(leaf: LeafPath, space: Any, whole: dict[Any, Any] = whole) -> NDArray[Any]:
                 column = descend(whole[leaf[0]], leaf[1:])
-                if column.type in ("binary", "large_binary") and not column.null_count:  # a file for each frame
-                    return decoded((code.as_py() for code in column), len(column), space)
+                if str(column.type) in ("binary", "large_binary"):
+                    return decode(column.to_pylist(), space)
                 return numbers(column, str(leaf[0]))
 
             terminated, truncated = ending(terminations, truncations, steps, str(folder))
