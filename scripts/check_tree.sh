@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Check the size of the repository: at most 35 MB, at most 62 YAML files, and no tracked file over 1 MB outside the list
+# Check the size of the repository: at most 35 MB, at most 64 YAML files, and no tracked file over 1 MB outside the list
 # below. Usage: scripts/check_tree.sh [FOLDER]      default: this repository
 set -euo pipefail
 cd "${1:-$(dirname "$0")/..}"
 
 # Data and checkpoints for the tests and the first commands of README. Other large files belong in a release.
 agreed='^(datasets/(drone|sb3)/[a-z]+/mixed-v0/data/main_data\.hdf5|results/pretrained/hopper-[a-z_]+/model\.safetensors)$'
-limit=1000000 most=35000000 most_yaml=62
+limit=1000000 most=35000000 most_yaml=64
 
 bytes=0 large=0 yaml=0
 while IFS= read -r -d '' file; do

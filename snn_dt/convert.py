@@ -276,12 +276,12 @@ def read_stats(file: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     Raises:
         CheckpointError: it has no such lists.
     """
-    found = read_json(file)
     try:
+        found = io.read_json(file)
         mean, std = (np.array(found[name], dtype=np.float32) for name in ("state_mean", "state_std"))
         if not (mean.ndim == 1 and mean.shape == std.shape and np.isfinite(mean).all() and (std > 0).all()):
             raise ValueError(f"lists of shape {mean.shape} and {std.shape}")
-    except (KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f'{file}: expected {{"state_mean": [...], "state_std": [...]}} of finite numbers and deviations above 0, '
             f"found: {error!r}; copy them from the model's page, or name the dataset (--stats minari:<id>)"

@@ -46,11 +46,6 @@ def _missing(name: str, found: str) -> DeviceError:
     )
 
 
-def wide(device: torch.device) -> torch.dtype:
-    """Return the type of sums over many steps: float64, or float32 on mps, which has no other."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
 def device_name(device: torch.device) -> str:
     """Return `cpu` or the name of the GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

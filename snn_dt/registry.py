@@ -2,7 +2,7 @@
 
 | table        | selected by         | entry                                                             |
 |--------------|---------------------|-------------------------------------------------------------------|
-| NEURONS      | `model.neuron`      | `build(config) -> nn.Module`, see `snn_dt.snn.neuron_layers`             |
+| NEURONS      | `model.neuron`      | `build(config) -> nn.Module`, see `snn_dt.snn.neuron_layers`      |
 | ATTENTIONS   | `model.attention`   | `build(config) -> nn.Module`, see `snn_dt.models.mixing`          |
 | POSITIONS    | `model.positions`   | `build(config, n_timesteps) -> nn.Module or None`                 |
 | ENCODERS     | `model.encoder`     | `build(config, shape) -> nn.Module`, see `snn_dt.models.encoders` |
@@ -116,10 +116,12 @@ class Kind:
 
 NEURONS: Table[Build] = Table("model.neuron", "register_neuron", ("snn_dt.snn.neurons",))
 ATTENTIONS: Table[Build] = Table("model.attention", "register_attention", ("snn_dt.models.mixing",))
-POSITIONS: Table[Build] = Table("model.positions", "register_positions", ("snn_dt.models.positions",))
+POSITIONS: Table[Build] = Table(
+    "model.positions", "register_positions", ("snn_dt.models.positions", "snn_dt.models.phase_positions")
+)
 ENCODERS: Table[Build] = Table("model.encoder", "register_encoder", ("snn_dt.models.encoders",))
 KINDS: Table[Kind] = Table("model.kind", "register_kind", ("snn_dt.models.kinds",))
-LOSSES: Table[Build] = Table("model.loss", "register_loss", ("snn_dt.learning.losses", "snn_dt.learning.likelihood"))
+LOSSES: Table[Build] = Table("model.loss", "register_loss", ("snn_dt.learning.losses",))
 DATA_SOURCES: Table[Any] = Table("data.dataset", "register_data_source", ("snn_dt.data.load",))
 
 

@@ -15,7 +15,7 @@ from snn_dt.data.hindsight import goal_columns
 from snn_dt.errors import ConfigError, DataError, EnvironmentMismatchError
 from snn_dt.evaluation.environments import make_environment
 from snn_dt.evaluation.policy import Policy, PolicySpec
-from snn_dt.models import TaskShape, build_model
+from snn_dt.models import TaskShape
 
 RESOLUTION = 1e-6
 """Least distance of returns in different bins, as a share of the largest."""
@@ -220,12 +220,3 @@ def can_evaluate(config: Config, policy: Policy) -> bool:
         return False
     make_environment(policy, settings.env_id, quiet=True).close()
     return True
-
-
-def untrained_policy(config: Config, dataset: str, seed: int) -> Policy:
-    """Return a policy for `dataset` with the weights that training from `seed` starts with."""
-    trajectories = load_trajectories(replace(config, data=replace(config.data, dataset=dataset)))
-    scale = rtg_scale(config, trajectories)
-    torch.manual_seed(seed)
-    model = build_model(config.model.resolved(), shape_of(config, trajectories, scale))
-    return make_policy(model, trajectories, config, scale)

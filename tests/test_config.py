@@ -241,11 +241,14 @@ def test_a_saved_config_holds_every_field_and_is_loaded_back_the_same(tmp_path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_shipped_config_loads_and_its_dataset_is_shipped_or_known(path):
     from snn_dt.data.d4rl_files import URLS
+    from snn_dt.data.public_sets import find_set
 
     dataset = load_config(path).data.dataset
     kind, _, name = dataset.rpartition(":")
     if kind == "d4rl":
         assert name in URLS
+    elif kind == "atari":
+        assert find_set(dataset)
     elif name.endswith("/medium-v0"):
         described = (ROOT / "datasets" / "README.md").read_text()
         assert f"`{name}`" in described, "a set that does not ship is described there"

@@ -10,16 +10,16 @@ from tests.conftest import ROOT, load_script
 
 house = load_script("house")
 LIMITS = {
-    "core lines": 27_000,
-    "core lines of code": 17_500,  # without comments, docstrings and empty lines
+    "core lines": 26_900,
+    "core lines of code": 17_200,  # without comments, docstrings and empty lines
     "core packages": 10,
     "import cycles": [],
     "names used twice in core": [],
-    "YAML files": 62,
+    "YAML files": 64,
     "tree MB": 35,
     "README lines": 170,
 }
-READING = {"training step": (23, 3_400), "decision": (12, 2_000)}
+READING = {"training step": (23, 3_300), "decision": (12, 2_000)}
 
 
 @pytest.fixture(scope="module")

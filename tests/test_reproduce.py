@@ -15,11 +15,12 @@ from snn_dt.checkpoint import from_pretrained
 from snn_dt.data.public_sets import find_set
 from snn_dt.device import choose_device, device_name
 from snn_dt.errors import ConfigError, TrainingError
-from snn_dt.evaluation.statistics import interquartile_mean, stratified_interval
+from snn_dt.evaluation.statistics import stratified_interval
 from snn_dt.experimental.results.figures import returns_against_energy, returns_against_target
 from snn_dt.experimental.results.files import BEGIN, END, write_short_tables, write_table
 from snn_dt.experimental.results.page import page, short_table
 from snn_dt.experimental.results.records import ALIASES, gone, read_records, uncommitted, write_record
+from snn_dt.experimental.results.robust_mean import interquartile_mean
 from snn_dt.experimental.results.runs_csv import COLUMNS, to_csv
 from snn_dt.run import Run
 from snn_dt.training.sweep.grid import read_sweep

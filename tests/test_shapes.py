@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from snn_dt.models import mixing, positions
+from snn_dt.models import dsformer_attention, mixing, phase_positions, positions
 from snn_dt.models.attention import DendriticRouting, DenseSelfAttention, SpikingSelfAttention
 from snn_dt.snn import RateLIF, TimedLIF, TokenLIF
 from snn_dt.snn.record import record
@@ -23,8 +23,9 @@ jaxtyping = pytest.importorskip("jaxtyping")
 NAMES = {"Float": jaxtyping.Float, "Int": jaxtyping.Int, "Bool": jaxtyping.Bool}
 ANNOTATED = (
     DenseSelfAttention, SpikingSelfAttention, mixing.SoftmaxAttention, mixing.SpikeAttention,
-    mixing.LinearSpikeAttention, mixing.TSSA, mixing.PSSA, positions.LearnedPositions, positions.SinusoidalPositions,
-    positions.PhasePositions, positions.PhaseGate, DendriticRouting, RateLIF, TimedLIF, TokenLIF,
+    mixing.LinearSpikeAttention, dsformer_attention.TSSA, dsformer_attention.PSSA,
+    positions.LearnedPositions, positions.SinusoidalPositions, phase_positions.PhasePositions,
+    phase_positions.PhaseGate, DendriticRouting, RateLIF, TimedLIF, TokenLIF,
 )  # fmt: skip
 
 

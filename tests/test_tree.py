@@ -32,7 +32,7 @@ def tree(tmp_path):
 
 def test_a_light_tree_passes_and_its_size_is_printed(tree):
     assert tree(a_DOT_md=3_000, b_DOT_yaml=2_000) == (
-        0, "tree: 5 kB of 35000 kB, 1 of 62 YAML files, 0 files too large\n",
+        0, "tree: 5 kB of 35000 kB, 1 of 64 YAML files, 0 files too large\n",
     )  # fmt: skip
 
 
@@ -44,8 +44,8 @@ def test_a_large_file_that_nobody_has_agreed_to_is_refused_by_name(tree):
 
 
 def test_too_many_yaml_files_or_a_tree_too_heavy_are_refused(tree):
-    assert tree(**{f"c{i}_DOT_yaml": 1 for i in range(63)})[0] == 1
-    assert tree(**{f"c{i}_DOT_yaml": 1 for i in range(63)} | {f"f{i}": 1_000_000 for i in range(36)})[0] == 1
+    assert tree(**{f"c{i}_DOT_yaml": 1 for i in range(65)})[0] == 1
+    assert tree(**{f"c{i}_DOT_yaml": 1 for i in range(65)} | {f"f{i}": 1_000_000 for i in range(36)})[0] == 1
 
 
 def test_the_quickstart_writes_over_nothing_that_is_tracked():

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from snn_dt.evaluation.statistics import mean, nested_interval
+from snn_dt.evaluation.statistics import mean
+from snn_dt.experimental.results.robust_mean import nested_interval
 from snn_dt.io import write_atomically
 
 KEPT = ("trial", "variant", "seed", "updates", "commit", "command", "dataset", "dataset_checksum", "minutes")

@@ -12,6 +12,8 @@ short=(configs/online/short.yaml)
 
 differ=(--task.mass 0.2 --task.thrust 0.1 --task.rotor_lag 0.3 --task.noise 1 --task.delay 1 2 --task.commands 8)
 scripted=(--guide.kind pilot --guide.skill 1 --guide.load null --train.iterations 16)
+expert=(--guide.kind pilot --guide.skill 0.8 --guide.load null --task.drones 48 --learn.actor_rate 3e-4
+  --train.iterations 5 --train.updates 120 --train.eval_every 1)
 further=(--learn.exploration 0.1 --learn.actor_rate 1e-4 --train.iterations 40 --train.eval_every 5)
 
 go() { # command, name, flags
@@ -45,6 +47,8 @@ for seed in $SEEDS; do
     continue
   fi
   go online "dagger-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed"
+  go online "dagger_expert-seed$seed" --config configs/online/dagger.yaml --learn.start "$OUT/dagger-seed$seed" \
+    --train.seed "$seed" "${expert[@]}"
   go online "dagger_robust-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed" \
     "${scripted[@]}" "${differ[@]}"
   go online "dagger_ppo-seed$seed" --config configs/online/ppo.yaml --learn.start "$OUT/dagger-seed$seed" \

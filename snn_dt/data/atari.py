@@ -39,7 +39,7 @@ def small(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(gray)[:, :, None]
 
 
-class Atari(gym.Wrapper[NDArray[np.uint8], np.integer[Any], NDArray[np.uint8], np.integer[Any]]):
+class Atari(gym.Env[NDArray[np.uint8], np.integer[Any]]):
     """An Atari game with gray frames [84, 84, 1].
 
     Args:
@@ -49,9 +49,14 @@ class Atari(gym.Wrapper[NDArray[np.uint8], np.integer[Any], NDArray[np.uint8], n
         repeat_action_probability: of repeating the previous action, in each frame.
         render_mode: of the game.
 
+    Attributes:
+        game: the environment `ALE/<game>-v5`, one frame a step.
+
     Raises:
         EnvironmentMismatchError: package `ale-py` is not installed.
     """
+
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 15}  # noqa: RUF012  as Gymnasium declares it
 
     def __init__(
         self,
@@ -68,29 +73,40 @@ class Atari(gym.Wrapper[NDArray[np.uint8], np.integer[Any], NDArray[np.uint8], n
                 f"expected package ale-py for the Atari game {game}, found none; pip install 'snn-dt[atari]'"
             ) from error
         gym.register_envs(ale_py)
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # otherwise it prints a banner
         options = {"frameskip": 1, "repeat_action_probability": repeat_action_probability, "render_mode": render_mode}
-        super().__init__(gym.make(f"ALE/{game}-v5", disable_env_checker=True, max_episode_steps=-1, **options))
-        self.frame_skip, self.noop_max = frame_skip, noop_max
+        self.game = gym.make(f"ALE/{game}-v5", disable_env_checker=True, max_episode_steps=-1, **options)
+        self.frame_skip, self.noop_max, self.render_mode = frame_skip, noop_max, render_mode
+        self.action_space = self.game.action_space
         self.observation_space = gym.spaces.Box(0, 255, (SIZE, SIZE, 1), np.uint8)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """Begin an episode with a number of no-ops."""
-        frame, info = self.env.reset(seed=seed, options=options)
-        for _ in range(self.unwrapped.np_random.integers(self.noop_max + 1)):
-            frame, _, terminated, truncated, info = self.env.step(np.int64(0))  # move 0 is no move in every game
+        super().reset(seed=seed)
+        frame, info = self.game.reset(seed=seed, options=options)
+        for _ in range(self.np_random.integers(self.noop_max + 1)):
+            frame, _, terminated, truncated, info = self.game.step(np.int64(0))  # move 0 is no move in every game
             if terminated or truncated:
-                frame, info = self.env.reset(options=options)
+                frame, info = self.game.reset(options=options)
         return small(frame), info
 
     def step(self, action: np.integer[Any]) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """Repeat an action for `frame_skip` frames, or until the game is over."""
         total = 0.0
         for _ in range(self.frame_skip):
-            frame, reward, terminated, truncated, info = self.env.step(action)
+            frame, reward, terminated, truncated, info = self.game.step(action)
             total += float(reward)
             if terminated or truncated:
                 break
         return small(frame), total, terminated, truncated, info
+
+    def render(self) -> Any:
+        """Return the frame of the game in its own size."""
+        return self.game.render()
+
+    def close(self) -> None:
+        """End the game."""
+        self.game.close()
 
 
 def register(env_id: str) -> None:

@@ -133,7 +133,8 @@ def to_space(numbers: NDArray[Any], space: Any) -> NDArray[Any]:
 def _checked_rows(space: gym.Space[Any], coded: NDArray[Any]) -> NDArray[Any]:
     """Return rows [T, A] of a Dict or a Tuple; raise `ValueError` unless choices are one-hot and bits 0 or 1."""
     columns = ~number_columns(parts(space))
-    if coded.shape[1] == len(columns) and np.isfinite(coded).all():  # other faults are reported later
+    # Other faults are reported later.
+    if columns.any() and coded.shape[1] == len(columns) and np.isfinite(coded).all():
         wrong = coded[:, columns] != rows(space, values(space, coded))[:, columns]
         if wrong.any():
             step = int(np.argwhere(wrong)[0, 0])

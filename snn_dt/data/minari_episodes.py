@@ -20,19 +20,20 @@ from snn_dt.data.arrow_columns import descend, numbers
 from snn_dt.data.file_faults import Declared, damaged_file
 from snn_dt.data.flags import ending, whole_number
 from snn_dt.data.hdf5 import open_hdf5
+from snn_dt.data.jpeg import decode, is_encoded
 from snn_dt.data.source import Episode
 from snn_dt.data.spaces import LeafPath
 from snn_dt.data.tables import read_table
 from snn_dt.errors import DataError
 
 
-def _nested(space: gym.Space[Any], read: Callable[[LeafPath], NDArray[Any]], at: LeafPath = ()) -> Any:
-    """Return the arrays of a column, nested as its space is. `read` returns the array of a leaf."""
+def _nested(space: gym.Space[Any], read: Callable[[LeafPath, Any], NDArray[Any]], at: LeafPath = ()) -> Any:
+    """Return the arrays of a column, nested as its space is. `read` returns the array of a leaf, given its space."""
     if isinstance(space, spaces.Dict):
         return {key: _nested(sub, read, (*at, key)) for key, sub in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
         return tuple(_nested(sub, read, (*at, index)) for index, sub in enumerate(space.spaces))
-    return read(at)
+    return read(at, space)
 
 
 def _check_names(found: Sequence[str], n_episodes: int, prefix: str, data: Path) -> None:
@@ -63,7 +64,7 @@ def _check_metadata(facts: Any, index: int, steps: int, where: str) -> None:
 def read_hdf5(data: Path, n_episodes: int, observations: gym.Space[Any], actions: gym.Space[Any]) -> Iterator[Episode]:
     """Yield the episodes of `main_data.hdf5`: one group `episode_<i>` each; entries of a Tuple are `_index_<j>`."""
     path = data / "main_data.hdf5"
-    with damaged_file(path), open_hdf5(path) as file:
+    with damaged_file(path), open_hdf5(path, images=True) as file:
         _check_names([name for name in file if name.startswith("episode_")], n_episodes, "episode_", path)
         for index in range(n_episodes):
             where = f"{path}: episode_{index}"
@@ -73,9 +74,11 @@ def read_hdf5(data: Path, n_episodes: int, observations: gym.Space[Any], actions
             terminated, truncated = ending(group["terminations"][()], group["truncations"][()], steps, where)
             _check_metadata(group.attrs, index, steps, where)
 
-            def read(leaf: LeafPath, group: Any = group) -> NDArray[Any]:
-                name = "/".join(f"_index_{key}" if isinstance(key, int) else key for key in leaf)
-                found: NDArray[Any] = group[name][()]
+            def read(leaf: LeafPath, space: Any, group: Any = group) -> NDArray[Any]:
+                column = group["/".join(f"_index_{key}" if isinstance(key, int) else key for key in leaf)]
+                if is_encoded(column, space):
+                    return decode(column, space)  # row by row: all may be the same large one
+                found: NDArray[Any] = column[()]
                 return found
 
             yield Episode(
@@ -118,8 +121,11 @@ def read_tables(
             rewards, terminations, truncations = (numbers(whole[name].slice(0, steps), name) for name in columns[2:])
             whole["actions"] = whole["actions"].slice(0, steps)
 
-            def read(leaf: LeafPath, whole: dict[Any, Any] = whole) -> NDArray[Any]:
-                return numbers(descend(whole[leaf[0]], leaf[1:]), str(leaf[0]))
+            def read(leaf: LeafPath, space: Any, whole: dict[Any, Any] = whole) -> NDArray[Any]:
+                column = descend(whole[leaf[0]], leaf[1:])
+                if str(column.type) in ("binary", "large_binary"):
+                    return decode(column.to_pylist(), space)
+                return numbers(column, str(leaf[0]))
 
             terminated, truncated = ending(terminations, truncations, steps, str(folder))
             episode = Episode(

@@ -1,7 +1,8 @@
 """Table of the public datasets that can be named: what they hold, what evaluates them, and how they are trained.
 
 Facts that are not known are None. Sources: Minari's dataset pages and `EnvSpec`s, D4RL's registrations and files,
-OGBench's README. Targets are those of the Decision Transformer (arXiv 2106.01345) and of CORL, in environment units.
+OGBench's README, the scripts that made Minari's Atari sets. Targets are those of the Decision Transformer (arXiv
+2106.01345; Atari: its code) and of CORL, in environment units.
 
 `O` observation columns, `A` action columns or choices.
 """
@@ -14,15 +15,18 @@ from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
+from snn_dt.data.atari_scores import ATARI_SCORES
+
 PRESET = "d4rl/base"
 """The published sizes: K = 20, width 128, three layers, one head, 100,000 updates of 64 windows."""
-MUJOCO, ROBOTICS, OGBENCH = "mujoco", "robotics", "ogbench"
-PACKAGES = {MUJOCO: "mujoco", ROBOTICS: "gymnasium_robotics", OGBENCH: "ogbench"}
+MUJOCO, ROBOTICS, OGBENCH, ATARI = "mujoco", "robotics", "ogbench", "atari"
+PACKAGES = {MUJOCO: "mujoco", ROBOTICS: "gymnasium_robotics", OGBENCH: "ogbench", ATARI: "ale_py"}
 """The module that tells whether an extra is installed."""
 PIP = {
     MUJOCO: "pip install 'snn-dt[mujoco]'",
     ROBOTICS: "pip install 'snn-dt[robotics]'",
     OGBENCH: "pip install ogbench",
+    ATARI: "pip install 'snn-dt[atari]'",
 }
 
 
@@ -52,8 +56,9 @@ class Family:
         extra: key of `PACKAGES` that evaluation needs; None: `barrier` says why it is not possible.
         barrier: why the sets cannot be evaluated or loaded, else "".
         loads: whether the sets can be learned from.
-        settings: flags beside those of `PRESET`.
+        settings: flags beside those of `preset`.
         note: what a user should know before comparing numbers.
+        preset: its name.
     """
 
     name: str
@@ -64,13 +69,14 @@ class Family:
     loads: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+    preset: str = PRESET
 
     def command(self, public: PublicSet) -> str:
         """Return the command that trains and evaluates with the published settings."""
         flags = {"data.dataset": public.dataset, **self.settings}
         if public.targets:
             flags["eval.target_return"] = " ".join(f"{target:g}" for target in public.targets)
-        return " ".join(["snn-dt train", PRESET, *(f"--{name} {value}" for name, value in flags.items())])
+        return " ".join(["snn-dt train", self.preset, *(f"--{name} {value}" for name, value in flags.items())])
 
     def evaluation(self) -> str:
         """Return "yes" if this installation can evaluate the sets, else what is missing."""
@@ -139,6 +145,14 @@ def _adroit(pattern: str) -> tuple[PublicSet, ...]:
     )
 
 
+def _atari(pong: bool) -> Iterator[PublicSet]:
+    """Yield the games with a human return; Pong is trained with other settings."""
+    targets = {"breakout": (90.0,), "seaquest": (1150.0,), "qbert": (14000.0,), "pong": (20.0,)}
+    for game in ATARI_SCORES:
+        if (game == "pong") == pong:
+            yield PublicSet(f"atari:{game}/expert-v0", None, None, targets.get(game, ()))
+
+
 def _ogbench() -> Iterator[PublicSet]:
     mazes = ("medium", "large", "giant", "teleport")
     names = [f"{body}-{maze}" for body, maze in product(("pointmaze", "antmaze"), mazes)]
@@ -151,6 +165,7 @@ def _ogbench() -> Iterator[PublicSet]:
 
 _WALKS = ("navigate", "stitch")
 _REWARDS = "door, hammer, relocate: rewards of AdroitHand*-v1 changed in gymnasium-robotics 1.2.1 (v2: from 1.4.3)"
+_FRAMES = "ten episodes of an expert per game, not the DQN replay data of the paper; targets are those of its code"
 _FLAT = "no environment emits D4RL's flat observation now; minari:D4RL/{} can be evaluated"
 
 FAMILIES: tuple[Family, ...] = (
@@ -214,6 +229,13 @@ FAMILIES: tuple[Family, ...] = (
         "d4rl-minigrid", "Box of bytes -> Discrete",
         (PublicSet("d4rl:minigrid-fourrooms-v0", (147, 7)), PublicSet("d4rl:minigrid-fourrooms-random-v0", (147, 7))),
         barrier="Gymnasium has no such environment; name one with --eval.env_id", settings=_OWN_SCALE,
+    ),
+    Family(
+        "minari-atari", "frames of 84 x 84 -> Discrete", tuple(_atari(pong=False)), ATARI, note=_FRAMES, preset="atari",
+    ),
+    Family(
+        "minari-atari-pong", "frames of 84 x 84 -> Discrete", tuple(_atari(pong=True)), ATARI,
+        settings={"model.context_length": 50, "train.batch_size": 512}, note=_FRAMES, preset="atari",
     ),
     Family(
         "ogbench", "Box -> Box", tuple(_ogbench()), OGBENCH, settings=_OWN_SCALE,

@@ -19,7 +19,7 @@ def decay_attention(module: DecayAttention, call: Call) -> Count:
 | `analogue` | computes on real numbers; no budget limits it                                                        |
 | `wire`     | only calls its parts (`wire(...)` declares one that costs nothing); does not apply to subclasses      |
 
-The budget, the tests and `assert_spike_driven` derive their lists of modules from these roles.
+The budget and the tests derive their lists of modules from these roles.
 
 By default a rule covers everything inside the module. With `inside=True` its count is added to those of the parts. A
 rule may name parts and return `{"": Count, "softmax": Count}`. A budget limits the part `""` only. `{}` costs nothing.
@@ -38,8 +38,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from snn_dt.device import wide
 from snn_dt.energy.counts import Count
+from snn_dt.snn.backends import wide
 
 
 class Real:

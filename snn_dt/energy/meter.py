@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_dt.device import wide
 from snn_dt.energy.baselines import (
     cached_count,
     cached_decision_transformer,
@@ -25,6 +24,7 @@ from snn_dt.energy.memory import VALUE_BYTES, kept_bytes, state_bytes, traffic_b
 from snn_dt.energy.recorder import Recorder
 from snn_dt.models.encoders import kept_dim
 from snn_dt.models.interface import decides_from_state, is_streaming
+from snn_dt.snn.backends import wide
 from snn_dt.snn.probe import layer_flag
 
 Modules = dict[str, dict[str, float]]

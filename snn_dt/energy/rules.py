@@ -9,25 +9,27 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snn_dt.device import wide
 from snn_dt.energy.costs import Call, Cost, costs, wire
 from snn_dt.energy.counts import Count
 from snn_dt.models.attention import DendriticRouting, DenseSelfAttention, SpikingSelfAttention
 from snn_dt.models.blocks import Block
 from snn_dt.models.decay import DecayAttention
+from snn_dt.models.dsformer_attention import PSSA, TSSA
 from snn_dt.models.embedding import TokenEmbedding
 from snn_dt.models.encoders import Convolution, ImageEncoder, SpikeConvolution
 from snn_dt.models.heads import PopulationDecode, RateHead
 from snn_dt.models.layers import ActionHead, MaskedSequential, SpikeLinear, TimeMean
-from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SoftmaxAttention, SpikeAttention
+from snn_dt.models.mixing import LinearSpikeAttention, SoftmaxAttention, SpikeAttention
 from snn_dt.models.norms import PTBN
-from snn_dt.models.positions import PhaseGate, PhaseGenerators, PhasePositions, SinusoidalPositions
+from snn_dt.models.phase_positions import PhaseGate, PhaseGenerators, PhasePositions
+from snn_dt.models.positions import SinusoidalPositions
 from snn_dt.models.return_code import ReturnCode
 from snn_dt.models.spread import ActionSpread
 from snn_dt.models.stream_block import StreamBlock
 from snn_dt.models.stream_embedding import StreamEmbedding
 from snn_dt.models.tokens import Tokens
 from snn_dt.snn import Neuron, SpikingLayer
+from snn_dt.snn.backends import wide
 
 # Multiply-accumulates of exp, tanh, sin or cos: range reduction and a cubic polynomial.
 TRANSCENDENTAL_MACS = 4.0
@@ -121,7 +123,7 @@ def norm_count(elements: float) -> Count:
 
 @costs(PTBN, role="analogue")
 def folded_norm(module: PTBN, call: Call) -> Cost:
-    """No cost: inference folds it into the linear layer before it (`snn_dt.models.folding`)."""
+    """No cost: inference folds it into the linear layer before it."""
     return Count()
 
 

@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 from snn_dt import strict
 from snn_dt.data.encoding import row
-from snn_dt.device import wide
 from snn_dt.errors import CheckpointError, EnvironmentMismatchError
 from snn_dt.evaluation.actions import ActionReader, CompositeReader, make_reader
 from snn_dt.evaluation.contexts import AnyContext, make_context
 from snn_dt.evaluation.decide import Decider, make_decider, pick_way
 from snn_dt.evaluation.image_context import ImageReader
 from snn_dt.evaluation.policy_spec import PolicySpec as PolicySpec
-from snn_dt.evaluation.policy_spec import read_space
+from snn_dt.evaluation.policy_spec import Specified
 from snn_dt.models.goals import aim, takes_goal
 from snn_dt.rule_config import PlasticityConfig, local_rule, plasticity_checks
+from snn_dt.snn.backends import wide
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +50,7 @@ def _one_thread(method: Callable[Concatenate[Policy, P], R]) -> Callable[Concate
     return call
 
 
-class Policy:
+class Policy(Specified):
     """A return-conditioned policy for one environment or for N in parallel.
 
     `copy.deepcopy` and `pickle` also copy a running episode. A policy can be used by one thread at a time. Concurrent
@@ -321,16 +321,6 @@ class Policy:
     def context(self) -> AnyContext:
         """The context of the running episodes: their last steps or the state of the model."""
         return self._running()
-
-    @cached_property
-    def observation_space(self) -> Any:
-        """The Gymnasium space of an observation."""
-        return read_space(self.spec.observation_space)
-
-    @cached_property
-    def action_space(self) -> Any:
-        """The Gymnasium space of an action."""
-        return read_space(self.spec.action_space)
 
     @cached_property
     def _encoded(self) -> bool:

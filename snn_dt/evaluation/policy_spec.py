@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,22 @@ def read_space(text: str) -> Any:
     from minari.serialization import deserialize_space
 
     return deserialize_space(text)
+
+
+class Specified:
+    """Base of the policies: the spaces that their specification describes."""
+
+    spec: PolicySpec
+
+    @cached_property
+    def observation_space(self) -> Any:
+        """The Gymnasium space of an observation."""
+        return read_space(self.spec.observation_space)
+
+    @cached_property
+    def action_space(self) -> Any:
+        """The Gymnasium space of an action."""
+        return read_space(self.spec.action_space)
 
 
 def check_spec(spec: PolicySpec, task: TaskShape) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,19 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from snn_dt.data.checked_env import Checked, find_checked
+from snn_dt.data.checked_env import Checked
 from snn_dt.energy import DecisionMeter
-from snn_dt.evaluation.environments import default_cap, make_environment
+from snn_dt.evaluation.environments import make_environment
+from snn_dt.evaluation.episodes import run_episodes as run_episodes
+from snn_dt.evaluation.episodes import run_reference
 from snn_dt.evaluation.policy import Policy
-from snn_dt.evaluation.rollout_result import Rollout as Rollout
-from snn_dt.evaluation.rollout_result import success
+from snn_dt.evaluation.policy_spec import PolicySpec
 from snn_dt.evaluation.statistics import bootstrap_interval
 from snn_dt.rule_config import PlasticityConfig
 from snn_dt.snn.backends import backend_for
 
 Progress = Callable[[float, int], None]
-
-_log = logging.getLogger("snn_dt")
 
 
 def evaluate(
@@ -82,8 +78,6 @@ def evaluate(
         EnvironmentMismatchError: the environment is missing, does not fit the policy or fails.
         ValueError: a target is not finite, or a number is below 1.
     """
-    from snn_dt.data.scores import ReferenceScores, normalized_score
-
     if min(episodes, num_envs) < 1:
         raise ValueError(f"expected at least 1 episode and 1 environment, found {episodes} and {num_envs}")
     if meter_every < 0:
@@ -106,9 +100,6 @@ def evaluate(
     envs = make_environments(policy, min(num_envs, episodes), env_id, max_steps)
     try:
         name = envs[0].name  # with its version, which `env_id` may lack
-        # Reference scores hold for the own environment only.
-        known = policy.spec.reference if name == policy.spec.env_id else None
-        scores = ReferenceScores(**known) if known else None
         for i, target in enumerate(targets):
 
             def report(done: float, offset: int = i * episodes) -> None:
@@ -118,25 +109,13 @@ def evaluate(
             policy.adapt(plasticity)
             run = run_reference if reference else run_episodes
             result = run(policy, envs, target, episodes, seed, report, meter_every)
-            low, high = bootstrap_interval(result.returns, rng=np.random.default_rng(seed))
-            mean = float(result.returns.mean())
             rows.append(
                 {
-                    "env_id": name,
-                    "target_return": float(target),
-                    "episodes": episodes,
-                    "returns": [float(r) for r in result.returns],
-                    "return_mean": mean,
-                    "return_std": float(result.returns.std()),
-                    "return_interval": [low, high],
+                    **returns_row(policy.spec, name, target, result.returns, result.lengths, seed),
                     "success_rate": result.success_rate,
                     "success_interval": result.success_interval,
-                    "episode_length_mean": float(result.lengths.mean()),
-                    "normalized_score": None if scores is None else float(normalized_score(mean, scores)),
-                    "score_reference": None if scores is None else scores.source,
                     **(result.meter.summary() if meter_every else _nothing_counted(result.meter)),
                     "decisions_per_second": float(result.lengths.sum() / result.policy_seconds),
-                    "seed": seed,
                     "max_steps": envs[0].max_steps,
                     "episodes_cut": result.cut,
                     **how,
@@ -153,6 +132,32 @@ def evaluate(
     return rows
 
 
+def returns_row(
+    spec: PolicySpec, env_name: str, target: float, returns: NDArray[Any], lengths: NDArray[Any], seed: int
+) -> dict[str, Any]:
+    """Return the part of a row of `evaluate` about returns, from the episodes' `returns [E]` and `lengths [E]`."""
+    from snn_dt.data.scores import ReferenceScores, normalized_score
+
+    low, high = bootstrap_interval(returns, rng=np.random.default_rng(seed))
+    mean = float(returns.mean())
+    # Reference scores hold for the own environment only.
+    known = spec.reference if env_name == spec.env_id else None
+    scores = ReferenceScores(**known) if known else None
+    return {
+        "env_id": env_name,
+        "target_return": float(target),
+        "episodes": len(returns),
+        "returns": returns.tolist(),
+        "return_mean": mean,
+        "return_std": float(returns.std()),
+        "return_interval": [low, high],
+        "episode_length_mean": float(lengths.mean()),
+        "normalized_score": None if scores is None else float(normalized_score(mean, scores)),
+        "score_reference": None if scores is None else scores.source,
+        "seed": seed,
+    }
+
+
 def make_environments(policy: Policy, n: int, env_id: str | None = None, max_steps: int | None = None) -> list[Checked]:
     """Make `n` copies of the environment with `make_environment`. If one fails, all are closed."""
     envs: list[Checked] = []
@@ -166,121 +171,6 @@ def make_environments(policy: Policy, n: int, env_id: str | None = None, max_ste
     return envs
 
 
-def run_episodes(
-    policy: Policy,
-    envs: Sequence[Any],
-    target_return: float,
-    episodes: int,
-    seed: int,
-    report: Callable[[float], None] | None = None,
-    meter_every: int = 1,
-    meter: DecisionMeter | None = None,
-    aside: bool = False,
-) -> Rollout:
-    """Run episodes `seed .. seed + episodes - 1`, as many at a time as there are environments.
-
-    An environment that finishes takes the next episode. When no episode is left, its row is removed from the batch. So
-    every episode is run to its end and counted once, and short episodes do not displace long ones. An episode that does
-    not end is cut at the environment's step cap, with a warning.
-
-    Args:
-        policy, envs, target_return, episodes, seed: see `evaluate`.
-        report: called after every step with the number of episodes done; see `evaluate`.
-        meter_every: see `evaluate`. The first step of each call is counted, unless it is 0.
-        meter: the meter to add to; None makes a new one.
-        aside: count on a second decision and restore the context, so counting changes no decision.
-    """
-    envs = [env if find_checked(env) else Checked(env, default_cap(policy)) for env in envs]
-    checked = [found for env in envs if (found := find_checked(env))]
-    cuts = sum(env.cuts for env in checked)
-    returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
-    successes = np.full(episodes, -1)  # -1: the environment does not tell
-    n = min(len(envs), episodes)
-    live = list(range(n))  # environment of each row of the batch
-    episode = list(range(n))  # episode of each environment
-    started, done, step, seconds = n, 0, 0, 0.0
-    observations = {e: policy.flatten(envs[e].reset(seed=seed + e)[0]) for e in live}
-    policy.reset(target_return, batch_size=n)
-    meter = meter or DecisionMeter(policy.model)
-    while live:
-        batch = np.stack([observations[e] for e in live])  # [N, state_dim]
-        metered = meter_every > 0 and step % meter_every == 0
-        step += 1
-        if metered and aside:
-            _count_aside(policy, batch, meter)
-            metered = False
-        with _counted(policy, meter) if metered else nullcontext():
-            begin, metering = time.perf_counter(), meter.seconds
-            actions = policy.act(batch)
-            if metered:
-                meter.count(*policy.context.counted())
-            # Speed is that of deciding, so the time of counting is subtracted.
-            seconds += time.perf_counter() - begin - (meter.seconds - metering)
-        rewards, finished, restarted = np.zeros(len(live)), [], []
-        for row, e in enumerate(live):
-            observation, reward, terminated, truncated, info = envs[e].step(actions[row])
-            successes[episode[e]] = max(successes[episode[e]], success(info))
-            rewards[row] = reward
-            returns[episode[e]] += reward
-            lengths[episode[e]] += 1
-            if terminated or truncated:
-                done += 1
-                if started < episodes:
-                    episode[e] = started
-                    observation, _ = envs[e].reset(seed=seed + started)
-                    started += 1
-                    restarted.append(row)
-                else:
-                    finished.append(row)
-            # After a reset this is the first observation of the new episode.
-            observations[e] = policy.flatten(observation)
-        policy.observe(rewards)
-        if restarted:
-            policy.restart(np.array(restarted), target_return)
-        if finished:
-            # Rows of the batch that go on; `live` maps them to environments.
-            rows = np.setdiff1d(np.arange(len(live)), finished)
-            live = [live[row] for row in rows]
-            policy.keep(rows)
-        if report:
-            report(done + sum(int(lengths[episode[e]]) for e in live) / checked[0].max_steps)
-    cut = sum(env.cuts for env in checked) - cuts
-    if cut:
-        _log.warning(
-            "%d of %d episodes in %s were cut after %d steps, their returns go no further: expected an environment "
-            "that ends them; --max-steps (train, finetune: --eval.max_steps) sets another cap",
-            *(cut, episodes, checked[0].name, checked[0].max_steps),
-        )
-    return Rollout(returns, lengths, seconds, meter, cut, successes)
-
-
-def run_reference(
-    policy: Policy,
-    envs: Sequence[Any],
-    target_return: float,
-    episodes: int,
-    seed: int,
-    report: Callable[[float], None],
-    meter_every: int = 1,
-) -> Rollout:
-    """Run the same episodes one after another in the first environment, with the decisions of `policy.act` alone."""
-    meter = DecisionMeter(policy.model)
-    aside = not policy.adapts  # online plasticity needs the modules in any case
-    parts = []
-    for i in range(episodes):
-
-        def report_on(done: float, before: int = i) -> None:
-            report(before + done)
-
-        parts.append(run_episodes(policy, envs[:1], target_return, 1, seed + i, report_on, meter_every, meter, aside))
-    # Each part holds one episode: arrays [1] -> [episodes].
-    returns, lengths, successes = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths", "successes")
-    )
-    seconds, cut = sum(part.policy_seconds for part in parts), sum(part.cut for part in parts)
-    return Rollout(returns, lengths, seconds, meter, cut, successes)
-
-
 def _nothing_counted(meter: DecisionMeter) -> dict[str, Any]:
     """Return the names of `meter.summary()` without counts; the size of the weights is known all the same."""
     known = ("energy_constants", "uncounted", "parameter_bytes")
@@ -288,20 +178,3 @@ def _nothing_counted(meter: DecisionMeter) -> dict[str, Any]:
         name: value if name in known else {} if isinstance(value, dict) else None
         for name, value in meter.summary().items()
     }
-
-
-@contextmanager
-def _counted(policy: Policy, meter: DecisionMeter) -> Iterator[None]:
-    """Decide with the modules and record their calls. A fast way of deciding calls no modules."""
-    with policy.through_modules(), meter:
-        yield
-
-
-def _count_aside(policy: Policy, batch: NDArray[np.float32], meter: DecisionMeter) -> None:
-    """Count a decision for `batch` and restore the context."""
-    before = policy.context.state_dict()
-    with _counted(policy, meter):
-        policy.act(batch)
-        meter.count(*policy.context.counted())
-    policy.context.load_state_dict(before)
-    policy.observe(np.zeros(len(batch)))  # otherwise the next `act` warns about a missing reward

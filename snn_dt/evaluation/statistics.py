@@ -1,8 +1,7 @@
-"""Statistics of a few expensive runs: robust means, bootstrap intervals and comparisons of two methods.
+"""Bootstrap intervals of a few expensive runs.
 
 A score matrix `[..., R, M]` has R runs (training seeds) of each of M tasks. Leading axes are resamples.
-Definitions: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021. The
-point estimates equal those of its library rliable. Empty or non-finite scores raise ValueError.
+Empty or non-finite scores raise ValueError.
 """
 
 from __future__ import annotations
@@ -19,46 +18,7 @@ Array = npt.NDArray[np.float64]
 
 def mean(scores: npt.ArrayLike) -> Array:
     """Return the mean over runs and tasks, `[..., R, M] -> [...]`."""
-    return np.asarray(_matrix(scores).mean(axis=(-2, -1)))
-
-
-def median(scores: npt.ArrayLike) -> Array:
-    """Return the median over tasks of each task's mean over runs, `[..., R, M] -> [...]`."""
-    return np.asarray(np.median(_matrix(scores).mean(axis=-2), axis=-1))
-
-
-def interquartile_mean(scores: npt.ArrayLike) -> Array:
-    """Return the mean of the middle half of all runs of all tasks, `[..., R, M] -> [...]`.
-
-    Of n = R M sorted scores, `floor(n / 4)` are cut at either end (a 25 % trimmed mean), so n < 4 gives the mean.
-    """
-    scores = _matrix(scores)
-    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)  # [..., R M]
-    cut = flat.shape[-1] // 4  # number of scores removed at each end
-    return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(axis=-1))
-
-
-def optimality_gap(scores: npt.ArrayLike, target: float = 1.0) -> Array:
-    """Return the mean distance below the target, `target - mean(min(score, target))`, `[..., R, M] -> [...]`."""
-    return np.asarray(target - np.minimum(_matrix(scores), target).mean(axis=(-2, -1)))
-
-
-def probability_of_improvement(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Array:
-    """Return the mean over tasks of P(X > Y) + P(X = Y) / 2 for runs X of `ours` and Y of `theirs` (Mann-Whitney).
-
-    `ours` is `[..., R, M]` and `theirs` is `[..., S, M]`, with the tasks in the same order. The result is `[...]`.
-    """
-    ours, theirs = _matrix(ours), _matrix(theirs)
-    if ours.shape[-1] != theirs.shape[-1]:
-        raise ValueError(f"both need the same tasks: got {ours.shape[-1]} and {theirs.shape[-1]} columns")
-    margin = ours[..., :, None, :] - theirs[..., None, :, :]  # [..., R, S, M]
-    return np.asarray(((np.sign(margin) + 1.0) / 2.0).mean(axis=(-3, -2, -1)))
-
-
-def performance_profile(scores: npt.ArrayLike, thresholds: npt.ArrayLike) -> Array:
-    """Return the fraction of runs with a score above each of P thresholds, `[..., R, M] -> [..., P]`."""
-    above = _matrix(scores)[..., None] > np.asarray(thresholds, dtype=np.float64)  # [..., R, M, P]
-    return np.asarray(above.mean(axis=(-3, -2)))
+    return np.asarray(score_matrix(scores).mean(axis=(-2, -1)))
 
 
 def stratified_interval(
@@ -71,7 +31,7 @@ def stratified_interval(
     """Return the percentile bootstrap interval of `statistic(*scores)`. Runs are resampled within each task.
 
     Args:
-        statistic: one of the functions above or another one that keeps leading axes.
+        statistic: `mean`, or another function that keeps leading axes.
         scores: one `[R, M]` matrix for each argument of the statistic. R may differ between them.
         rng: generator of the resamples.
         confidence: nominal coverage, in (0, 1).
@@ -80,37 +40,9 @@ def stratified_interval(
     Returns:
         The lower and the upper bound, each with the shape of the statistic.
     """
-    return _quantiles(statistic(*(_resample(_matrix(matrix), samples, rng) for matrix in scores)), confidence)
-
-
-def nested_interval(
-    statistic: Callable[..., Array],
-    *returns: npt.ArrayLike,
-    rng: np.random.Generator,
-    confidence: float = 0.95,
-    samples: int = 2000,
-) -> tuple[Array, Array]:
-    """Return the interval of `statistic` over runs, including the uncertainty of each run's mean over few episodes.
-
-    A percentile bootstrap in two stages. First the runs are resampled within each task, then the episodes of each drawn
-    run. The score is the mean over the drawn episodes. With one run this is the interval over its episodes.
-
-    Args:
-        statistic: As in `stratified_interval`, of matrices of scores.
-        returns: For each argument of the statistic, episode returns `[R, M, E]` of R runs of M tasks.
-        rng, confidence, samples: As in `stratified_interval`.
-    """
-    resampled = []
-    for argument in returns:
-        episodes = np.asarray(argument, dtype=np.float64)
-        if episodes.ndim != 3:
-            raise ValueError(f"expected returns of shape [runs, tasks, episodes], got shape {episodes.shape}")
-        runs, tasks, n = _matrix(episodes).shape
-        picked = rng.integers(runs, size=(samples, runs, tasks))  # [S, R, M]
-        drawn = rng.integers(n, size=(samples, runs, tasks, n))  # [S, R, M, E]
-        scores = episodes[picked[..., None], np.arange(tasks)[:, None], drawn].mean(axis=-1)  # [S, R, M]
-        resampled.append(scores)
-    return _quantiles(statistic(*resampled), confidence)
+    return percentile_interval(
+        statistic(*(_resample(score_matrix(matrix), samples, rng) for matrix in scores)), confidence
+    )
 
 
 def bootstrap_interval(
@@ -150,7 +82,7 @@ def _resample(scores: Array, samples: int, rng: np.random.Generator) -> Array:
     return np.asarray(scores[picked, np.arange(tasks)])  # [samples, R, M]
 
 
-def _quantiles(resampled: Array, confidence: float) -> tuple[Array, Array]:
+def percentile_interval(resampled: Array, confidence: float) -> tuple[Array, Array]:
     """Return the bounds of the percentile interval of values `[samples, ...]`."""
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
@@ -160,7 +92,8 @@ def _quantiles(resampled: Array, confidence: float) -> tuple[Array, Array]:
     return np.asarray(low), np.asarray(high)
 
 
-def _matrix(scores: npt.ArrayLike) -> Array:
+def score_matrix(scores: npt.ArrayLike) -> Array:
+    """Return scores as an array `[..., R, M]` of finite numbers."""
     matrix = np.asarray(scores, dtype=np.float64)
     if matrix.ndim < 2 or matrix.size == 0:
         raise ValueError(f"expected scores of shape [runs, tasks] with at least one of each, got shape {matrix.shape}")

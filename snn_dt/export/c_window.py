@@ -15,7 +15,8 @@ from snn_dt.export.constants import Constants, sizes
 from snn_dt.export.parts import CParts, initialiser
 from snn_dt.models.attention import DendriticRouting
 from snn_dt.models.decision_transformer import DecisionTransformer
-from snn_dt.models.positions import PhasePositions, TrainedTimesteps
+from snn_dt.models.phase_positions import PhasePositions
+from snn_dt.models.positions import TrainedTimesteps
 from snn_dt.snn import GoalNorm
 
 ADD = "for (int j = 0; j < WIDTH; ++j) s->x[j] += s->{};"

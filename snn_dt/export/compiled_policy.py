@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from snn_dt import io, strict
 from snn_dt.errors import ExportError
-from snn_dt.evaluation.policy_spec import PolicySpec, read_space
+from snn_dt.evaluation.policy_spec import PolicySpec, Specified
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
 
@@ -43,7 +42,7 @@ def compile_c(source: Path, library: Path, flags: Sequence[str] = ("-O2",)) -> P
     return library
 
 
-class CompiledPolicy:
+class CompiledPolicy(Specified):
     """The C of a policy, with the methods of `snn_dt.evaluation.policy.Policy` for one episode at a time.
 
     Args:
@@ -105,16 +104,6 @@ class CompiledPolicy:
         function.restype = ctypes.c_uint32
         return int(function(self.memory))
 
-    @cached_property
-    def observation_space(self) -> Any:
-        """The Gymnasium space of an observation."""
-        return read_space(self.spec.observation_space)
-
-    @cached_property
-    def action_space(self) -> Any:
-        """The Gymnasium space of an action."""
-        return read_space(self.spec.action_space)
-
     def flatten(self, observation: Any) -> Any:
         """Return one observation of the environment as a flat array `[state_dim]`."""
         from gymnasium import spaces
@@ -145,38 +134,18 @@ def evaluate_compiled(
     Raises:
         EnvironmentMismatchError: the environment is missing, does not fit the policy or fails.
     """
-    from snn_dt.data.scores import ReferenceScores, normalized_score
     from snn_dt.evaluation.environments import make_environment
-    from snn_dt.evaluation.statistics import bootstrap_interval
+    from snn_dt.evaluation.rollout import returns_row
 
     anything: Any = policy
     env = make_environment(anything, env_id, max_steps=max_steps)
-    known = policy.spec.reference if env.name == policy.spec.env_id else None
-    scores = ReferenceScores(**known) if known else None
     rows = []
     try:
         for target in target_returns or (policy.spec.target_return,):
             parts = [_episode(policy, env, target, seed + i) for i in range(episodes)]
             returns, lengths, spikes = (np.array(column) for column in zip(*parts, strict=True))
-            low, high = bootstrap_interval(returns, rng=np.random.default_rng(seed))
-            mean = float(returns.mean())
-            rows.append(
-                {
-                    "env_id": env.name,
-                    "target_return": float(target),
-                    "episodes": episodes,
-                    "returns": returns.tolist(),
-                    "return_mean": mean,
-                    "return_std": float(returns.std()),
-                    "return_interval": [low, high],
-                    "episode_length_mean": float(lengths.mean()),
-                    "normalized_score": None if scores is None else float(normalized_score(mean, scores)),
-                    "score_reference": None if scores is None else scores.source,
-                    "spikes_per_decision": float(spikes.sum() / lengths.sum()),
-                    "seed": seed,
-                    "decided_by": "c",
-                }
-            )
+            row = returns_row(policy.spec, env.name, target, returns, lengths, seed)
+            rows.append(row | {"spikes_per_decision": float(spikes.sum() / lengths.sum()), "decided_by": "c"})
             if finished is not None:
                 finished(rows[-1])
     finally:

@@ -24,10 +24,11 @@ from snn_dt.data.encoding import is_composite
 from snn_dt.errors import ExportError
 from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.policy_spec import PolicySpec, read_space
+from snn_dt.export.parts import refuse_images
 from snn_dt.models.goals import takes_goal
 from snn_dt.models.interface import decides_from_state
 
-RTG = "return_to_go"
+RTG, GOAL = "return_to_go", "goal"
 INPUTS = ("observation", "reward")
 WINDOW = ("rtg", "states", "actions", "timesteps", "mask")
 
@@ -36,7 +37,8 @@ class Decision(nn.Module):
     """One decision: `(observation [1, S], reward [1], *state) -> (action [1(, A)], *state)`.
 
     `reward` is that of the step before, 0 at first. The action is in units of the environment. The first part of the
-    state is the return-to-go in float64. The others are those of the model, or the last steps of a model with a window.
+    state is the return-to-go in float64. With `model.goal: bins` the second is the goal, `PolicySpec.goals` of the
+    target return. The others are those of the model, or the last steps of a model with a window.
 
     Args:
         policy: its model must be on the CPU.
@@ -54,8 +56,6 @@ class Decision(nn.Module):
         space = policy.action_space
         if not hasattr(policy.model, "context_length"):
             raise ExportError(f"expected a sequence model for a graph, found {type(policy.model).__name__}; use --to c")
-        if takes_goal(policy.model):
-            raise ExportError("expected model.goal: none for a graph, found bins; train with it, or act in Python")
         self.model, self.spec = policy.model, policy.spec
         self.register_buffer("mean", policy.state_mean)
         self.register_buffer("std", policy.state_std)
@@ -70,7 +70,8 @@ class Decision(nn.Module):
             for name in ("low", "high"):
                 bound = getattr(space, name).reshape(-1).astype(np.float64 if self.whole else space.dtype)
                 self.register_buffer(name, torch.as_tensor(bound))
-        self.names = [RTG, *self._model_state()]
+        self.returns = [RTG, GOAL] if takes_goal(policy.model) else [RTG]
+        self.names = [*self.returns, *self._model_state()]
 
     def _model_state(self) -> dict[str, Tensor]:
         model: Any = self.model
@@ -84,26 +85,28 @@ class Decision(nn.Module):
         return dict(zip(WINDOW, (*parts, *steps), strict=True))
 
     def rest(self) -> tuple[Tensor, ...]:
-        """Return the state at the beginning of an episode. The caller sets the return-to-go."""
-        return torch.zeros(1, dtype=torch.float64), *self._model_state().values()
+        """Return the state at the beginning of an episode. The caller sets the return-to-go and the goal."""
+        return *(torch.zeros(1, dtype=torch.float64) for _ in self.returns), *self._model_state().values()
 
     def forward(self, observation: Tensor, reward: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Decide; see the class."""
         rtg = state[0] if self.spec.delayed else state[0] - reward
-        old = {name: x.clone() for name, x in zip(self.names[1:], state[1:], strict=True)}
+        n = len(self.returns)
+        old = {name: x.clone() for name, x in zip(self.names[n:], state[n:], strict=True)}
         scaled = (rtg / self.spec.rtg_scale).float().unsqueeze(-1)  # [1, 1]
+        goal = {} if n == 1 else {"goal": (state[1] / self.spec.rtg_scale).float().unsqueeze(-1)}  # [1, 1]
         states = ((observation - self.mean) / self.std).float()
         model: Any = self.model
         if decides_from_state(model):
-            prediction, new = model.step(scaled, states, old)
+            prediction, new = model.step(scaled, states, old, **goal)
             action = self._read(prediction)
             new["action"] = action
         else:
             new = self._push(old, scaled, states)
-            prediction = model(*new.values(), last_only=True)[:, -1]  # [1, A]
+            prediction = model(*new.values(), **goal, last_only=True)[:, -1]  # [1, A]
             action = self._read(prediction)
             new["actions"] = torch.cat([new["actions"][:, :-1], action.unsqueeze(1)], 1)
-        return action + self.start, rtg, *(new[name] for name in self.names[1:])
+        return action + self.start, rtg, *state[1:n], *(new[name] for name in self.names[n:])
 
     def _push(self, old: dict[str, Tensor], rtg: Tensor, states: Tensor) -> dict[str, Tensor]:
         """Return the window with the new step at its end and without the oldest one."""
@@ -147,6 +150,7 @@ def write_graph(policy: Policy, folder: Path, to: str, name: str = "policy") -> 
     Raises:
         ExportError: a package is missing, or the model cannot be traced.
     """
+    refuse_images(policy, to)
     decision = Decision(policy).eval()
     if to == "onnx":
         _require_onnx()
@@ -239,6 +243,8 @@ class GraphPolicy:
         target = self.spec.target_return if target_return is None else target_return
         self.state = {name: np.zeros(shape, dtype=dtype) for name, (dtype, shape) in self._state.items()}
         self.state[RTG][:] = target
+        if GOAL in self.state:
+            self.state[GOAL][:] = self.spec.goals(np.array([target]))
         self._reward = 0.0
 
     def act(self, observation: Any) -> Any:

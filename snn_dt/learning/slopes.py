@@ -13,7 +13,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from torch import nn
 
@@ -24,44 +24,28 @@ Shape = Literal["linear", "cubic", "geometric"]
 BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 
 
-class SlopeSchedule(Protocol):
-    """Interface of a schedule to the training loop."""
+class SlopeSchedule:
+    """A schedule, which the training loop asks and tells. This base keeps the slope constant."""
+
+    def __init__(self, first: float) -> None:
+        self.first = first
 
     def slope(self, step: int) -> float:
         """Return k of update `step`, counted from 0."""
+        return self.first
 
     def observe(self, score: float) -> None:
         """Receive the score of an evaluation."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain values."""
+        """Return the state as plain values. It is empty where the step determines the slope."""
+        return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the result of `state_dict`."""
 
 
-class Fixed:
-    """A constant slope."""
-
-    def __init__(self, slope: float) -> None:
-        self.first = slope
-
-    def slope(self, step: int) -> float:
-        """Return the constant slope."""
-        return self.first
-
-    def observe(self, score: float) -> None:
-        """Ignore the score."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return an empty state: the step determines the slope."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing: the state is empty."""
-
-
-class Interval(Fixed):
+class Interval(SlopeSchedule):
     """Slope from k0 to k1 in `count` stages of `every` updates. The first change is after `start + every` updates.
 
     ```
@@ -83,7 +67,7 @@ class Interval(Fixed):
         return self.first + (self.last - self.first) * (u if self.shape == "linear" else u**3)
 
 
-class Adaptive(Fixed):
+class Adaptive(SlopeSchedule):
     """A slope that follows the score r of the last `window` evaluations and its first difference r'.
 
     ```
@@ -149,7 +133,7 @@ def make_schedule(config: Config) -> SlopeSchedule | None:
     s, first = config.train.slope_schedule, config.model.resolved().surrogate_slope
     assert first is not None
     if s.kind == "fixed":
-        return Fixed(first) if s.layers else None
+        return SlopeSchedule(first) if s.layers else None
     if s.kind == "adaptive":
         # A constant score of 1 has the mean term 0.5, so this gain gives the slope `last`.
         gain = 1.0 if s.score == "return" else 2.0 * s.last

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from snn_dt.model_config import ModelConfig
 from snn_dt.models.attention import DendriticRouting, DenseSelfAttention, SpikingSelfAttention
+from snn_dt.models.dsformer_attention import PSSA, TSSA
 from snn_dt.models.layers import MaskedSequential, SpikeLinear, TimeMean
-from snn_dt.models.mixing import PSSA, TSSA
 from snn_dt.models.norms import DEFAULT_TRANSITION, PTBN, transition_of
 from snn_dt.models.tokens import Tokens
 from snn_dt.registry import ATTENTIONS, KINDS
@@ -93,8 +93,7 @@ def snn_dt_block(config: ModelConfig, n_tokens: int = 0, last: bool = False) -> 
 def dsformer_block(config: ModelConfig, n_tokens: int, last: bool = False) -> Block:
     """Build the DSFormer block (arXiv 2504.03800). Neurons read the residual stream without a norm.
 
-    A PTBN follows every linear layer and folds into it for inference (`folding.py`). Then only linear layers are
-    between neurons.
+    A PTBN follows every linear layer and folds into it for inference. Then only linear layers are between neurons.
     """
     d, hidden, steps = config.d_model, config.mlp_ratio * config.d_model, config.sim_steps
     neuron = neurons(config)

@@ -19,7 +19,8 @@ from snn_dt.models.heads import build_head
 from snn_dt.models.interface import State, TaskShape, desired_goal
 from snn_dt.models.kept_keys import LayerCache, Ring
 from snn_dt.models.layers import TimeMean
-from snn_dt.models.positions import PhaseGate, build_phase, build_positions
+from snn_dt.models.phase_positions import PhaseGate, build_phase
+from snn_dt.models.positions import build_positions
 from snn_dt.models.return_code import build_return_code
 from snn_dt.models.spread import build_spread
 from snn_dt.models.tokens import Tokens, causal_mask

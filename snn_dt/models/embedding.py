@@ -6,7 +6,6 @@ last action has no token, because no prediction depends on it.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -151,25 +150,3 @@ class TokenEmbedding(nn.Module):
     def per_token(self, x: Tensor) -> Tensor:
         """Repeat the value of each step for its tokens: `[B, K, ...] -> [B, L, ...]`."""
         return x if self.merged else x.repeat_interleave(3, dim=1)[:, :-1]  # [B, 3K, ...] -> [B, 3K - 1, ...]
-
-
-def widen_returns(model: nn.Module, low: float, high: float) -> None:
-    """Extend the range of scaled returns-to-go of a model to `low` and `high`.
-
-    `model.task` is extended too and is saved in checkpoints. Predictions inside the old range do not change. A model
-    without return conditioning is not changed.
-    """
-    known: Any = model
-    config, task, embedding = known.config, known.task, known.embedding
-    if not config.reads_return or task.rtg_range is None:
-        return
-    low, high = min(low, task.rtg_range[0]), max(high, task.rtg_range[1])
-    quantiles = task.rtg_quantiles
-    if quantiles is not None:  # inner quantiles set the centres of the return code: keep them
-        quantiles = (min(low, quantiles[0]), *quantiles[1:-1], max(high, quantiles[-1]))
-    known.task = replace(task, rtg_range=(low, high), rtg_quantiles=quantiles)
-    if isinstance(embedding, TokenEmbedding):
-        embedding.rtg_range = (low, high)
-    for code in embedding.modules():
-        if isinstance(code, ReturnCode):
-            code.low, code.high = (quantiles or (low, high))[0], (quantiles or (low, high))[-1]

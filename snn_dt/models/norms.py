@@ -20,8 +20,8 @@ class PTBN(nn.Module):
 
     LN normalises the channels of one token at one simulation step. BN normalises each channel over simulation steps,
     batch and tokens. Pads are excluded from the statistics (the published code includes them). Evaluation uses only BN.
-    This is an affine map that `folding.py` moves into the linear layer before it. Both scales start at the threshold so
-    that the neurons behind the norm fire from the start.
+    This is an affine map, which inference can fold into the linear layer before it. Both scales start at the threshold,
+    so that the neurons behind the norm fire from the start.
 
     Args:
         width: channels.

@@ -25,6 +25,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
+import torch
+
 from snn_dt.snn import cpp
 
 BACKENDS = ("auto", "reference", "cpp", "triton")
@@ -66,6 +68,11 @@ def _resolve(device: str, asked: str, interpreted: bool) -> str:
     if asked == "triton" and not can_triton:
         raise ValueError(f"backend 'triton': expected a CUDA tensor and the package triton; found a {device} tensor")
     return asked
+
+
+def wide(device: torch.device) -> torch.dtype:
+    """Return the type of sums over many steps: float64, or float32 on mps, which has no other."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def kernels(name: str) -> ModuleType:

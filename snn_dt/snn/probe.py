@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_dt.device import wide
+from snn_dt.snn.backends import wide
 from snn_dt.snn.neuron_layers import SpikingLayer, spiking_modules
 from snn_dt.snn.record import record
 

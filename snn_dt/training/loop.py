@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from snn_dt.config import TrainConfig
 from snn_dt.data.windows import Batch
-from snn_dt.device import wide
 from snn_dt.learning.slopes import score_of, set_slope
+from snn_dt.snn.backends import wide
 from snn_dt.training.distributed import Workers
 from snn_dt.training.gradient import make_gradient
 from snn_dt.training.signals import StopRequestedError, StopSignal

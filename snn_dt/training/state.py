@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from snn_dt import io
 from snn_dt.config import TrainConfig
-from snn_dt.device import wide
 from snn_dt.errors import CheckpointError, TrainingError
 from snn_dt.learning.slopes import SlopeSchedule
+from snn_dt.snn.backends import wide
 from snn_dt.training.distributed import Workers
 
 

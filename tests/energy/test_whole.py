@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from snn_dt.energy import LOIHI, Count, DecisionMeter, by_part, role_of
-from snn_dt.models.folding import fold_norms
 from snn_dt.models.norms import PTBN
 from snn_dt.snn import SpikingLayer
 from tests.conftest import CONTINUOUS, TINY, VARIANTS, make_batch, make_model, run
 from tests.energy.tiny import all_neurons, counted
+from tests.models.folding import fold_norms
 
 EVERY_KIND = pytest.mark.parametrize("variant", VARIANTS)
 

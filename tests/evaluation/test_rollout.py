@@ -13,9 +13,9 @@ import torch
 import snn_dt.data.registration
 import snn_dt.evaluation.environments as environments
 from snn_dt.errors import EnvironmentMismatchError
+from snn_dt.evaluation.episodes import success
 from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.rollout import evaluate, run_episodes
-from snn_dt.evaluation.rollout_result import success
 from tests.conftest import CountdownEnv
 from tests.policies import BOX, TWO, Scripted, countdown_policy, make_policy
 from tests.tolerance import assert_mostly_equal

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
 from snn_dt.export.c_policy import write_c
 from snn_dt.export.compiled_policy import CompiledPolicy, c_compiler, compile_c
+from snn_dt.models.goals import goal_norms
+from snn_dt.models.positions import note_longest_episode
 from snn_dt.snn.neuron_layers import SpikingLayer, TokenLIF
+from tests.conftest import make_model
+from tests.policies import make_policy, shape_of
 
+SEEN = gym.spaces.Box(-10, 10, (4,), np.float32)
+BOX = gym.spaces.Box(-1, 1, (3,), np.float32)
 needs_compiler = pytest.mark.skipif(c_compiler() is None, reason="needs a C compiler: apt install gcc")
 TIE = 1e-4
 """Distance from the threshold, in volts, below which rounding decides whether a neuron fires."""
@@ -29,6 +37,20 @@ void record(const uint16_t *fired, int count) {
 #define ON_SPIKES(fired, count) record(fired, count)
 #include "policy.c"
 """
+
+
+def goal_policy(kind: str):
+    """A policy with random weights, goals in three bins and a scale of 100."""
+    config, task = shape_of(SEEN, BOX, kind)
+    span = {} if kind == "snn_dt_stream" else {"attention_span": 4, "context_length": 8}
+    config, task = dataclasses.replace(config, goal="bins", **span), dataclasses.replace(task, goal_edges=(0.2, 0.5))
+    model, generator = make_model(config, task, 3), torch.Generator().manual_seed(0)
+    note_longest_episode(model, 30)
+    with torch.no_grad():
+        for norm in goal_norms(model):
+            norm.gain.normal_(generator=generator)
+            norm.shift.normal_(generator=generator)
+    return make_policy(SEEN, BOX, model=model, rtg_scale=100.0, bin_returns=(15.0, 23.0, 100.0))
 
 
 def build(policy, folder: Path, weights: str = "float32", name: str = "policy") -> CompiledPolicy:

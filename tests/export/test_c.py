@@ -9,23 +9,18 @@ import subprocess
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 
 from snn_dt import from_pretrained
 from snn_dt.cli.main import main
 from snn_dt.errors import ExportError
 from snn_dt.export.c_policy import write_c
 from snn_dt.export.compiled_policy import WARNINGS, CompiledPolicy, c_compiler, evaluate_compiled
-from snn_dt.export.graph import write_graph
-from snn_dt.models.goals import goal_norms
 from snn_dt.models.positions import note_longest_episode
 from tests.conftest import ROOT, load_script, make_model
-from tests.export.harness import build, needs_compiler, run_together
+from tests.export.harness import BOX, SEEN, build, goal_policy, needs_compiler, run_together
 from tests.policies import make_policy, shape_of
 
 PRETRAINED = ROOT / "results" / "pretrained"
-BOX = gym.spaces.Box(-1, 1, (3,), np.float32)
-SEEN = gym.spaces.Box(-10, 10, (4,), np.float32)
 MAIN = """
 #include "policy.h"
 #include <stdio.h>
@@ -99,20 +94,6 @@ def test_the_target_of_an_episode_picks_its_goal(tmp_path, kind, weights):
     assert np.abs(ours[1] - ours[2]).max() > 0.2
     # A spike that rounding flips changes a few actions.
     assert np.quantile(np.abs(ours - theirs), 0.9) <= (1e-5 if weights == "float32" else 0.1)
-
-
-def goal_policy(kind: str):
-    """A policy with random weights, goals in three bins and a scale of 100."""
-    config, task = shape_of(SEEN, BOX, kind)
-    span = {} if kind == "snn_dt_stream" else {"attention_span": 4, "context_length": 8}
-    config, task = dataclasses.replace(config, goal="bins", **span), dataclasses.replace(task, goal_edges=(0.2, 0.5))
-    model, generator = make_model(config, task, 3), torch.Generator().manual_seed(0)
-    note_longest_episode(model, 30)
-    with torch.no_grad():
-        for norm in goal_norms(model):
-            norm.gain.normal_(generator=generator)
-            norm.shift.normal_(generator=generator)
-    return make_policy(SEEN, BOX, model=model, rtg_scale=100.0, bin_returns=(15.0, 23.0, 100.0))
 
 
 def test_a_trained_policy_and_its_c_agree_over_1000_steps(tmp_path):
@@ -194,11 +175,6 @@ def test_what_c_cannot_hold_is_an_error_that_says_so(tmp_path):
     policy = make_policy(BOX, gym.spaces.Discrete(2), model=make_model(config, task, 0))
     with pytest.raises(ExportError, match=r"model.attention_span: expected a number of steps, found null"):
         write_c(policy, tmp_path / "c")
-    edges = {"goal_edges": (0.2, 0.5)}
-    config, task = dataclasses.replace(config, goal="bins"), dataclasses.replace(task, **edges)
-    policy = make_policy(BOX, gym.spaces.Discrete(2), model=make_model(config, task, 0))
-    with pytest.raises(ExportError, match=r"expected model\.goal: none"):
-        write_graph(policy, tmp_path / "c", "pt2")
     with pytest.raises(ExportError, match="name of small letters"):
         write_c(random_policy(kind="snn_dt_stream"), tmp_path / "c", name="3d")
     with pytest.raises(ExportError, match="found none; make it with snn-dt export"):

@@ -8,18 +8,16 @@ import pytest
 
 from snn_dt.errors import ExportError
 from snn_dt.export.graph import GraphPolicy, write_graph
+from tests.export.harness import BOX, SEEN, goal_policy
 from tests.policies import make_policy
 
-SEEN = gym.spaces.Box(-10, 10, (4,), np.float32)
-BOX = gym.spaces.Box(-1, 1, (3,), np.float32)
 
-
-def furthest(policy, graph: GraphPolicy, steps: int = 12) -> float:
-    """Return the largest difference of actions over some steps of two episodes."""
+def furthest(policy, graph: GraphPolicy, steps: int = 12, targets: tuple[float, ...] = (3.0, 4.0)) -> float:
+    """Return the largest difference of actions over some steps of an episode for each target."""
     worst = 0.0
-    for episode in range(2):
-        policy.reset(3.0 + episode)
-        graph.reset(3.0 + episode)
+    for episode, target in enumerate(targets):
+        policy.reset(target)
+        graph.reset(target)
         for x in np.random.default_rng(episode).normal(size=(steps, 4)).astype(np.float32):
             worst = max(worst, float(np.abs(np.asarray(policy.act(x)) - np.asarray(graph.act(x))).max()))
             policy.observe(0.1)
@@ -31,6 +29,13 @@ def furthest(policy, graph: GraphPolicy, steps: int = 12) -> float:
 def test_pt2_takes_the_actions_of_the_policy(tmp_path, kind):
     policy = make_policy(SEEN, BOX, kind=kind)
     assert furthest(policy, GraphPolicy(write_graph(policy, tmp_path, "pt2")[0])) <= 1e-5
+
+
+@pytest.mark.parametrize("kind", ["snn_dt_stream", "dense"])
+def test_the_target_of_an_episode_picks_its_goal_in_a_graph(tmp_path, kind):
+    policy = goal_policy(kind)
+    graph = GraphPolicy(write_graph(policy, tmp_path, "pt2")[0])
+    assert furthest(policy, graph, targets=(10.0, 30.0, 90.0)) <= 1e-5  # the edges are 20 and 50
 
 
 def test_a_graph_decides_on_as_few_steps_as_the_policy(tmp_path):

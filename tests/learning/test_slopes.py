@@ -8,7 +8,7 @@ import torch
 
 from snn_dt.config import config_from_dict
 from snn_dt.errors import ConfigError
-from snn_dt.learning.slopes import Adaptive, Fixed, Interval, make_schedule, score_of, set_slope
+from snn_dt.learning.slopes import Adaptive, Interval, SlopeSchedule, make_schedule, score_of, set_slope
 from snn_dt.snn import SpikingLayer
 from tests.conftest import DISCRETE, make_batch, make_model, run
 from tests.runs import CARTPOLE, left_behind, lines_of, resume, state_of, stop_at_update, train
@@ -128,7 +128,7 @@ def test_the_config_makes_the_schedule_it_names():
         return make_schedule(config_from_dict({"model": {"surrogate_slope": 2}, "train": train, "data": data}))
 
     assert made() is None
-    assert isinstance(made(layers=[1, 2]), Fixed)
+    assert type(made(layers=[1, 2])) is SlopeSchedule
     staged = made(kind="geometric", last=32, stages=4)
     assert [staged.slope(step) for step in (0, 19, 20, 40, 79, 80, 99)] == pytest.approx([2, 2, 4, 8, 16, 32, 32])
     eq_7, normalized = made(kind="adaptive", score="return"), made(kind="adaptive", last=50)

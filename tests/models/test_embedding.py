@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 import torch
 
+from snn_dt.experimental.finetune.return_range import widen_returns
 from snn_dt.models import TaskShape
-from snn_dt.models.embedding import TokenEmbedding, widen_returns
+from snn_dt.models.embedding import TokenEmbedding
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, make_batch, make_model
 
 

@@ -174,6 +174,18 @@ def test_rows_with_different_targets_decide_as_alone_and_a_state_carries_the_goa
 
 
 @pytest.mark.parametrize("kind", ["dense", "snn_dt_stream"])
+def test_a_row_that_begins_again_with_another_target_has_its_goal(kind):
+    policy, x = goal_policy(kind), np.ones((2, 5), np.float32)
+    policy.reset(20.0, batch_size=2)
+    policy.act(x)
+    policy.observe(np.zeros(2))
+    policy.restart(np.array([1]), 80.0)
+    found = policy.act(x)[1]
+    policy.reset(80.0)
+    assert_mostly_equal(found, policy.act(x[0]))
+
+
+@pytest.mark.parametrize("kind", ["dense", "snn_dt_stream"])
 def test_a_checkpoint_holds_goals_bins_and_what_the_most_is(kind, tmp_path):
     policy = goal_policy(kind, context_length=None if kind == "snn_dt_stream" else 3)
     loaded = from_pretrained(policy.save_pretrained(tmp_path / "policy"))

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from snn_dt.models.mixing import PSSA, TSSA, LinearSpikeAttention, SpikeAttention
+from snn_dt.models.dsformer_attention import PSSA, TSSA
+from snn_dt.models.mixing import LinearSpikeAttention, SpikeAttention
 from snn_dt.models.tokens import ALL_TOKENS, Tokens, causal_mask
 
 T, B, L, H, D = 3, 2, 7, 2, 8

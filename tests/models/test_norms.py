@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from snn_dt.energy.recorder import assert_spike_driven
-from snn_dt.models.folding import fold_norms
 from snn_dt.models.norms import PTBN, set_transition
 from tests.conftest import CONTINUOUS, DISCRETE, TINY, doubled, make_batch, make_model, run
+from tests.models.folding import fold_norms
+from tests.models.spike_driven import assert_spike_driven
 
 T, B, L, D = 3, 4, 5, 6
 

@@ -8,10 +8,9 @@ import pytest
 import torch
 from einops import rearrange
 
+from snn_dt.models.phase_positions import PhaseGate, PhasePositions
 from snn_dt.models.positions import (
     LearnedPositions,
-    PhaseGate,
-    PhasePositions,
     SinusoidalPositions,
     note_longest_episode,
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from snn_dt.models.positions import PhaseGate
+from snn_dt.models.phase_positions import PhaseGate
 from snn_dt.snn import LIF, SURROGATES, LIFParameters, RateLIF, TimedLIF, lif_rate, lif_scan
 from snn_dt.snn.backends import backend_for, cpp
 from snn_dt.snn.norm_rate import norm_rate

@@ -50,7 +50,6 @@ def _eprop(args: EpropArguments) -> None:
     from snn_dt.experimental.analysis.analysis_figures import eprop_figure
     from snn_dt.experimental.analysis.batches import training_batches, training_loss
     from snn_dt.experimental.analysis.eprop_gradients import eprop_rows
-    from snn_dt.task import untrained_policy
 
     dataset = args.dataset
     if args.checkpoint is None:
@@ -58,7 +57,7 @@ def _eprop(args: EpropArguments) -> None:
         if dataset is not None:
             config = replace(config, data=replace(config.data, dataset=dataset))
         dataset = config.data.dataset
-        policy = untrained_policy(config, config.data.dataset, args.seed).to(set_up(args.device, args.threads))
+        policy = _untrained(config, args.seed).to(set_up(args.device, args.threads))
     else:
         policy = load_policy(args.checkpoint, args.device, args.threads)
     if (kind := model_config(policy).kind) != "snn_dt":
@@ -100,3 +99,17 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
 
 EPROP = Command(EpropArguments, _eprop)
+
+
+def _untrained(config: Config, seed: int) -> Policy:
+    """Return a policy with the weights that training from `seed` starts with."""
+    import torch
+
+    from snn_dt.models import build_model
+    from snn_dt.task import load_trajectories, make_policy, rtg_scale, shape_of
+
+    trajectories = load_trajectories(config)
+    scale = rtg_scale(config, trajectories)
+    torch.manual_seed(seed)
+    model = build_model(config.model.resolved(), shape_of(config, trajectories, scale))
+    return make_policy(model, trajectories, config, scale)

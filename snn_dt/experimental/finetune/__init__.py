@@ -7,5 +7,6 @@
 | `finetune_loop.py` | one iteration: gather episodes and update |
 | `explore.py` | episodes of a policy with exploration noise |
 | `replay_buffer.py` | new episodes as a dataset; windows and transitions of any dataset |
+| `return_range.py` | the range of returns-to-go that a model tells apart |
 | `update.py` | the update: online Decision Transformer with an optional critic |
 """

@@ -33,10 +33,10 @@ from snn_dt.data.windows import Batch, join
 from snn_dt.errors import ConfigError
 from snn_dt.experimental.finetune.config import UpdateConfig
 from snn_dt.experimental.finetune.replay_buffer import Transitions
+from snn_dt.experimental.finetune.return_range import widen_returns
 from snn_dt.experimental.online.actor_critic import TwinCritic
 from snn_dt.experimental.online.td3 import masked_mean, smoothed, td_target
 from snn_dt.learning.losses import action_half_range, loss_of
-from snn_dt.models.embedding import widen_returns
 from snn_dt.models.norms import set_transition
 from snn_dt.training.state import make_optimizer
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from snn_dt.device import wide
 from snn_dt.errors import ConfigError
 from snn_dt.experimental.local_learning.plasticity import HeadPlasticity
 from snn_dt.experimental.local_learning.three_factor import Eligibility
 from snn_dt.rule_config import PlasticityConfig
+from snn_dt.snn.backends import wide
 
 
 class OnlinePlasticity(HeadPlasticity):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from snn_dt.snn.scan import leaky_sum
+from snn_dt.experimental.leaky_sum import leaky_sum
 
 
 class Eligibility:

@@ -21,7 +21,7 @@ from snn_dt.experimental.online.recurrent_ppo import RecurrentPPO
 from snn_dt.experimental.online.replay import Replay
 from snn_dt.experimental.online.score import score_flights
 from snn_dt.experimental.online.task import Task, make_task
-from snn_dt.learning.slopes import Adaptive, Fixed, Interval, SlopeSchedule
+from snn_dt.learning.slopes import Adaptive, Interval, SlopeSchedule
 
 SLOPE_STAGES = 10
 
@@ -35,7 +35,7 @@ def slope_schedule(config: OnlineConfig) -> SlopeSchedule:
     """Return the schedule of the surrogate's slope over iterations; `adaptive` uses returns in environment units."""
     a = config.actor
     if a.slope_schedule == "fixed":
-        return Fixed(a.surrogate_slope)
+        return SlopeSchedule(a.surrogate_slope)
     if a.slope_schedule == "adaptive":
         return Adaptive(a.surrogate_slope, high=a.last_slope)
     # stages of equal length; the first has the initial slope

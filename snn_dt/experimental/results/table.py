@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_dt.evaluation.statistics import interquartile_mean, nested_interval
 from snn_dt.experimental.results.records import Record
+from snn_dt.experimental.results.robust_mean import interquartile_mean, nested_interval
 
 Returns = NDArray[np.float64]
 

@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from snn_dt.experimental.leaky_sum import leaky_sum
 from snn_dt.experimental.rsnn.rates import margins
 from snn_dt.experimental.rsnn.spiking_network import RecurrentSNN
-from snn_dt.snn.scan import leaky_sum
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from snn_dt.snn.scan import leaky_sum
+from snn_dt.experimental.leaky_sum import leaky_sum
 
 TEMPERATURE = 0.1
 MARGIN = 0.05

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from snn_dt.experimental.leaky_sum import leaky_sum
 from snn_dt.experimental.rsnn.recurrent import RecurrentLIF, RecurrentState
-from snn_dt.snn.scan import leaky_sum
 
 FEEDBACK = ("symmetric", "random", "adaptive")
 

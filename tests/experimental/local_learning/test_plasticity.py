@@ -216,7 +216,7 @@ def test_off_trains_bit_for_bit_like_a_run_that_knows_nothing_of_it_and_on_does_
 
 
 def test_the_variants_of_the_experiment_are_the_plain_one_but_for_the_rule():
-    trials = {trial.variant: trial.config for trial in read_sweep(ROOT / "experiments/plasticity/plan.yaml")[1]}
+    trials = {trial.variant: trial.config for trial in read_sweep(ROOT / "experiments/local_learning/plan.yaml")[1]}
     for name in ("hebbian", "error"):
         assert trials[name].train.plasticity.eta > 0
         train = dataclasses.replace(trials[name].train, plasticity=PlasticityConfig())

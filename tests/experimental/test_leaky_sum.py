@@ -2,7 +2,7 @@
 
 import torch
 
-from snn_dt.snn.scan import leaky_sum
+from snn_dt.experimental.leaky_sum import leaky_sum
 
 
 def test_a_spike_decays_by_hand():

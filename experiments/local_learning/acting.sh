@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Evaluates trained policies with plasticity during rollouts, for results/plasticity/README.md; skips existing results.
-# Usage: experiments/plasticity/acting.sh ENVIRONMENT TARGET_RETURN
+# Usage: experiments/local_learning/acting.sh ENVIRONMENT TARGET_RETURN
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 environment=$1 target=$2
