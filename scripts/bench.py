@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent / "bench"))
 # Part, and which venv its peers are in.
 PARTS = {
     **{"lif": "lif_peers", "model": "dt_peers", "data": "dt_peers"},
-    **{"rollout": None, "stream": None, "out_of_core": None, "data_parallel": None},
+    **{"rollout": None, "stream": None, "out_of_core": None, "pixels": None, "data_parallel": None},
 }
 
 

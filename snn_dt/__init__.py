@@ -23,6 +23,7 @@ _PUBLIC = {
     "train": "snn_dt.run",
     "register_attention": "snn_dt.registry",
     "register_data_source": "snn_dt.registry",
+    "register_encoder": "snn_dt.registry",
     "register_kind": "snn_dt.registry",
     "register_loss": "snn_dt.registry",
     "register_neuron": "snn_dt.registry",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from snn_dt.evaluation.rollout import evaluate as evaluate
     from snn_dt.registry import register_attention as register_attention
     from snn_dt.registry import register_data_source as register_data_source
+    from snn_dt.registry import register_encoder as register_encoder
     from snn_dt.registry import register_kind as register_kind
     from snn_dt.registry import register_loss as register_loss
     from snn_dt.registry import register_neuron as register_neuron

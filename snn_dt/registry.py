@@ -2,7 +2,7 @@
 
 | table        | selected by         | entry                                                             |
 |--------------|---------------------|-------------------------------------------------------------------|
-| NEURONS      | `model.neuron`      | `build(config) -> nn.Module`, see `snn_dt.snn.neuron_layers`             |
+| NEURONS      | `model.neuron`      | `build(config) -> nn.Module`, see `snn_dt.snn.neuron_layers`      |
 | ATTENTIONS   | `model.attention`   | `build(config) -> nn.Module`, see `snn_dt.models.mixing`          |
 | POSITIONS    | `model.positions`   | `build(config, n_timesteps) -> nn.Module or None`                 |
 | ENCODERS     | `model.encoder`     | `build(config, shape) -> nn.Module`, see `snn_dt.models.encoders` |

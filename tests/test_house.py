@@ -19,7 +19,7 @@ LIMITS = {
     "tree MB": 35,
     "README lines": 170,
 }
-READING = {"training step": (23, 3_400), "decision": (12, 2_000)}
+READING = {"training step": (23, 3_300), "decision": (12, 2_000)}
 
 
 @pytest.fixture(scope="module")

@@ -44,8 +44,8 @@ def test_a_large_file_that_nobody_has_agreed_to_is_refused_by_name(tree):
 
 
 def test_too_many_yaml_files_or_a_tree_too_heavy_are_refused(tree):
-    assert tree(**{f"c{i}_DOT_yaml": 1 for i in range(63)})[0] == 1
-    assert tree(**{f"c{i}_DOT_yaml": 1 for i in range(63)} | {f"f{i}": 1_000_000 for i in range(36)})[0] == 1
+    assert tree(**{f"c{i}_DOT_yaml": 1 for i in range(65)})[0] == 1
+    assert tree(**{f"c{i}_DOT_yaml": 1 for i in range(65)} | {f"f{i}": 1_000_000 for i in range(36)})[0] == 1
 
 
 def test_the_quickstart_writes_over_nothing_that_is_tracked():

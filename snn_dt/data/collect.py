@@ -84,9 +84,9 @@ def collect(
     }
     try:
         with closing(env), io.unfinished_folder(folder.parent, ".collecting-") as unfinished:
-            storage = MinariStorage.new(
-                unfinished / "data", env.observation_space, env.action_space, spec, jpeg_encoding=False
-            )
+            space = env.observation_space
+            # Minari's JPEG loses detail.
+            storage = MinariStorage.new(unfinished / "data", space, env.action_space, spec, jpeg_encoding=False)
             storage.update_metadata(metadata)
             file = unfinished / "data" / "main_data.hdf5"
             for index in range(episodes):

@@ -31,8 +31,8 @@ class CheckedGroup:
         DataError: the object refers to another file, or does not hold the declared numbers.
     """
 
-    def __init__(self, group: Any, declared: Declared, checked: set[str]) -> None:
-        self._group, self._declared, self._path = group, declared, declared.path
+    def __init__(self, group: Any, declared: Declared, checked: set[str], images: bool) -> None:
+        self._group, self._declared, self._path, self._images = group, declared, declared.path, images
         self._checked = checked  # names of the datasets that have passed
 
     @property
@@ -52,7 +52,7 @@ class CheckedGroup:
 
         found = self._follow(self._group, name, MAX_LINKS)
         if isinstance(found, h5py.Group):
-            return CheckedGroup(found, self._declared, self._checked)
+            return CheckedGroup(found, self._declared, self._checked, self._images)
         full_name = f"{self._group.name.rstrip('/')}/{name}"
         if not isinstance(found, h5py.Dataset):
             raise self._refused(full_name, "a named type")
@@ -99,8 +99,8 @@ class CheckedGroup:
             raise self._refused(name, "a virtual dataset, made of others")
         if plist.get_external_count():
             raise self._refused(name, f"numbers of another file, {plist.get_external(0)[0]}")
-        encoded = h5py.check_vlen_dtype(dataset.dtype) == "uint8"  # JPEG frames of different lengths
-        if dataset.shape is None or (dataset.dtype.kind not in "biuf" and not encoded):
+        files = self._images and h5py.check_vlen_dtype(dataset.dtype) == "uint8" and len(dataset.shape or ()) == 1
+        if not files and (dataset.shape is None or dataset.dtype.kind not in "biuf"):
             kind = f"type {dataset.dtype}" if dataset.shape is not None else "no size"
             raise DataError(f"{self._path} has {name[1:]} of {kind}: expected numbers; choose another dataset")
         filters = {plist.get_filter(index)[0] for index in range(plist.get_nfilters())}
@@ -133,10 +133,13 @@ class CheckedGroup:
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[CheckedGroup]:
-    """Open an HDF5 file for reading; raises `OSError` if there is none. Its groups raise `DataError`."""
+def open_hdf5(path: Path, images: bool = False) -> Iterator[CheckedGroup]:
+    """Open an HDF5 file for reading; raises `OSError` if there is none. Its groups raise `DataError`.
+
+    With `images` a dataset may also hold a file of bytes in each row.
+    """
     import h5py
 
     size = io.require_file(path).stat().st_size
     with h5py.File(path, "r") as file:
-        yield CheckedGroup(file, Declared(path, size), set())
+        yield CheckedGroup(file, Declared(path, size), set(), images)

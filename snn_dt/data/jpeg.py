@@ -1,4 +1,4 @@
-"""Columns of JPEG frames, as Minari stores images of 32 x 32 and more unless `jpeg_encoding` is off."""
+"""Columns of JPEG or PNG frames, as Minari stores images of 32 x 32 and more unless `jpeg_encoding` is off."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+MAX_BYTES = 4 << 30
+"""Largest size of the decoded frames of an episode."""
 
-def is_encoded(column: NDArray[Any], space: Any) -> bool:
+
+def is_encoded(column: Any, space: Any) -> bool:
     """Return whether a column that should hold images of `space` holds one file of bytes a step instead."""
     from minari.dataset.minari_storage import is_image_space
 
@@ -22,16 +25,18 @@ def is_encoded(column: NDArray[Any], space: Any) -> bool:
 
 
 def decode(frames: Collection[Any], space: spaces.Box) -> NDArray[np.uint8]:
-    """Return the images [T, *shape] of T JPEG files.
+    """Return the images [T, *shape] of T JPEG or PNG files.
 
     Raises:
-        ValueError: a frame has another size, or is none.
+        ValueError: a frame has another size, or is none, or they are too many for one episode.
     """
     from PIL import Image
 
+    if len(frames) * math.prod(space.shape) > MAX_BYTES:
+        raise ValueError(f"{len(frames)} frames of {space.shape}, more than {MAX_BYTES >> 30} GiB")
     found = np.empty((len(frames), *space.shape), np.uint8)
     for index, frame in enumerate(frames):
-        with Image.open(io.BytesIO(bytes(frame)), formats=["JPEG"]) as image:
+        with Image.open(io.BytesIO(bytes(frame)), formats=["JPEG", "PNG"]) as image:
             # Before it is decoded: a small file can declare a large image.
             shape = (image.height, image.width, *([] if image.mode == "L" else [len(image.getbands())]))
             if shape != space.shape:

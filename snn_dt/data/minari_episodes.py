@@ -64,7 +64,7 @@ def _check_metadata(facts: Any, index: int, steps: int, where: str) -> None:
 def read_hdf5(data: Path, n_episodes: int, observations: gym.Space[Any], actions: gym.Space[Any]) -> Iterator[Episode]:
     """Yield the episodes of `main_data.hdf5`: one group `episode_<i>` each; entries of a Tuple are `_index_<j>`."""
     path = data / "main_data.hdf5"
-    with damaged_file(path), open_hdf5(path) as file:
+    with damaged_file(path), open_hdf5(path, images=True) as file:
         _check_names([name for name in file if name.startswith("episode_")], n_episodes, "episode_", path)
         for index in range(n_episodes):
             where = f"{path}: episode_{index}"
@@ -75,9 +75,11 @@ def read_hdf5(data: Path, n_episodes: int, observations: gym.Space[Any], actions
             _check_metadata(group.attrs, index, steps, where)
 
             def read(leaf: LeafPath, space: Any, group: Any = group) -> NDArray[Any]:
-                name = "/".join(f"_index_{key}" if isinstance(key, int) else key for key in leaf)
-                found: NDArray[Any] = group[name][()]
-                return decode(list(found), space) if is_encoded(found, space) else found
+                column = group["/".join(f"_index_{key}" if isinstance(key, int) else key for key in leaf)]
+                if is_encoded(column, space):
+                    return decode(column, space)  # row by row: all may be the same large one
+                found: NDArray[Any] = column[()]
+                return found
 
             yield Episode(
                 observations=_nested(observations, read, ("observations",)),

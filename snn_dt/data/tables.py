@@ -65,7 +65,7 @@ def _read_arrow(path: Path, columns: Sequence[str], declared: Declared) -> Any:
         file.seek(len(_MAGIC))
         # The schema comes first in the stream; then the stream is opened from its start.
         schema = pyarrow.ipc.read_schema(file)
-        _check_columns(schema, columns)
+        _check_columns(schema, columns, images=True)
         file.seek(len(_MAGIC))
         options = pyarrow.ipc.IpcReadOptions(included_fields=[schema.get_field_index(name) for name in columns])
         with pyarrow.ipc.open_stream(file, options=options) as stream:
@@ -117,10 +117,10 @@ def _decompressed_size(message: bytes, body: Any) -> int:
     return total
 
 
-def _check_columns(schema: Any, columns: Sequence[str]) -> None:
+def _check_columns(schema: Any, columns: Sequence[str], images: bool = False) -> None:
     """Raise `KeyError` or `ValueError` unless the columns hold numbers, or lists or structures of numbers.
 
-    Other types can declare any number of rows without storing them.
+    Other types can declare any number of rows without storing them. With `images` they may also hold files of bytes.
     """
     from pyarrow import types
 
@@ -129,8 +129,8 @@ def _check_columns(schema: Any, columns: Sequence[str]) -> None:
             return all(holds(kind.field(index).type) for index in range(kind.num_fields))
         if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
             return holds(kind.value_type)
-        if types.is_binary(kind) or types.is_large_binary(kind):  # JPEG frames, each with its length
-            return True
+        if images and (types.is_binary(kind) or types.is_large_binary(kind)):
+            return True  # a file for each frame
         return bool(types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind))
 
     for name in columns:

@@ -20,7 +20,7 @@ from snn_dt.evaluation.policy import Policy
 from snn_dt.export.c_stream import stream_parts
 from snn_dt.export.c_window import window_parts
 from snn_dt.export.constants import AFTER_SPIKE, TOGETHER, Constants, Weights
-from snn_dt.export.parts import CParts, declaration
+from snn_dt.export.parts import CParts, declaration, refuse_images
 from snn_dt.models.decision_transformer import DecisionTransformer
 from snn_dt.models.goals import goal_norms, takes_goal
 from snn_dt.models.layers import ActionHead
@@ -74,6 +74,7 @@ def write_c(policy: Policy, folder: Path, weights: Weights = "float32", name: st
 
 def _network(policy: Policy) -> Callable[[Any, Constants], CParts]:
     """Return the function that writes this model."""
+    refuse_images(policy, "C")
     condition = getattr(getattr(policy.model, "config", None), "condition", "return")
     if condition != "return":
         raise ExportError(f"expected model.condition: return for C, found {condition}; export to pt2 or onnx")

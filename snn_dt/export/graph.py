@@ -24,6 +24,7 @@ from snn_dt.data.encoding import is_composite
 from snn_dt.errors import ExportError
 from snn_dt.evaluation.policy import Policy
 from snn_dt.evaluation.policy_spec import PolicySpec, read_space
+from snn_dt.export.parts import refuse_images
 from snn_dt.models.goals import takes_goal
 from snn_dt.models.interface import decides_from_state
 
@@ -149,6 +150,7 @@ def write_graph(policy: Policy, folder: Path, to: str, name: str = "policy") -> 
     Raises:
         ExportError: a package is missing, or the model cannot be traced.
     """
+    refuse_images(policy, to)
     decision = Decision(policy).eval()
     if to == "onnx":
         _require_onnx()

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from snn_dt import io
 from snn_dt.errors import ExportError
 from snn_dt.evaluation.policy import Policy
+from snn_dt.export.parts import refuse_images
 from snn_dt.models.stream import StreamTransformer
 from snn_dt.snn.neurons import LIF
 
@@ -81,6 +82,7 @@ def write_nir(policy: Policy, folder: Path, name: str = "policy") -> list[Path]:
     Raises:
         ExportError: the policy is of another kind, or its neurons are not those of NIR; or nir is missing.
     """
+    refuse_images(policy, "NIR")
     model: Any = policy.model
     if chain := getattr(model, "chain", None):
         nir_chain(chain)  # an actor of `snn-dt online`: raises, since its reset is soft and delayed

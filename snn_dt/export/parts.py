@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from snn_dt.errors import ExportError
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,15 @@ class CParts:
     def members(self) -> str:
         """Return the members of the state of a block."""
         return "".join(f"    {declaration(*x)};\n" for x in self.block_state.items())
+
+
+def refuse_images(policy: Any, to: str) -> None:
+    """Raise `ExportError` for a policy whose observations hold an image."""
+    if getattr(getattr(policy.model, "task", None), "image", None) is not None:
+        raise ExportError(
+            f"expected observations without an image for {to}, found one of {policy.model.task.image}; images are for "
+            "Python only"
+        )
 
 
 def declaration(name: str, of: tuple[str, int]) -> str:

@@ -14,14 +14,18 @@ from snn_dt.snn import GoalNorm, SpikingLayer
 def only(model: nn.Module, *kinds: type[nn.Module]) -> bool:
     """Return whether all modules have exactly these types, run the `forward` of their class and are in evaluation.
 
-    Layer norms must have a weight and a bias because the kernels read both.
+    Layer norms must have a weight and a bias because the kernels read both. An encoder of images is left out, since its
+    features are an input of the kernels.
     """
+    encoder = getattr(getattr(model, "embedding", None), "encoder", None)
+    outside = set() if encoder is None else set(encoder.modules())
     return all(
         type(m) in kinds
         and "forward" not in vars(m)  # a `forward` assigned to the instance
         and not m.training
         and not (isinstance(m, nn.LayerNorm) and (m.weight is None or m.bias is None))
         for m in model.modules()
+        if m not in outside
     )
 
 

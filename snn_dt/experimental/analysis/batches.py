@@ -14,6 +14,7 @@ from snn_dt.errors import ConfigError
 from snn_dt.evaluation.policy import Policy
 from snn_dt.learning.losses import loss_of
 from snn_dt.models.goals import takes_goal
+from snn_dt.task import stacked
 
 
 def training_batches(
@@ -29,12 +30,13 @@ def training_batches(
     if dataset is None and known is None:
         raise ConfigError("expected a checkpoint that names its dataset, found one without a config; give --dataset")
     data = config_from_dict({"data": known["data"]} if known else {}).data
-    trajectories = load_dataset(
+    loaded = load_dataset(
         dataset or data.dataset,
         reward_mode="delayed" if policy.spec.delayed else "dense",
         action_space=policy.action_space,
     )
     model: Any = policy.model
+    trajectories = stacked(loaded, model.task.frames)
     found = trajectories.obs_dim, trajectories.action_dim, trajectories.discrete
     if found != (model.state_dim, model.action_dim, model.discrete):
         raise ConfigError(

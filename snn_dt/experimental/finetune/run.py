@@ -47,7 +47,13 @@ class FinetuneRun:
         self.policy = from_pretrained(begin, str(choose_device(config.update.device)), trust=trust)
         description = read_json(begin / "config.json")
         self.model_config = strict.build(ModelConfig, description["model"], str(begin))
-        if strict.build(TaskShape, description["task"], str(begin)).action_parts is not None:
+        task = strict.build(TaskShape, description["task"], str(begin))
+        if task.image is not None:
+            raise ConfigError(
+                f"checkpoint: expected a policy without images, found one of {task.image} in {config.checkpoint}; "
+                "the buffer holds numbers only, train on data instead"
+            )
+        if task.action_parts is not None:
             raise ConfigError(
                 f"checkpoint: expected a policy with Box or Discrete actions, found {self.policy.action_space} in "
                 f"{config.checkpoint}; exploration is not defined for actions of several parts, train on data instead"

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from minari.serialization import serialize_space
+from torch import nn
 
 import snn_dt
-from snn_dt.config import config_from_dict
+from snn_dt.config import BudgetConfig, config_from_dict
 from snn_dt.data import WindowSampler
 from snn_dt.energy import DecisionMeter
+from snn_dt.errors import DataError, ExportError
+from snn_dt.export.c_policy import write_c
+from snn_dt.export.graph import write_graph
+from snn_dt.export.nir_graph import write_nir
+from snn_dt.learning.budget import Budget
 from snn_dt.models import build_model
 from snn_dt.models.encoders import Convolution, SpikeConvolution, encoded
+from snn_dt.registry import ENCODERS
+from snn_dt.snn import backend_for
 from snn_dt.task import make_policy, rtg_scale, shape_of, stacked
+from tests.data.test_minari_source import edit_metadata
+from tests.data.toy_episodes import random_episodes
 
 N, LENGTH = 40, 8
 SPACES = {
@@ -191,6 +205,30 @@ def test_the_energy_of_a_spiking_encoder_is_that_of_one_frame(kind):
     assert all(ratio > 0 for ratio in meter.yardsticks().values())
 
 
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_a_budget_counts_the_encoder_once_for_each_decision(kind):
+    policy, data, _ = policy_of("board", kind, encoder="spiking")
+    model = policy.model.eval()
+    found = []
+    for encoder in (model.embedding.encoder, nn.Identity()):
+        batch = WindowSampler(data, 4, rtg_scale=1.0).at(np.array([3]))
+        features = model.embedding.encoder(batch.states if not model.streams else batch.states.transpose(0, 1))
+        states = batch.states if encoder is model.embedding.encoder else features.reshape(1, 4, -1)
+        budget = Budget(BudgetConfig(synaptic_operations=1.0, mean_firing_rate=0.1), model)
+        with budget.watch():
+            model(batch.rtg, states, *batch.fields[2:])
+        found.append(float(budget.activity(batch.attention_mask)["synaptic_operations"].detach()))
+    second, last = model.embedding.encoder.net[2], model.embedding.encoder.net[4]
+    x = torch.from_numpy(data.observations[:4]).reshape(1, 4, 10, 10, 4).permute(0, 1, 4, 2, 3).flatten(2) / 255
+    first = model.embedding.encoder.net[:2](x)
+    spikes = [float(y.sum()) for y in model.embedding.encoder.net[:4](x)[0]]
+    each = [
+        4 * (float(s.double() @ second.fan_out()) + n * last.out_features)
+        for s, n in zip(first[0], spikes, strict=True)
+    ]
+    assert found[0] - found[1] == pytest.approx(np.mean(each) if model.streams else each[-1], rel=1e-4)
+
+
 class Signal(gym.Env):
     """The channel of the pixel that is lit names the right action."""
 
@@ -245,6 +283,62 @@ def test_a_run_on_images_trains_saves_loads_and_is_evaluated(tmp_path):
         assert again[0]["returns"] == run.rows[0]["returns"]
     finally:
         gym.registry.pop("Signal-v0", None)
+
+
+@pytest.mark.parametrize(("kind", "span"), [("snn_dt", None), ("dense", 2), ("snn_dt_stream", None)])
+def test_the_fast_way_of_deciding_reads_the_features_of_an_image(kind, span):
+    policy, _, seen = policy_of("both", kind, attention_span=span)
+    if backend_for("cpu") != "cpp":
+        pytest.skip("no C++ compiler")
+    policy.reset(8.0)
+    assert policy._decider.way == "cpp"
+    found = {}
+    for name in ("fast", "modules"):
+        policy.reset(8.0)
+        decided = found[name] = []
+        decide = policy.context.decide
+        policy.context.decide = lambda *a, decide=decide, decided=decided: decided.append(decide(*a)) or decided[-1]
+        for step in range(5):
+            with policy.through_modules() if name == "modules" else contextlib.nullcontext():
+                policy.act(at(seen, step))
+            policy.observe(1.0)
+    assert torch.allclose(torch.cat(found["fast"]), torch.cat(found["modules"]), atol=1e-4)
+
+
+def test_a_user_s_encoder_is_selected_by_its_name():
+    snn_dt.register_encoder("flat", lambda config, shape: nn.Linear(int(np.prod(shape)), config.d_model))
+    try:
+        policy, _, seen = policy_of("frames", encoder="flat")
+        policy.reset(8.0)
+        policy.act(seen[0])
+        assert type(policy.model.embedding.encoder.net) is nn.Linear
+    finally:
+        ENCODERS.remove("flat")
+
+
+@pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
+def test_frames_that_minari_stores_as_jpeg_are_decoded(minari_set, data_format):
+    space = spaces.Dict({"eye": spaces.Box(0, 255, (32, 40, 3), np.uint8), "speed": spaces.Box(-1, 1, (1,))})
+    (episode,) = random_episodes([3])
+    levels = np.array([0, 90, 200, 255], np.uint8)  # a frame of one grey loses nothing
+    eye = np.broadcast_to(levels[:, None, None, None], (4, 32, 40, 3))
+    seen = {"eye": eye.copy(), "speed": np.zeros((4, 1), np.float32)}
+    folder = minari_set([episode | {"observations": seen}], observation_space=space, data_format=data_format)
+    data = snn_dt.load_dataset(str(folder))
+    assert (data.observations[:, 4:] == eye[:3].reshape(3, -1)).all()
+    other = {"eye": spaces.Box(0, 255, (40, 32, 3), np.uint8), "speed": spaces.Box(-1, 1, (1,))}
+    edit_metadata(folder, observation_space=serialize_space(spaces.Dict(other)))
+    with pytest.raises(DataError, match=r"frame 0 of shape \(32, 40, 3\), expected \(40, 32, 3\)"):
+        snn_dt.load_dataset(str(folder))
+
+
+@pytest.mark.parametrize("to", ["c", "nir", "onnx"])
+def test_an_image_policy_is_not_exported(tmp_path, to):
+    policy, *_ = policy_of("board", "snn_dt", attention_span=2)
+    write = {"c": write_c, "nir": write_nir, "onnx": partial(write_graph, to="onnx")}[to]
+    with pytest.raises(ExportError, match="observations without an image"):
+        write(policy, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_stack_of_observations_without_an_image_is_refused():
