@@ -107,15 +107,17 @@ class ImageRows:
 
         Before the beginning of an episode its first frame is repeated.
         """
-        states: NDArray[np.uint8] = self._observations.take(rows, axis=0)  # [B, K, 4 d + P]
-        numbers = states[..., : NUMBER_BYTES * self._numbers]
+        n, bytes_of_numbers = self._frames, NUMBER_BYTES * self._numbers
+        # Each frame is read once: those of a window, and the n - 1 before it. A pad's row is the first of its episode.
+        earlier = np.maximum(rows[:, :1] - np.arange(n - 1, 0, -1), starts[:, None])  # [B, n - 1]
+        found = self._observations.take(np.concatenate([earlier, rows], 1), axis=0)  # [B, n - 1 + K, 4 d + P]
+        states: NDArray[np.uint8] = found[:, n - 1 :]
+        numbers = states[..., :bytes_of_numbers]
         if self._normalize and self._numbers:
             plain = numbers.view(np.float32)  # [B, K, d], in place
             plain -= self._mean
             plain *= self._inverse_std
-        if self._frames == 1:
+        if n == 1:
             return states
-        # [B, K, n], the steps of the frames
-        frames = np.maximum(rows[..., None] + np.arange(1 - self._frames, 1), starts[:, None, None])
-        pixels = self._observations.take(frames, axis=0)[..., numbers.shape[-1] :]  # [B, K, n, P]
-        return np.concatenate([numbers, pixels.reshape(*rows.shape, -1)], axis=-1)
+        stacks = np.lib.stride_tricks.sliding_window_view(found[..., bytes_of_numbers:], n, axis=1)  # [B, K, P, n]
+        return np.concatenate([numbers, stacks.swapaxes(2, 3).reshape(*rows.shape, -1)], axis=-1)

@@ -86,13 +86,14 @@ class Budget:
         context, length = attention_mask.shape[1], tokens.shape[1]
         read = Real({context: last, length: tokens}, on_device=True)
         embedded = Real({length: tokens, context: attention_mask}, on_device=True)  # positions of all steps
+        newest = Real({context: last}, on_device=True)
         synapses, neurons = Count(), Count()
         for name, module, inputs, output in self._calls:
             found = declared(module)
             if found is None or found.rule is None or found.role not in ("synapses", "neurons"):
                 continue
             # A decision encodes its own image only, and the positions of all steps.
-            real = embedded if name.startswith("embedding.") and ".encoder" not in name else read
+            real = newest if ".encoder" in name else embedded if name.startswith("embedding.") else read
             cost = found.rule(module, Call(inputs, output, real, streams))
             # Other parts of a rule, such as a norm or a softmax, are analogue and not limited.
             count = cost if isinstance(cost, Count) else cost[""] if "" in cost else sum(cost.values(), Count())

@@ -14,13 +14,14 @@ from minari.serialization import serialize_space
 from torch import nn
 
 import snn_dt
-from snn_dt.config import config_from_dict
+from snn_dt.config import BudgetConfig, config_from_dict
 from snn_dt.data import WindowSampler
 from snn_dt.energy import DecisionMeter
 from snn_dt.errors import DataError, ExportError
 from snn_dt.export.c_policy import write_c
 from snn_dt.export.graph import write_graph
 from snn_dt.export.nir_graph import write_nir
+from snn_dt.learning.budget import Budget
 from snn_dt.models import build_model
 from snn_dt.models.encoders import Convolution, SpikeConvolution, encoded
 from snn_dt.registry import ENCODERS
@@ -202,6 +203,30 @@ def test_the_energy_of_a_spiking_encoder_is_that_of_one_frame(kind):
     assert counts["net.2"].acs == pytest.approx(expected, rel=1e-6)
     assert counts["net.1"].neuron_updates == second.sim_steps * 16 * 8 * 8
     assert all(ratio > 0 for ratio in meter.yardsticks().values())
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_a_budget_counts_the_encoder_once_for_each_decision(kind):
+    policy, data, _ = policy_of("board", kind, encoder="spiking")
+    model = policy.model.eval()
+    found = []
+    for encoder in (model.embedding.encoder, nn.Identity()):
+        batch = WindowSampler(data, 4, rtg_scale=1.0).at(np.array([3]))
+        features = model.embedding.encoder(batch.states if not model.streams else batch.states.transpose(0, 1))
+        states = batch.states if encoder is model.embedding.encoder else features.reshape(1, 4, -1)
+        budget = Budget(BudgetConfig(synaptic_operations=1.0, mean_firing_rate=0.1), model)
+        with budget.watch():
+            model(batch.rtg, states, *batch.fields[2:])
+        found.append(float(budget.activity(batch.attention_mask)["synaptic_operations"].detach()))
+    second, last = model.embedding.encoder.net[2], model.embedding.encoder.net[4]
+    x = torch.from_numpy(data.observations[:4]).reshape(1, 4, 10, 10, 4).permute(0, 1, 4, 2, 3).flatten(2) / 255
+    first = model.embedding.encoder.net[:2](x)
+    spikes = [float(y.sum()) for y in model.embedding.encoder.net[:4](x)[0]]
+    each = [
+        4 * (float(s.double() @ second.fan_out()) + n * last.out_features)
+        for s, n in zip(first[0], spikes, strict=True)
+    ]
+    assert found[0] - found[1] == pytest.approx(np.mean(each) if model.streams else each[-1], rel=1e-4)
 
 
 class Signal(gym.Env):
