@@ -77,7 +77,7 @@ else:
 
 def rows(quick: bool, device: str = "cpu", peers_python: str | None = None) -> list[dict[str, Any]]:
     """Measure and return the rows `work, value, unit, peer, peer_value, ratio, target, met`."""
-    steps, cap, updates = (100_000, 600, 3) if quick else (1_000_000, 2000, 10)
+    steps, cap, updates = (200_000, 1000, 3) if quick else (1_000_000, 2000, 10)
     with tempfile.TemporaryDirectory(prefix="snn_dt-bench-", dir="/var/tmp") as name, limited_group(cap) as prefix:
         folder = Path(name) / "frames"
         write_frames(folder, steps)
