@@ -284,6 +284,7 @@ def validate(config: Config) -> None:
         ("data.relabel_goals", 0 <= d.relabel_goals <= 1, "in [0, 1]", d.relabel_goals),
         ("data.relabel_goals", not (d.relabel_goals and config.model.reads_return),
          "0 where a return is read: a replaced goal has none; use model.condition: goal", d.relabel_goals),
+        ("data.frame_stack", 1 <= d.frame_stack <= 256, "in [1, 256]", d.frame_stack),
         ("data.split_seed", 0 <= d.split_seed < 2**32, "in [0, 2^32)", d.split_seed),
         ("train.steps", t.steps >= 1, "at least 1", t.steps),
         ("train.batch_size", t.batch_size >= 1, "at least 1", t.batch_size),

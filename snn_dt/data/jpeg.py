@@ -11,6 +11,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from snn_dt.data.file_faults import Declared
+
 MAX_BYTES = 4 << 30
 """Largest size of the decoded frames of an episode."""
 
@@ -24,16 +26,18 @@ def is_encoded(column: Any, space: Any) -> bool:
     return is_image_space(space) and (column.dtype == object or flat)
 
 
-def decode(frames: Collection[Any], space: spaces.Box) -> NDArray[np.uint8]:
-    """Return the images [T, *shape] of T JPEG or PNG files.
+def decode(frames: Collection[Any], space: spaces.Box, declared: Declared) -> NDArray[np.uint8]:
+    """Return the images [T, *shape] of T JPEG or PNG files; their size counts as `declared`.
 
     Raises:
+        DataError: the frames are far larger than the files of the dataset.
         ValueError: a frame has another size, or is none, or they are too many for one episode.
     """
     from PIL import Image
 
     if len(frames) * math.prod(space.shape) > MAX_BYTES:
         raise ValueError(f"{len(frames)} frames of {space.shape}, more than {MAX_BYTES >> 30} GiB")
+    declared.add(len(frames) * math.prod(space.shape))
     found = np.empty((len(frames), *space.shape), np.uint8)
     for index, frame in enumerate(frames):
         with Image.open(io.BytesIO(bytes(frame)), formats=["JPEG", "PNG"]) as image:

@@ -65,6 +65,7 @@ def read_hdf5(data: Path, n_episodes: int, observations: gym.Space[Any], actions
     """Yield the episodes of `main_data.hdf5`: one group `episode_<i>` each; entries of a Tuple are `_index_<j>`."""
     path = data / "main_data.hdf5"
     with damaged_file(path), open_hdf5(path, images=True) as file:
+        images = Declared(path, path.stat().st_size)
         _check_names([name for name in file if name.startswith("episode_")], n_episodes, "episode_", path)
         for index in range(n_episodes):
             where = f"{path}: episode_{index}"
@@ -77,7 +78,7 @@ def read_hdf5(data: Path, n_episodes: int, observations: gym.Space[Any], actions
             def read(leaf: LeafPath, space: Any, group: Any = group) -> NDArray[Any]:
                 column = group["/".join(f"_index_{key}" if isinstance(key, int) else key for key in leaf)]
                 if is_encoded(column, space):
-                    return decode(column, space)  # row by row: all may be the same large one
+                    return decode(column, space, images)  # row by row: all may be the same large one
                 found: NDArray[Any] = column[()]
                 return found
 
@@ -124,7 +125,7 @@ def read_tables(
             def read(leaf: LeafPath, space: Any, whole: dict[Any, Any] = whole) -> NDArray[Any]:
                 column = descend(whole[leaf[0]], leaf[1:])
                 if str(column.type) in ("binary", "large_binary"):
-                    return decode(column.to_pylist(), space)
+                    return decode(column.to_pylist(), space, declared)
                 return numbers(column, str(leaf[0]))
 
             terminated, truncated = ending(terminations, truncations, steps, str(folder))

@@ -42,8 +42,8 @@ class ImageEncoder(nn.Module):
         super().__init__()
         assert task.image is not None
         self.axes, self.numbers = (task.frames, *task.image), task.numbers
-        # The two longest axes are rows and columns, all others are channels or frames of a stack.
-        longest = sorted(range(len(self.axes)), key=lambda i: -self.axes[i])[:2]
+        # The two longest axes of the image are rows and columns, however many frames (axis 0) there are.
+        longest = sorted(range(1, len(self.axes)), key=lambda i: -self.axes[i])[:2]
         self._order = (*(i for i in range(len(self.axes)) if i not in longest), *sorted(longest))
         *channels, h, w = (self.axes[i] for i in self._order)
         self.net: nn.Module = ENCODERS[config.encoder](config, (math.prod(channels), h, w))

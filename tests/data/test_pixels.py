@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from functools import partial
 
 import gymnasium as gym
@@ -11,13 +12,16 @@ import pytest
 import torch
 from gymnasium import spaces
 from minari.serialization import serialize_space
+from PIL import Image
 from torch import nn
 
 import snn_dt
 from snn_dt.config import BudgetConfig, config_from_dict
 from snn_dt.data import WindowSampler
+from snn_dt.data.file_faults import Declared, damaged_file
+from snn_dt.data.jpeg import decode
 from snn_dt.energy import DecisionMeter
-from snn_dt.errors import DataError, ExportError
+from snn_dt.errors import ConfigError, DataError, ExportError
 from snn_dt.export.c_policy import write_c
 from snn_dt.export.graph import write_graph
 from snn_dt.export.nir_graph import write_nir
@@ -115,6 +119,17 @@ def test_a_stack_holds_the_frames_before_and_repeats_the_first_one_of_an_episode
         earlier = [LENGTH + max(k - back, 0) for back in (2, 1, 0)]
         assert (steps[0, k] == seen[earlier]).all()
     assert not steps[1, :3].any()  # padding
+
+
+def test_more_frames_than_rows_are_still_channels():
+    policy, *_ = policy_of("board", frames=20)
+    assert policy.model.embedding.encoder.net[0].shape == (20 * 4, 10, 10)
+
+
+@pytest.mark.parametrize("frames", [0, -1, 257])
+def test_a_stack_of_no_frames_or_of_too_many_is_refused(frames):
+    with pytest.raises(ConfigError, match=r"data\.frame_stack: expected in \[1, 256\]"):
+        config(frames=frames)
 
 
 @pytest.mark.parametrize("encoder", ["nature", "spiking"])
@@ -330,6 +345,29 @@ def test_frames_that_minari_stores_as_jpeg_are_decoded(minari_set, data_format):
     edit_metadata(folder, observation_space=serialize_space(spaces.Dict(other)))
     with pytest.raises(DataError, match=r"frame 0 of shape \(32, 40, 3\), expected \(40, 32, 3\)"):
         snn_dt.load_dataset(str(folder))
+
+
+def png(side):
+    buffer = io.BytesIO()
+    Image.new("L", (side, side)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("frames", "fault"),
+    [
+        ([b"no image"], "cannot identify"),
+        ([png(2000)[:200]], "(?i)truncated|broken"),
+        ([None], "NoneType"),
+        ([png(64)], r"frame 0 of shape \(64, 64\), expected \(2000, 2000\)"),
+        ([png(2000)] * 40, "declares 160000000 bytes"),
+    ],
+)
+def test_frames_that_are_damaged_or_far_larger_than_their_files_are_one_clear_error(tmp_path, frames, fault):
+    path = tmp_path / "data"
+    declared = Declared(path, sum(map(len, filter(None, frames))))
+    with pytest.raises(DataError, match=fault), damaged_file(path):
+        decode(frames, spaces.Box(0, 255, (2000, 2000), np.uint8), declared)
 
 
 @pytest.mark.parametrize("to", ["c", "nir", "onnx"])
