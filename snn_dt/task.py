@@ -92,8 +92,9 @@ def shape_of(config: Config, trajectories: Trajectories, rtg_scale: float) -> Ta
     if goal_columns(space) is None and (condition != "return" or share):
         field = f"data.relabel_goals: {share:g}" if condition == "return" else f"model.condition: {condition}"
         found = " ".join(str(space).split())[:120]
+        found = found if trajectories.image is None else f"an image of {trajectories.image.shape}"
         raise ConfigError(
-            f"{field} needs observations with achieved_goal and desired_goal, of one size, found {found} in "
+            f"{field} needs observations with achieved_goal and desired_goal, of one size, no image, found {found} in "
             f"{trajectories.dataset_id}; choose another dataset, or leave it out"
         )
     bins = None if config.model.goal == "none" else config.model.goal_bins

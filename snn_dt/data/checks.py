@@ -71,7 +71,10 @@ def checked(episode: Episode, where: str, source: Source) -> tuple[NDArray[Any],
     numbers = given if image is None else numbers_of(image, given)
     with np.errstate(over="ignore"):  # a number too large for float32 becomes inf, which is reported below
         rounded = numbers.astype(np.float32)
-    observations = pack(image, given) if image else given if is_wide(given.dtype) else rounded
+    try:
+        observations = pack(image, given) if image else given if is_wide(given.dtype) else rounded
+    except ValueError as error:
+        raise DataError(f"{where} has {error}; repair or drop it, or correct the space in the metadata") from error
     # float64, since returns-to-go are sums over the episode.
     rewards = np.asarray(episode.rewards, dtype=np.float64)
     check_finite("observations", rounded, where)

@@ -74,8 +74,16 @@ def leaves(space: gym.Space[Any]) -> Iterator[gym.Space[Any]]:
 
 
 def pack(image: Image, rows: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return rows [T, A] of `encoding.rows` as bytes [T, 4 d + P]. Pixels are scaled so that 255 is the largest."""
-    pixels = rows[:, image.first : image.first + image.pixels].astype(np.uint8, copy=False)
+    """Return rows [T, A] of `encoding.rows` as bytes [T, 4 d + P]. Pixels are scaled so that 255 is the largest.
+
+    Raises:
+        ValueError: a pixel is no whole number from 0 to the largest value.
+    """
+    given, most = rows[:, image.first : image.first + image.pixels], image.high if image.high < 128 else 255
+    # Otherwise 0.5 would become 0, and 256 too. Bytes are whole, and at most 255.
+    if (given.dtype != np.uint8 or most < 255) and not ((given >= 0) & (given <= most) & (given % 1 == 0)).all():
+        raise ValueError(f"an image with values other than whole numbers from 0 to {most}")
+    pixels = given.astype(np.uint8, copy=False)
     if image.high < 128:
         pixels = pixels * np.uint8(255 // image.high)
     if pixels.shape == rows.shape:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from snn_dt.data.images import find_image, pack
+from snn_dt.errors import EnvironmentMismatchError
 from snn_dt.evaluation.decide import Decide
 from snn_dt.models.encoders import encoded, floats
 
@@ -36,9 +37,20 @@ class ImageReader:
         return np.shape(observation) == (self.size,) and np.asarray(observation).dtype == np.uint8
 
     def row(self, observation: Any) -> NDArray[np.uint8]:
-        """Return an observation of the space, or its columns `[A]`, as a row `[S]`. Too few are refused by `act`."""
+        """Return an observation of the space, or its columns `[A]`, as a row `[S]`. Too few are refused by `act`.
+
+        Raises:
+            EnvironmentMismatchError: the pixels are not those of an image.
+        """
         image, flat = self._image, np.asarray(observation).reshape(-1)
-        return flat.astype(np.uint8) if flat.size < image.first + image.pixels else pack(image, flat[None])[0]
+        if flat.size < image.first + image.pixels:
+            return np.zeros(flat.size, np.uint8)
+        try:
+            return pack(image, flat[None])[0]
+        except (TypeError, ValueError) as error:
+            raise EnvironmentMismatchError(
+                f"expected an image of {image.shape} as the environment emits it, found {error}; do not scale it"
+            ) from error
 
     def numbers(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """Return the numbers `[N, d]` of rows `[N, S]`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 
 import gymnasium as gym
 import minari
@@ -15,6 +16,7 @@ import snn_dt
 from snn_dt.cli.main import main
 from snn_dt.data import atari
 from snn_dt.data.atari_scores import ATARI_SCORES
+from snn_dt.data.file_faults import Declared
 from snn_dt.data.jpeg import decode
 from snn_dt.data.registration import make_by_id
 from snn_dt.data.scores import environment_reference, normalized_score
@@ -136,7 +138,7 @@ def test_a_frame_of_another_size_is_refused():
     stream = io.BytesIO()
     Image.fromarray(np.zeros((50, 33, 3), np.uint8)).save(stream, format="JPEG")
     with pytest.raises(ValueError, match=r"frame 0 of shape \(50, 33, 3\), expected \(40, 33, 3\)"):
-        decode([stream.getvalue()], gym.spaces.Box(0, 255, (40, 33, 3), np.uint8))
+        decode([stream.getvalue()], gym.spaces.Box(0, 255, (40, 33, 3), np.uint8), Declared(Path("data")))
 
 
 def test_minaris_layout_is_read_as_small_frames_with_the_environment_that_emits_them(recorded):

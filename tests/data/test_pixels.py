@@ -21,7 +21,7 @@ from snn_dt.data import WindowSampler
 from snn_dt.data.file_faults import Declared, damaged_file
 from snn_dt.data.jpeg import decode
 from snn_dt.energy import DecisionMeter
-from snn_dt.errors import ConfigError, DataError, ExportError
+from snn_dt.errors import ConfigError, DataError, EnvironmentMismatchError, ExportError
 from snn_dt.export.c_policy import write_c
 from snn_dt.export.graph import write_graph
 from snn_dt.export.nir_graph import write_nir
@@ -345,6 +345,53 @@ def test_frames_that_minari_stores_as_jpeg_are_decoded(minari_set, data_format):
     edit_metadata(folder, observation_space=serialize_space(spaces.Dict(other)))
     with pytest.raises(DataError, match=r"frame 0 of shape \(32, 40, 3\), expected \(40, 32, 3\)"):
         snn_dt.load_dataset(str(folder))
+
+
+WRONG_PIXELS = {
+    "fractions": lambda image: image / 255,
+    "negative": lambda image: image.astype(int) - 256,
+    "too large": lambda image: image.astype(int) + 256,
+    "NaN": lambda image: np.where(image > 9, np.nan, image),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_PIXELS)
+def test_pixels_that_are_no_bytes_are_refused_by_data_and_policy(wrong):
+    policy, data, seen = policy_of("frames")
+    policy.reset(8.0)
+    policy.act(seen[0].astype(np.float64))  # whole numbers of another type are the same image
+    policy.reset(8.0)
+    with pytest.raises(EnvironmentMismatchError, match="whole numbers from 0 to 255"):
+        policy.act(WRONG_PIXELS[wrong](seen[0]))
+    with pytest.raises(DataError, match="whole numbers from 0 to 255"):
+        snn_dt.Trajectories.from_arrays(
+            *(WRONG_PIXELS[wrong](seen), data.actions, np.ones(N), np.arange(N) == N - 1, np.zeros(N, bool)),
+            observation_space=SPACES["frames"],
+            action_space=spaces.Discrete(3),
+        )
+
+
+def test_bytes_above_the_largest_value_of_their_space_are_refused():
+    space, ends = spaces.Box(0, 1, (10, 10, 4), np.uint8), np.arange(4) == 3
+    with pytest.raises(DataError, match="whole numbers from 0 to 1"):
+        snn_dt.Trajectories.from_arrays(
+            *(np.full((4, 10, 10, 4), 255, np.uint8), np.zeros(4, int), np.ones(4), ends, np.zeros(4, bool)),
+            observation_space=space,
+        )
+
+
+def test_goals_beside_an_image_are_refused_for_the_image():
+    parts = {name: spaces.Box(-1, 1, (2,), np.float32) for name in ("achieved_goal", "desired_goal")}
+    space = spaces.Dict({**parts, "observation": SPACES["board"]})
+    rng, ends = np.random.default_rng(0), np.arange(N) == N - 1
+    data = snn_dt.Trajectories.from_arrays(
+        *(observations(space, rng) | {name: np.zeros((N, 2), np.float32) for name in parts}, np.zeros(N, int)),
+        *(np.ones(N), ends, np.zeros(N, bool)),
+        observation_space=space,
+    )
+    settings = config(condition="goal")
+    with pytest.raises(ConfigError, match=r"no image, found an image of \(10, 10, 4\)"):
+        shape_of(settings, data, 1.0)
 
 
 def png(side):
