@@ -44,7 +44,7 @@ POLICIES = {
     "pendulum-dense": ["pendulum.yaml", "variant/dense.yaml", *SPAN],
     "pendulum-snn_dt_stream": None,
     "hopper-snn_dt_stream": None,
-    "hover-actor": ["online/dagger.yaml", "--task.training_spread", "0.75", "--task.flight", "125"],
+    "hover-actor": ["online/dagger.yaml", "--guide.kind", "ppo", "--guide.load", "hover", "--train.iterations", "12"],
 }
 """Configs and flags of the training of each policy. None: it ships in results/pretrained."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from snn_dt import moved
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 # Public names and where they live; resolved on first use, so that `import snn_dt` costs torch and numpy only.
 _PUBLIC = {

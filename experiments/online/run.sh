@@ -10,10 +10,8 @@ SEEDS=${SEEDS:-0}
 short=(configs/online/short.yaml)
 [ -n "${LONG:-}" ] && short=(configs/online/published.yaml)
 
+mlp=(--guide.kind ppo --guide.load hover)
 differ=(--task.mass 0.2 --task.thrust 0.1 --task.rotor_lag 0.3 --task.noise 1 --task.delay 1 2 --task.commands 8)
-scripted=(--guide.kind pilot --guide.skill 1 --guide.load null --train.iterations 16)
-expert=(--guide.kind pilot --guide.skill 0.8 --guide.load null --task.drones 48 --learn.actor_rate 3e-4
-  --train.iterations 5 --train.updates 120 --train.eval_every 1)
 further=(--learn.exploration 0.1 --learn.actor_rate 1e-4 --train.iterations 40 --train.eval_every 5)
 
 go() { # command, name, flags
@@ -34,7 +32,7 @@ hover() { # name, method, flags
 slope() { # name, flags
   local name=$1
   shift
-  go online "slope_$name-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed" --task.drones 16 \
+  go online "slope_$name-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed" "${mlp[@]}" --task.drones 16 \
     --learn.length 50 --learn.batch_size 32 --train.updates 25 --train.iterations 6 --train.eval_every 1 --eval.flights 32 "$@"
 }
 
@@ -47,11 +45,9 @@ for seed in $SEEDS; do
     continue
   fi
   go online "dagger-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed"
-  go online "dagger_expert-seed$seed" --config configs/online/dagger.yaml --learn.start "$OUT/dagger-seed$seed" \
-    --train.seed "$seed" "${expert[@]}"
-  go online "dagger_robust-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed" \
-    "${scripted[@]}" "${differ[@]}"
-  go online "dagger_ppo-seed$seed" --config configs/online/ppo.yaml --learn.start "$OUT/dagger-seed$seed" \
+  go online "dagger_mlp-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed" "${mlp[@]}" --train.iterations 12
+  go online "dagger_robust-seed$seed" --config configs/online/dagger.yaml --train.seed "$seed" --guide.skill 1 "${differ[@]}"
+  go online "dagger_ppo-seed$seed" --config configs/online/ppo.yaml --learn.start "$OUT/dagger_mlp-seed$seed" \
     --train.seed "$seed" "${further[@]}"
   for method in bc td3bc td3bc_jsrl; do hover "$method" "$method"; done
   for task in acrobot pendulum hopper; do
