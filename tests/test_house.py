@@ -10,8 +10,8 @@ from tests.conftest import ROOT, load_script
 
 house = load_script("house")
 LIMITS = {
-    "core lines": 26_900,
-    "core lines of code": 17_200,  # without comments, docstrings and empty lines
+    "core lines": 26_800,
+    "core lines of code": 17_100,  # without comments, docstrings and empty lines
     "core packages": 10,
     "import cycles": [],
     "names used twice in core": [],

@@ -197,5 +197,5 @@ def test_small_grids_of_bytes_are_numbers_not_images(minari_set):
 
 
 def test_an_unknown_reward_mode_is_refused(minari_set):
-    with pytest.raises(DataError, match="expected 'dense' or 'delayed'"):
+    with pytest.raises(DataError, match="expected 'dense', 'delayed' or 'clipped'"):
         snn_dt.load_dataset(str(minari_set(random_episodes(LENGTHS))), reward_mode="sparse")

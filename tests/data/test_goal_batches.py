@@ -10,6 +10,7 @@ from snn_dt import task
 from snn_dt.config import config_from_dict
 from snn_dt.data.episode_streams import EpisodeStreams
 from snn_dt.data.windows import WindowSampler, join
+from snn_dt.models import build_model
 from snn_dt.task import bin_returns, goal_edges, task_shape
 from tests.runs import CARTPOLE
 
@@ -73,6 +74,9 @@ def test_a_code_reaches_the_highest_return_also_where_quantiles_are_of_a_sample(
 
 
 def test_the_default_target_of_a_training_for_the_most_is_the_mean_of_the_best_bin():
-    config = config_from_dict({"model": {"goal_bins": 2}, "eval": {"target_return": ["most"]}})
-    spec = task.untrained_policy(config, CARTPOLE, 0).spec
+    changes = {"data": {"dataset": CARTPOLE}, "model": {"goal_bins": 2}, "eval": {"target_return": ["most"]}}
+    config = config_from_dict(changes)
+    t = task.load_trajectories(config)
+    model = build_model(config.model.resolved(), task.shape_of(config, t, 1.0))
+    spec = task.make_policy(model, t, config, 1.0).spec
     assert spec.target_return == spec.target("most") == spec.bin_returns[-1] < spec.return_range[1]

@@ -58,18 +58,16 @@ def test_dict_observations_are_flattened_in_the_order_of_the_space():
     assert (t.env_id, t.reference) == ("PointMaze_Open-v3", None)
 
 
-@pytest.mark.parametrize(
-    ("name", "reasons"),
-    [
-        ("tuple-text-v0", ["Text observations at '2' (letters are no numbers)"]),
-        ("cartpole-image-hdf5-v0", ["image (64, 96, 3) observations"]),
-        ("cartpole-image-arrow-v0", ["image (64, 96, 3) observations"]),
-    ],
-)
-def test_images_and_text_are_refused_by_name(name, reasons):
-    with pytest.raises(DataError) as error:
-        snn_dt.load_dataset(str(SHARED / "minari" / "loader" / name))
-    assert all(reason in str(error.value) for reason in reasons)
+def test_text_is_refused_by_name():
+    with pytest.raises(DataError, match="Text observations at '2'"):
+        snn_dt.load_dataset(str(SHARED / "minari" / "loader" / "tuple-text-v0"))
+
+
+@pytest.mark.parametrize("name", ["cartpole-image-hdf5-v0", "cartpole-image-arrow-v0"])
+def test_recorded_images_stay_bytes(name):
+    t = snn_dt.load_dataset(str(SHARED / "minari" / "loader" / name))
+    assert (t.observations.dtype, t.observations.shape) == (np.uint8, (t.n_steps, 64 * 96 * 3))
+    assert len(np.unique(t.observations[0])) > 1  # a picture, not one colour
 
 
 @pytest.mark.parametrize(

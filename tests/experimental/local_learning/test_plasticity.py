@@ -48,14 +48,20 @@ def trained(plasticity=None, task=DISCRETE, steps=4, **config):
     return model, state, record.lines
 
 
-def head_of(plasticity, low=None, high=None):
-    head = ActionHead(2, 1, low, high)
-    with torch.no_grad():
-        head.weight.copy_(torch.tensor([[0.5, -0.25]]))
-        head.bias.zero_()
-    model = torch.nn.Module()
-    model.head, model.discrete = head, False
-    return head, TrainingPlasticity(plasticity, model)
+class HeadAlone(torch.nn.Module):
+    """A model that is its action head: weights (0.5, -0.25), bias 0."""
+
+    discrete = False
+
+    def __init__(self, low=None, high=None):
+        super().__init__()
+        self.head = ActionHead(2, 1, low, high)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.tensor([[0.5, -0.25]]))
+            self.head.bias.zero_()
+
+    def forward(self, x):
+        return self.head(x)
 
 
 def one_window(rtg, x, actions):
@@ -73,10 +79,11 @@ def one_window(rtg, x, actions):
 def test_an_update_is_the_rule_worked_by_hand(post):
     """Bounds of -2 and 2, so that an action of 1 is an activity of 1/2; decay 1/2; an earlier return-to-go of 0.2."""
     config = dataclasses.replace(ON, post=post, bound=10.0)
-    head, plasticity = head_of(config, torch.tensor([-2.0]), torch.tensor([2.0]))
+    model = HeadAlone(torch.tensor([-2.0]), torch.tensor([2.0]))
+    plasticity = TrainingPlasticity(config, model)
     plasticity.baseline.add(torch.tensor(0.2))
     batch, x = one_window(rtg=[0.7, -0.1], x=[[1.0, 2.0], [0.0, 4.0]], actions=[1.0, 2.0])
-    y = head(x)
+    y = model(x)
     plasticity.observe(batch, y)
     plasticity.apply(lambda total: total)
     # Drives 0.5 - 0.5 = 0 and 0 - 1 = -1: activities tanh(0) = 0 and tanh(-1) = -0.76159.
@@ -84,28 +91,30 @@ def test_an_update_is_the_rule_worked_by_hand(post):
     e1 = torch.tensor([first * 1, first * 2])
     e2 = 0.5 * e1 + torch.tensor([0.0, second * 4])
     expected = torch.tensor([0.5, -0.25]) + 0.1 * (0.5 * e1 - 0.3 * e2) / 2  # deltas 0.7 - 0.2, -0.1 - 0.2; two steps
-    torch.testing.assert_close(head.weight.detach()[0], expected)
+    torch.testing.assert_close(model.head.weight.detach()[0], expected)
     assert float(plasticity.baseline.mean) == pytest.approx((0.2 + 0.3) / 2)  # of 0.7 and -0.1, as the second value
 
 
 def test_the_first_batch_has_nothing_to_compare_with_and_changes_nothing():
-    head, plasticity = head_of(ON)
+    model = HeadAlone()
+    plasticity = TrainingPlasticity(ON, model)
     batch, x = one_window([0.7, -0.1], [[1.0, 2.0], [0.0, 4.0]], [1.0, 2.0])
-    before = head.weight.detach().clone()
+    before = model.head.weight.detach().clone()
     for changes in (False, True):
-        plasticity.observe(dataclasses.replace(batch, rtg=batch.rtg + changes), head(x))
+        plasticity.observe(dataclasses.replace(batch, rtg=batch.rtg + changes), model(x))
         plasticity.apply(lambda total: total)
-        assert torch.equal(head.weight, before) != changes
+        assert torch.equal(model.head.weight, before) != changes
 
 
 def test_the_modulator_is_clipped_and_a_return_needs_no_baseline():
     weights = []
     for rtg in (1.0, 50.0):
-        head, plasticity = head_of(dataclasses.replace(ON, modulator="return"))
+        model = HeadAlone()
+        plasticity = TrainingPlasticity(dataclasses.replace(ON, modulator="return"), model)
         batch, x = one_window([rtg], [[1.0, 2.0]], [1.0])
-        plasticity.observe(batch, head(x) + 1)
+        plasticity.observe(batch, model(x) + 1)
         plasticity.apply(lambda total: total)
-        weights.append(head.weight.detach().clone())
+        weights.append(model.head.weight.detach().clone())
     assert torch.equal(*weights)
     assert not torch.equal(weights[0], torch.tensor([[0.5, -0.25]]))
 
