@@ -121,6 +121,19 @@ def test_a_stack_holds_the_frames_before_and_repeats_the_first_one_of_an_episode
     assert not steps[1, :3].any()  # padding
 
 
+def test_a_policy_normalises_the_numbers_beside_an_image_as_training_does():
+    data, seen = dataset("both")
+    settings = config_from_dict({"model": {"d_model": 16, "n_layers": 1, "context_length": 4}})
+    policy = make_policy(build_model(settings.model.resolved(), shape_of(settings, data, 1.0)), data, settings, 1.0)
+    policy.reset(8.0)
+    found = policy._images.scale(policy._states(at(seen, 3)), policy.state_mean, policy.state_std)
+    expected = WindowSampler(data, 4, rtg_scale=1.0).at(np.array([3])).states[0, -1:]
+    numbers = [rows[:, :20].contiguous().view(torch.float32) for rows in (found, expected)]
+    assert numbers[0].std() > 0.3
+    assert torch.allclose(*numbers, atol=1e-4)
+    assert torch.equal(found[:, 20:], expected[:, 20:])
+
+
 def test_more_frames_than_rows_are_still_channels():
     policy, *_ = policy_of("board", frames=20)
     assert policy.model.embedding.encoder.net[0].shape == (20 * 4, 10, 10)
