@@ -29,7 +29,7 @@ def flight_figure(flights: Mapping[str, NDArray[np.float64]], limit: float) -> F
         axes.plot(x[:1], y[:1], z[:1], "x", color=colour, markersize=7)
         axes.plot(x, y, np.full_like(z, -limit), color=colour, linewidth=0.8, alpha=0.3)  # shadow on the floor
     if len(flights) > 1:
-        figure.legend(loc="lower center", ncols=3, fontsize=9, frameon=False)
+        figure.legend(loc="upper center", ncols=3, fontsize=9, frameon=False)
     return figure
 
 
