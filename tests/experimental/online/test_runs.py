@@ -87,7 +87,7 @@ def test_dagger_flies_the_guide_once_and_then_the_learner_whom_the_guide_labels(
         return labelled[-1][1]
 
     monkeypatch.setattr(Replay, "_labelled", noted)
-    assert main(words(tmp_path / "run", method="dagger")) == 0
+    assert main(words(tmp_path / "run", method="dagger", guide__kind="ppo", guide__load="hover")) == 0
     guide = load_guide(tmp_path / "run" / "guide.safetensors", make_task(TaskConfig()), "")
     assert {flight.guided == len(flight.rewards) for flight, _ in labelled[:2]} == {True}
     assert {flight.guided for flight, _ in labelled[2:]} == {0}
@@ -135,7 +135,8 @@ def test_training_flights_are_shorter_begin_wider_and_differ_evaluation_flights_
 def test_a_loaded_guide_is_kept_whatever_its_size(tmp_path, capsys):
     run, guide = tmp_path / "run", MLPGuide([146, 8, 4], "tanh")
     save_guide(guide, tmp_path / "mine.safetensors")
-    flags = {"train__iterations": 1, "method": "dagger", "guide__load": tmp_path / "mine.safetensors"}
+    flags = {"train__iterations": 1, "method": "dagger", "guide__kind": "ppo"}
+    flags["guide__load"] = tmp_path / "mine.safetensors"
     assert main(words(run, **flags)) == 0
     own = load_guide(run / "guide.safetensors", make_task(TaskConfig()), "")
     assert (own.sizes, own.output) == ([146, 8, 4], "tanh")
@@ -158,7 +159,7 @@ def test_the_guide_that_ships_flies_as_well_as_it_says():
 
 def test_a_library_trains_a_guide_for_any_task(tmp_path):
     pytest.importorskip("stable_baselines3", reason='pip install "snn-dt[rl]"')
-    flags = {"guide__most_steps": 1, "guide__hidden": "8", "guide__load": "null", "guide__normalise": True}
+    flags = {"guide__most_steps": 1, "guide__hidden": "8", "guide__kind": "ppo", "guide__normalise": True}
     pendulum = {"task__env_id": "Pendulum-v1", "task__horizon": 0, "train__iterations": 1}
     assert main(words(tmp_path / "run", method="dagger", **flags, **pendulum)) == 0
     guide = load_guide(tmp_path / "run" / "guide.safetensors", make_task(TaskConfig(env_id="Pendulum-v1")), "")
@@ -169,7 +170,7 @@ def test_a_library_trains_a_guide_for_any_task(tmp_path):
 
 def test_without_the_library_the_error_says_how_to_install_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "stable_baselines3", None)
-    assert main(words(tmp_path / "run", method="dagger", guide__load="null")) == 2
+    assert main(words(tmp_path / "run", method="dagger", guide__kind="ppo")) == 2
     assert 'pip install "snn-dt[rl]"' in capsys.readouterr().err
 
 
