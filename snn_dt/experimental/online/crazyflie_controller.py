@@ -39,12 +39,15 @@ class Pilot:
     """Gain of the lag compensation: overdrive of a rotor towards its desired speed."""
 
     def __call__(self, observations: ArrayLike) -> NDArray[np.float32]:
-        """Return the actions [N, 4] for privileged observations [N, 146], or [4] for one."""
-        seen = np.atleast_2d(np.asarray(observations, dtype=np.float64))
+        """Return the actions [N, 4] for privileged observations [N, S], or [4] for one."""
+        actions = self.steer(*self.read(np.atleast_2d(np.asarray(observations, dtype=np.float64))))
+        return actions[0] if np.ndim(observations) == 1 else actions
+
+    def read(self, seen: Array) -> tuple[Array, Array, Array, Array, Array, model.Body]:
+        """Return the arguments of `steer` for privileged observations [N, 146]."""
         speeds = rotor_speeds(seen[:, PLAIN_DIM:].reshape(-1, HISTORY, ACTION_DIM))  # [N, 128] -> [N, 32, 4] -> [N, 4]
         attitude = seen[:, 3:12].reshape(-1, 3, 3)  # [N, 9] -> [N, 3, 3]
-        actions = self.steer(seen[:, :3], attitude, seen[:, 12:15], seen[:, 15:18], speeds, model.Body())
-        return actions[0] if np.ndim(observations) == 1 else actions
+        return seen[:, :3], attitude, seen[:, 12:15], seen[:, 15:18], speeds, model.Body()
 
     def steer(
         self, position: Array, attitude: Array, velocity: Array, rates: Array, now: Array, body: model.Body
@@ -89,9 +92,8 @@ class PredictivePilot(Pilot):
     limit: float = 4.7
     lead: float = 6.5
 
-    def __call__(self, observations: ArrayLike) -> NDArray[np.float32]:
-        """Return the actions [N, 4] for privileged observations [N, 18 + 4 K + 21], or [4] for one."""
-        seen = np.atleast_2d(np.asarray(observations, dtype=np.float64))
+    def read(self, seen: Array) -> tuple[Array, Array, Array, Array, Array, model.Body]:
+        """Return the arguments of `steer` when the command arrives, for observations [N, 18 + 4 K + 21]."""
         sent = seen[:, PLAIN_DIM:-TRUTH_DIM].reshape(len(seen), -1, ACTION_DIM)  # [N, 4 K] -> [N, K, 4]
         state, factors, late = np.split(seen[:, -TRUTH_DIM:], [model.STATE_DIM, model.STATE_DIM + 3], axis=1)
         body, late = model.Body(*factors.T), late.astype(np.int64)  # late [N, 1]
@@ -103,8 +105,7 @@ class PredictivePilot(Pilot):
         position, velocity, rates, speeds = (
             state[:, where] for where in (model.POSITION, model.VELOCITY, model.RATES, model.MOTORS)
         )
-        actions = self.steer(position, attitude, velocity, rates, speeds, body)
-        return actions[0] if np.ndim(observations) == 1 else actions
+        return position, attitude, velocity, rates, speeds, body
 
 
 def rotor_speeds(history: Array) -> Array:
