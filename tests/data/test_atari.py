@@ -63,15 +63,18 @@ def test_without_the_package_the_error_holds_the_pip_line(monkeypatch):
 
 
 def test_a_step_is_four_frames_of_the_game(ale):
-    env = make_by_id(BREAKOUT, noop_max=0)
-    game = gym.make("ALE/Breakout-v5", frameskip=1, repeat_action_probability=0.0)
+    env = make_by_id("snn_dt/Atari-SpaceInvaders-v5", noop_max=0)
+    game = gym.make("ALE/SpaceInvaders-v5", frameskip=1, repeat_action_probability=0.0)
     np.testing.assert_array_equal(env.reset(seed=5)[0], atari.small(game.reset(seed=5)[0]))
+    early = 0.0  # rewards before the last of the four frames
     for action in np.random.default_rng(0).integers(4, size=60):
         observation, reward, terminated, _, info = env.step(action)
         frames = [game.step(action) for _ in range(4)]
         np.testing.assert_array_equal(observation, atari.small(frames[-1][0]))
         assert reward == sum(frame[1] for frame in frames)
         assert (terminated, info["lives"]) == (frames[-1][2], frames[-1][4]["lives"])
+        early += sum(frame[1] for frame in frames[:-1])
+    assert early > 0
     assert env.spec.max_episode_steps == 27_000
 
 
